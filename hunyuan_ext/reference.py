@@ -1,0 +1,121 @@
+"""Every op of the package in plain PyTorch: the specification the kernels are tested against.
+
+Each function takes any floating dtype; called in float64 it is the oracle of the correctness rule. Shapes use
+B batch, S sequence, H heads, D head dim, C channels, T frames (latent or pixel), h/w rows and columns.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:  # x: [..., D], weight: [D]
+    """x / rms(x) * weight, statistics in at least float32, rounded to x's dtype before the weight (paper model)."""
+    wide = x if x.dtype == torch.float64 else x.float()
+    normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return normed.to(x.dtype) * weight
+
+
+def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # x: [B, S, H, D], cos/sin: [S, D] fp32
+    """Rotary embedding on interleaved pairs (x0, x1) -> (x0 cos - x1 sin, x1 cos + x0 sin), in float32 or wider."""
+    wide = x if x.dtype == torch.float64 else x.float()
+    cos, sin = cos.to(wide.dtype)[:, None], sin.to(wide.dtype)[:, None]
+    turned = torch.stack((-wide[..., 1::2], wide[..., 0::2]), dim=-1).flatten(-2)
+    return (wide * cos + turned * sin).to(x.dtype)
+
+
+def qk_norm_rope(x: Tensor, rope, norm, text_norm, text_len: int, eps: float) -> Tensor:  # x: [B, S, H, D]
+    """The pass before attention: RMSNorm of every token, then RoPE on the video tokens only."""
+    video, text = x[:, : x.shape[1] - text_len], x[:, x.shape[1] - text_len :]
+    if norm is not None:
+        video = rms_norm(video, norm, eps)
+        text = rms_norm(text, norm if text_norm is None else text_norm, eps)
+    if rope is not None:
+        video = rotate_pairs(video, *rope)
+    return torch.cat((video, text), dim=1) if text_len else video
+
+
+def rope_attention(q, k, v, *, rope=None, q_norm=None, k_norm=None, text_len=0, text_norms=None,
+                   kv_len=None, eps=1e-6, scale=None, block_mask=None, precision="auto") -> Tensor:  # fmt: skip
+    """Softmax attention over [video | text] tokens after QK-RMSNorm and RoPE; see `hunyuan_ext.rope_attention`."""
+    text_q, text_k = text_norms if text_norms is not None else (None, None)
+    q = qk_norm_rope(q, rope, q_norm, text_q, text_len, eps).to(v.dtype)
+    k = qk_norm_rope(k, rope, k_norm, text_k, text_len, eps).to(v.dtype)
+    bias = None
+    if kv_len is not None:
+        keys = torch.arange(k.shape[1], device=k.device)
+        bias = (keys < kv_len.to(k.device)[:, None])[:, None, None]  # [B, 1, 1, S]
+    if block_mask is not None:
+        allowed = block_mask.dense(q.shape[1], k.shape[1]).to(q.device)
+        bias = allowed if bias is None else bias & allowed
+    out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias, scale=scale)
+    return out.transpose(1, 2)
+
+
+def pad_causal(x: Tensor, pad: tuple[int, int, int]) -> Tensor:  # [B, C, T, h, w]
+    """Replicate padding: pad[0] frames in front and none behind, pad[1] rows and pad[2] columns on both sides."""
+    return F.pad(x, (pad[2], pad[2], pad[1], pad[1], pad[0], 0), mode="replicate") if any(pad) else x
+
+
+def causal_conv3d(x, weight, bias=None, *, stride=(1, 1, 1), residual=None, padded=False) -> Tensor:
+    """Causal 3D convolution (paper section 4.1): a frame sees only itself and earlier frames."""
+    if not padded:
+        x = pad_causal(x, (weight.shape[2] - 1, weight.shape[3] // 2, weight.shape[4] // 2))
+    out = F.conv3d(x, weight, bias, stride)
+    return out if residual is None else out + residual
+
+
+def group_norm_silu(x, weight, bias, *, groups=32, eps=1e-6, silu=True, pad=(0, 0, 0)) -> Tensor:
+    """GroupNorm over (C / groups, T, h, w), SiLU, and the replicate padding of the next causal convolution."""
+    out = F.group_norm(x, groups, weight, bias, eps)
+    return pad_causal(F.silu(out) if silu else out, pad)
+
+
+def layer_norm_modulate(x, shift, scale, *, eps=1e-6) -> Tensor:  # x: [B, S, C], shift/scale: [B, C]
+    """LayerNorm(x) * (1 + scale) + shift without affine weights: the adaLN of a DiT block."""
+    return F.layer_norm(x, x.shape[-1:], eps=eps) * (1 + scale[:, None]) + shift[:, None]
+
+
+def gate_residual(x, y, gate) -> Tensor:  # x, y: [B, S, C], gate: [B, C]
+    """x + gate * y: the gated residual of a DiT block."""
+    return x + gate[:, None] * y
+
+
+def quantize_fp8(w, *, granularity="row", dtype=torch.float8_e4m3fn, block=128):
+    """Symmetric FP8 quantisation, scale = amax / max(dtype); returns (w8, scale) with w ~ w8 * scale.
+
+    scale is fp32: [N, 1] for "row", [] for "tensor", [ceil(N / block), ceil(K / block)] for "block".
+    """
+    top = torch.finfo(dtype).max
+    wide = w.float()
+    if granularity == "block":
+        rows, cols = -(-w.shape[0] // block), -(-w.shape[1] // block)
+        tiles = F.pad(wide, (0, cols * block - w.shape[1], 0, rows * block - w.shape[0]))
+        amax = tiles.view(rows, block, cols, block).abs().amax((1, 3))
+    else:
+        amax = wide.abs().amax(-1, keepdim=True) if granularity == "row" else wide.abs().amax()
+    scale = torch.where(amax > 0, amax / top, torch.ones_like(amax))
+    return (wide / expand_scale(scale, w.shape, block)).clamp(-top, top).to(dtype), scale
+
+
+def expand_scale(scale: Tensor, shape, block: int = 128) -> Tensor:
+    """A row, tensor or block scale, broadcastable to the weight's [N, K]."""
+    if scale.ndim == 2 and scale.shape[1] == 1 and scale.shape[0] == shape[0]:
+        return scale
+    if scale.ndim == 2:
+        return scale.repeat_interleave(block, 0)[: shape[0]].repeat_interleave(block, 1)[:, : shape[1]]
+    return scale
+
+
+def fp8_linear(x, w8, scale, bias=None, *, activation=None, gate=None, residual=None,
+               activation_quant="dynamic_row") -> Tensor:  # fmt: skip
+    """residual + gate * act(x @ (w8 * scale).T + bias), the weight widened to x's dtype (weight-only FP8)."""
+    weight = w8.to(x.dtype) * expand_scale(scale, w8.shape).to(x.dtype)
+    out = F.linear(x, weight, bias)
+    if activation == "gelu_tanh":
+        out = F.gelu(out, approximate="tanh")
+    if gate is not None:
+        out = gate[:, None] * out
+    return out if residual is None else residual + out
