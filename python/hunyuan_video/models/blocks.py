@@ -1,0 +1,153 @@
+"""The two kinds of transformer block (paper section 4.2, figure 8): dual stream, then single stream.
+
+Token order everywhere: video first, text last. `rope` is the pair (cos, sin) of the video tokens, `kv_len` the number of
+valid tokens of each sample (video and unpadded text) or None when no token is padding.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import hunyuan_ext as ops
+from hunyuan_video.models.config import TransformerConfig
+
+Rope = tuple[Tensor, Tensor]  # cos, sin: each [S_video, head_dim] fp32
+
+
+class Modulation(nn.Module):
+    """Linear(SiLU(vec)) cut into `count` vectors."""
+
+    def __init__(self, width: int, count: int):
+        super().__init__()
+        self.count = count
+        self.linear = nn.Linear(width, count * width)
+
+    def forward(self, vec: Tensor) -> tuple[Tensor, ...]:  # [B, D] -> count x [B, D]
+        return self.linear(F.silu(vec)).chunk(self.count, dim=-1)
+
+
+class HeadNorm(nn.Module):
+    """The RMSNorm weight of queries or keys; the attention op applies it."""
+
+    def __init__(self, head_dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(head_dim))
+
+
+class MLP(nn.Module):
+    """Linear, tanh-GELU, Linear; keys fc1 and fc2."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, S, D]
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class DoubleBlock(nn.Module):
+    """Video and text with weights of their own, joined in one attention."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        width, hidden, bias = config.hidden_size, config.mlp_width, config.qkv_bias
+        self.heads = config.num_heads
+        for stream in ("img", "txt"):
+            self.add_module(f"{stream}_mod", Modulation(width, 6))
+            self.add_module(f"{stream}_attn_qkv", nn.Linear(width, 3 * width, bias=bias))
+            self.add_module(f"{stream}_attn_q_norm", HeadNorm(config.head_dim))
+            self.add_module(f"{stream}_attn_k_norm", HeadNorm(config.head_dim))
+            self.add_module(f"{stream}_attn_proj", nn.Linear(width, width, bias=bias))
+            self.add_module(f"{stream}_mlp", MLP(width, hidden))
+
+    def forward(
+        self,
+        img: Tensor,  # [B, S, D]
+        txt: Tensor,  # [B, L, D]
+        vec: Tensor,  # [B, D]
+        rope: Rope,
+        kv_len: Tensor | None,  # [B]
+    ) -> tuple[Tensor, Tensor]:
+        img_shift1, img_scale1, img_gate1, img_shift2, img_scale2, img_gate2 = self.img_mod(vec)
+        txt_shift1, txt_scale1, txt_gate1, txt_shift2, txt_scale2, txt_gate2 = self.txt_mod(vec)
+
+        img_qkv = self.img_attn_qkv(ops.layer_norm_modulate(img, img_shift1, img_scale1))
+        txt_qkv = self.txt_attn_qkv(ops.layer_norm_modulate(txt, txt_shift1, txt_scale1))
+        attended = self.attend(torch.cat((img_qkv, txt_qkv), dim=1), txt.shape[1], rope, kv_len)
+        img_attended, txt_attended = attended.split((img.shape[1], txt.shape[1]), dim=1)
+
+        img = ops.gate_residual(img, self.img_attn_proj(img_attended), img_gate1)
+        img = ops.gate_residual(img, self.img_mlp(ops.layer_norm_modulate(img, img_shift2, img_scale2)), img_gate2)
+        txt = ops.gate_residual(txt, self.txt_attn_proj(txt_attended), txt_gate1)
+        txt = ops.gate_residual(txt, self.txt_mlp(ops.layer_norm_modulate(txt, txt_shift2, txt_scale2)), txt_gate2)
+        return img, txt
+
+    def attend(self, qkv: Tensor, text_len: int, rope: Rope, kv_len: Tensor | None) -> Tensor:  # [B, S + L, 3 D]
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
+        out = ops.rope_attention(
+            q,
+            k,
+            v,
+            rope=rope,
+            q_norm=self.img_attn_q_norm.weight,
+            k_norm=self.img_attn_k_norm.weight,
+            text_norms=(self.txt_attn_q_norm.weight, self.txt_attn_k_norm.weight),
+            text_len=text_len,
+            kv_len=kv_len,
+        )
+        return out.flatten(2)
+
+
+class SingleBlock(nn.Module):
+    """Video and text as one sequence; attention and MLP side by side between two fused projections."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        width, hidden = config.hidden_size, config.mlp_width
+        self.heads = config.num_heads
+        self.widths = (3 * width, hidden)
+        self.modulation = Modulation(width, 3)
+        self.linear1 = nn.Linear(width, 3 * width + hidden)
+        self.linear2 = nn.Linear(width + hidden, width)
+        self.q_norm = HeadNorm(config.head_dim)
+        self.k_norm = HeadNorm(config.head_dim)
+
+    def forward(
+        self,
+        x: Tensor,  # [B, S + L, D]
+        vec: Tensor,  # [B, D]
+        rope: Rope,
+        text_len: int,
+        kv_len: Tensor | None,  # [B]
+    ) -> Tensor:
+        shift, scale, gate = self.modulation(vec)
+        qkv, mlp = self.linear1(ops.layer_norm_modulate(x, shift, scale)).split(self.widths, dim=-1)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
+        attended = ops.rope_attention(
+            q,
+            k,
+            v,
+            rope=rope,
+            q_norm=self.q_norm.weight,
+            k_norm=self.k_norm.weight,
+            text_len=text_len,
+            kv_len=kv_len,
+        )
+        out = self.linear2(torch.cat((attended.flatten(2), F.gelu(mlp, approximate="tanh")), dim=-1))
+        return ops.gate_residual(x, out, gate)
+
+
+class FinalLayer(nn.Module):
+    """adaLN (shift, scale) and the projection of a token to its patch of velocity."""
+
+    def __init__(self, width: int, out_features: int):
+        super().__init__()
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.linear = nn.Linear(width, out_features)
+
+    def forward(self, x: Tensor, vec: Tensor) -> Tensor:  # [B, S, D], [B, D] -> [B, S, patch volume * C]
+        shift, scale = self.adaLN_modulation(vec).chunk(2, dim=-1)
+        return self.linear(ops.layer_norm_modulate(x, shift, scale))

@@ -1,0 +1,84 @@
+"""What turns scalars, vectors and latent patches into model width."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def sinusoid(t: Tensor, dim: int = 256) -> Tensor:  # t: [B] -> [B, dim] fp32
+    """[cos(t f_0) ... cos(t f_last), sin(t f_0) ...] with f_k = 10000 ** (-k / (dim / 2)), always in float32."""
+    half = dim // 2
+    k = torch.arange(half, dtype=torch.float32, device=t.device)
+    angle = t.float()[:, None] * torch.exp(-math.log(10000.0) * k / half)
+    return torch.cat((angle.cos(), angle.sin()), dim=-1)
+
+
+def guidance_input(scale: float | Tensor, dtype: torch.dtype) -> Tensor:
+    """The `guidance` argument of the transformer for an embedded guidance scale: scale * 1000, as fp32.
+
+    The product is formed in the model's dtype, because that is what the released bf16 weights were trained and are run
+    with: 6.0 becomes 6016 in bf16 and 6000 in fp32 (the sinusoid is sensitive enough for the difference to show).
+    scale: a number, or [B].
+    """
+    return (torch.as_tensor(scale, dtype=torch.float32).to(dtype) * 1000).float()
+
+
+class TimestepEmbedder(nn.Module):
+    """Sinusoid of a scalar (timestep or guidance), then Linear, SiLU, Linear."""
+
+    def __init__(self, width: int, frequencies: int = 256):
+        super().__init__()
+        self.frequencies = frequencies
+        self.mlp = nn.Sequential(nn.Linear(frequencies, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t: Tensor) -> Tensor:  # [B] -> [B, D]
+        return self.mlp(sinusoid(t, self.frequencies).to(self.mlp[0].weight.dtype))
+
+
+class VectorEmbedder(nn.Module):
+    """Linear, SiLU, Linear on the pooled CLIP text; keys in_layer and out_layer."""
+
+    def __init__(self, dim: int, width: int):
+        super().__init__()
+        self.in_layer = nn.Linear(dim, width)
+        self.out_layer = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, dim] -> [B, D]
+        return self.out_layer(F.silu(self.in_layer(x)))
+
+
+class TextProjection(nn.Module):
+    """Linear, SiLU, Linear on the mean text state; keys linear_1 and linear_2."""
+
+    def __init__(self, dim: int, width: int):
+        super().__init__()
+        self.linear_1 = nn.Linear(dim, width)
+        self.linear_2 = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, dim] -> [B, D]
+        return self.linear_2(F.silu(self.linear_1(x)))
+
+
+class PatchEmbed(nn.Module):
+    """Latent patches to tokens, in (t, y, x) order: a convolution whose stride is its kernel."""
+
+    def __init__(self, patch_size: tuple[int, int, int], channels: int, width: int):
+        super().__init__()
+        self.proj = nn.Conv3d(channels, width, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, T, h, w] -> [B, S, D]
+        return self.proj(x).flatten(2).transpose(1, 2).contiguous()
+
+
+def unpatchify(
+    tokens: Tensor,  # [B, T' * h' * w', C * pt * ph * pw]
+    grid: tuple[int, int, int],  # (T', h', w')
+    patch_size: tuple[int, int, int],  # (pt, ph, pw)
+) -> Tensor:
+    """Tokens back to a latent [B, C, T, h, w]; in a token the channel is the slowest index."""
+    x = tokens.unflatten(2, (-1, *patch_size)).unflatten(1, grid)  # [B, T', h', w', C, pt, ph, pw]
+    return x.permute(0, 4, 1, 5, 2, 6, 3, 7).flatten(6, 7).flatten(4, 5).flatten(2, 3)

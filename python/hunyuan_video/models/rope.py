@@ -1,0 +1,49 @@
+"""3D rotary position embedding: one table per token grid (paper section 4.2, "3D RoPE")."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+def rope_table(
+    grid: tuple[int, int, int],
+    *,
+    dims: tuple[int, int, int] = (16, 56, 56),
+    theta: float = 256.0,
+) -> tuple[Tensor, Tensor]:
+    """cos and sin of every token's angles, each [T * h * w, sum(dims)] fp32 on the CPU.
+
+    grid: tokens along (t, y, x); the row of token (t, y, x) is (t * h + y) * w + x. dims: head dimensions of each axis,
+    even. Axis with n dimensions: angle = position * theta ** (-2j / n), j = 0 .. n/2 - 1, every column twice in a row
+    (the op rotates interleaved pairs). Always computed on the CPU, so that every device gets the same bits.
+    Raises ValueError on an odd dimension or an empty grid.
+    """
+    if len(grid) != 3 or len(dims) != 3:
+        raise ValueError(f"grid and dims have 3 entries (t, y, x), got {tuple(grid)} and {tuple(dims)}")
+    if any(dim < 0 or dim % 2 for dim in dims):
+        raise ValueError(f"dims turn in pairs and must be even, got {tuple(dims)}")
+    if any(size < 1 for size in grid):
+        raise ValueError(f"grid sizes must be positive, got {tuple(grid)}")
+    angles = []
+    for axis, (size, dim) in enumerate(zip(grid, dims, strict=True)):
+        shape = [1, 1, 1, dim // 2]
+        shape[axis] = size
+        angle = _axis_angles(size, dim, theta).view(shape)
+        angles.append(angle.expand(*grid, dim // 2))
+    angle = torch.cat(angles, dim=-1).flatten(0, 2)
+    return angle.cos().repeat_interleave(2, dim=1), angle.sin().repeat_interleave(2, dim=1)
+
+
+def _axis_angles(size: int, dim: int, theta: float) -> Tensor:  # [size, dim / 2] fp32
+    frequency = 1.0 / theta ** (torch.arange(0, dim, 2, dtype=torch.float32, device="cpu") / max(dim, 1))
+    return torch.outer(torch.arange(size, dtype=torch.float32, device="cpu"), frequency)
+
+
+@lru_cache(maxsize=4)  # a 720p x 129 frames table is 2 x 61 MB; buckets of a training run reuse theirs
+def cached_rope_table(grid, dims, theta, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`rope_table` on a device, kept for the next call. Treat the tensors as read-only."""
+    cos, sin = rope_table(grid, dims=dims, theta=theta)
+    return cos.to(device), sin.to(device)
