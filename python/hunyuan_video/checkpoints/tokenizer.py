@@ -1,0 +1,83 @@
+"""Tokenizers from Hugging Face folders: tokenizer.json through the `tokenizers` package, everything else through transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hunyuan_video.errors import UserError
+from hunyuan_video.models.text.tokens import NativeTokenizer, Tokenizer, TransformersTokenizer
+
+LLAMA_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")  # these set begin and end tokens from tokenizer_config.json
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """The tokenizer in `folder`. Raises UserError, one line that names the file, when it cannot be read."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the folder of a tokenizer (tokenizer.json)")
+    if (folder / "tokenizer.json").exists():
+        return _native(folder)
+    transformers = transformers_package(f"{folder} has no tokenizer.json")
+    try:
+        return TransformersTokenizer(transformers.AutoTokenizer.from_pretrained(str(folder)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: transformers cannot load a tokenizer ({str(error).splitlines()[0]})") from error
+
+
+def transformers_package(why: str) -> ModuleType:
+    """The transformers package; UserError with the command that installs it where it is missing."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise UserError(f"{why}, which needs transformers: pip install 'transformers>=4.45'") from error
+    return transformers
+
+
+def _native(folder: Path) -> NativeTokenizer:
+    from tokenizers import Tokenizer as Library
+
+    path = folder / "tokenizer.json"
+    try:
+        tokenizer = Library.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise UserError(f"{path}: not a tokenizer ({error}); download it again") from error
+    config = _optional_json(folder / "special_tokens_map.json") | _optional_json(folder / "tokenizer_config.json")
+    special = {name: _content(config.get(f"{name}_token")) for name in ("bos", "eos", "pad")}
+    if config.get("tokenizer_class") in LLAMA_CLASSES:
+        _add_ends(tokenizer, config, special)
+    ids = [tokenizer.token_to_id(special[name]) for name in ("pad", "eos") if special[name]]
+    # Without a pad token any id will do: padding is masked, and CLIP's pooled token stands before it.
+    return NativeTokenizer(tokenizer, next((i for i in ids if i is not None), 0))
+
+
+def _add_ends(tokenizer: Any, config: dict[str, Any], special: dict[str, str | None]) -> None:
+    """Begin token unless add_bos_token is false, end token if add_eos_token is true: the rule of LlamaTokenizer."""
+    from tokenizers.processors import TemplateProcessing
+
+    ends = {
+        "bos": config.get("add_bos_token", True) and special["bos"],
+        "eos": config.get("add_eos_token", False) and special["eos"],
+    }
+    if config.get("add_bos_token", True) and tokenizer.token_to_id(special["bos"] or "") is None:
+        return
+    pieces = [ends["bos"], "$A", ends["eos"]]
+    tokens = [(t, tokenizer.token_to_id(t)) for t in (ends["bos"], ends["eos"]) if t]
+    tokenizer.post_processor = TemplateProcessing(single=[p for p in pieces if p], special_tokens=tokens)
+
+
+def _optional_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); download it again") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _content(token: Any) -> str | None:
+    """The text of a special token, which is stored as a string or as {"content": ...}."""
+    return token.get("content") if isinstance(token, dict) else token
