@@ -15,6 +15,7 @@ class TransformerConfig:
     hidden_size: width, a multiple of num_heads. mlp_ratio: MLP width / hidden_size of the blocks (the refiner's is 4).
     patch_size: (frames, rows, columns) of latent per token. rope_dims: head dimensions that turn with (t, y, x), each
     even, summing to the head dimension. guidance_embed: the model was distilled to take the guidance scale as an input.
+    qkv_bias: biases of the double blocks' qkv and output projections (all other projections have one).
     Raises ValueError where the sizes contradict each other.
     """
 

@@ -27,12 +27,12 @@ class RefinerMLP(nn.Module):
 class RefinerBlock(nn.Module):
     """Pre-norm attention and MLP, each gated by the conditioning vector. No RoPE and no QK-norm."""
 
-    def __init__(self, width: int, heads: int, qkv_bias: bool = True):
+    def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.self_attn_qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
-        self.self_attn_proj = nn.Linear(width, width, bias=qkv_bias)
+        self.self_attn_qkv = nn.Linear(width, 3 * width)
+        self.self_attn_proj = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = RefinerMLP(width)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
@@ -56,9 +56,9 @@ class RefinerBlock(nn.Module):
 class IndividualTokenRefiner(nn.Module):
     """The stack of refiner blocks; holds the key prefix `individual_token_refiner.blocks`."""
 
-    def __init__(self, width: int, heads: int, depth: int, qkv_bias: bool = True):
+    def __init__(self, width: int, heads: int, depth: int):
         super().__init__()
-        self.blocks = nn.ModuleList(RefinerBlock(width, heads, qkv_bias) for _ in range(depth))
+        self.blocks = nn.ModuleList(RefinerBlock(width, heads) for _ in range(depth))
 
     def forward(self, x: Tensor, condition: Tensor, mask: Tensor | None) -> Tensor:
         for block in self.blocks:
@@ -69,12 +69,12 @@ class IndividualTokenRefiner(nn.Module):
 class TokenRefiner(nn.Module):
     """Language model states to text tokens of model width, conditioned on the timestep and on the mean state."""
 
-    def __init__(self, text_dim: int, width: int, heads: int, depth: int = 2, qkv_bias: bool = True):
+    def __init__(self, text_dim: int, width: int, heads: int, depth: int = 2):
         super().__init__()
         self.input_embedder = nn.Linear(text_dim, width)
         self.t_embedder = TimestepEmbedder(width)
         self.c_embedder = TextProjection(text_dim, width)
-        self.individual_token_refiner = IndividualTokenRefiner(width, heads, depth, qkv_bias)
+        self.individual_token_refiner = IndividualTokenRefiner(width, heads, depth)
 
     def forward(
         self,

@@ -26,7 +26,7 @@ class HunyuanVideoTransformer(nn.Module):
         self.gradient_checkpointing = False
         width = config.hidden_size
         self.img_in = PatchEmbed(config.patch_size, config.in_channels, width)
-        self.txt_in = TokenRefiner(config.text_dim, width, config.num_heads, config.refiner_depth, config.qkv_bias)
+        self.txt_in = TokenRefiner(config.text_dim, width, config.num_heads, config.refiner_depth)
         self.time_in = TimestepEmbedder(width)
         self.vector_in = VectorEmbedder(config.pooled_text_dim, width)
         self.guidance_in = TimestepEmbedder(width) if config.guidance_embed else None
