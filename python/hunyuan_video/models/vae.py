@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from hunyuan_video.models.vae_blocks import CONV_PAD, CausalConv3d, DownBlock, GroupNorm, MidBlock, UpBlock
 from hunyuan_video.models.vae_config import VAEConfig
+from hunyuan_video.models.vae_tiling import Tiling
 
 Mode = Literal["plain", "tiled", "exact"]
 MODES = ("plain", "tiled", "exact")
@@ -48,7 +50,7 @@ class Encoder(nn.Module):
         self.conv_in = CausalConv3d(config.in_channels, widths[0])
         self.down_blocks = nn.ModuleList(
             DownBlock(before, width, config.layers_per_block, groups, stride)
-            for before, width, stride in zip((widths[0], *widths), widths, config.strides())
+            for (before, width), stride in zip(pairwise((widths[0], *widths)), config.strides(), strict=True)
         )
         self.mid_block = MidBlock(widths[-1], groups, config.mid_attention)
         self.conv_norm_out = GroupNorm(groups, widths[-1])
@@ -72,7 +74,7 @@ class Decoder(nn.Module):
         self.mid_block = MidBlock(widths[0], groups, config.mid_attention)
         self.up_blocks = nn.ModuleList(
             UpBlock(before, width, config.layers_per_block + 1, groups, stride)
-            for before, width, stride in zip((widths[0], *widths), widths, config.strides())
+            for (before, width), stride in zip(pairwise((widths[0], *widths)), config.strides(), strict=True)
         )
         self.conv_norm_out = GroupNorm(groups, widths[-1])
         self.conv_out = CausalConv3d(widths[-1], config.out_channels)
@@ -117,6 +119,11 @@ class CausalVAE(nn.Module):
                 f"multiples of {space}, e.g. {frames - (frames - 1) % time} frames of "
                 f"{max(height // space, 1) * space}x{max(width // space, 1) * space}"
             )
+        _check_mode(mode, memory_budget)
+        if mode == "exact":
+            raise NotImplementedError("VAE mode='exact' is not available yet; use 'plain' or 'tiled'")
+        if mode == "tiled":
+            return Posterior(self._tiling((time, space), (1, 1)).run(video, self._encode_moments))
         return Posterior(self._encode_moments(video))
 
     def decode(
@@ -131,7 +138,18 @@ class CausalVAE(nn.Module):
         frames and blends them (official behaviour: bounded memory, differs from plain).
         """
         self._check_input("latents", latents, self.config.latent_channels)
+        _check_mode(mode, memory_budget)
+        if mode == "exact":
+            raise NotImplementedError("VAE mode='exact' is not available yet; use 'plain' or 'tiled'")
+        if mode == "tiled":
+            units = (self.config.temporal_compression, self.config.spatial_compression)
+            return self._tiling((1, 1), units).run(latents, self._decode_latents)
         return self._decode_latents(latents)
+
+    def _tiling(self, in_unit: tuple[int, int], out_unit: tuple[int, int]) -> Tiling:
+        config = self.config
+        frames, size = config.tile_frames // config.temporal_compression, config.tile_size // config.spatial_compression
+        return Tiling(frames, size, in_unit, out_unit)
 
     def _encode_moments(self, video: Tensor) -> Tensor:  # [B, 3, F, H, W] -> [B, 2 * latent_channels, T, h, w]
         return self.quant_conv(self.encoder(video))
@@ -145,3 +163,10 @@ class CausalVAE(nn.Module):
         dtype = self.quant_conv.weight.dtype
         if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
             raise TypeError(f"{name} is {x.dtype} but the weights are {dtype}; convert it with .to({dtype})")
+
+
+def _check_mode(mode: str, memory_budget: int | None) -> None:
+    if mode not in MODES:
+        raise ValueError(f"mode={mode!r} is unknown; use one of {', '.join(MODES)}")
+    if memory_budget is not None and mode != "exact":
+        raise ValueError(f"memory_budget applies to mode='exact' only, got mode={mode!r}; leave it None")

@@ -6,6 +6,8 @@ T, H and W of the whole tensor, so the network is causal in its convolutions and
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -118,7 +120,7 @@ def frame_causal_attention(
     v: Tensor,  # [B, H, S, D]
     frame_tokens: int,
 ) -> Tensor:  # [B, H, S, D]
-    """Block-causal attention, one call per frame over the keys up to it: half the work of a mask, and no S x S memory."""
+    """Block-causal attention, a call per frame over the keys up to it: half the work of a mask, no S x S memory."""
     ends = range(frame_tokens, q.shape[2] + 1, frame_tokens)
     frames = [
         F.scaled_dot_product_attention(q[:, :, end - frame_tokens : end], k[:, :, :end], v[:, :, :end]) for end in ends
@@ -147,7 +149,7 @@ class DownBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, layers: int, groups: int, stride: tuple[int, int, int]):
         super().__init__()
         widths = [in_channels] + [out_channels] * layers
-        self.resnets = nn.ModuleList(ResnetBlock(a, b, groups) for a, b in zip(widths, widths[1:]))
+        self.resnets = nn.ModuleList(ResnetBlock(a, b, groups) for a, b in pairwise(widths))
         self.downsamplers = nn.ModuleList([Downsample(out_channels, stride)] if max(stride) > 1 else [])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -162,7 +164,7 @@ class UpBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, layers: int, groups: int, stride: tuple[int, int, int]):
         super().__init__()
         widths = [in_channels] + [out_channels] * layers
-        self.resnets = nn.ModuleList(ResnetBlock(a, b, groups) for a, b in zip(widths, widths[1:]))
+        self.resnets = nn.ModuleList(ResnetBlock(a, b, groups) for a, b in pairwise(widths))
         self.upsamplers = nn.ModuleList([Upsample(out_channels, stride)] if max(stride) > 1 else [])
 
     def forward(self, x: Tensor) -> Tensor:
