@@ -1,0 +1,167 @@
+"""From a path to an opened checkpoint: which file, which layout, which config; the tensors under their official names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hunyuan_video.checkpoints.configs import CLASS_NAMES, Config, infer_config, parse_config
+from hunyuan_video.checkpoints.keys import diffusers_to_official
+from hunyuan_video.checkpoints.names import Component, Layout, find_component
+from hunyuan_video.checkpoints.pickle_file import PickleFile
+from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile
+from hunyuan_video.checkpoints.sources import MappedSource, Piece, ShardedSource, TensorSource
+from hunyuan_video.errors import UserError
+
+OFFICIAL_ROOT = "hunyuan-video-t2v-720p"
+CONFIG_KEY = "hunyuan_video.config"  # in the metadata of a single safetensors file
+# Where a component lies below the root of an official or diffusers pipeline.
+_SUBFOLDERS: dict[Component, tuple[str, ...]] = {
+    "transformer": (f"{OFFICIAL_ROOT}/transformers", "transformers", "transformer"),
+    "vae": (f"{OFFICIAL_ROOT}/vae", "vae"),
+}
+# In order of preference within a folder; the FP8 file only where there is no other.
+_WEIGHT_FILES = (
+    "diffusion_pytorch_model.safetensors.index.json",
+    "diffusion_pytorch_model.safetensors",
+    "*.safetensors.index.json",
+    "*.safetensors",
+    "*_model_states.pt",
+    "pytorch_model.pt",
+    "pytorch_model_*.pt",
+    "diffusion_pytorch_model.bin",
+    "*_fp8.pt",
+)
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint of one component. source: its tensors under official names, nothing read yet."""
+
+    path: Path
+    component: Component
+    layout: Layout
+    config: Config
+    source: TensorSource
+
+
+def open_checkpoint(path: str | Path, component: Component, load_key: str | None = None) -> Checkpoint:
+    """Finds a component's weights at `path`: a weight file, its folder, or the root of a whole pipeline.
+
+    load_key: which state dict of an official `.pt` file, "module" or "ema". UserError if there is nothing to load or the
+    file is damaged.
+    """
+    path = Path(path).expanduser()
+    file = path if path.is_file() else _find_weights(path, component)
+    source = _open(file, load_key)
+    layout, names = find_component(source.infos, component)
+    if layout is None:
+        raise UserError(f"{file} holds no HunyuanVideo {component}; its keys are {first_names(source.infos)}")
+    official: TensorSource = MappedSource(source, {name: (Piece(original),) for name, original in names.items()})
+    if layout == "diffusers":
+        official = MappedSource(official, diffusers_to_official(official.infos))
+    stated = _stated_config(file, component, source, strict=path.is_dir())
+    config = stated or infer_config(component, official.infos, str(file))
+    return Checkpoint(file, component, layout, config, official)
+
+
+def components_at(path: str | Path) -> tuple[Component, ...]:
+    """Which components `open_checkpoint` finds at a path. UserError if none."""
+    path = Path(path).expanduser()
+    if path.is_file():
+        names = _open(path, None).infos
+        found = tuple(part for part in _SUBFOLDERS if find_component(names, part)[0])
+    else:
+        found = tuple(part for part in _SUBFOLDERS if _subfolder(path, part))
+        if not found:
+            names = _open(_find_weights(path, "transformer"), None).infos
+            found = tuple(part for part in _SUBFOLDERS if find_component(names, part)[0])
+    if not found:
+        raise UserError(f"{path} holds neither a HunyuanVideo transformer nor its VAE; its keys are {first_names(names)}")
+    return found
+
+
+def first_names(names: Any) -> str:
+    """'a, b, c and 5 more', for messages."""
+    names = [str(name) for name in names]
+    shown = ", ".join(names[:3]) or "none"
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def _subfolder(root: Path, component: Component) -> Path | None:
+    return next((root / name for name in _SUBFOLDERS[component] if (root / name).is_dir()), None)
+
+
+def _find_weights(path: Path, component: Component) -> Path:
+    if not path.exists():
+        raise UserError(f"{path} does not exist; give a checkpoint file or folder")
+    folder = _subfolder(path, component) or path
+    for pattern in _WEIGHT_FILES:
+        found = sorted(file for file in folder.glob(pattern) if file.is_file())
+        if len(found) > 1:
+            raise UserError(f"{folder} holds several weight files ({first_names(f.name for f in found)}); name one of them")
+        if found:
+            return found[0]
+    raise UserError(f"{folder} holds no weights of a {component}; expected one of {', '.join(_WEIGHT_FILES)}")
+
+
+def _open(file: Path, load_key: str | None) -> TensorSource:
+    if file.suffix == ".safetensors":
+        return SafetensorsFile(file)
+    if file.suffix == ".json":
+        return _open_shards(file)
+    if file.suffix in _PICKLES:
+        return PickleFile(file, load_key)
+    raise UserError(f"{file} is no checkpoint; expected a .safetensors, .safetensors.index.json or .pt file, or a folder")
+
+
+def _open_shards(index: Path) -> ShardedSource:
+    weight_map = _read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UserError(f"{index} is no index of safetensors shards: it has no 'weight_map'")
+    files = {}
+    for name in sorted(set(weight_map.values())):
+        if not (index.parent / name).is_file():
+            raise UserError(f"{index} names the shard {name}, which is missing; copy or download it again")
+        files[name] = SafetensorsFile(index.parent / name)
+    for key, name in weight_map.items():
+        if key not in files[name].infos:
+            raise UserError(f"{index} says that {name} holds the key '{key}', but it does not; copy both again")
+    return ShardedSource({key: files[name] for key, name in weight_map.items()})
+
+
+def _stated_config(file: Path, component: Component, source: TensorSource, strict: bool) -> Config | None:
+    """The config inside the file or in config.json beside it. strict: a config.json of another class is an error."""
+    for values, where in _config_candidates(file, source):
+        name = values.get("_class_name")
+        if strict or name in CLASS_NAMES[component].values():
+            return parse_config(component, values, where)
+    return None
+
+
+def _config_candidates(file: Path, source: TensorSource) -> Iterator[tuple[dict[str, Any], str]]:
+    inside = getattr(source, "metadata", {}).get(CONFIG_KEY)
+    if inside is not None:
+        try:
+            yield json.loads(inside), f"{file} (metadata {CONFIG_KEY})"
+        except ValueError as error:
+            raise UserError(f"{file}: the config in its metadata is not JSON; copy or download it again") from error
+    beside = file.parent / "config.json"
+    if beside.is_file():
+        yield _read_json(beside), str(beside)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); copy or download it again") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds a {type(values).__name__}, expected a JSON object")
+    return values

@@ -1,0 +1,99 @@
+"""PyTorch `.pt` files, memory-mapped and with `weights_only=True`: no code in them is ever run."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hunyuan_video.checkpoints.safetensors_file import TensorInfo
+from hunyuan_video.errors import UserError
+
+_WRAPPERS = ("module", "ema", "state_dict")
+_FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+
+
+class PickleFile:
+    """Reader of one `.pt` file with the interface of `SafetensorsFile`.
+
+    The state dict may lie under "module" or "ema" (DeepSpeed) or "state_dict". load_key picks one of them; without it
+    the first present is taken. The scales of an official FP8 file (`*_map.pt` beside it) appear as
+    `<module>.weight_scale`.
+    """
+
+    def __init__(self, path: Path, load_key: str | None = None):
+        self.path = path
+        self.metadata: dict[str, str] = {}
+        self._tensors = _state_dict(path, load_key)
+        if any(tensor.dtype in _FP8 for tensor in self._tensors.values()):
+            self._tensors |= _fp8_scales(path)
+        self.infos = {name: TensorInfo(tuple(t.shape), t.dtype) for name, t in self._tensors.items()}
+
+    def origin(self, name: str) -> Path:
+        """The file a tensor comes from, for error messages."""
+        return self.path
+
+    def read_into(
+        self,
+        out: Tensor,  # [rows, ...] of the stored tensor's remaining dimensions, any dtype or device
+        name: str,
+        rows: tuple[int, int] | None = None,
+    ) -> None:
+        """Copies tensor `name`, or its rows [first, last), into `out`, converting dtype and device."""
+        tensor = self._tensors[name]
+        out.copy_((tensor if rows is None else tensor[rows[0] : rows[1]]).reshape(out.shape))
+
+
+def fp8_map_path(path: Path) -> Path:
+    """Where the official layout keeps the scales of an FP8 `.pt` file."""
+    return path.with_name(f"{path.stem}_map{path.suffix}")
+
+
+def _state_dict(path: Path, load_key: str | None) -> dict[str, Tensor]:
+    content = _load(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a state dict; give a file of named tensors")
+    if load_key is not None and load_key not in content:
+        raise UserError(f"{path} has no '{load_key}' entry; its entries are {_first(content)}")
+    key = load_key or next((name for name in _WRAPPERS if isinstance(content.get(name), dict)), None)
+    state = content if key is None else content[key]
+    odd = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if odd:
+        raise UserError(f"{path}: entry '{odd[0]}' is a {type(state[odd[0]]).__name__}, not a tensor; give a state dict")
+    return dict(state)
+
+
+def _fp8_scales(path: Path) -> dict[str, Tensor]:
+    map_path = fp8_map_path(path)
+    if not map_path.is_file():
+        raise UserError(f"{path} holds FP8 weights but their scales are missing: put {map_path.name} beside it")
+    scales = _load(map_path)
+    if not isinstance(scales, dict) or not all(isinstance(value, Tensor) for value in scales.values()):
+        raise UserError(f"{map_path} is not a table of FP8 scales; copy or download it again")
+    return {f"{module}.weight_scale": scale for module, scale in scales.items()}
+
+
+def _load(path: Path) -> Any:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} contains Python objects other than tensors and was not opened, because they can run code; save its "
+            "state dict as safetensors on a machine where you trust it"
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        raise UserError(
+            f"{path} is truncated, corrupt or in PyTorch's format from before 1.6; copy it again, or re-save it with "
+            "torch.save"
+        ) from error
+
+
+def _first(names: dict[str, Any]) -> str:
+    return ", ".join(str(name) for name in list(names)[:4]) + (", ..." if len(names) > 4 else "")
