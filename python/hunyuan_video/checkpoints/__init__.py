@@ -1,1 +1,13 @@
+"""Reading and writing weights: official, diffusers and single-file layouts, FP8; text encoders; conversion.
 
+Everything works on `TensorSource`s, which give names, shapes and dtypes at once and tensors one at a time. Files are
+opened under their official key names (`open_checkpoint`), checked against the model, then streamed into it (`load_model`)
+or into another layout (`convert`).
+"""
+
+from hunyuan_video.checkpoints.convert import convert
+from hunyuan_video.checkpoints.loading import load_model
+from hunyuan_video.checkpoints.locate import Checkpoint, components_at, open_checkpoint
+from hunyuan_video.checkpoints.saving import save_model, write_checkpoint
+
+__all__ = ["Checkpoint", "components_at", "convert", "load_model", "open_checkpoint", "save_model", "write_checkpoint"]

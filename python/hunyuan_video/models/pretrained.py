@@ -1,0 +1,58 @@
+"""`from_pretrained` and `save_pretrained` of the models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+
+
+class Pretrained:
+    """Mixin of the models that have checkpoints; they are constructed from their config and keep it as `.config`.
+
+    The one place where models reach for files: it imports `hunyuan_video.checkpoints` when called.
+    """
+
+    component: ClassVar[Literal["transformer", "vae"]]
+    config: Any
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        load_key: Literal["module", "ema"] | None = None,
+        quantize: Literal["fp8"] | None = None,
+    ):
+        """The model in evaluation mode from a checkpoint file, its folder, or the root of a pipeline.
+
+        Layouts (told apart by their keys): official `.pt`, diffusers folders (also sharded), single safetensors files
+        with official, diffusers or ComfyUI names. Without a config.json the sizes follow from the tensor shapes.
+        dtype: of the weights, default the prevailing one of the file; FP8 weights stay FP8. device: default the CPU.
+        load_key: state dict of an official `.pt` file to take, default "module", else "ema". quantize="fp8": block
+        weights become FP8 with a scale per output channel while they are read. Memory: the model, no second copy.
+        Raises UserError, one line naming file and key, where the checkpoint is damaged or does not fit.
+        """
+        from hunyuan_video.checkpoints import load_model
+
+        return load_model(cls, cls.component, path, dtype=dtype, device=device, load_key=load_key, quantize=quantize)
+
+    def save_pretrained(
+        self,
+        path: str | Path,
+        layout: Literal["diffusers", "official"] = "diffusers",
+        *,
+        max_shard_size: int = 10_000_000_000,
+    ) -> Path:
+        """Writes weights and config.json, complete or not at all; an earlier checkpoint at `path` is replaced.
+
+        layout "diffusers": a folder that diffusers' own class loads, in safetensors shards of at most `max_shard_size`
+        bytes. "official": a folder with the released file names. A path ending in .safetensors makes a single file with
+        the layout's names. Raises UserError where `path` cannot be written or holds other files.
+        """
+        from hunyuan_video.checkpoints import save_model
+
+        return save_model(self, self.component, path, layout, max_shard_size)
