@@ -62,6 +62,8 @@ def _staged(path: Path, discard: Callable[[Path], None]) -> Iterator[Path]:
     try:
         yield temporary
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; choose another place or free some space") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; choose another place or free some space"
+        ) from error
     finally:
         discard(temporary)

@@ -50,7 +50,9 @@ def convert(
     if not is_pipeline(src) and len(components) == 1:
         return [_convert_component(src, dst, components[0], layout, dtype, load_key, max_shard_size)]
     if dst.suffix in (".safetensors", ".pt"):
-        raise UserError(f"{src} holds {' and '.join(components)}, too much for {dst.name}; give a folder as destination")
+        raise UserError(
+            f"{src} holds {' and '.join(components)}, too much for {dst.name}; give a folder as destination"
+        )
     with staged_folder(dst, may_replace=lambda entry: False) as folder:
         parts = [component_folder(layout, component) for component in components]
         for component, part in zip(components, parts, strict=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 from hunyuan_video.checkpoints.safetensors_file import TensorInfo
 from hunyuan_video.checkpoints.sources import Piece
@@ -147,7 +148,7 @@ def _row_ranges(key: str, infos: Mapping[str, TensorInfo], parts: int) -> list[t
         return [None] * parts
     width = infos[key.rpartition(".")[0] + ".weight"].shape[1]
     edges = [width * i for i in range(parts)] + [shape[0]]
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 def _stacked(key: str, infos: Mapping[str, TensorInfo], parts: int) -> Piece:

@@ -16,7 +16,6 @@ from hunyuan_video.checkpoints.names import Component
 from hunyuan_video.checkpoints.sources import TensorSource, read
 from hunyuan_video.checkpoints.validate import FP8_DTYPES, check_checkpoint, fp8_modules
 from hunyuan_video.errors import UserError
-from hunyuan_video.models.fp8 import convert_to_fp8_modules, fp8_module_names
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -42,8 +41,12 @@ def load_model(
         model = model_class(checkpoint.config)
     check_checkpoint(checkpoint, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
     stored = fp8_modules(source)
-    fresh = [name for name in fp8_module_names(model) if name not in stored] if quantize == "fp8" else []
-    convert_to_fp8_modules(model, stored + fresh)
+    fresh: list[str] = []
+    if stored or quantize:
+        from hunyuan_video.models.fp8 import convert_to_fp8_modules, fp8_module_names
+
+        fresh = [name for name in fp8_module_names(model) if name not in stored] if quantize == "fp8" else []
+        convert_to_fp8_modules(model, stored + fresh)
 
     device = torch.device(device or "cpu")
     dtype = dtype or main_dtype(source)

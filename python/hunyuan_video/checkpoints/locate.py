@@ -81,7 +81,9 @@ def components_at(path: str | Path) -> tuple[Component, ...]:
             names = _open(_find_weights(path, "transformer"), None).infos
             found = tuple(part for part in _SUBFOLDERS if find_component(names, part)[0])
     if not found:
-        raise UserError(f"{path} holds neither a HunyuanVideo transformer nor its VAE; its keys are {first_names(names)}")
+        raise UserError(
+            f"{path} holds neither a HunyuanVideo transformer nor its VAE; its keys are {first_names(names)}"
+        )
     return found
 
 
@@ -103,7 +105,9 @@ def _find_weights(path: Path, component: Component) -> Path:
     for pattern in _WEIGHT_FILES:
         found = sorted(file for file in folder.glob(pattern) if file.is_file())
         if len(found) > 1:
-            raise UserError(f"{folder} holds several weight files ({first_names(f.name for f in found)}); name one of them")
+            raise UserError(
+                f"{folder} holds several weight files ({first_names(f.name for f in found)}); name one of them"
+            )
         if found:
             return found[0]
     raise UserError(f"{folder} holds no weights of a {component}; expected one of {', '.join(_WEIGHT_FILES)}")
@@ -116,7 +120,9 @@ def _open(file: Path, load_key: str | None) -> TensorSource:
         return _open_shards(file)
     if file.suffix in _PICKLES:
         return PickleFile(file, load_key)
-    raise UserError(f"{file} is no checkpoint; expected a .safetensors, .safetensors.index.json or .pt file, or a folder")
+    raise UserError(
+        f"{file} is no checkpoint; expected a .safetensors, .safetensors.index.json or .pt file, or a folder"
+    )
 
 
 def _open_shards(index: Path) -> ShardedSource:

@@ -12,12 +12,14 @@ Layout = Literal["official", "diffusers"]
 # First part of the names of each component in each layout. The VAE's are the same in both.
 _ROOTS: dict[tuple[Component, Layout], tuple[str, ...]] = {
     ("transformer", "official"): (
-        "img_in txt_in time_in vector_in guidance_in double_blocks single_blocks final_layer".split()
+        *("img_in", "txt_in", "time_in", "vector_in", "guidance_in"),
+        *("double_blocks", "single_blocks", "final_layer"),
     ),
     ("transformer", "diffusers"): (
-        "x_embedder context_embedder time_text_embed transformer_blocks single_transformer_blocks norm_out proj_out".split()
+        *("x_embedder", "context_embedder", "time_text_embed"),
+        *("transformer_blocks", "single_transformer_blocks", "norm_out", "proj_out"),
     ),
-    ("vae", "official"): "encoder decoder quant_conv post_quant_conv".split(),
+    ("vae", "official"): ("encoder", "decoder", "quant_conv", "post_quant_conv"),
 }
 _PREFIXES: dict[Component, tuple[str, ...]] = {
     "transformer": ("", "model.diffusion_model.", "diffusion_model.", "model.model.", "net.", "transformer.", "model."),

@@ -62,7 +62,9 @@ def _state_dict(path: Path, load_key: str | None) -> dict[str, Tensor]:
     state = content if key is None else content[key]
     odd = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if odd:
-        raise UserError(f"{path}: entry '{odd[0]}' is a {type(state[odd[0]]).__name__}, not a tensor; give a state dict")
+        raise UserError(
+            f"{path}: entry '{odd[0]}' is a {type(state[odd[0]]).__name__}, not a tensor; give a state dict"
+        )
     return dict(state)
 
 

@@ -23,7 +23,10 @@ _TOKENIZER_FILES = (
     "merges.txt",
     "chat_template*",
 )
-_TEXT_CLASSES = {"text_encoder": ("LlamaModel", "LlamaTokenizerFast"), "text_encoder_2": ("CLIPTextModel", "CLIPTokenizer")}
+_TEXT_CLASSES = {
+    "text_encoder": ("LlamaModel", "LlamaTokenizerFast"),
+    "text_encoder_2": ("CLIPTextModel", "CLIPTokenizer"),
+}
 _SCHEDULER = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 7.0}
 
 
@@ -52,7 +55,9 @@ def copy_companions(src: Path, dst: Path, layout: Layout, components: Iterable[C
             target.parent.mkdir(exist_ok=True)
             shutil.copy2(file, target)
     if layout == "diffusers":
-        _copy_or_make(src / "scheduler" / "scheduler_config.json", dst / "scheduler" / "scheduler_config.json", _SCHEDULER)
+        _copy_or_make(
+            src / "scheduler" / "scheduler_config.json", dst / "scheduler" / "scheduler_config.json", _SCHEDULER
+        )
         _copy_or_make(src / _INDEX, dst / _INDEX, _model_index(dst, components))
 
 

@@ -183,9 +183,13 @@ def _parse_entry(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int]:
         if not _all_counts((*shape, begin, end)):
             raise ValueError("sizes and offsets are counts")
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is corrupt: the header entry of tensor '{name}' is damaged; {_DOWNLOAD_AGAIN}") from error
+        raise UserError(
+            f"{path} is corrupt: the header entry of tensor '{name}' is damaged; {_DOWNLOAD_AGAIN}"
+        ) from error
     if code not in _DTYPES:
-        raise UserError(f"{path}: tensor '{name}' has dtype {code}, which is not supported; known: {', '.join(_DTYPES)}")
+        raise UserError(
+            f"{path}: tensor '{name}' has dtype {code}, which is not supported; known: {', '.join(_DTYPES)}"
+        )
     info = TensorInfo(shape, _DTYPES[code])
     if end - begin != info.nbytes:
         raise UserError(

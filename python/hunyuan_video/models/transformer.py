@@ -9,16 +9,19 @@ from torch.utils.checkpoint import checkpoint
 from hunyuan_video.models.blocks import DoubleBlock, FinalLayer, Modulation, SingleBlock
 from hunyuan_video.models.config import TransformerConfig
 from hunyuan_video.models.embeddings import PatchEmbed, TimestepEmbedder, VectorEmbedder, unpatchify
+from hunyuan_video.models.pretrained import Pretrained
 from hunyuan_video.models.rope import cached_rope_table, rope_table
 from hunyuan_video.models.token_refiner import RefinerBlock, TokenRefiner
 
 
-class HunyuanVideoTransformer(nn.Module):
+class HunyuanVideoTransformer(Pretrained, nn.Module):
     """Dual-stream then single-stream transformer over video and text tokens; attribute names are the released keys.
 
     `gradient_checkpointing` (off): recompute each block in the backward pass instead of keeping its activations.
     Works under autograd, autocast(bf16), on the meta device and under torch.compile(fullgraph=True).
     """
+
+    component = "transformer"
 
     def __init__(self, config: TransformerConfig):
         super().__init__()

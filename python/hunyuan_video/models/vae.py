@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from hunyuan_video.models.pretrained import Pretrained
 from hunyuan_video.models.vae_blocks import CONV_PAD, CausalConv3d, DownBlock, GroupNorm, MidBlock, UpBlock
 from hunyuan_video.models.vae_config import VAEConfig
 from hunyuan_video.models.vae_tiling import Tiling
@@ -86,11 +87,13 @@ class Decoder(nn.Module):
         return self.conv_out(self.conv_norm_out(x, silu=True, pad=CONV_PAD), padded=True)
 
 
-class CausalVAE(nn.Module):
+class CausalVAE(Pretrained, nn.Module):
     """Video autoencoder. F = temporal_compression * k + 1 frames of H x W pixels become k + 1 frames of latents.
 
     Latents of `encode` and `decode` are the VAE's own; the transformer works on latents * config.scaling_factor.
     """
+
+    component = "vae"
 
     def __init__(self, config: VAEConfig):
         super().__init__()
