@@ -1,1 +1,31 @@
+"""Flow matching: schedules, solvers, guidance and the training objective. Knows tensors only, no model."""
 
+from hunyuan_video.flow.guidance import classifier_free_guidance, rescale_guidance
+from hunyuan_video.flow.objective import FlowBatch, FlowObjective
+from hunyuan_video.flow.schedule import FlowSchedule, default_shift, shift_times
+from hunyuan_video.flow.solvers import (
+    SOLVERS,
+    AdamsBashforthSolver,
+    EulerSolver,
+    HeunSolver,
+    Solver,
+    euler_step,
+    make_solver,
+)
+
+__all__ = [
+    "SOLVERS",
+    "AdamsBashforthSolver",
+    "EulerSolver",
+    "FlowBatch",
+    "FlowObjective",
+    "FlowSchedule",
+    "HeunSolver",
+    "Solver",
+    "classifier_free_guidance",
+    "default_shift",
+    "euler_step",
+    "make_solver",
+    "rescale_guidance",
+    "shift_times",
+]

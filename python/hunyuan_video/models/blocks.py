@@ -1,7 +1,7 @@
 """The two kinds of transformer block (paper section 4.2, figure 8): dual stream, then single stream.
 
-Token order everywhere: video first, text last. `rope` is the pair (cos, sin) of the video tokens, `kv_len` the number of
-valid tokens of each sample (video and unpadded text) or None when no token is padding.
+Token order everywhere: video first, text last. `rope` is the pair (cos, sin) of the video tokens, `kv_len` the number
+of valid tokens of each sample (video and unpadded text) or None when no token is padding.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ def frequencies(count: int, device: torch.device) -> Tensor:  # [count] fp32
     """10000 ** (-k / count), the same bits on every machine.
 
     At t = 6000 (guidance 6) one unit in the last place of f_k turns the angle by 2e-4, and float32 exp differs by that
-    much between CPUs. So exp runs in float64 and is rounded once. Of the released model's 128 frequencies that meets the
-    reference everywhere it can matter but at k = 12, a near tie (0.479 units), which the reference rounds up.
+    much between CPUs. So exp runs in float64 and is rounded once. For the released model's 128 frequencies that meets
+    the recorded reference wherever it can matter but at k = 12, a near tie (0.479 units) that is rounded up there.
     """
     k = torch.arange(count, dtype=torch.float32, device=device)
     wide = (-math.log(10000.0) * k / count).double().exp()

@@ -45,7 +45,7 @@ class HunyuanVideoTransformer(Pretrained, nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Xavier-uniform weights, zero biases; modulations and the last projection zero (adaLN-Zero: blocks start as identity)."""
+        """Xavier-uniform weights, zero biases; modulations and last projection zero, so blocks start as identity."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv3d):
                 nn.init.xavier_uniform_(module.weight.view(module.weight.shape[0], -1))
@@ -159,7 +159,7 @@ def trim_padding(
     """Cuts the text to the longest valid prefix of the batch; the mask becomes None when nothing else is padding.
 
     Padded text influences nothing, so this only saves work. It reads the mask's values, which on a GPU would stall the
-    host in every step, and in a compiled graph is not possible: there the padding stays, and attention skips it by kv_len.
+    host in every step, and cannot be in a compiled graph: there the padding stays, and attention skips it by kv_len.
     Raises ValueError where a mask has holes (checked where it can be read).
     """
     if mask is None or mask.device.type != "cpu" or torch.compiler.is_compiling():

@@ -1,0 +1,57 @@
+"""The noise levels a sampler visits (paper section 5.1, "timestep shift")."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral
+
+import torch
+from torch import Tensor
+
+SHIFT_AT_50_STEPS = 7.0
+SHIFT_BELOW_20_STEPS = 17.0
+
+
+def shift_times(t: Tensor, shift: float) -> Tensor:  # t: any shape, 0..1
+    """s t / (1 + (s - 1) t): keeps 0 and 1 in place and moves what is between towards noise where s > 1."""
+    return shift * t / (1 + (shift - 1) * t)
+
+
+def check_shift(shift: float) -> None:
+    """ValueError unless shift is a positive, finite number."""
+    if not (shift > 0 and math.isfinite(shift)):
+        raise ValueError(f"shift must be a positive number (1 = none, 7 = usual), got {shift}")
+
+
+def default_shift(steps: int) -> float:
+    """The paper's shift for a step count: 7 from 50 steps up, 17 below 20 steps; linear between (our choice)."""
+    if steps < 20:
+        return SHIFT_BELOW_20_STEPS
+    return SHIFT_AT_50_STEPS + (SHIFT_BELOW_20_STEPS - SHIFT_AT_50_STEPS) * max(50 - steps, 0) / 30
+
+
+class FlowSchedule:
+    """Noise levels from pure noise to data.
+
+    steps: model evaluations of a first-order solver, >= 1. shift: > 0, None for `default_shift(steps)`.
+    sigmas: [steps + 1] fp32 on the CPU, from exactly 1 (noise) down to exactly 0 (data).
+    timesteps: [steps] fp32, 1000 * sigmas[:-1]: what the transformer is told.
+    Raises ValueError on steps < 1 or a shift that is not positive and finite, TypeError on steps that are not whole.
+    """
+
+    def __init__(self, steps: int, shift: float | None = None):
+        if not isinstance(steps, Integral) or isinstance(steps, bool):
+            raise TypeError(f"steps must be a whole number, got {steps!r}")
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        self.steps = int(steps)
+        self.shift = default_shift(self.steps) if shift is None else float(shift)
+        check_shift(self.shift)
+        self.sigmas = shift_times(torch.linspace(1, 0, self.steps + 1, dtype=torch.float32, device="cpu"), self.shift)
+        self.timesteps = 1000 * self.sigmas[:-1]
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __repr__(self) -> str:
+        return f"FlowSchedule(steps={self.steps}, shift={self.shift})"
