@@ -1,0 +1,97 @@
+// What every .cu file needs: error reporting, the device guard, element conversion, 16-byte vectors, block sums.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#include <stdint.h>
+
+#include "common/status.h"
+
+#define HUNYUAN_CUDA_CHECK(call) \
+  do {                                                                                                    \
+    const cudaError_t error_ = (call);                                                                    \
+    if (error_ != cudaSuccess) {                                                                          \
+      (void)cudaGetLastError();                                                                           \
+      return ::hunyuan::fail(HUNYUAN_CUDA_ERROR, "%s: %s (%s)", #call, cudaGetErrorString(error_),        \
+                             cudaGetErrorName(error_));                                                   \
+    }                                                                                                     \
+  } while (0)
+
+namespace hunyuan {
+
+// Makes `device` current for a scope; `error` says whether that worked.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int device) {
+    error = cudaGetDevice(&previous_);
+    if (error == cudaSuccess && previous_ != device) {
+      error = cudaSetDevice(device);
+      switched_ = error == cudaSuccess;
+    }
+  }
+  ~DeviceGuard() {
+    if (switched_) (void)cudaSetDevice(previous_);
+  }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+  cudaError_t error;
+
+ private:
+  int previous_ = -1;
+  bool switched_ = false;
+};
+
+namespace device {
+
+__device__ inline float to_float(float x) { return x; }
+__device__ inline float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+__device__ inline float to_float(__half x) { return __half2float(x); }
+
+template <class T>
+__device__ inline T from_float(float x);
+template <>
+__device__ inline float from_float<float>(float x) {
+  return x;
+}
+template <>
+__device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float x) {
+  return __float2bfloat16_rn(x);
+}
+template <>
+__device__ inline __half from_float<__half>(float x) {
+  return __float2half_rn(x);
+}
+
+// `kCount` elements moved by one load or store: 16 bytes of them, or one where the address is not aligned for that.
+template <class T, int kCount>
+struct alignas(sizeof(T) * kCount) Pack {
+  T element[kCount];
+  static constexpr int count = kCount;
+};
+template <class T>
+using Pack16 = Pack<T, 16 / sizeof(T)>;
+
+// The sum of `value` over all threads of the block, in every thread. blockDim.x is a multiple of 32, at most 1024;
+// `scratch` holds 32 floats and may be reused after the call.
+__device__ inline float block_sum(float value, float* scratch) {
+  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(0xffffffffu, value, offset);
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
+  if (warps == 1) return value;
+  if (lane == 0) scratch[warp] = value;
+  __syncthreads();
+  value = lane < warps ? scratch[lane] : 0.0f;
+  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(0xffffffffu, value, offset);
+  __syncthreads();
+  return value;
+}
+
+}  // namespace device
+
+// Whether `pointer` and rows `stride` elements apart can be read 16 bytes at a time.
+template <class T>
+bool aligned16(const void* pointer, int64_t stride) {
+  return reinterpret_cast<uintptr_t>(pointer) % 16 == 0 && stride * static_cast<int64_t>(sizeof(T)) % 16 == 0;
+}
+
+}  // namespace hunyuan

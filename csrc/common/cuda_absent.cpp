@@ -1,0 +1,26 @@
+// Compiled instead of the .cu files when there is no CUDA compiler: the same functions, one clear error.
+#include "common/status.h"
+#include "norm/norm.h"
+
+namespace hunyuan {
+namespace {
+
+int no_cuda(const char* op) {
+  return fail(HUNYUAN_NO_CUDA,
+              "%s: hunyuan_ext was built without CUDA kernels; rebuild it where nvcc is on PATH with HUNYUAN_CUDA=ON",
+              op);
+}
+
+}  // namespace
+
+int layer_norm_modulate_cuda(const hunyuan_layer_norm_modulate_args&, hunyuan_target) {
+  return no_cuda("layer_norm_modulate");
+}
+int gate_residual_cuda(const hunyuan_gate_residual_args&, hunyuan_target) { return no_cuda("gate_residual"); }
+
+}  // namespace hunyuan
+
+extern "C" {
+const char* hunyuan_built_cuda_archs(void) { return ""; }
+int hunyuan_cuda_device_count(void) { return 0; }
+}

@@ -1,0 +1,92 @@
+// cpuid: what the processor supports, and the level in effect.
+#include "common/isa.h"
+
+#include <atomic>
+#include <string>
+
+#include "common/status.h"
+
+namespace {
+
+const char* const level_names[] = {"scalar", "avx2", "avx512"};
+
+#if defined(HUNYUAN_X86)
+// One row per feature that a kernel here or in torch's oneDNN asks for; reported by `doctor`.
+#define HUNYUAN_FEATURES(X) \
+  X("avx2") X("fma") X("f16c") X("avx512f") X("avx512bw") X("avx512dq") X("avx512vl") X("avx512vbmi") \
+  X("avx512vnni") X("avx512bf16")
+
+std::string find_features() {
+  __builtin_cpu_init();
+  std::string names;
+#define HUNYUAN_APPEND(name) \
+  if (__builtin_cpu_supports(name)) names += std::string(names.empty() ? "" : " ") + name;
+  HUNYUAN_FEATURES(HUNYUAN_APPEND)
+#undef HUNYUAN_APPEND
+  return names;
+}
+
+bool supports_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+
+bool supports_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+hunyuan_isa find_level() {
+  __builtin_cpu_init();
+  if (!supports_avx2()) return HUNYUAN_SCALAR;
+  return supports_avx512() ? HUNYUAN_AVX512 : HUNYUAN_AVX2;
+}
+#else
+std::string find_features() { return ""; }
+hunyuan_isa find_level() { return HUNYUAN_SCALAR; }
+#endif
+
+std::atomic<int> level_cap{HUNYUAN_AVX512};
+
+}  // namespace
+
+extern "C" {
+
+hunyuan_isa hunyuan_isa_supported(void) {
+  static const hunyuan_isa level = find_level();
+  return level;
+}
+
+hunyuan_isa hunyuan_isa_in_use(void) {
+  const int cap = level_cap.load(std::memory_order_relaxed);
+  return cap < hunyuan_isa_supported() ? static_cast<hunyuan_isa>(cap) : hunyuan_isa_supported();
+}
+
+int hunyuan_set_isa(hunyuan_isa level) {
+  if (level < HUNYUAN_SCALAR || level > HUNYUAN_AVX512)
+    return hunyuan::fail(HUNYUAN_BAD_ARGUMENT, "isa: %d is not a level; use 0 (scalar), 1 (avx2) or 2 (avx512)", level);
+  if (level > hunyuan_isa_supported())
+    return hunyuan::fail(HUNYUAN_BAD_ARGUMENT, "isa: this processor supports %s at most, %s was asked for",
+                         level_names[hunyuan_isa_supported()], level_names[level]);
+  level_cap.store(level, std::memory_order_relaxed);
+  return HUNYUAN_OK;
+}
+
+const char* hunyuan_cpu_features(void) {
+  static const std::string names = find_features();
+  return names.c_str();
+}
+
+}  // extern "C"
+
+namespace hunyuan {
+
+bool has_avx512_vbmi() {
+#if defined(HUNYUAN_X86)
+  static const bool supported = __builtin_cpu_supports("avx512vbmi");
+  return supported && hunyuan_isa_in_use() == HUNYUAN_AVX512;
+#else
+  return false;
+#endif
+}
+
+}  // namespace hunyuan

@@ -1,0 +1,20 @@
+// layer_norm_modulate: argument checks and dispatch.
+#include "common/isa.h"
+#include "common/parallel.h"
+#include "common/status.h"
+#include "norm/norm.h"
+
+extern "C" int hunyuan_layer_norm_modulate(const hunyuan_layer_norm_modulate_args* args, hunyuan_target target) {
+  using namespace hunyuan;
+  if (args->batch < 0 || args->tokens < 0 || args->channels < 0)
+    return fail(HUNYUAN_BAD_ARGUMENT, "layer_norm_modulate: sizes must not be negative");
+  if (args->batch * args->tokens * args->channels == 0) return HUNYUAN_OK;
+  if (target.device >= 0) return layer_norm_modulate_cuda(*args, target);
+  if (args->dtype != HUNYUAN_F32 && args->dtype != HUNYUAN_BF16)
+    return fail(HUNYUAN_BAD_DTYPE, "layer_norm_modulate: the CPU kernel takes float32 or bfloat16");
+  const auto kernel = HUNYUAN_PICK(layer_norm_modulate_rows);
+  const int64_t rows = args->batch * args->tokens;
+  parallel_ranges(rows, rows * args->channels, target.threads,
+                  [&](int64_t begin, int64_t end) { kernel(*args, begin, end); });
+  return HUNYUAN_OK;
+}

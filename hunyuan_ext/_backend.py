@@ -1,0 +1,157 @@
+"""Finds the native module and decides, call by call, whether a native kernel may run.
+
+HUNYUAN_EXT_BACKEND = auto (default) | reference | native; HUNYUAN_EXT_ISA = scalar | avx2 | avx512 caps the
+instruction set of the CPU kernels and selects them even where torch would be at least as fast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from types import ModuleType
+from typing import Iterator, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+MODES = ("auto", "reference", "native")
+LEVELS = ("scalar", "avx2", "avx512")
+
+FLOAT, BFLOAT, HALF = torch.float32, torch.bfloat16, torch.float16
+# Element types of each native kernel by device; everything else is composed from torch operations.
+KERNELS: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
+    "layer_norm_modulate": {"cpu": (FLOAT, BFLOAT), "cuda": (FLOAT, BFLOAT, HALF)},
+    "gate_residual": {"cpu": (FLOAT, BFLOAT), "cuda": (FLOAT, BFLOAT, HALF)},
+}
+
+
+class Choice(NamedTuple):
+    native: bool
+    reason: str
+
+
+def _from_environment(name: str, allowed: tuple[str, ...]) -> str | None:
+    value = os.environ.get(name)
+    if value is not None and value not in allowed:
+        raise ValueError(f"{name}={value}: use one of {', '.join(allowed)}")
+    return value
+
+
+def _load() -> tuple[ModuleType | None, str]:
+    """The native module, connected to torch's tensors; or None and the reason."""
+    try:
+        module = importlib.import_module("hunyuan_ext._C")
+    except ModuleNotFoundError:
+        return None, "hunyuan_ext._C is not built; `pip install .` or `python setup.py build_ext --inplace` builds it"
+    except ImportError as error:
+        return None, f"hunyuan_ext._C does not load: {error}"
+    probe = torch.empty_strided((2, 3), (1, 2), dtype=BFLOAT)
+    module.use_exchange_api(getattr(torch.Tensor, "__dlpack_c_exchange_api__", None))
+    if module.describe(probe) != ((2, 3), (1, 2), 1, -1, probe.data_ptr()):
+        module.use_exchange_api(None)  # a torch whose structs differ: read tensors through their attributes
+    return module, ""
+
+
+mode: str = _from_environment("HUNYUAN_EXT_BACKEND", MODES) or "auto"
+forced_isa: str | None = _from_environment("HUNYUAN_EXT_ISA", LEVELS)
+module, missing = _load()
+_choices: dict[tuple[str, str, torch.dtype], Choice] = {}
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+
+if module is not None and forced_isa is not None:
+    module.set_isa(LEVELS.index(forced_isa))
+
+
+def isa() -> str:
+    """The instruction set in use: "scalar", "avx2" or "avx512"."""
+    return LEVELS[module.isa_in_use()] if module is not None else "scalar"
+
+
+@contextlib.contextmanager
+def forced(new_mode: str | None = None, new_isa: str | None = None) -> Iterator[None]:
+    """For tests: another backend mode or instruction set inside a `with` block (not thread-safe)."""
+    global mode, forced_isa
+    before = mode, forced_isa
+    mode = new_mode or mode
+    if new_isa is not None:
+        module.set_isa(LEVELS.index(new_isa))
+        forced_isa = new_isa
+    _choices.clear()
+    try:
+        yield
+    finally:
+        mode, forced_isa = before
+        if module is not None:
+            module.set_isa(LEVELS.index(forced_isa) if forced_isa else module.isa_supported())
+        _choices.clear()
+
+
+def _decide(op: str, device: str, dtype: torch.dtype) -> Choice:
+    if mode == "reference":
+        return Choice(False, "HUNYUAN_EXT_BACKEND=reference")
+    if module is None:
+        if mode == "native":
+            raise RuntimeError(f"HUNYUAN_EXT_BACKEND=native, but {missing}")
+        return Choice(False, missing)
+    dtypes = KERNELS[op].get(device, ())
+    if dtype not in dtypes:
+        return Choice(False, f"no {str(dtype).removeprefix('torch.')} kernel for {device}")
+    if device == "cuda":
+        archs = module.build_facts()["cuda_archs"]
+        if not archs:
+            return Choice(False, "built without CUDA kernels")
+        major, minor = torch.cuda.get_device_capability()
+        covered = any(_runs_on(arch, major, minor) for arch in archs.split(","))
+        return Choice(covered, f"built for {archs}, this device is sm_{major}{minor}")
+    if isa() == "scalar" and forced_isa is None and mode == "auto":
+        return Choice(False, "this processor has no AVX2; torch is at least as fast")
+    return Choice(True, f"own {isa()} kernel")
+
+
+def _runs_on(arch: str, major: int, minor: int) -> bool:
+    """Whether machine code for "sm_80" runs on a device: same major, minor not above; "sm_90a" on 9.0 only."""
+    number = arch.removeprefix("sm_")
+    if number.endswith("a"):
+        return number[:-1] == f"{major}{minor}"
+    return int(number[:-1]) == major and int(number[-1]) <= minor
+
+
+def choice(op: str, device: str, dtype: torch.dtype) -> Choice:
+    """What would run for plain tensors of this device and dtype without gradients, and why."""
+    key = op, device, dtype
+    if key not in _choices:
+        _choices[key] = _decide(*key)
+    return _choices[key]
+
+
+def _picks_native(op: str, device: str, dtype: torch.dtype) -> bool:
+    return choice(op, device, dtype).native
+
+
+# What torch.compiler.assume_constant_result sets: evaluated while tracing. The call itself would import all of
+# torch._dynamo (a second) with every `import hunyuan_ext`.
+_picks_native._dynamo_marked_constant = True
+
+
+def runs_native(op: str, x: Tensor, *others: Tensor | None) -> bool:
+    """Whether the native kernel of `op` takes this call: x picks device and dtype, all tensors must be plain.
+
+    Gradients, autocast, tensor subclasses and dispatch modes (fake tensors, FLOP counters) get the composed form.
+    """
+    device = x.device
+    if not _picks_native(op, device.type, x.dtype) or torch.is_autocast_enabled(device.type):
+        return False
+    grad = torch.is_grad_enabled()
+    compiling = torch.compiler.is_compiling()
+    if not compiling and _dispatch_modes():
+        return False
+    for tensor in (x, *others):
+        if tensor is None:
+            continue
+        if tensor.device != device or (grad and tensor.requires_grad):
+            return False
+        if not compiling and type(tensor) is not Tensor and type(tensor) is not Parameter:
+            return False
+    return True

@@ -1,0 +1,30 @@
+"""Argument checks shared by the ops: one clear line naming the argument, both numbers and what is needed."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def tensor(name: str, value: object, layout: str) -> tuple[int, ...]:
+    """The shape of a floating-point tensor whose dimensions are named by `layout`, such as "B S C"."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: a torch.Tensor [{layout.replace(' ', ', ')}] is needed, got {type(value).__name__}")
+    if not value.dtype.is_floating_point:
+        raise TypeError(f"{name}: a floating-point tensor is needed, got {value.dtype}")
+    if value.ndim != len(layout.split()):
+        raise ValueError(f"{name}: shape {list(value.shape)} has {value.ndim} dimensions, [{layout.replace(' ', ', ')}] is needed")
+    return value.shape
+
+
+def like(name: str, value: object, layout: str, shape: tuple[int, ...], x: Tensor) -> None:
+    """A tensor of exactly this shape on the device of the op's first argument."""
+    actual = tensor(name, value, layout)
+    if tuple(actual) != tuple(shape):
+        raise ValueError(f"{name}: shape {list(actual)}, but [{layout.replace(' ', ', ')}] = {list(shape)} is needed")
+    if value.device != x.device:
+        raise ValueError(f"{name}: is on {value.device}, the other arguments on {x.device}; move it there")
+
+
+def positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{name}: must be positive, got {value}")
