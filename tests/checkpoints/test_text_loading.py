@@ -1,0 +1,225 @@
+"""Text encoders from folders: layouts that exist in the wild, and one clear line for everything that is wrong."""
+
+from __future__ import annotations
+
+import builtins
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from hunyuan_video.checkpoints.text import load_clip_encoder, load_text_encoder
+from hunyuan_video.checkpoints.text_save import save_clip_model, save_llama_model, save_tokenizer
+from hunyuan_video.checkpoints.tokenizer import load_tokenizer
+from hunyuan_video.errors import UserError
+from hunyuan_video.models.text import (
+    ClipTextConfig,
+    ClipTextModel,
+    LlamaConfig,
+    LlamaModel,
+    PromptTemplate,
+    Template,
+)
+from hunyuan_video.models.text.foreign import ForeignLanguageModel
+
+WORDS = "<pad> <s> </s> <unk> a red circle moves".split()
+SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+SIZES = dict(vocab_size=8, hidden_size=16, num_hidden_layers=3, num_attention_heads=2)
+FRAMES = PromptTemplate(Template("a {}", 1), Template("a {}", 1), text_length=5)
+
+
+@pytest.fixture
+def llama_folder(tmp_path):
+    model = LlamaModel(LlamaConfig(**SIZES, intermediate_size=24, num_key_value_heads=1))
+    save_llama_model(model, tmp_path / "llm", positions=32, special=SPECIAL, dtype=torch.float32)
+    save_words(tmp_path / "llm")
+    return tmp_path / "llm"
+
+
+@pytest.fixture
+def clip_folder(tmp_path):
+    model = ClipTextModel(ClipTextConfig(**SIZES, intermediate_size=24, eos_token_id=2, max_position_embeddings=9))
+    save_clip_model(model, tmp_path / "clip", special=SPECIAL, dtype=torch.float32)
+    save_words(tmp_path / "clip")
+    return tmp_path / "clip"
+
+
+def save_words(folder, **config):
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+    save_tokenizer(tokenizer, {"tokenizer_class": "PreTrainedTokenizerFast"} | special | config, folder)
+
+
+def rewrite(folder, change):
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    save_file(change(tensors), path)
+
+
+def hidden(folder):
+    return load_text_encoder(folder, None, FRAMES)("red circle").hidden
+
+
+def test_round_trip_and_dtype(llama_folder):
+    encoder = load_text_encoder(llama_folder, llama_folder, FRAMES)
+    saved = load_file(llama_folder / "model.safetensors")
+    for name, tensor in encoder.model.state_dict().items():
+        assert torch.equal(tensor, saved[name])
+    half = load_text_encoder(llama_folder, None, FRAMES, torch.bfloat16)
+    assert half("red circle").hidden.dtype == torch.bfloat16
+    assert encoder("red circle").hidden.shape == (1, 5, 16)
+
+
+def test_sharded_checkpoint(llama_folder):
+    expected = hidden(llama_folder)
+    tensors = load_file(llama_folder / "model.safetensors")
+    names, index = list(tensors), {}
+    for number, part in enumerate((names[:7], names[7:])):
+        file = f"model-{number + 1:05d}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in part}, llama_folder / file)
+        index |= dict.fromkeys(part, file)
+    (llama_folder / "model.safetensors").unlink()
+    (llama_folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    assert torch.equal(hidden(llama_folder), expected)
+    (llama_folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(UserError, match=r"model-00002-of-00002.safetensors: missing, although .*index.json lists it"):
+        hidden(llama_folder)
+
+
+@pytest.mark.parametrize("prefix", ["model.", "language_model.model.", "model.language_model."])
+def test_keys_of_larger_checkpoints(llama_folder, prefix):
+    expected = hidden(llama_folder)
+    extra = {
+        "language_model.lm_head.weight": torch.ones(2),
+        "vision_tower.embeddings.weight": torch.ones(2),
+        prefix + "rotary_emb.inv_freq": torch.ones(2),
+    }
+    rewrite(llama_folder, lambda tensors: {prefix + k: v for k, v in tensors.items()} | extra)
+    config = json.loads((llama_folder / "config.json").read_text())
+    (llama_folder / "config.json").write_text(json.dumps({"model_type": "llava", "text_config": config}))
+    assert torch.equal(hidden(llama_folder), expected)
+
+
+def test_clip_keys_of_both_transformers_versions(clip_folder):
+    with_prefix = load_clip_encoder(clip_folder)("red </s>").pooled
+    rewrite(clip_folder, lambda tensors: {k.removeprefix("text_model."): v for k, v in tensors.items()})
+    assert torch.equal(load_clip_encoder(clip_folder)("red </s>").pooled, with_prefix)
+    assert load_clip_encoder(clip_folder).max_length == 9
+
+
+def test_transformers_loads_what_we_save(llama_folder, clip_folder):
+    transformers = pytest.importorskip("transformers")
+    theirs, ids = transformers.LlamaModel.from_pretrained(llama_folder).float(), torch.tensor([[1, 4, 5, 6]])
+    ours = load_text_encoder(llama_folder, None, FRAMES).model
+    torch.testing.assert_close(theirs(ids).last_hidden_state, ours(ids), atol=1e-5, rtol=1e-5)
+    theirs = transformers.CLIPTextModel.from_pretrained(clip_folder).float()
+    ids = torch.tensor([[1, 5, 2, 0]])
+    pooled = load_clip_encoder(clip_folder).encode_ids(ids)
+    torch.testing.assert_close(theirs(ids).pooler_output, pooled, atol=1e-5, rtol=1e-5)
+    words = transformers.AutoTokenizer.from_pretrained(clip_folder)
+    assert words("a red circle")["input_ids"] == [4, 5, 6]
+
+
+def test_begin_token_follows_llama_tokenizer_config(llama_folder):
+    for config, expected in (
+        ({"tokenizer_class": "LlamaTokenizerFast"}, [1, 5, 0]),
+        ({"tokenizer_class": "LlamaTokenizerFast", "bos_token": {"content": "<s>"}}, [1, 5, 0]),
+        ({"tokenizer_class": "LlamaTokenizer", "add_bos_token": False}, [5, 0, 0]),
+        ({"tokenizer_class": "LlamaTokenizerFast", "add_eos_token": True}, [1, 5, 2]),
+        ({"tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": True}, [5, 0, 0]),
+    ):
+        save_words(llama_folder, **config)
+        assert load_tokenizer(llama_folder)(["red"], 3).ids.tolist() == [expected]
+
+
+def test_other_model_types_go_through_transformers(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.Qwen2Config(**SIZES, intermediate_size=24, num_key_value_heads=1)
+    theirs = transformers.Qwen2Model(config).eval()
+    theirs.save_pretrained(tmp_path)
+    save_words(tmp_path)
+    encoder = load_text_encoder(tmp_path, None, FRAMES, torch.float32)
+    assert isinstance(encoder.model, ForeignLanguageModel)
+    ids = torch.tensor([[4, 5, 6, 0, 0, 0]])
+    with torch.no_grad():
+        expected = theirs(ids, attention_mask=(ids > 0).long(), output_hidden_states=True).hidden_states[-3]
+    torch.testing.assert_close(encoder("red circle").hidden[:, :2], expected[:, 1:3], atol=1e-5, rtol=1e-5)
+
+
+def test_missing_transformers_is_one_line_with_the_command(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name == "transformers":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UserError, match=r"has no tokenizer.json, which needs transformers: pip install"):
+        load_tokenizer(tmp_path)
+
+
+def test_loading_a_native_folder_does_not_import_transformers(llama_folder, monkeypatch):
+    def refuse(name, *args, **kwargs):
+        assert name.split(".")[0] != "transformers"
+        return real(name, *args, **kwargs)
+
+    real = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    hidden(llama_folder)
+
+
+def drop(name):
+    return lambda tensors: {k: v for k, v in tensors.items() if k != name}
+
+
+DAMAGE = {
+    "missing key": (drop("norm.weight"), r"model.safetensors: missing key norm.weight; the checkpoint is incomplete"),
+    "extra key": (lambda t: t | {"layers.9.x": torch.ones(1)}, r"key layers.9.x is not in the model that config.json"),
+    "wrong shape": (
+        lambda t: t | {"norm.weight": torch.ones(3)},
+        r"key norm.weight has shape \[3\], config.json asks for \[16\]",
+    ),
+    "other model": (drop("embed_tokens.weight"), r"no key ...embed_tokens.weight .* not a checkpoint of this kind"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_weights(llama_folder, damage):
+    change, message = DAMAGE[damage]
+    rewrite(llama_folder, change)
+    with pytest.raises(UserError, match=message) as caught:
+        hidden(llama_folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_file(llama_folder):
+    path = llama_folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"model.safetensors: not a complete safetensors file .* download it again"):
+        hidden(llama_folder)
+
+
+def test_missing_or_broken_files(llama_folder, tmp_path):
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        load_text_encoder(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        load_text_encoder(llama_folder, tmp_path / "nowhere")
+    (llama_folder / "tokenizer.json").write_text('{"model": 3}')
+    with pytest.raises(UserError, match=r"tokenizer.json: not a tokenizer .* download it again"):
+        hidden(llama_folder)
+    (llama_folder / "config.json").write_text("{")
+    with pytest.raises(UserError, match="config.json: not valid JSON"):
+        hidden(llama_folder)
+    (llama_folder / "config.json").unlink()
+    with pytest.raises(UserError, match="config.json: missing"):
+        hidden(llama_folder)
+
+
+def test_no_safetensors(llama_folder):
+    (llama_folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="no model.safetensors; text encoders are read from safetensors only"):
+        hidden(llama_folder)
