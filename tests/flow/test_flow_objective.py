@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from hunyuan_video.flow import FlowObjective, classifier_free_guidance, rescale_guidance
-from hunyuan_video.flow.objective import interpolate
+from hunyuan_video.flow import FlowObjective, classifier_free_guidance, interpolate, rescale_guidance, sample_timesteps
 
 
 def test_path_ends_and_target():
@@ -35,8 +34,7 @@ def test_optimal_velocity_on_gaussian_data_has_the_closed_form_loss():
 
 
 def test_times_are_logit_normal():
-    objective = FlowObjective(mean=0.5, std=0.8)
-    times = objective.sample_times(200_000, torch.Generator().manual_seed(1))
+    times = sample_timesteps(200_000, mean=0.5, std=0.8, generator=torch.Generator().manual_seed(1))
     logits = torch.logit(times.double())
     assert times.dtype == torch.float32
     assert times.min() > 0
@@ -46,8 +44,10 @@ def test_times_are_logit_normal():
 
 
 def test_shift_adds_its_logarithm_to_the_logit():
-    plain = FlowObjective().sample_times(1000, torch.Generator().manual_seed(1))
-    shifted = FlowObjective(shift=7.0).sample_times(1000, torch.Generator().manual_seed(1))
+    plain = sample_timesteps(1000, generator=torch.Generator().manual_seed(1))
+    shifted = sample_timesteps(1000, shift=7.0, generator=torch.Generator().manual_seed(1))
+    drawn = FlowObjective(shift=7.0).draw(torch.zeros(1000, 1), torch.Generator().manual_seed(1)).times
+    assert torch.equal(drawn, shifted)
     torch.testing.assert_close(torch.logit(shifted), torch.logit(plain) + math.log(7.0), rtol=1e-3, atol=1e-3)
 
 

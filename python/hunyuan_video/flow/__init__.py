@@ -1,7 +1,13 @@
 """Flow matching: schedules, solvers, guidance and the training objective. Knows tensors only, no model."""
 
 from hunyuan_video.flow.guidance import classifier_free_guidance, rescale_guidance
-from hunyuan_video.flow.objective import FlowBatch, FlowObjective
+from hunyuan_video.flow.objective import (
+    FlowBatch,
+    FlowObjective,
+    interpolate,
+    sample_timesteps,
+    velocity_target,
+)
 from hunyuan_video.flow.schedule import FlowSchedule, default_shift, shift_times
 from hunyuan_video.flow.solvers import (
     SOLVERS,
@@ -25,7 +31,10 @@ __all__ = [
     "classifier_free_guidance",
     "default_shift",
     "euler_step",
+    "interpolate",
     "make_solver",
     "rescale_guidance",
+    "sample_timesteps",
     "shift_times",
+    "velocity_target",
 ]

@@ -47,11 +47,6 @@ class FlowObjective:
             raise ValueError(f"std must be finite and not negative, got {self.std}")
         check_shift(self.shift)
 
-    def sample_times(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """[count] fp32 times in (0, 1), on the generator's device."""
-        normal = torch.randn(count, generator=generator, device=None if generator is None else generator.device)
-        return shift_times(torch.sigmoid(self.mean + self.std * normal), self.shift)
-
     def draw(
         self,
         data: Tensor,  # [B, ...] model-space latents
@@ -61,12 +56,12 @@ class FlowObjective:
     ) -> FlowBatch:
         """Times first, then noise, both from `generator` (in its device's float32 stream, then moved to the data)."""
         if times is None:
-            times = self.sample_times(data.shape[0], generator)
+            times = sample_timesteps(data.shape[0], mean=self.mean, std=self.std, shift=self.shift, generator=generator)
         if noise is None:
             device = data.device if generator is None else generator.device
             noise = torch.randn(data.shape, generator=generator, device=device)
         times, noise = times.to(data.device, torch.float32), noise.to(data)
-        return FlowBatch(interpolate(data, noise, times), times, noise - data)
+        return FlowBatch(interpolate(data, noise, times), times, velocity_target(data, noise))
 
     def loss(
         self,
@@ -82,6 +77,27 @@ class FlowObjective:
         if velocity.shape != batch.target.shape:
             raise ValueError(f"velocity must have shape {list(batch.target.shape)}, got {list(velocity.shape)}")
         return (velocity.float() - batch.target.float()).square().flatten(1).mean(dim=1)
+
+
+def sample_timesteps(
+    count: int,
+    *,
+    mean: float = 0.0,
+    std: float = 1.0,
+    shift: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """[count] fp32 logit-normal times in (0, 1), shifted, on the generator's device; 1000 times them is the timestep."""
+    normal = torch.randn(count, generator=generator, device=None if generator is None else generator.device)
+    return shift_times(torch.sigmoid(mean + std * normal), shift)
+
+
+def velocity_target(
+    data: Tensor,  # [B, ...]
+    noise: Tensor,  # [B, ...]
+) -> Tensor:
+    """noise - data: the slope dx_t/dt of `interpolate`, the same at every t."""
+    return noise - data
 
 
 def interpolate(
