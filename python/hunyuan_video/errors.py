@@ -1,5 +1,9 @@
-"""The one exception meant for people."""
+"""The exceptions meant for people: each text is one line that says what is wrong and what to do."""
 
 
 class UserError(Exception):
-    """Bad input or a failed run: its text is one line that says what is wrong and what to do. The CLI prints it, exit code 1."""
+    """Bad input or a failed run. The command line prints the text and exits with 1."""
+
+
+class ArgumentError(UserError, ValueError):
+    """An argument with a wrong value: names the argument, the value and the nearest one that works."""

@@ -1,1 +1,42 @@
+"""From a sentence to a video: the pipeline, its resumable state, previews and media files (names load on first use)."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hunyuan_video.sampling.embeds import PromptEmbeds
+    from hunyuan_video.sampling.media import read_metadata, save_video
+    from hunyuan_video.sampling.output import Finished, SampleOutput, StepEvent
+    from hunyuan_video.sampling.pipeline import HunyuanVideoPipeline
+    from hunyuan_video.sampling.state import SamplingState
+    from hunyuan_video.sampling.tokens import TokenReport
+
+_HOMES = {
+    "HunyuanVideoPipeline": "pipeline",
+    "PromptEmbeds": "embeds",
+    "SampleOutput": "output",
+    "StepEvent": "output",
+    "Finished": "output",
+    "SamplingState": "state",
+    "TokenReport": "tokens",
+    "save_video": "media",
+    "read_metadata": "media",
+}
+
+__all__ = [
+    "Finished",
+    "HunyuanVideoPipeline",
+    "PromptEmbeds",
+    "SampleOutput",
+    "SamplingState",
+    "StepEvent",
+    "TokenReport",
+    "read_metadata",
+    "save_video",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,104 @@
+"""The denoising loop: a transformer with guidance as a velocity field, integrated from noise (sigma 1) to data (sigma 0)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hunyuan_video.errors import UserError
+from hunyuan_video.flow import FlowSchedule, combine_guidance, make_solver, rescale_guidance
+from hunyuan_video.models.embeddings import guidance_input
+from hunyuan_video.sampling.embeds import PromptEmbeds, concatenate
+
+if TYPE_CHECKING:
+    from hunyuan_video.models import HunyuanVideoTransformer
+    from hunyuan_video.sampling.state import SamplingState
+
+
+class GuidedVelocity:
+    """Velocity (noise - data) of a batch of videos under the run's prompts and guidance.
+
+    batch_size: videos per call of the transformer. With 1, the default of the pipeline, every video is computed with the
+    same shapes however many are asked for, so its bits do not depend on its neighbours.
+    """
+
+    def __init__(self, transformer: HunyuanVideoTransformer, state: SamplingState, batch_size: int):
+        self.transformer = transformer
+        self.settings = state.settings
+        self.batch_size = batch_size
+        self.device = next(transformer.parameters()).device
+        self.batches = [
+            self._conditioning(state, start, min(start + batch_size, len(state.embeds)))
+            for start in range(0, len(state.embeds), batch_size)
+        ]
+
+    def _conditioning(self, state: SamplingState, start: int, stop: int) -> PromptEmbeds:
+        """Rows start..stop of the prompts; with classifier-free guidance the negative ones first, as one doubled batch."""
+        embeds = state.embeds.rows(start, stop)
+        if state.negative is not None:
+            embeds = concatenate([state.negative.rows(start, stop), embeds])
+        return embeds.to(self.device)
+
+    @torch.no_grad()
+    def __call__(self, latents: Tensor, timestep: Tensor) -> Tensor:
+        """latents [N, C, T, h, w] float32 on the CPU, timestep [] in 0..1000 -> velocity, like latents."""
+        parts = zip(latents.split(self.batch_size), self.batches, strict=True)
+        return torch.cat([self._batch(part, embeds, timestep) for part, embeds in parts])
+
+    def _batch(self, latents: Tensor, embeds: PromptEmbeds, timestep: Tensor) -> Tensor:
+        guided = len(embeds) == 2 * len(latents)
+        inputs = latents.to(self.device)
+        inputs = torch.cat((inputs, inputs)) if guided else inputs
+        velocity = self.transformer(
+            inputs,
+            timestep.to(self.device).expand(len(inputs)),
+            text=embeds.text,
+            text_mask=embeds.mask,
+            pooled_text=embeds.pooled,
+            guidance=self._guidance(len(inputs)),
+        ).float()
+        if guided:
+            negative, positive = velocity.chunk(2)
+            velocity = combine_guidance(positive, negative, self.settings.true_cfg_scale)
+            if self.settings.guidance_rescale:
+                velocity = rescale_guidance(velocity, positive, self.settings.guidance_rescale)
+        return velocity.to(latents.device)
+
+    def _guidance(self, batch: int) -> Tensor | None:  # [B] or None
+        if not self.transformer.config.guidance_embed:
+            return None
+        return guidance_input(self.settings.guidance_scale, self.transformer.dtype).to(self.device).expand(batch)
+
+
+@dataclass
+class Step:
+    """One finished step."""
+
+    index: int  # 0..total - 1
+    timestep: Tensor  # [], 1000 * sigma before the step
+    denoised: Tensor  # [N, C, T, h, w] the clean latents the velocity pointed to: x - sigma * v
+
+
+def denoise(velocity: GuidedVelocity, state: SamplingState) -> Iterator[Step]:
+    """Runs the remaining steps of `state`, which is up to date (latents, solver history, step) at every yield."""
+    settings = state.settings
+    schedule = FlowSchedule(settings.num_inference_steps, settings.flow_shift)
+    solver = make_solver(settings.solver, schedule)
+    solver.load_state_dict(state.solver)
+    for index in range(state.step, settings.num_inference_steps):
+        timestep = schedule.timesteps[index]
+        flow = velocity(state.latents, timestep)
+        if not flow.isfinite().all():
+            raise UserError(
+                f"step {index + 1} produced NaN or infinity in {velocity.transformer.dtype}; "
+                "use --dtype float32 or bfloat16, or check the checkpoint"
+            )
+        denoised = state.latents - schedule.sigmas[index] * flow
+        state.latents = solver.step(state.latents, flow, index)
+        state.solver = solver.state_dict()
+        state.step = index + 1
+        yield Step(index, timestep, denoised)

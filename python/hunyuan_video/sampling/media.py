@@ -1,0 +1,112 @@
+"""Frames to files by name ending, with the facts of the run inside, readable back with `read_metadata`.
+
+.mp4 H.264; .gif and .webp animated; .png one image, or with `contact_sheet` all frames on one; a folder (name ends in "/")
+one PNG per frame. The same frames and facts give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hunyuan_video.errors import UserError
+from hunyuan_video.sampling.files import atomic, check_writable
+
+ENDINGS = (".mp4", ".gif", ".webp", ".png")
+
+
+def is_frame_folder(path: str | Path) -> bool:
+    """Whether an output name asks for a folder of PNG frames."""
+    return str(path).endswith("/") or Path(path).is_dir()
+
+
+def check_output(path: str | Path, num_frames: int, *, contact_sheet: bool = False) -> None:
+    """UserError unless a video of num_frames can be written to `path`; call it before the sampling."""
+    if is_frame_folder(path):
+        folder = Path(path)
+        if not folder.exists():
+            check_writable(folder)
+        else:
+            check_writable(folder / "frame-0001.png")
+        return
+    ending = Path(path).suffix.lower()
+    if ending not in ENDINGS:
+        what = f"ends in {ending}" if ending else "has no ending"
+        raise UserError(f"output {path} {what}; use one of {', '.join(ENDINGS)} or a folder name ending in /")
+    if ending == ".png" and num_frames > 1 and not contact_sheet:
+        raise UserError(
+            f"output {path}: a PNG holds one image and the video has {num_frames} frames; "
+            "ask for a contact sheet (--contact-sheet) or give a folder name ending in /"
+        )
+    check_writable(path)
+
+
+def save_video(
+    path: str | Path,
+    frames: np.ndarray,  # uint8 [F, H, W, 3]
+    *,
+    fps: float = 24,
+    metadata: Mapping[str, Any] | None = None,  # JSON types
+    contact_sheet: bool = False,
+) -> None:
+    """Writes one video (F = 1: an image) to `path`; see the module's text for the endings."""
+    frames = np.asarray(frames)
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
+        raise UserError(f"frames must be uint8 [F, H, W, 3], got {frames.dtype} {list(frames.shape)}")
+    if not 0 < fps <= 1000:
+        raise UserError(f"fps must be above 0 and at most 1000, got {fps}")
+    check_output(path, len(frames), contact_sheet=contact_sheet)
+    comment = json.dumps(dict(metadata or {}))  # ASCII: GIF and EXIF hold nothing else
+    if is_frame_folder(path):
+        _save_folder(Path(path), frames, comment)
+        return
+    with atomic(path) as temporary:
+        _save_file(temporary, frames, fps, comment, metadata or {}, contact_sheet)
+
+
+def _save_file(path: Path, frames: np.ndarray, fps: float, comment: str, metadata: Mapping, sheet: bool) -> None:
+    from hunyuan_video.sampling import media_images, media_mp4
+
+    ending = path.suffix.lower()
+    if ending == ".mp4":
+        media_mp4.write_mp4(path, frames, fps, comment, str(metadata.get("prompt", "")))
+    elif ending == ".gif":
+        media_images.write_gif(path, frames, fps, comment)
+    elif ending == ".webp":
+        media_images.write_webp(path, frames, fps, comment)
+    else:
+        media_images.write_png(path, media_images.contact_sheet(frames) if sheet else frames[0], comment)
+
+
+def _save_folder(folder: Path, frames: np.ndarray, comment: str) -> None:
+    from hunyuan_video.sampling.media_images import write_png
+
+    folder.mkdir(exist_ok=True)
+    for number, frame in enumerate(frames, 1):
+        with atomic(folder / f"frame-{number:04d}.png") as temporary:
+            write_png(temporary, frame, comment)
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """The facts that `save_video` put into a file (or into the first frame of a folder); {} where it holds none."""
+    from hunyuan_video.sampling import media_images, media_mp4
+
+    path = Path(path)
+    if path.is_dir():
+        path = path / "frame-0001.png"
+    if not path.is_file():
+        raise UserError(f"no such file: {path}")
+    read = media_mp4.read_mp4_comment if path.suffix.lower() == ".mp4" else media_images.read_image_comment
+    try:
+        comment = read(path)
+    except (OSError, ValueError) as error:  # PyAV's and Pillow's own errors are among these
+        raise UserError(f"{path} is not a video or image this program can read ({error})") from error
+    try:
+        facts = json.loads(comment or "{}")
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}

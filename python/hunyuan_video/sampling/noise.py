@@ -1,0 +1,66 @@
+"""Initial noise: drawn on the CPU in float32, one generator per video, in full latent order.
+
+So a video's noise depends on its seed only: not on the device, the batch it is in, or the number of ranks.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hunyuan_video.errors import ArgumentError
+
+SEED_LIMIT = 2**63
+
+
+def video_seeds(seed: int | Sequence[int] | None, prompts: int, per_prompt: int) -> list[int]:
+    """One seed per video, prompt by prompt.
+
+    `seed` s: the i-th video of every prompt gets s + i. A list of one seed per prompt: likewise, from its own s.
+    A list of one seed per video: used as it is. None: a random seed per video.
+    """
+    total = prompts * per_prompt
+    if seed is None:
+        return [random.SystemRandom().randrange(2**31) for _ in range(total)]
+    starts = [_checked(seed)] * prompts if not isinstance(seed, (list, tuple)) else [_checked(one) for one in seed]
+    if len(starts) == total:
+        return starts if isinstance(seed, (list, tuple)) else [s + i for s in starts for i in range(per_prompt)]
+    if len(starts) != prompts:
+        raise ArgumentError(f"seed has {len(starts)} entries; give one number, {prompts} (prompts) or {total} (videos)")
+    return [start + i for start in starts for i in range(per_prompt)]
+
+
+def _checked(seed: object) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise ArgumentError(f"seed must be a whole number, got {seed!r}")
+    if not 0 <= seed < SEED_LIMIT - 10_000:
+        raise ArgumentError(f"seed must be between 0 and 2**63 - 10001, got {seed}")
+    return seed
+
+
+def seeded_generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+
+
+def given_generators(
+    generator: torch.Generator | Sequence[torch.Generator], videos: int
+) -> tuple[list[torch.Generator], list[int]]:
+    """The caller's generators, one per video (a single one serves all videos in turn), and their initial seeds."""
+    chosen = [generator] * videos if isinstance(generator, torch.Generator) else list(generator)
+    if len(chosen) != videos:
+        raise ArgumentError(f"generator has {len(chosen)} entries for {videos} videos; give one, or one per video")
+    for one in chosen:
+        if not isinstance(one, torch.Generator) or one.device.type != "cpu":
+            raise ArgumentError("generator must be a CPU torch.Generator: noise is drawn on the CPU on every machine")
+    return chosen, [one.initial_seed() for one in chosen]
+
+
+def draw_noise(
+    generators: Sequence[torch.Generator],
+    shape: tuple[int, int, int, int],  # (C, T, h, w) of one video
+) -> Tensor:
+    """Standard normal noise [N, C, T, h, w], float32 on the CPU."""
+    return torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators])

@@ -1,0 +1,148 @@
+"""What a call asks for, checked before any work starts: one line per mistake, with the nearest value that works."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hunyuan_video.errors import ArgumentError
+from hunyuan_video.sampling.defaults import SamplingDefaults, paper_shift
+
+SOLVERS = ("euler", "heun")
+OUTPUT_TYPES = ("np", "pil", "pt", "latent")
+VAE_MODES = ("auto", "plain", "tiled", "exact")
+MAX_STEPS = 1000  # timesteps the model was trained on
+MAX_TOKENS = 2**21  # video tokens of one clip: 17 times a 720p clip of 129 frames
+MAX_VIDEOS = 1024
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How pixels become latents and tokens, from the two models' configs."""
+
+    latent_channels: int = 16
+    temporal: int = 4  # frames per latent frame after the first
+    spatial: int = 8  # pixels per latent row and column
+    patch: int = 2  # latent rows and columns per token
+
+    @property
+    def multiple(self) -> int:
+        """Height and width are multiples of this many pixels."""
+        return self.spatial * self.patch
+
+    def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """(C, T, h, w) of one video."""
+        frames = (num_frames - 1) // self.temporal + 1
+        return self.latent_channels, frames, height // self.spatial, width // self.spatial
+
+    def tokens(self, num_frames: int, height: int, width: int) -> int:
+        return ((num_frames - 1) // self.temporal + 1) * (height // self.multiple) * (width // self.multiple)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every number that decides what the latents of a run become, besides prompts, noise and weights."""
+
+    height: int
+    width: int
+    num_frames: int
+    num_inference_steps: int
+    guidance_scale: float
+    true_cfg_scale: float
+    guidance_rescale: float
+    flow_shift: float
+    solver: str
+    num_videos_per_prompt: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def resolve_settings(given: Mapping[str, Any], defaults: SamplingDefaults, grid: Grid) -> Settings:
+    """Fills what was left out (None) from the checkpoint's defaults and checks the result; ArgumentError otherwise."""
+    values = {name: given.get(name) for name in Settings.__dataclass_fields__}
+    for name, value in values.items():
+        if value is None and hasattr(defaults, name):
+            values[name] = getattr(defaults, name)
+    values["solver"] = values["solver"] or "euler"
+    values["num_videos_per_prompt"] = 1 if values["num_videos_per_prompt"] is None else values["num_videos_per_prompt"]
+    steps = values["num_inference_steps"]
+    _check_count("num_inference_steps", steps, MAX_STEPS)
+    if values["flow_shift"] is None:
+        values["flow_shift"] = paper_shift(steps)
+    _check_sizes(values["num_frames"], values["height"], values["width"], grid)
+    _check_count("num_videos_per_prompt", values["num_videos_per_prompt"], MAX_VIDEOS)
+    check_number("guidance_scale", values["guidance_scale"], low=0.0, hint="the released model was distilled for 1 to 8")
+    check_number("true_cfg_scale", values["true_cfg_scale"], low=1.0, hint="1.0 switches classifier-free guidance off")
+    check_number("guidance_rescale", values["guidance_rescale"], low=0.0, high=1.0, hint="0.0 switches it off")
+    check_number("flow_shift", values["flow_shift"], low=0.0, above=True, hint="the paper uses 7 at 50 steps, 17 below 20")
+    check_choice("solver", values["solver"], SOLVERS)
+    floats = ("guidance_scale", "true_cfg_scale", "guidance_rescale", "flow_shift")
+    return Settings(**{**values, **{name: float(values[name]) for name in floats}})
+
+
+def check_prompts(name: str, value: str | Sequence[str] | None) -> list[str]:
+    """A prompt or list of prompts as a list of stripped strings; ArgumentError for empty ones and other types."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ArgumentError(f"{name} must be a sentence or a list of sentences, got {value!r}")
+    for prompt in value:
+        if not isinstance(prompt, str):
+            raise ArgumentError(f"{name} must be text, got {type(prompt).__name__} {prompt!r}")
+    stripped = [prompt.strip() for prompt in value]
+    if name == "prompt" and not all(stripped):
+        raise ArgumentError("prompt is empty; say in a sentence what the video shows")
+    return stripped
+
+
+def check_number(
+    name: str, value: Any, *, low: float = -math.inf, high: float = math.inf, above: bool = False, hint: str = ""
+) -> None:
+    """ArgumentError unless `value` is a finite number in [low, high], or in (low, high] with `above`."""
+    end = f" ({hint})" if hint else ""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ArgumentError(f"{name} must be a number, got {value!r}{end}")
+    if not math.isfinite(value):
+        raise ArgumentError(f"{name} must be a finite number, got {value}{end}")
+    if value < low or value > high or (above and value == low):
+        wanted = f"{'more than' if above else 'at least'} {low:g}" if math.isfinite(low) else ""
+        wanted += f"{' and ' if wanted else ''}at most {high:g}" if math.isfinite(high) else ""
+        raise ArgumentError(f"{name} must be {wanted}, got {value:g}{end}")
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _check_count(name: str, value: Any, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ArgumentError(f"{name} must be a whole number, got {value!r}")
+    if not 1 <= value <= most:
+        raise ArgumentError(f"{name} must be between 1 and {most}, got {value}")
+
+
+def _check_sizes(num_frames: Any, height: Any, width: Any, grid: Grid) -> None:
+    for name, value in (("height", height), ("width", width)):
+        _check_count(name, value, 2**16)
+        if value % grid.multiple:
+            nearest = nearest_valid(value, grid.multiple, 0, least=grid.multiple)
+            raise ArgumentError(f"{name} must be a multiple of {grid.multiple} pixels, got {value}; nearest: {nearest}")
+    _check_count("num_frames", num_frames, 2**16)
+    if num_frames % grid.temporal != 1 % grid.temporal:
+        nearest = nearest_valid(num_frames, grid.temporal, 1, least=1)
+        raise ArgumentError(f"num_frames must be {grid.temporal}k + 1, got {num_frames}; nearest: {nearest}")
+    if (tokens := grid.tokens(num_frames, height, width)) > MAX_TOKENS:
+        raise ArgumentError(
+            f"{num_frames} frames of {height}x{width} are {tokens} video tokens, more than {MAX_TOKENS}; "
+            "lower num_frames, height or width"
+        )
+
+
+def nearest_valid(value: int, step: int, offset: int, least: int) -> str:
+    """The valid numbers step * k + offset on both sides of `value`, as "13 or 17"."""
+    below = value - (value - offset) % step
+    return f"{below} or {below + step}" if below >= least else str(below + step)

@@ -1,0 +1,128 @@
+"""The resumable state of a run: one safetensors file that holds all that the remaining steps need.
+
+It contains latents, solver history, the encoded prompts and, as JSON metadata, settings, seeds and a fingerprint of the
+models. A resumed run therefore encodes no prompt and draws no noise, and its frames equal the unbroken run's bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from hunyuan_video.errors import UserError
+from hunyuan_video.sampling.embeds import PromptEmbeds
+from hunyuan_video.sampling.request import Settings
+
+FORMAT = "hunyuan-video sampling state 1"
+PARTS = ("text", "mask", "pooled")
+
+
+@dataclass
+class SamplingState:
+    """Everything between two steps."""
+
+    step: int  # steps done; the run is complete at settings.num_inference_steps
+    latents: Tensor  # [N, C, T, h, w] float32
+    solver: dict[str, Tensor]  # the solver's history, empty for Euler
+    embeds: PromptEmbeds  # N rows
+    negative: PromptEmbeds | None  # N rows, where classifier-free guidance is on
+    settings: Settings
+    prompts: list[str]
+    negative_prompts: list[str]
+    seeds: list[int]
+    models: dict[str, str]  # part name -> fingerprint
+    tokens: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)  # the caller's own JSON (the command line keeps its job here)
+
+    @property
+    def total(self) -> int:
+        return self.settings.num_inference_steps
+
+    @property
+    def complete(self) -> bool:
+        return self.step == self.total
+
+    def save(self, path: str | Path) -> None:
+        """Replaces `path` in one step: a reader, or a kill at any time, sees the old state or the new one.
+
+        The temporary name is fixed, so a killed run leaves at most one such file and the next save replaces it.
+        """
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(save(self._tensors(), metadata={"hunyuan_video": json.dumps(self._facts())}))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise UserError(f"cannot write the sampling state {path}: {error.strerror or error}; free some space") from error
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {"latents": self.latents}
+        tensors |= {f"solver.{name}": tensor for name, tensor in self.solver.items()}
+        for kind, embeds in (("embeds", self.embeds), ("negative", self.negative)):
+            if embeds is not None:
+                tensors |= {f"{kind}.{part}": getattr(embeds, part) for part in PARTS}
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    def _facts(self) -> dict[str, Any]:
+        names = ("step", "prompts", "negative_prompts", "seeds", "models", "tokens", "extra")
+        return {"format": FORMAT, "settings": self.settings.as_dict(), **{name: getattr(self, name) for name in names}}
+
+    @classmethod
+    def load(cls, path: str | Path) -> SamplingState:
+        """Reads a state; UserError if the file is missing, damaged or something else."""
+        facts, tensors = _read(Path(path))
+        settings = Settings(**facts.pop("settings"))
+        facts.pop("format")
+        embeds = PromptEmbeds(*(tensors[f"embeds.{part}"] for part in PARTS))
+        negative = None
+        if "negative.text" in tensors:
+            negative = PromptEmbeds(*(tensors[f"negative.{part}"] for part in PARTS))
+        solver = {name[7:]: tensor for name, tensor in tensors.items() if name.startswith("solver.")}
+        return cls(latents=tensors["latents"], solver=solver, embeds=embeds, negative=negative, settings=settings, **facts)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():
+        raise UserError(f"no sampling state at {path}; start the run without resuming")
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads((file.metadata() or {}).get("hunyuan_video", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is not a readable sampling state ({error}); start the run without resuming") from error
+    if facts.get("format") != FORMAT:
+        raise UserError(f"{path} is not a sampling state of this version (wants {FORMAT!r}); start the run without resuming")
+    return facts, tensors
+
+
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """"name: saved -> now" for every entry of `now` that is not what was saved."""
+    return [f"{name}: {saved.get(name)!r} -> {value!r}" for name, value in now.items() if saved.get(name) != value]
+
+
+def fingerprint(module: nn.Module) -> str:
+    """16 hex digits over a model's config, dtype, parameter names and shapes, and up to 64 values of each parameter.
+
+    Two checkpoints of one architecture differ in practically every sampled value; reading all of 26 GB would not tell more.
+    """
+    digest = hashlib.sha256(repr(getattr(module, "config", None)).encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        flat = tensor.detach().reshape(-1)
+        sample = flat[:: max(1, flat.numel() // 64)][:64].cpu().contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(sample.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
