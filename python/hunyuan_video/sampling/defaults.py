@@ -1,13 +1,8 @@
-"""What a checkpoint wants to be sampled with: its sampling.json, or the released HunyuanVideo's own values."""
+"""What a checkpoint wants to be sampled with where a call leaves a value out."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from hunyuan_video.errors import UserError
 
 NEGATIVE_PROMPT = (
     "Aerial view, aerial view, overexposed, low quality, deformation, a poor composition, "
@@ -17,7 +12,7 @@ NEGATIVE_PROMPT = (
 
 @dataclass(frozen=True)
 class SamplingDefaults:
-    """Values used where a call leaves them out. The defaults of this class are the released 13B model's."""
+    """The defaults of this class are the released 13B model's; a checkpoint's sampling.json overrides them."""
 
     height: int = 720
     width: int = 1280
@@ -27,20 +22,8 @@ class SamplingDefaults:
     guidance_scale: float = 6.0
     true_cfg_scale: float = 1.0
     guidance_rescale: float = 0.0
-    flow_shift: float | None = None  # None: the paper's rule, `paper_shift`
+    flow_shift: float | None = None  # None: `paper_shift` of the number of steps
     negative_prompt: str = NEGATIVE_PROMPT
-
-    @classmethod
-    def read(cls, folder: Path) -> SamplingDefaults:
-        """From folder/sampling.json where there is one; its other entries (templates, ...) belong to other readers."""
-        path = folder / "sampling.json"
-        if not path.exists():
-            return cls()
-        try:
-            values: dict[str, Any] = json.loads(path.read_text())
-            return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path} is damaged ({error}); restore it or delete it to use HunyuanVideo's defaults") from error
 
 
 def paper_shift(steps: int) -> float:

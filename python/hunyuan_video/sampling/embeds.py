@@ -35,9 +35,8 @@ class PromptEmbeds:
     def rows(self, start: int, stop: int) -> PromptEmbeds:
         return PromptEmbeds(self.text[start:stop], self.mask[start:stop], self.pooled[start:stop])
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> PromptEmbeds:
-        """Moves all parts and converts the states; the mask stays an integer."""
-        return PromptEmbeds(self.text.to(device, dtype), self.mask.to(device), self.pooled.to(device, dtype))
+    def to(self, device: torch.device) -> PromptEmbeds:
+        return PromptEmbeds(self.text.to(device), self.mask.to(device), self.pooled.to(device))
 
     def check(self, name: str, text_dim: int, pooled_dim: int) -> None:
         """ArgumentError unless the shapes fit each other and a transformer of these widths."""

@@ -69,11 +69,11 @@ def resolve_settings(given: Mapping[str, Any], defaults: SamplingDefaults, grid:
     values["solver"] = values["solver"] or "euler"
     values["num_videos_per_prompt"] = 1 if values["num_videos_per_prompt"] is None else values["num_videos_per_prompt"]
     steps = values["num_inference_steps"]
-    _check_count("num_inference_steps", steps, MAX_STEPS)
+    check_count("num_inference_steps", steps, MAX_STEPS)
     if values["flow_shift"] is None:
         values["flow_shift"] = paper_shift(steps)
     _check_sizes(values["num_frames"], values["height"], values["width"], grid)
-    _check_count("num_videos_per_prompt", values["num_videos_per_prompt"], MAX_VIDEOS)
+    check_count("num_videos_per_prompt", values["num_videos_per_prompt"], MAX_VIDEOS)
     check_number("guidance_scale", values["guidance_scale"], low=0.0, hint="the released model was distilled for 1 to 8")
     check_number("true_cfg_scale", values["true_cfg_scale"], low=1.0, hint="1.0 switches classifier-free guidance off")
     check_number("guidance_rescale", values["guidance_rescale"], low=0.0, high=1.0, hint="0.0 switches it off")
@@ -118,7 +118,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
         raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
-def _check_count(name: str, value: Any, most: int) -> None:
+def check_count(name: str, value: Any, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ArgumentError(f"{name} must be a whole number, got {value!r}")
     if not 1 <= value <= most:
@@ -127,11 +127,11 @@ def _check_count(name: str, value: Any, most: int) -> None:
 
 def _check_sizes(num_frames: Any, height: Any, width: Any, grid: Grid) -> None:
     for name, value in (("height", height), ("width", width)):
-        _check_count(name, value, 2**16)
+        check_count(name, value, 2**16)
         if value % grid.multiple:
             nearest = nearest_valid(value, grid.multiple, 0, least=grid.multiple)
             raise ArgumentError(f"{name} must be a multiple of {grid.multiple} pixels, got {value}; nearest: {nearest}")
-    _check_count("num_frames", num_frames, 2**16)
+    check_count("num_frames", num_frames, 2**16)
     if num_frames % grid.temporal != 1 % grid.temporal:
         nearest = nearest_valid(num_frames, grid.temporal, 1, least=1)
         raise ArgumentError(f"num_frames must be {grid.temporal}k + 1, got {num_frames}; nearest: {nearest}")

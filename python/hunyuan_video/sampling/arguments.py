@@ -1,0 +1,171 @@
+"""The arguments of a pipeline call as one object, and the run they start: a fresh state, or one that is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hunyuan_video.errors import ArgumentError, UserError
+from hunyuan_video.sampling.embeds import PromptEmbeds
+from hunyuan_video.sampling.noise import draw_noise, given_generators, seeded_generators, video_seeds
+from hunyuan_video.sampling.request import (
+    MAX_VIDEOS,
+    OUTPUT_TYPES,
+    VAE_MODES,
+    Settings,
+    check_choice,
+    check_count,
+    check_prompts,
+    resolve_settings,
+)
+from hunyuan_video.sampling.state import SamplingState, differences
+from hunyuan_video.sampling.tokens import tokens_as_json
+
+if TYPE_CHECKING:
+    from hunyuan_video.sampling.pipeline import HunyuanVideoPipeline
+
+
+@dataclass
+class Arguments:
+    """What `HunyuanVideoPipeline.__call__` was given; its docstring says what each one means."""
+
+    prompt: str | Sequence[str] | None = None
+    negative_prompt: str | Sequence[str] | None = None
+    height: int | None = None
+    width: int | None = None
+    num_frames: int | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    true_cfg_scale: float | None = None
+    guidance_rescale: float | None = None
+    flow_shift: float | None = None
+    solver: str | None = None
+    num_videos_per_prompt: int | None = None
+    seed: int | Sequence[int] | None = None
+    generator: torch.Generator | Sequence[torch.Generator] | None = None
+    latents: Tensor | None = None
+    prompt_embeds: PromptEmbeds | None = None
+    negative_prompt_embeds: PromptEmbeds | None = None
+    output_type: str = "np"
+    vae_mode: str = "auto"
+    callback_on_step_end: Callable[..., Any] | None = None
+    resume_from: str | Path | SamplingState | None = None
+    checkpoint_to: str | Path | None = None
+    checkpoint_every: int = 1
+    checkpoint_extra: dict[str, Any] | None = None
+    batch_size: int = 1
+
+
+def prepare(pipe: HunyuanVideoPipeline, arguments: Arguments) -> SamplingState:
+    """The state before the first step that is left to do; ArgumentError or UserError if the call cannot work."""
+    check_choice("output_type", arguments.output_type, OUTPUT_TYPES)
+    check_choice("vae_mode", arguments.vae_mode, VAE_MODES)
+    check_count("batch_size", arguments.batch_size, MAX_VIDEOS)
+    check_count("checkpoint_every", arguments.checkpoint_every, 10**6)
+    if arguments.output_type != "latent" and pipe.vae is None:
+        raise ArgumentError(f"output_type {arguments.output_type!r} needs a vae and this pipeline has none; use 'latent'")
+    state = _fresh(pipe, arguments) if arguments.resume_from is None else _resumed(pipe, arguments)
+    if arguments.checkpoint_extra is not None:
+        state.extra = arguments.checkpoint_extra
+    return state
+
+
+def _fresh(pipe: HunyuanVideoPipeline, given: Arguments) -> SamplingState:
+    settings = resolve_settings(vars(given), pipe.defaults, pipe.grid)
+    videos = settings.num_videos_per_prompt
+    if (given.prompt is None) == (given.prompt_embeds is None):
+        raise ArgumentError("give either prompt or prompt_embeds")
+    prompts = [""] * len(given.prompt_embeds) if given.prompt_embeds is not None else check_prompts("prompt", given.prompt)
+    if len(prompts) * videos > MAX_VIDEOS:
+        raise ArgumentError(f"{len(prompts)} prompts x {videos} videos is more than {MAX_VIDEOS}; split the call")
+    negative_prompts = _negative_prompts(pipe, given, len(prompts))
+    shape = pipe.grid.latent_shape(settings.num_frames, settings.height, settings.width)
+    latents, seeds = _initial_latents(given, len(prompts), videos, shape)
+    embeds, tokens = _embeds(pipe, "prompt_embeds", given.prompt_embeds, prompts, settings)
+    negative = None
+    if settings.true_cfg_scale > 1:
+        negative, _ = _embeds(pipe, "negative_prompt_embeds", given.negative_prompt_embeds, negative_prompts, settings)
+        if len(negative) not in (1, len(prompts)):
+            raise ArgumentError(f"negative_prompt_embeds has {len(negative)} rows for {len(prompts)} prompts; give 1 or all")
+        negative = negative.repeated(len(prompts) // len(negative) * videos)
+    return SamplingState(
+        step=0,
+        latents=latents,
+        solver={},
+        embeds=embeds.repeated(videos),
+        negative=negative,
+        settings=settings,
+        prompts=prompts,
+        negative_prompts=negative_prompts,
+        seeds=seeds,
+        models=pipe.fingerprints(),
+        tokens=tokens,
+    )
+
+
+def _negative_prompts(pipe: HunyuanVideoPipeline, given: Arguments, count: int) -> list[str]:
+    if given.negative_prompt is None:
+        return [pipe.defaults.negative_prompt] * count
+    negatives = check_prompts("negative_prompt", given.negative_prompt)
+    if len(negatives) not in (1, count):
+        raise ArgumentError(f"negative_prompt has {len(negatives)} entries for {count} prompts; give one, or one each")
+    return negatives * (count // len(negatives))
+
+
+def _initial_latents(
+    given: Arguments, prompts: int, videos: int, shape: tuple[int, int, int, int]
+) -> tuple[Tensor, list[int]]:
+    total = prompts * videos
+    if sum(source is not None for source in (given.seed, given.generator, given.latents)) > 1:
+        raise ArgumentError("give only one of seed, generator and latents")
+    if given.latents is not None:
+        if list(given.latents.shape) != [total, *shape]:
+            raise ArgumentError(f"latents must be {[total, *shape]} for these sizes, got {list(given.latents.shape)}")
+        if not given.latents.isfinite().all():
+            raise ArgumentError("latents contain NaN or infinity")
+        return given.latents.detach().float().cpu(), []
+    if given.generator is not None:
+        generators, seeds = given_generators(given.generator, total)
+    else:
+        seeds = video_seeds(given.seed, prompts, videos)
+        generators = seeded_generators(seeds)
+    return draw_noise(generators, shape), seeds
+
+
+def _embeds(
+    pipe: HunyuanVideoPipeline, name: str, embeds: PromptEmbeds | None, prompts: list[str], settings: Settings
+) -> tuple[PromptEmbeds, dict[str, Any]]:
+    if embeds is None:
+        embeds, reports = pipe.encode_prompt(prompts, video=settings.num_frames > 1)
+        return embeds, tokens_as_json(reports)
+    if not isinstance(embeds, PromptEmbeds):
+        raise ArgumentError(f"{name} must be a PromptEmbeds(text, mask, pooled), got {type(embeds).__name__}")
+    config = pipe.transformer.config
+    embeds.check(name, config.text_dim, config.pooled_text_dim)
+    return embeds, {}
+
+
+def _resumed(pipe: HunyuanVideoPipeline, given: Arguments) -> SamplingState:
+    state = given.resume_from if isinstance(given.resume_from, SamplingState) else SamplingState.load(given.resume_from)
+    for name in ("latents", "generator", "prompt_embeds", "negative_prompt_embeds"):
+        if getattr(given, name) is not None:
+            raise ArgumentError(f"resume_from already holds what {name} would set; leave {name} out")
+    changed = differences(state.models, pipe.fingerprints())
+    if changed:
+        raise UserError(f"cannot resume with another {changed[0].split(':')[0]} than the run began with (weights, config or dtype differ)")
+    asked = {name: value for name, value in vars(given).items() if name in state.settings.as_dict() and value is not None}
+    asked_text = {"prompts": given.prompt, "negative_prompts": given.negative_prompt}
+    for name, value in asked_text.items():
+        if value is not None:
+            asked[name] = check_prompts(name.removesuffix("s"), value)
+    if given.seed is not None:
+        asked["seeds"] = video_seeds(given.seed, len(state.prompts), state.settings.num_videos_per_prompt)
+    changed = differences({**vars(state), **state.settings.as_dict()}, asked)
+    if changed:
+        raise UserError(f"cannot resume with other settings ({changed[0]}); leave them out, or start a new run")
+    return state

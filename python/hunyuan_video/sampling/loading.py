@@ -1,0 +1,132 @@
+"""Checkpoint folders to the parts of a pipeline: our bundled one, diffusers folders, and the official folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hunyuan_video.errors import UserError
+from hunyuan_video.sampling.defaults import SamplingDefaults
+
+BUNDLED = {"tiny": Path(__file__).resolve().parents[1] / "assets" / "tiny"}
+OFFICIAL_MODEL = "hunyuan-video-t2v-720p"
+PARTS = ("transformer", "vae", "text_encoder", "clip_text_encoder")
+
+
+def checkpoint_folder(name: str | Path) -> Path:
+    """The folder of a bundled checkpoint's name or of a path; UserError if there is none."""
+    folder = BUNDLED.get(str(name), Path(name))
+    if not folder.is_dir():
+        if str(name) in BUNDLED:
+            raise UserError(f"the bundled checkpoint {name!r} is not in this installation; install the package again")
+        raise UserError(f"no checkpoint folder {str(name)!r}; give a folder, or one of: {', '.join(BUNDLED)}")
+    return folder
+
+
+def part_folders(folder: Path) -> dict[str, Path]:
+    """Where each part of a checkpoint is, in diffusers layout (model_index.json) or official layout."""
+    if (folder / "model_index.json").exists() or (folder / "transformer").is_dir():
+        return {
+            "transformer": folder / "transformer",
+            "vae": folder / "vae",
+            "text_encoder": folder / "text_encoder",
+            "clip_text_encoder": folder / "text_encoder_2",
+        }
+    model = folder if folder.name == OFFICIAL_MODEL else folder / OFFICIAL_MODEL
+    if model.is_dir():
+        base = model.parent
+        return {
+            "transformer": model / "transformers",
+            "vae": model / "vae",
+            "text_encoder": base / "text_encoder",
+            "clip_text_encoder": base / "text_encoder_2",
+        }
+    raise UserError(
+        f"{folder} is not a HunyuanVideo checkpoint: it has neither model_index.json (diffusers) nor {OFFICIAL_MODEL} (official)"
+    )
+
+
+def load_parts(
+    folder: Path,
+    wanted: tuple[str, ...] = PARTS,
+    *,
+    dtype: torch.dtype | None,
+    device: torch.device,
+) -> dict[str, Any]:
+    """The wanted parts on `device`, as keyword arguments of HunyuanVideoPipeline."""
+    folders = part_folders(folder)
+    unknown = sorted(set(wanted) - set(folders))
+    if unknown:
+        raise UserError(f"a checkpoint has no part {unknown[0]!r}; its parts are {', '.join(folders)}")
+    return {part: _load(part, folder, folders[part], dtype, device) for part in wanted}
+
+
+def _load(part: str, root: Path, folder: Path, dtype: torch.dtype | None, device: torch.device) -> Any:
+    if not folder.is_dir():
+        raise UserError(f"{root} has no {folder.name} folder; download the whole checkpoint")
+    if part == "transformer":
+        from hunyuan_video.models import HunyuanVideoTransformer
+
+        return HunyuanVideoTransformer.from_pretrained(folder, dtype=dtype or default_dtype(device), device=device).eval()
+    if part == "vae":
+        from hunyuan_video.models import CausalVAE
+
+        return CausalVAE.from_pretrained(folder, dtype=dtype or default_dtype(device), device=device).eval()
+    from hunyuan_video.checkpoints.text import load_clip_encoder, load_text_encoder
+
+    number = "" if part == "text_encoder" else "_2"
+    tokenizer = root / f"tokenizer{number}"
+    tokenizer = tokenizer if tokenizer.is_dir() else folder
+    # Text encoders are a small part of the work: their own dtype, or float32 where the CPU has no fast half precision.
+    text_dtype = torch.float32 if device.type == "cpu" else None
+    if part == "text_encoder":
+        return load_text_encoder(folder, tokenizer, prompt_template(root), dtype=text_dtype).to(device)
+    return load_clip_encoder(folder, tokenizer, dtype=text_dtype).to(device)
+
+
+def prompt_template(folder: Path) -> Any:
+    """The instruction frames of a checkpoint's sampling.json, else HunyuanVideo's."""
+    from hunyuan_video.models.text.templates import HUNYUAN_TEMPLATE, PromptTemplate
+
+    values = read_sampling_json(folder)
+    if "prompt_template" not in values:
+        return HUNYUAN_TEMPLATE
+    try:
+        return PromptTemplate.from_dict(values["prompt_template"], values.get("text_length", HUNYUAN_TEMPLATE.text_length))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / 'sampling.json'}: wrong prompt_template ({error}); restore the file") from error
+
+
+def read_sampling_json(folder: Path) -> dict[str, Any]:
+    """The content of sampling.json, {} where there is none; UserError if it is damaged."""
+    path = folder / "sampling.json"
+    if not path.exists():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); restore it, or delete it to use HunyuanVideo's values") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: must hold a JSON object; restore it, or delete it to use HunyuanVideo's values")
+    return values
+
+
+def read_defaults(folder: Path) -> SamplingDefaults:
+    """A checkpoint's sampling defaults."""
+    values = read_sampling_json(folder)
+    if not values:
+        return SamplingDefaults()
+    known = {name: values[name] for name in SamplingDefaults.__dataclass_fields__ if name in values}
+    return SamplingDefaults(**{"negative_prompt": "", **known})
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on accelerators; float32 on the CPU, where it is exact and equal on every machine."""
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
+
+
+def default_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
