@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.errors import UserError
+from hunyuan_video.sampling.memory import explained_memory_errors
 
 if TYPE_CHECKING:
     from hunyuan_video.models import CausalVAE
@@ -28,7 +29,7 @@ def decode_latents(
     for one in latents.split(1):
         if not one.isfinite().all():
             raise UserError("the latents contain NaN or infinity; sample again with --dtype float32 (or bfloat16)")
-        with torch.no_grad():
+        with torch.no_grad(), explained_memory_errors("decoding", "use vae_mode 'tiled' (--vae-mode tiled)"):
             video = vae.decode((one / vae.config.scaling_factor).to(weight.device, weight.dtype), mode=chosen)
         videos.append((video.float().cpu() / 2 + 0.5).clamp_(0, 1))
     return torch.cat(videos)

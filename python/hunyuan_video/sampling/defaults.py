@@ -22,10 +22,6 @@ class SamplingDefaults:
     guidance_scale: float = 6.0
     true_cfg_scale: float = 1.0
     guidance_rescale: float = 0.0
-    flow_shift: float | None = None  # None: `paper_shift` of the number of steps
+    flow_shift: float | None = None  # None: the paper's for the number of steps
     negative_prompt: str = NEGATIVE_PROMPT
 
-
-def paper_shift(steps: int) -> float:
-    """Timestep shift by number of steps (paper section 5.1): 17 below 20 steps, else 7."""
-    return 17.0 if steps < 20 else 7.0

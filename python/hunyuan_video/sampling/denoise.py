@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.errors import UserError
-from hunyuan_video.flow import FlowSchedule, combine_guidance, make_solver, rescale_guidance
+from hunyuan_video.flow import FlowSchedule, classifier_free_guidance, make_solver
 from hunyuan_video.models.embeddings import guidance_input
 from hunyuan_video.sampling.embeds import PromptEmbeds, concatenate
 
@@ -30,6 +30,7 @@ class GuidedVelocity:
         self.transformer = transformer
         self.settings = state.settings
         self.batch_size = batch_size
+        self.denoised: Tensor  # clean latents predicted by the latest call
         self.device = next(transformer.parameters()).device
         self.batches = [
             self._conditioning(state, start, min(start + batch_size, len(state.embeds)))
@@ -44,10 +45,17 @@ class GuidedVelocity:
         return embeds.to(self.device)
 
     @torch.no_grad()
-    def __call__(self, latents: Tensor, timestep: Tensor) -> Tensor:
-        """latents [N, C, T, h, w] float32 on the CPU, timestep [] in 0..1000 -> velocity, like latents."""
+    def __call__(self, latents: Tensor, sigma: Tensor) -> Tensor:
+        """latents [N, C, T, h, w] float32 on the CPU at noise level sigma [] in 0..1 -> velocity, like latents."""
         parts = zip(latents.split(self.batch_size), self.batches, strict=True)
-        return torch.cat([self._batch(part, embeds, timestep) for part, embeds in parts])
+        velocity = torch.cat([self._batch(part, embeds, 1000 * sigma) for part, embeds in parts])
+        if not velocity.isfinite().all():
+            raise UserError(
+                f"the transformer produced NaN or infinity at sigma {float(sigma):.3f} in {self.transformer.dtype}; "
+                "use --dtype float32 or bfloat16, or check the checkpoint"
+            )
+        self.denoised = latents - sigma * velocity
+        return velocity
 
     def _batch(self, latents: Tensor, embeds: PromptEmbeds, timestep: Tensor) -> Tensor:
         guided = len(embeds) == 2 * len(latents)
@@ -63,9 +71,10 @@ class GuidedVelocity:
         ).float()
         if guided:
             negative, positive = velocity.chunk(2)
-            velocity = combine_guidance(positive, negative, self.settings.true_cfg_scale)
-            if self.settings.guidance_rescale:
-                velocity = rescale_guidance(velocity, positive, self.settings.guidance_rescale)
+            settings = self.settings
+            velocity = classifier_free_guidance(
+                positive, negative, settings.true_cfg_scale, settings.guidance_rescale
+            )
         return velocity.to(latents.device)
 
     def _guidance(self, batch: int) -> Tensor | None:  # [B] or None
@@ -80,7 +89,7 @@ class Step:
 
     index: int  # 0..total - 1
     timestep: Tensor  # [], 1000 * sigma before the step
-    denoised: Tensor  # [N, C, T, h, w] the clean latents the velocity pointed to: x - sigma * v
+    denoised: Tensor  # [N, C, T, h, w] the clean latents the last velocity pointed to: x - sigma * v
 
 
 def denoise(velocity: GuidedVelocity, state: SamplingState) -> Iterator[Step]:
@@ -90,15 +99,7 @@ def denoise(velocity: GuidedVelocity, state: SamplingState) -> Iterator[Step]:
     solver = make_solver(settings.solver, schedule)
     solver.load_state_dict(state.solver)
     for index in range(state.step, settings.num_inference_steps):
-        timestep = schedule.timesteps[index]
-        flow = velocity(state.latents, timestep)
-        if not flow.isfinite().all():
-            raise UserError(
-                f"step {index + 1} produced NaN or infinity in {velocity.transformer.dtype}; "
-                "use --dtype float32 or bfloat16, or check the checkpoint"
-            )
-        denoised = state.latents - schedule.sigmas[index] * flow
-        state.latents = solver.step(state.latents, flow, index)
-        state.solver = solver.state_dict()
-        state.step = index + 1
-        yield Step(index, timestep, denoised)
+        latents = solver.step(state.latents, velocity, index)
+        history = {name: torch.as_tensor(value) for name, value in solver.state_dict().items()}
+        state.latents, state.solver, state.step = latents, history, index + 1
+        yield Step(index, schedule.timesteps[index], velocity.denoised)

@@ -51,7 +51,6 @@ class HunyuanVideoPipeline:
         self.name = name
         self.grid = _grid(transformer, vae)
         self._preview: LatentPreview | None = None
-        self._fingerprints: dict[str, str] | None = None
 
     @classmethod
     def from_pretrained(
@@ -120,7 +119,7 @@ class HunyuanVideoPipeline:
         height, width: multiples of 16. num_frames: 4k + 1; 1 makes images. guidance_scale: the embedded scale of a
         guidance-distilled model. true_cfg_scale: above 1, classifier-free guidance against negative_prompt, with
         guidance_rescale in 0..1 of the standard deviation restored. flow_shift: None: the checkpoint's, else 7, or 17
-        below 20 steps (paper section 5.1). solver: one of `request.SOLVERS`.
+        below 20 steps (paper section 5.1). solver: one of `flow.SOLVERS`.
 
         seed s: video i of each prompt gets s + i; or a list, per prompt or per video; None: random (see out.seeds).
         generator: CPU generators instead of seeds. latents: the initial noise itself.
@@ -171,11 +170,9 @@ class HunyuanVideoPipeline:
         return self._preview(latents)
 
     def fingerprints(self) -> dict[str, str]:
-        """What identifies the models that decide a video's bits; computed once, so do not change weights in between."""
-        if self._fingerprints is None:
-            parts = {"transformer": self.transformer, "vae": self.vae}
-            self._fingerprints = {name: fingerprint(part) for name, part in parts.items() if part is not None}
-        return self._fingerprints
+        """What identifies the models that decide a video's bits."""
+        parts = {"transformer": self.transformer, "vae": self.vae}
+        return {name: fingerprint(part) for name, part in parts.items() if part is not None}
 
 
 def _grid(transformer: HunyuanVideoTransformer, vae: CausalVAE | None) -> Grid:

@@ -43,8 +43,7 @@ class SampleStream(Iterator["StepEvent | Finished"]):
     def _run(self) -> Iterator[StepEvent | Finished]:
         self._save()
         velocity = GuidedVelocity(self.pipe.transformer, self.state, self.arguments.batch_size)
-        with explained_memory_errors("sampling", "lower height, width or num_frames"):
-            steps = denoise(velocity, self.state)
+        steps = denoise(velocity, self.state)
         while not self.state.complete:
             with explained_memory_errors("sampling", "lower height, width or num_frames"):
                 step = next(steps)
