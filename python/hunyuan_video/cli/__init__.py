@@ -1,1 +1,5 @@
+"""The `hunyuan-video` command."""
 
+from hunyuan_video.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,56 @@
+"""`hunyuan-video decode STATE -o out.mp4`: video from saved latents, without a transformer or text encoder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from hunyuan_video.cli.job import numbered, resume_command
+from hunyuan_video.cli.options import add_model_options, add_output_options, chosen_device, chosen_dtype
+from hunyuan_video.errors import ArgumentError
+
+
+def add_parser(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("decode", help="decode saved latents to a video")
+    parser.add_argument("latents", metavar="STATE", help="a state file, or latents saved with sample -o NAME.safetensors")
+    add_output_options(parser)
+    add_model_options(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    from hunyuan_video.sampling.decode import decode_latents, to_uint8
+    from hunyuan_video.sampling.loading import checkpoint_folder, load_parts, read_defaults
+    from hunyuan_video.sampling.media import check_output, save_video
+    from hunyuan_video.sampling.state import SamplingState
+
+    if not args.output:
+        raise ArgumentError("say with -o where the video goes, e.g. -o out.mp4")
+    state = SamplingState.load(args.latents)
+    job = state.extra.get("job", {})
+    folder = checkpoint_folder(args.model or job.get("model", "tiny"))
+    fps = args.fps or job.get("fps") or read_defaults(folder).fps
+    paths = [output_paths(args.output, video, len(state.latents)) for video in range(len(state.latents))]
+    for path in sum(paths, []):
+        check_output(path, state.settings.num_frames, contact_sheet=args.contact_sheet)
+    if not state.complete:
+        print(
+            f"note: these latents are from step {state.step} of {state.total}, so the video is noisy; "
+            f"finish it with: {resume_command(args.latents)}",
+            file=sys.stderr,
+        )
+    vae = load_parts(folder, ("vae",), dtype=chosen_dtype(args), device=chosen_device(args))["vae"]
+    frames = to_uint8(decode_latents(vae, state.latents, args.vae_mode or "auto")).numpy()
+    for video, names in enumerate(paths):
+        prompt = state.prompts[video // state.settings.num_videos_per_prompt]
+        facts = {"program": "hunyuan-video", "prompt": prompt, "settings": state.settings.as_dict()}
+        for path in names:
+            command = f"hunyuan-video decode {Path(args.latents).name} -o {Path(path).name}"
+            save_video(path, frames[video], fps=fps, metadata={**facts, "command": command}, contact_sheet=args.contact_sheet)
+            print(path)
+    return 0
+
+
+def output_paths(outputs: list[str], video: int, videos: int) -> list[str]:
+    return outputs if videos == 1 else [numbered(name, video + 1) for name in outputs]

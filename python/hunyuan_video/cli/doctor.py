@@ -1,0 +1,20 @@
+"""`hunyuan-video doctor`: what this machine is, what was built, and which kernel each operation uses and why."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+
+from hunyuan_video import __version__
+
+
+def add_parser(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("doctor", help="explain the machine, the build and each operation's choice")
+    parser.add_argument("--json", action="store_true", help="print the raw facts")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    return 0

@@ -1,0 +1,147 @@
+"""What one `sample` command makes: prompts, arguments and output names. As JSON it rides in the state file for --resume."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hunyuan_video.errors import ArgumentError, UserError
+
+LATENTS = ".safetensors"
+PIPELINE_OPTIONS = (
+    "negative_prompt",
+    "height",
+    "width",
+    "num_frames",
+    "num_inference_steps",
+    "guidance_scale",
+    "true_cfg_scale",
+    "guidance_rescale",
+    "flow_shift",
+    "solver",
+    "num_videos_per_prompt",
+)
+
+
+@dataclass
+class Job:
+    """The i-th prompt makes videos i * num_videos_per_prompt + 1 and following."""
+
+    prompts: list[str]
+    arguments: dict[str, Any]  # of the pipeline, those that were given
+    seed: int
+    outputs: list[str]  # one name per wanted format, before numbering
+    model: str
+    dtype: str | None
+    fps: float | None
+    contact_sheet: bool
+    vae_mode: str
+    state: str  # where the state file is written
+    keep_state: bool  # the user named it, so it stays
+    index: int = 0  # prompts that are finished
+
+    @property
+    def videos_per_prompt(self) -> int:
+        return self.arguments.get("num_videos_per_prompt") or 1
+
+    @property
+    def latents_only(self) -> bool:
+        return all(Path(name).suffix == LATENTS for name in self.outputs)
+
+    def paths(self, index: int, video: int) -> list[str]:
+        """The output names of one video of prompt `index`, numbered where the job makes more than one video."""
+        if len(self.prompts) * self.videos_per_prompt == 1:
+            return self.outputs
+        number = index * self.videos_per_prompt + video + 1
+        return [numbered(name, number) for name in self.outputs]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def new_job(args: argparse.Namespace) -> Job:
+    """The job of a command line without --resume."""
+    prompts = read_prompts(args)
+    seed = random.SystemRandom().randrange(2**31) if args.seed is None else args.seed
+    given = {name: getattr(args, name) for name in PIPELINE_OPTIONS if getattr(args, name) is not None}
+    outputs = args.output or [default_output(args, prompts[0], seed)]
+    return Job(
+        prompts=prompts,
+        arguments=given,
+        seed=seed,
+        outputs=outputs,
+        model=args.model or "tiny",
+        dtype=args.dtype,
+        fps=args.fps,
+        contact_sheet=args.contact_sheet,
+        vae_mode=args.vae_mode or "auto",
+        state=args.checkpoint_to or str(free_state_path(outputs[0])),
+        keep_state=args.checkpoint_to is not None,
+    )
+
+
+def read_prompts(args: argparse.Namespace) -> list[str]:
+    """The prompt of the command line, or the lines of --prompt-file (blank lines and lines with # left out)."""
+    if (args.prompt is None) == (args.prompt_file is None):
+        raise ArgumentError("give a PROMPT, or --prompt-file with one prompt per line, or --resume")
+    if args.prompt is not None:
+        if not args.prompt.strip():
+            raise ArgumentError("the prompt is empty; say in a sentence what the video shows")
+        return [args.prompt.strip()]
+    try:
+        lines = Path(args.prompt_file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read --prompt-file {args.prompt_file}: {getattr(error, 'strerror', None) or error}") from error
+    prompts = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not prompts:
+        raise ArgumentError(f"--prompt-file {args.prompt_file} holds no prompt; write one per line")
+    return prompts
+
+
+def default_output(args: argparse.Namespace, prompt: str, seed: int) -> str:
+    """A name made of the prompt (or of the prompt file's name) and the seed, in the current folder."""
+    text = Path(args.prompt_file).stem if args.prompt_file else prompt
+    words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-") or "video"
+    return f"{words}-seed{seed}{'.png' if args.num_frames == 1 else '.mp4'}"
+
+
+def numbered(name: str, number: int) -> str:
+    """out.mp4 -> out-003.mp4; frames/ -> frames-003/."""
+    if name.endswith("/"):
+        return f"{name.rstrip('/')}-{number:03d}/"
+    path = Path(name)
+    return str(path.with_name(f"{path.stem}-{number:03d}{path.suffix}"))
+
+
+def free_state_path(output: str) -> Path:
+    """A name for the state file beside the output; the state of an earlier interrupted run is never overwritten."""
+    base = Path(output.rstrip("/"))
+    base = base.with_suffix("") if base.suffix else base
+    path, number = base.with_name(f"{base.name}.state.safetensors"), 2
+    while path.exists():
+        path, number = base.with_name(f"{base.name}.state-{number}.safetensors"), number + 1
+    return path
+
+
+def resume_command(state: str | Path) -> str:
+    return shlex.join(["hunyuan-video", "sample", "--resume", str(state)])
+
+
+def sample_command(job: Job, prompt: str, seed: int, settings: Mapping[str, Any], path: str) -> str:
+    """The command that makes one video of a job again, all numbers spelled out."""
+    words = ["hunyuan-video", "sample", prompt, "--seed", str(seed), "--model", job.model]
+    if job.dtype:
+        words += ["--dtype", job.dtype]
+    if job.arguments.get("negative_prompt"):
+        words += ["--negative-prompt", job.arguments["negative_prompt"]]
+    for name in PIPELINE_OPTIONS[1:-1]:  # the video alone: not num_videos_per_prompt
+        words += [f"--{name.replace('_', '-')}", f"{settings[name]:g}" if isinstance(settings[name], float) else str(settings[name])]
+    words += ["--vae-mode", job.vae_mode, "--fps", f"{settings['fps']:g}"]
+    words += ["--contact-sheet"] if job.contact_sheet else []
+    return shlex.join([*words, "-o", Path(path).name + ("/" if path.endswith("/") else "")])

@@ -1,0 +1,81 @@
+"""Entry point: one parser with a subcommand per module, and every failure told in one line.
+
+Exit codes: 0 done; 1 a failure; 2 wrong arguments. A traceback appears only with --debug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+
+from hunyuan_video import __version__
+from hunyuan_video.cli import convert, decode, doctor, sample, show, train
+from hunyuan_video.errors import ArgumentError, UserError
+
+COMMANDS = (sample, decode, show, doctor, convert, train)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, and which takes no abbreviated options."""
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {one_line(message)} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(prog="hunyuan-video", description="HunyuanVideo: sample, inspect, convert and train.")
+    parser.add_argument("--version", action="version", version=f"hunyuan-video {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=OneLineParser)
+    for module in COMMANDS:
+        command = module.add_parser(commands)
+        command.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line (default: this process's) and returns its exit code."""
+    parser = build_parser()
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as stop:  # argparse has said what is wrong
+        return int(stop.code or 0)
+    with warnings.catch_warnings():
+        if not args.debug:
+            warnings.simplefilter("ignore")  # libraries' notes to programmers; failures are told below
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        return args.run(args)
+    except ArgumentError as error:
+        return _fail(args, error, str(error), code=2)
+    except UserError as error:
+        return _fail(args, error, str(error), code=1)
+    except KeyboardInterrupt as error:
+        return _fail(args, error, "interrupted", code=1)
+    except BrokenPipeError:  # the reader of our output is gone (`| head`): nothing to tell anyone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}; this is a bug or a broken installation, --debug shows where"
+        return _fail(args, error, text, code=1)
+
+
+def _fail(args: argparse.Namespace, error: BaseException, text: str, code: int) -> int:
+    if args.debug:
+        traceback.print_exception(error)
+    print(f"hunyuan-video {args.command}: {one_line(text)}", file=sys.stderr)
+    return code
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())

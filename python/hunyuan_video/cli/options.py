@@ -1,0 +1,56 @@
+"""Options that several commands share, and their effects."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from hunyuan_video.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model and machine")
+    group.add_argument("--model", metavar="NAME|FOLDER", help="tiny (bundled, the default) or a checkpoint folder")
+    group.add_argument("--dtype", choices=DTYPES, help="of the transformer; default bfloat16 on a GPU, float32 on a CPU")
+    group.add_argument("--device", help="cpu, cuda, cuda:1, ...; default the GPU if there is one")
+    group.add_argument("--threads", type=int, help="CPU threads; default all cores")
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "-o", "--output", action="append", metavar="FILE",
+        help="repeatable; .mp4, .gif, .webp, .png, a folder ending in / (a PNG per frame), or .safetensors (latents)",
+    )  # fmt: skip
+    group.add_argument("--fps", type=float, help="frames per second; default the checkpoint's")
+    group.add_argument("--contact-sheet", action="store_true", help="let a .png hold all frames of a video side by side")
+    group.add_argument("--vae-mode", choices=("auto", "plain", "tiled", "exact"), help="how to decode; default auto")
+
+
+def chosen_device(args: argparse.Namespace) -> torch.device:
+    """The torch device of --device, and the thread count of --threads set; ArgumentError if there is no such device."""
+    import torch
+
+    if args.threads is not None:
+        if args.threads < 1:
+            raise ArgumentError(f"--threads must be at least 1, got {args.threads}")
+        torch.set_num_threads(args.threads)
+    if args.device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(args.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ArgumentError(f"--device {args.device} does not work here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def chosen_dtype(args: argparse.Namespace) -> torch.dtype | None:
+    import torch
+
+    return None if args.dtype is None else getattr(torch, args.dtype)

@@ -1,0 +1,223 @@
+"""`hunyuan-video sample PROMPT`: videos from sentences; killed runs continue with --resume."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hunyuan_video import __version__
+from hunyuan_video.cli.job import LATENTS, PIPELINE_OPTIONS, Job, new_job, resume_command, sample_command
+from hunyuan_video.cli.options import add_model_options, add_output_options, chosen_device, chosen_dtype
+from hunyuan_video.cli.progress import Progress
+from hunyuan_video.errors import ArgumentError, UserError
+
+if TYPE_CHECKING:
+    from hunyuan_video.sampling import HunyuanVideoPipeline, SampleOutput
+    from hunyuan_video.sampling.stream import SampleStream
+
+
+def add_parser(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("sample", help="make a video (or an image) from a sentence")
+    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what the video shows")
+    parser.add_argument("--prompt-file", metavar="FILE", help="one prompt per line; outputs are numbered")
+    parser.add_argument("--resume", metavar="STATE", help="continue an interrupted run from its state file")
+    run_group = parser.add_argument_group("the video (defaults: what the checkpoint was made for)")
+    run_group.add_argument("--negative-prompt", help="what the video must not show (with --true-cfg-scale above 1)")
+    run_group.add_argument("--height", type=int, help="pixels, a multiple of 16")
+    run_group.add_argument("--width", type=int, help="pixels, a multiple of 16")
+    run_group.add_argument("--num-frames", type=int, help="4k + 1; 1 makes an image")
+    run_group.add_argument("--num-inference-steps", type=int, help="denoising steps")
+    run_group.add_argument("--guidance-scale", type=float, help="embedded guidance of a guidance-distilled model")
+    run_group.add_argument("--true-cfg-scale", type=float, help="classifier-free guidance; 1 is off, costs a second pass")
+    run_group.add_argument("--guidance-rescale", type=float, help="0 to 1; tames the contrast of large --true-cfg-scale")
+    run_group.add_argument("--flow-shift", type=float, help="timestep shift; larger spends more steps on the layout")
+    run_group.add_argument("--solver", help="euler, or a second-order one: heun, dpmpp_2m")
+    run_group.add_argument("--num-videos-per-prompt", type=int, help="video i uses seed + i")
+    run_group.add_argument("--seed", type=int, help="same seed, same video; default random, and printed")
+    run_group.add_argument("--checkpoint-to", metavar="STATE", help="state file for --resume; kept when the run is done")
+    run_group.add_argument("--checkpoint-every", type=int, default=1, metavar="N", help="save the state every N steps")
+    add_output_options(parser)
+    add_model_options(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    from hunyuan_video.sampling import HunyuanVideoPipeline
+
+    job = new_job(args) if args.resume is None else resumed_job(args)
+    device = chosen_device(args)
+    check_before_loading(job)
+    dtype = chosen_dtype(argparse.Namespace(dtype=job.dtype))
+    parts = ("transformer", "text_encoder", "clip_text_encoder") + (() if job.latents_only else ("vae",))
+    with terminate_as_interrupt():
+        pipe = HunyuanVideoPipeline.from_pretrained(job.model, dtype=dtype, device=device, parts=parts)
+        if args.resume is None and args.seed is None:
+            print(f"seed {job.seed}", file=sys.stderr)
+        resume_from = args.resume
+        while job.index < len(job.prompts):
+            sample_prompt(pipe, job, args, resume_from)
+            resume_from = None
+            job.index += 1
+    if not job.keep_state:
+        Path(job.state).unlink(missing_ok=True)
+    return 0
+
+
+def resumed_job(args: argparse.Namespace) -> Job:
+    """The job inside a state file; output options of this command line replace the job's."""
+    from hunyuan_video.sampling.state import SamplingState
+
+    if args.prompt is not None or args.prompt_file is not None:
+        raise ArgumentError("--resume continues with the prompt of the state file; leave PROMPT and --prompt-file out")
+    state = SamplingState.load(args.resume)
+    if "job" in state.extra:
+        job = Job(**state.extra["job"])
+    elif args.output:  # a state that Python code saved
+        asked = {"num_videos_per_prompt": state.settings.num_videos_per_prompt}
+        job = Job([""], asked, 0, [], args.model or "tiny", args.dtype, None, False, "auto", args.resume, True)
+    else:
+        raise ArgumentError(f"{args.resume} was not written by this command; say with -o where the video goes")
+    for name, value in (("outputs", args.output), ("fps", args.fps), ("model", args.model), ("dtype", args.dtype)):
+        if value is not None:
+            setattr(job, name, value)
+    job.contact_sheet |= args.contact_sheet
+    job.vae_mode = args.vae_mode or job.vae_mode
+    job.state = args.resume
+    return job
+
+
+def check_before_loading(job: Job) -> None:
+    """Finds wrong settings and unwritable outputs before the minutes that loading a large model takes."""
+    from hunyuan_video.sampling.files import check_writable
+    from hunyuan_video.sampling.loading import checkpoint_folder, read_defaults, read_grid
+    from hunyuan_video.sampling.media import check_output
+    from hunyuan_video.sampling.noise import video_seeds
+    from hunyuan_video.sampling.request import check_number, resolve_settings
+
+    folder = checkpoint_folder(job.model)
+    defaults = read_defaults(folder)
+    settings = resolve_settings(job.arguments, defaults, read_grid(folder))
+    video_seeds(job.seed, len(job.prompts), job.videos_per_prompt)
+    job.fps = defaults.fps if job.fps is None else job.fps
+    check_number("--fps", job.fps, low=0, above=True, high=1000)
+    for index in range(len(job.prompts)):
+        for video in range(job.videos_per_prompt):
+            for path in job.paths(index, video):
+                if Path(path).suffix == LATENTS:
+                    check_writable(path)
+                else:
+                    check_output(path, settings.num_frames, contact_sheet=job.contact_sheet)
+    check_writable(job.state)
+
+
+def sample_prompt(pipe: HunyuanVideoPipeline, job: Job, args: argparse.Namespace, resume_from: str | None) -> None:
+    """Samples prompt job.index and writes its outputs."""
+    output_type = "latent" if job.latents_only else "np"
+    common: dict[str, Any] = {
+        "vae_mode": job.vae_mode,
+        "output_type": output_type,
+        "checkpoint_to": job.state,
+        "checkpoint_every": args.checkpoint_every,
+        "checkpoint_extra": {"job": job.as_dict()},
+    }
+    if resume_from is None:
+        stream = pipe.stream(job.prompts[job.index], seed=job.seed, **job.arguments, **common)
+        report_tokens(stream)
+    else:
+        asked = {name: getattr(args, name) for name in (*PIPELINE_OPTIONS, "seed")}
+        stream = pipe.stream(resume_from=resume_from, **asked, **common)
+    write_outputs(pipe, job, stream, drain(stream, job))
+
+
+def report_tokens(stream: SampleStream) -> None:
+    """Tells which words no encoder will see; ArgumentError when that is nearly the whole prompt."""
+    from hunyuan_video.sampling.tokens import dropped_lines, mostly_dropped, tokens_from_json
+
+    tokens = tokens_from_json(stream.state.tokens)
+    if mostly_dropped(tokens, stream.state.prompts):
+        limit = tokens["text_encoder"][0].limit
+        raise ArgumentError(f"the prompt is far too long: the text encoder reads {limit} tokens, under a quarter of it; shorten it")
+    for line in dropped_lines(tokens):
+        print(f"note: {line}", file=sys.stderr)
+
+
+def drain(stream: SampleStream, job: Job) -> SampleOutput:
+    """Runs a stream to its end with progress; an interruption or failure says how to go on from the state file."""
+    from hunyuan_video.sampling import Finished
+
+    count = f" {job.index + 1}/{len(job.prompts)}" if len(job.prompts) > 1 else ""
+    progress = Progress(f"sampling{count}", stream.state.total, stream.state.step)
+    try:
+        for event in stream:
+            if isinstance(event, Finished):
+                return event.output
+            progress.update(event.step)
+        raise UserError("the run ended before its last step")
+    except KeyboardInterrupt as error:
+        raise UserError(
+            f"interrupted at step {stream.state.step} of {stream.state.total}; continue with: {resume_command(job.state)}"
+        ) from error
+    except UserError as error:
+        if not stream.state.complete:
+            raise
+        raise UserError(f"{error}; the latents are safe: hunyuan-video decode {job.state} -o {job.outputs[0]}") from error
+    finally:
+        progress.close()
+
+
+def write_outputs(pipe: HunyuanVideoPipeline, job: Job, stream: SampleStream, output: SampleOutput) -> None:
+    """Writes every video of one prompt in every wanted format and prints the names."""
+    from hunyuan_video.sampling.media import save_video
+
+    prompts = stream.state.prompts
+    for video in range(len(output.latents)):
+        for path in job.paths(job.index, video):
+            if Path(path).suffix == LATENTS:
+                stream.state.save(path)
+            else:
+                facts = facts_of(pipe, job, prompts[video // stream.state.settings.num_videos_per_prompt], video, output, path)
+                save_video(path, output.frames[video], fps=job.fps, metadata=facts, contact_sheet=job.contact_sheet)
+            print(path)
+
+
+def facts_of(
+    pipe: HunyuanVideoPipeline, job: Job, prompt: str, video: int, output: SampleOutput, path: str
+) -> dict[str, Any]:
+    """What goes into a file's metadata: nothing about this machine, so equal videos are equal files."""
+    settings = {**output.settings, "fps": job.fps}
+    seed = output.seeds[video] if output.seeds else None
+    return {
+        "program": "hunyuan-video",
+        "version": __version__,
+        "command": sample_command(job, prompt, job.seed if seed is None else seed, settings, path),
+        "prompt": prompt,
+        "seed": seed,
+        "settings": settings,
+        "model": job.model,
+        "fingerprints": pipe.fingerprints(),
+        "tokens": {name: [vars(one) for one in reports] for name, reports in output.tokens.items()},
+    }
+
+
+@contextmanager
+def terminate_as_interrupt() -> Iterator[None]:
+    """A polite kill (SIGTERM) ends a run like Ctrl-C does."""
+
+    def interrupt(signum, frame):
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread: signals are not ours to handle
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
