@@ -134,14 +134,12 @@ def resume_command(state: str | Path) -> str:
 
 
 def sample_command(job: Job, prompt: str, seed: int, settings: Mapping[str, Any], path: str) -> str:
-    """The command that makes one video of a job again, all numbers spelled out."""
+    """The command that makes one video of a job again, all numbers of `settings` spelled out."""
     words = ["hunyuan-video", "sample", prompt, "--seed", str(seed), "--model", job.model]
-    if job.dtype:
-        words += ["--dtype", job.dtype]
+    words += ["--dtype", job.dtype] if job.dtype else []
     if job.arguments.get("negative_prompt"):
         words += ["--negative-prompt", job.arguments["negative_prompt"]]
-    for name in PIPELINE_OPTIONS[1:-1]:  # the video alone: not num_videos_per_prompt
-        words += [f"--{name.replace('_', '-')}", f"{settings[name]:g}" if isinstance(settings[name], float) else str(settings[name])]
-    words += ["--vae-mode", job.vae_mode, "--fps", f"{settings['fps']:g}"]
+    for name, value in settings.items():
+        words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
     words += ["--contact-sheet"] if job.contact_sheet else []
     return shlex.join([*words, "-o", Path(path).name + ("/" if path.endswith("/") else "")])

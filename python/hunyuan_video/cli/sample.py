@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -129,6 +128,8 @@ def sample_prompt(pipe: HunyuanVideoPipeline, job: Job, args: argparse.Namespace
     if resume_from is None:
         stream = pipe.stream(job.prompts[job.index], seed=job.seed, **job.arguments, **common)
         report_tokens(stream)
+        if "guidance_scale" in job.arguments and not pipe.transformer.config.guidance_embed:
+            print("note: --guidance-scale has no effect on this model; use --true-cfg-scale", file=sys.stderr)
     else:
         asked = {name: getattr(args, name) for name in (*PIPELINE_OPTIONS, "seed")}
         stream = pipe.stream(resume_from=resume_from, **asked, **common)
@@ -190,18 +191,22 @@ def facts_of(
     pipe: HunyuanVideoPipeline, job: Job, prompt: str, video: int, output: SampleOutput, path: str
 ) -> dict[str, Any]:
     """What goes into a file's metadata: nothing about this machine, so equal videos are equal files."""
-    settings = {**output.settings, "fps": job.fps}
-    seed = output.seeds[video] if output.seeds else None
+    settings = {name: value for name, value in output.settings.items() if name != "num_videos_per_prompt"}
+    if not pipe.transformer.config.guidance_embed:
+        del settings["guidance_scale"]
+    settings["fps"] = job.fps
+    seed = output.seeds[video] if output.seeds else job.seed
+    number = video // output.settings["num_videos_per_prompt"]
     return {
         "program": "hunyuan-video",
         "version": __version__,
-        "command": sample_command(job, prompt, job.seed if seed is None else seed, settings, path),
+        "command": sample_command(job, prompt, seed, settings, path),
         "prompt": prompt,
         "seed": seed,
         "settings": settings,
         "model": job.model,
         "fingerprints": pipe.fingerprints(),
-        "tokens": {name: [vars(one) for one in reports] for name, reports in output.tokens.items()},
+        "tokens": {name: vars(reports[number]) for name, reports in output.tokens.items()},
     }
 
 

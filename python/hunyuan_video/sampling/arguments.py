@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,8 @@ def prepare(pipe: HunyuanVideoPipeline, arguments: Arguments) -> SamplingState:
 
 def _fresh(pipe: HunyuanVideoPipeline, given: Arguments) -> SamplingState:
     settings = resolve_settings(vars(given), pipe.defaults, pipe.grid)
+    if given.guidance_scale is not None and not pipe.transformer.config.guidance_embed:
+        warnings.warn("guidance_scale has no effect on this model; use true_cfg_scale", stacklevel=5)
     videos = settings.num_videos_per_prompt
     if (given.prompt is None) == (given.prompt_embeds is None):
         raise ArgumentError("give either prompt or prompt_embeds")

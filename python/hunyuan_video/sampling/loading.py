@@ -10,6 +10,7 @@ import torch
 
 from hunyuan_video.errors import UserError
 from hunyuan_video.sampling.defaults import SamplingDefaults
+from hunyuan_video.sampling.request import Grid
 
 BUNDLED = {"tiny": Path(__file__).resolve().parents[1] / "assets" / "tiny"}
 OFFICIAL_MODEL = "hunyuan-video-t2v-720p"
@@ -74,7 +75,7 @@ def _load(part: str, root: Path, folder: Path, dtype: torch.dtype | None, device
     if part == "vae":
         from hunyuan_video.models import CausalVAE
 
-        return CausalVAE.from_pretrained(folder, dtype=dtype or default_dtype(device), device=device).eval()
+        return CausalVAE.from_pretrained(folder, dtype=vae_dtype(dtype, device), device=device).eval()
     from hunyuan_video.checkpoints.text import load_clip_encoder, load_text_encoder
 
     number = "" if part == "text_encoder" else "_2"
@@ -123,9 +124,32 @@ def read_defaults(folder: Path) -> SamplingDefaults:
     return SamplingDefaults(**{"negative_prompt": "", **known})
 
 
+def read_grid(folder: Path) -> Grid:
+    """Pixels per latent and token from the configs alone; the released model's where a folder has none."""
+    from hunyuan_video.models import TransformerConfig, VAEConfig
+
+    folders = part_folders(folder)
+    sizes: dict[str, int] = {}
+    try:
+        if (path := folders["vae"] / "config.json").exists():
+            vae = VAEConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            sizes |= {"temporal": vae.temporal_compression, "spatial": vae.spatial_compression}
+        if (path := folders["transformer"] / "config.json").exists():
+            transformer = TransformerConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            sizes |= {"latent_channels": transformer.in_channels, "patch": max(transformer.patch_size[1:])}
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: {error}; restore the file") from error
+    return Grid(**sizes)
+
+
 def default_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 on accelerators; float32 on the CPU, where it is exact and equal on every machine."""
     return torch.float32 if device.type == "cpu" else torch.bfloat16
+
+
+def vae_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
+    """float32 on the CPU or where it was asked for, else float16: bfloat16's 8 bits would show as bands in the video."""
+    return torch.float32 if device.type == "cpu" or dtype == torch.float32 else torch.float16
 
 
 def default_device() -> torch.device:

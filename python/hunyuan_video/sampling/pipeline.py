@@ -63,8 +63,8 @@ class HunyuanVideoPipeline:
     ) -> HunyuanVideoPipeline:
         """Loads "tiny" (bundled) or a checkpoint folder in diffusers or official layout.
 
-        dtype: of transformer and VAE; None: bfloat16 on a GPU, float32 on the CPU. device: None: the GPU if there is
-        one. parts: of "transformer", "vae", "text_encoder", "clip_text_encoder", those to load. UserError, one line,
+        dtype: of the transformer; None: bfloat16 on a GPU, float32 on the CPU. The VAE runs in float16 on a GPU, in
+        float32 on the CPU or with dtype float32. device: None: the GPU if there is one. parts: of "transformer", "vae", "text_encoder", "clip_text_encoder", those to load. UserError, one line,
         for anything missing or damaged.
         """
         if "transformer" not in parts:

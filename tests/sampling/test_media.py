@@ -1,0 +1,169 @@
+"""Files by ending: pictures and facts come back, equal input gives equal bytes, failures leave nothing behind."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hunyuan_video import UserError
+from hunyuan_video.sampling.media import check_output, read_metadata, save_video
+from hunyuan_video.sampling.media_images import contact_sheet
+
+FACTS = {"prompt": "a star, \"é\" 星", "seed": 3, "settings": {"height": 48}}
+
+
+def moving_square(frames: int = 9, height: int = 48, width: int = 64) -> np.ndarray:
+    video = np.zeros((frames, height, width, 3), np.uint8)
+    video[...] = (200, 30, 60)
+    for i in range(frames):
+        video[i, 10:30, 4 + 3 * i : 24 + 3 * i] = (10, 220, 90)
+    return video
+
+
+def read_video(path) -> np.ndarray:
+    import av
+
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def test_mp4_round_trip(tmp_path):
+    import av
+
+    path, video = tmp_path / "a.mp4", moving_square()
+    save_video(path, video, fps=7.5, metadata=FACTS)
+    assert read_metadata(path) == FACTS
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt, float(stream.average_rate)) == ("h264", "yuv420p", 7.5)
+        assert container.metadata["title"] == FACTS["prompt"]
+    back = read_video(path)
+    assert back.shape == video.shape
+    error = np.abs(back.astype(int) - video)
+    assert error.mean() < 4 and error[:, 35:].max() <= 4  # chroma is halved at edges, flat areas keep their colour
+
+
+def test_mp4_of_odd_size_grows_to_even(tmp_path):
+    save_video(tmp_path / "odd.mp4", moving_square(height=47, width=63), fps=8)
+    assert read_video(tmp_path / "odd.mp4").shape == (9, 48, 64, 3)
+
+
+def test_one_frame_makes_an_mp4_too(tmp_path):
+    save_video(tmp_path / "one.mp4", moving_square(1), fps=24)
+    assert len(read_video(tmp_path / "one.mp4")) == 1
+
+
+@pytest.mark.parametrize("fps, ticks", [(8, {120, 130}), (24, {40, 50}), (10, {100})])
+def test_gif_keeps_frames_rate_and_facts(tmp_path, fps, ticks):
+    path, video = tmp_path / "a.gif", moving_square()
+    save_video(path, video, fps=fps, metadata=FACTS)
+    assert read_metadata(path) == FACTS
+    with Image.open(path) as image:
+        assert image.n_frames == len(video) and image.info["loop"] == 0
+        durations, errors = [], []
+        for i in range(image.n_frames):
+            image.seek(i)
+            durations.append(image.info["duration"])
+            errors.append(np.abs(np.asarray(image.convert("RGB")).astype(int) - video[i]).max())
+    assert set(durations) <= ticks and abs(sum(durations) - 1000 * len(video) / fps) <= 10
+    assert max(errors) <= 8
+
+
+def test_webp_is_lossless_and_keeps_facts(tmp_path):
+    path, video = tmp_path / "a.webp", moving_square()
+    save_video(path, video, fps=8, metadata=FACTS)
+    assert read_metadata(path) == FACTS
+    with Image.open(path) as image:
+        assert image.n_frames == len(video)
+        for i in range(image.n_frames):
+            image.seek(i)
+            assert np.array_equal(np.asarray(image.convert("RGB")), video[i])
+
+
+def test_png_holds_an_image_exactly(tmp_path):
+    video = moving_square(1)
+    save_video(tmp_path / "a.png", video, metadata=FACTS)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), video[0])
+    assert read_metadata(tmp_path / "a.png") == FACTS
+
+
+def test_png_of_a_video_needs_an_explicit_choice(tmp_path):
+    with pytest.raises(UserError, match="9 frames.*--contact-sheet.*folder name ending in /"):
+        save_video(tmp_path / "a.png", moving_square())
+    save_video(tmp_path / "a.png", moving_square(), contact_sheet=True)
+    sheet = np.asarray(Image.open(tmp_path / "a.png"))
+    assert np.array_equal(sheet, contact_sheet(moving_square()))
+
+
+def test_folder_of_frames(tmp_path):
+    video = moving_square()
+    save_video(f"{tmp_path}/frames/", video, metadata=FACTS)
+    files = sorted((tmp_path / "frames").iterdir())
+    assert [file.name for file in files] == [f"frame-{i:04d}.png" for i in range(1, 10)]
+    assert np.array_equal(np.asarray(Image.open(files[8])), video[8])
+    assert read_metadata(tmp_path / "frames") == FACTS
+
+
+@pytest.mark.parametrize("count, columns, size", [(9, None, (3, 3)), (5, None, (2, 3)), (5, 5, (1, 5)), (1, None, (1, 1))])
+def test_contact_sheet_shows_every_frame_once(count, columns, size):
+    video = moving_square(count)
+    sheet = contact_sheet(video, columns)
+    rows, across = size
+    assert sheet.shape == (rows * 50 - 2, across * 66 - 2, 3)
+    for i in range(count):
+        top, left = i // across * 50, i % across * 66
+        assert np.array_equal(sheet[top : top + 48, left : left + 64], video[i])
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.webp", "a.png"])
+def test_equal_videos_are_equal_files(tmp_path, name):
+    contents = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        save_video(folder / name, moving_square(), fps=8, metadata=FACTS, contact_sheet=True)
+        contents.append((folder / name).read_bytes())
+        assert [file.name for file in folder.iterdir()] == [name]
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("a.avi", "ends in .avi; use one of .mp4"),
+        ("video", "has no ending"),
+        ("absent/a.mp4", "folder .*absent does not exist; create it"),
+        ("file.txt/a.mp4", "does not exist"),
+    ],
+)
+def test_impossible_outputs_are_found_beforehand(tmp_path, name, message):
+    (tmp_path / "file.txt").write_text("")
+    with pytest.raises(UserError, match=message) as caught:
+        check_output(tmp_path / name, 9)
+    assert "\n" not in str(caught.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_failed_encoder_leaves_no_file(tmp_path, monkeypatch):
+    from hunyuan_video.sampling import media_mp4
+
+    def fail(path, *_):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(media_mp4, "write_mp4", fail)
+    with pytest.raises(UserError, match="cannot write .*No space left on device"):
+        save_video(tmp_path / "a.mp4", moving_square())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.png"])
+def test_foreign_files_have_no_facts_and_broken_ones_are_told(tmp_path, name):
+    path = tmp_path / name
+    with pytest.raises(UserError, match="no such file"):
+        read_metadata(path)
+    path.write_bytes(b"not a video")
+    with pytest.raises(UserError, match="not a video or image"):
+        read_metadata(path)
+    save_video(path, moving_square(1))
+    assert read_metadata(path) == {}

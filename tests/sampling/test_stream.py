@@ -1,0 +1,100 @@
+"""Events, previews and cancellation."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from hunyuan_video import Finished, StepEvent
+from hunyuan_video.sampling.preview import LatentPreview, colour_chart
+from hunyuan_video.sampling.state import SamplingState
+
+PROMPT = "a red star moves left"
+
+
+def test_stream_gives_every_step_then_the_output(pipe):
+    events = list(pipe.stream(PROMPT, seed=1))
+    steps, last = events[:-1], events[-1]
+    assert [(event.step, event.total) for event in steps] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert all(isinstance(event, StepEvent) for event in steps) and isinstance(last, Finished)
+    assert torch.equal(steps[-1].latents, last.output.latents)
+    assert np.array_equal(last.output.frames, pipe(PROMPT, seed=1).frames)
+
+
+def test_arguments_are_checked_when_the_stream_is_made(pipe):
+    with pytest.raises(ValueError, match="height must be a multiple of 16"):
+        pipe.stream(PROMPT, height=33)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'heigth'"):
+        pipe.stream(PROMPT, heigth=32)
+
+
+def test_previews_are_lazy_and_approach_the_video(pipe):
+    events = list(pipe.stream(PROMPT, seed=1))
+    preview = events[0].preview
+    assert preview.shape == (1, 2, 4, 6, 3) and preview.dtype == torch.uint8
+    assert events[0].preview is preview
+    assert torch.equal(events[3].preview, pipe.preview(events[-1].output.latents))  # the last step ends at its prediction
+
+
+def test_preview_recovers_colours_through_a_linear_vae():
+    """A stand-in VAE whose latents hold the mean colours, mixed: the fitted map must undo the mixing."""
+
+    class Linear(torch.nn.Module):
+        class config:
+            spatial_compression, scaling_factor = 8, 0.5
+
+        def __init__(self):
+            super().__init__()
+            self.mix = torch.nn.Parameter(torch.randn(6, 3, generator=torch.Generator().manual_seed(3)))
+
+        def encode(self, video):
+            cells = torch.nn.functional.avg_pool3d(video, (1, 8, 8))
+            latents = torch.einsum("kc,ncthw->nkthw", self.mix, cells) + 0.3
+            return type("Posterior", (), {"mode": lambda _: latents})()
+
+    vae = Linear()
+    preview = LatentPreview.fit(vae)
+    colours = torch.tensor([[1.0, -1.0, 0.0], [-0.5, 0.5, 1.0]])
+    video = colours[:, :, None, None, None].expand(2, 3, 1, 16, 16)
+    shown = preview(vae.encode(video).mode() * vae.config.scaling_factor).float()
+    wanted = (colours * 127.5 + 127.5)[:, None, None, None].expand_as(shown)
+    assert (shown - wanted).abs().max() <= 2
+
+
+def test_preview_without_a_vae_shows_structure():
+    latents = torch.zeros(1, 16, 1, 4, 4)
+    latents[:, 3, :, :, 2:] = 4.0
+    shown = LatentPreview()(latents).float()
+    assert (shown[..., :2, :] - shown[..., 2:, :]).abs().max() > 100
+    assert LatentPreview()(torch.zeros(1, 2, 1, 3, 3)).shape == (1, 1, 3, 3, 3)
+
+
+def test_the_chart_covers_the_colours():
+    chart = colour_chart(96)
+    assert chart.shape == (1, 3, 96, 96) and chart.abs().max() <= 1 and (chart.amax((2, 3)) - chart.amin((2, 3))).min() > 1.5
+
+
+@pytest.mark.parametrize("how", ["event", "stream", "thread", "close"])
+def test_cancelling_keeps_a_state_that_resumes(pipe, tmp_path, how):
+    path = tmp_path / "run.safetensors"
+    stream = pipe.stream(PROMPT, seed=1, checkpoint_to=path, checkpoint_every=3)
+    seen = []
+    for event in stream:
+        seen.append(event)
+        if event.step == 2:
+            if how == "event":
+                event.cancel()
+            elif how == "stream":
+                stream.cancel()
+            elif how == "thread":
+                worker = threading.Thread(target=stream.cancel)
+                worker.start()
+                worker.join()
+            else:
+                stream.close()
+    assert [event.step for event in seen] == [1, 2]
+    assert SamplingState.load(path).step == 2
+    assert np.array_equal(pipe(resume_from=path).frames, pipe(PROMPT, seed=1).frames)
