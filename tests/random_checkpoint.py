@@ -1,4 +1,4 @@
-"""A whole checkpoint in miniature with random weights, in diffusers layout: for tests of sampling and the command line."""
+"""A checkpoint in miniature with random weights, in diffusers layout: for tests of sampling and the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import nn
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, TransformerConfig, VAEConfig
 from hunyuan_video.models.text import ClipTextConfig, ClipTextModel, LlamaConfig, LlamaModel
 
-WORDS = "<pad> <s> </s> <unk> a red green blue circle star moves left right up on gray background , video image".split()
+WORDS = ["<pad>", "<s>", "</s>", "<unk>", ",", "video", "image"]
+WORDS += "a red green blue circle star moves left right up on gray background".split()  # noqa: SIM905
 SAMPLING = {
     "height": 32,
     "width": 48,
@@ -48,7 +49,13 @@ def write_random_checkpoint(folder: Path, seed: int = 0, guidance_embed: bool = 
     text = {"vocab_size": len(WORDS), "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
     llama = {**text, "num_hidden_layers": 3, "model_type": "llama"}
     save_text_model(folder / "text_encoder", LlamaModel(LlamaConfig.from_dict(llama)), llama)
-    clip = {**text, "num_hidden_layers": 1, "model_type": "clip_text_model", "eos_token_id": 2, "max_position_embeddings": 12}
+    clip = {
+        **text,
+        "num_hidden_layers": 1,
+        "model_type": "clip_text_model",
+        "eos_token_id": 2,
+        "max_position_embeddings": 12,
+    }
     save_text_model(folder / "text_encoder_2", ClipTextModel(ClipTextConfig.from_dict(clip)), clip)
     save_tokenizer(folder / "tokenizer", "<s> $A")
     save_tokenizer(folder / "tokenizer_2", "<s> $A </s>")

@@ -10,7 +10,7 @@ from hunyuan_video import UserError
 from hunyuan_video.sampling.media import check_output, read_metadata, save_video
 from hunyuan_video.sampling.media_images import contact_sheet
 
-FACTS = {"prompt": "a star, \"é\" 星", "seed": 3, "settings": {"height": 48}}
+FACTS = {"prompt": 'a star, "é" 星', "seed": 3, "settings": {"height": 48}}
 
 
 def moving_square(frames: int = 9, height: int = 48, width: int = 64) -> np.ndarray:
@@ -105,7 +105,9 @@ def test_folder_of_frames(tmp_path):
     assert read_metadata(tmp_path / "frames") == FACTS
 
 
-@pytest.mark.parametrize("count, columns, size", [(9, None, (3, 3)), (5, None, (2, 3)), (5, 5, (1, 5)), (1, None, (1, 1))])
+@pytest.mark.parametrize(
+    "count, columns, size", [(9, None, (3, 3)), (5, None, (2, 3)), (5, 5, (1, 5)), (1, None, (1, 1))]
+)
 def test_contact_sheet_shows_every_frame_once(count, columns, size):
     video = moving_square(count)
     sheet = contact_sheet(video, columns)

@@ -108,8 +108,14 @@ def test_prompts_are_stripped_and_negative_ones_may_be_empty():
         ({}, "give either prompt or prompt_embeds"),
         ({"prompt": "a star", "seed": -1}, "seed must be between 0 and"),
         ({"prompt": "a star", "seed": 1.5}, "seed must be a whole number, got 1.5"),
-        ({"prompt": "a star", "seed": [1, 2, 3]}, r"seed has 3 entries; give one number, 1 \(prompts\) or 1 \(videos\)"),
-        ({"prompt": "a star", "seed": 1, "latents": torch.zeros(1, 16, 2, 4, 6)}, "only one of seed, generator and latents"),
+        (
+            {"prompt": "a star", "seed": [1, 2, 3]},
+            r"seed has 3 entries; give one number, 1 \(prompts\) or 1 \(videos\)",
+        ),
+        (
+            {"prompt": "a star", "seed": 1, "latents": torch.zeros(1, 16, 2, 4, 6)},
+            "only one of seed, generator and latents",
+        ),
         ({"prompt": "a star", "latents": torch.zeros(1, 16, 2, 4, 5)}, r"latents must be \[1, 16, 2, 4, 6\] .* got"),
         ({"prompt": "a star", "latents": torch.full((1, 16, 2, 4, 6), NAN)}, "latents contain NaN"),
         ({"prompt": "a star", "generator": [torch.Generator()] * 2}, "generator has 2 entries for 1 videos"),

@@ -36,7 +36,9 @@ def test_previews_are_lazy_and_approach_the_video(pipe):
     preview = events[0].preview
     assert preview.shape == (1, 2, 4, 6, 3) and preview.dtype == torch.uint8
     assert events[0].preview is preview
-    assert torch.equal(events[3].preview, pipe.preview(events[-1].output.latents))  # the last step ends at its prediction
+    assert torch.equal(
+        events[3].preview, pipe.preview(events[-1].output.latents)
+    )  # the last step ends at its prediction
 
 
 def test_preview_recovers_colours_through_a_linear_vae():
@@ -74,7 +76,11 @@ def test_preview_without_a_vae_shows_structure():
 
 def test_the_chart_covers_the_colours():
     chart = colour_chart(96)
-    assert chart.shape == (1, 3, 96, 96) and chart.abs().max() <= 1 and (chart.amax((2, 3)) - chart.amin((2, 3))).min() > 1.5
+    assert (
+        chart.shape == (1, 3, 96, 96)
+        and chart.abs().max() <= 1
+        and (chart.amax((2, 3)) - chart.amin((2, 3))).min() > 1.5
+    )
 
 
 @pytest.mark.parametrize("how", ["event", "stream", "thread", "close"])

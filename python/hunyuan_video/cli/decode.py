@@ -13,7 +13,9 @@ from hunyuan_video.errors import ArgumentError
 
 def add_parser(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("decode", help="decode saved latents to a video")
-    parser.add_argument("latents", metavar="STATE", help="a state file, or latents saved with sample -o NAME.safetensors")
+    parser.add_argument(
+        "latents", metavar="STATE", help="a state file, or latents saved with sample -o NAME.safetensors"
+    )
     add_output_options(parser)
     add_model_options(parser)
     return parser
@@ -47,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
         facts = {"program": "hunyuan-video", "prompt": prompt, "settings": state.settings.as_dict()}
         for path in names:
             command = f"hunyuan-video decode {Path(args.latents).name} -o {Path(path).name}"
-            save_video(path, frames[video], fps=fps, metadata={**facts, "command": command}, contact_sheet=args.contact_sheet)
+            save_video(
+                path, frames[video], fps=fps, metadata={**facts, "command": command}, contact_sheet=args.contact_sheet
+            )
             print(path)
     return 0
 

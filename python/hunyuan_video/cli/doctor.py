@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import sys
-
-from hunyuan_video import __version__
 
 
 def add_parser(commands) -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""What one `sample` command makes: prompts, arguments and output names. As JSON it rides in the state file for --resume."""
+"""What one `sample` command makes: prompts, arguments, output names. As JSON it rides in the state file for --resume."""
 
 from __future__ import annotations
 
@@ -97,7 +97,9 @@ def read_prompts(args: argparse.Namespace) -> list[str]:
     try:
         lines = Path(args.prompt_file).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read --prompt-file {args.prompt_file}: {getattr(error, 'strerror', None) or error}") from error
+        raise UserError(
+            f"cannot read --prompt-file {args.prompt_file}: {getattr(error, 'strerror', None) or error}"
+        ) from error
     prompts = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not prompts:
         raise ArgumentError(f"--prompt-file {args.prompt_file} holds no prompt; write one per line")

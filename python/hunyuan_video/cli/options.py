@@ -16,7 +16,9 @@ DTYPES = ("float32", "bfloat16", "float16")
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model and machine")
     group.add_argument("--model", metavar="NAME|FOLDER", help="tiny (bundled, the default) or a checkpoint folder")
-    group.add_argument("--dtype", choices=DTYPES, help="of the transformer; default bfloat16 on a GPU, float32 on a CPU")
+    group.add_argument(
+        "--dtype", choices=DTYPES, help="of the transformer; default bfloat16 on a GPU, float32 on a CPU"
+    )
     group.add_argument("--device", help="cpu, cuda, cuda:1, ...; default the GPU if there is one")
     group.add_argument("--threads", type=int, help="CPU threads; default all cores")
 
@@ -28,7 +30,9 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         help="repeatable; .mp4, .gif, .webp, .png, a folder ending in / (a PNG per frame), or .safetensors (latents)",
     )  # fmt: skip
     group.add_argument("--fps", type=float, help="frames per second; default the checkpoint's")
-    group.add_argument("--contact-sheet", action="store_true", help="let a .png hold all frames of a video side by side")
+    group.add_argument(
+        "--contact-sheet", action="store_true", help="let a .png hold all frames of a video side by side"
+    )
     group.add_argument("--vae-mode", choices=("auto", "plain", "tiled", "exact"), help="how to decode; default auto")
 
 

@@ -33,13 +33,19 @@ def add_parser(commands) -> argparse.ArgumentParser:
     run_group.add_argument("--num-frames", type=int, help="4k + 1; 1 makes an image")
     run_group.add_argument("--num-inference-steps", type=int, help="denoising steps")
     run_group.add_argument("--guidance-scale", type=float, help="embedded guidance of a guidance-distilled model")
-    run_group.add_argument("--true-cfg-scale", type=float, help="classifier-free guidance; 1 is off, costs a second pass")
-    run_group.add_argument("--guidance-rescale", type=float, help="0 to 1; tames the contrast of large --true-cfg-scale")
+    run_group.add_argument(
+        "--true-cfg-scale", type=float, help="classifier-free guidance; 1 is off, costs a second pass"
+    )
+    run_group.add_argument(
+        "--guidance-rescale", type=float, help="0 to 1; tames the contrast of large --true-cfg-scale"
+    )
     run_group.add_argument("--flow-shift", type=float, help="timestep shift; larger spends more steps on the layout")
     run_group.add_argument("--solver", help="euler, or a second-order one: heun, dpmpp_2m")
     run_group.add_argument("--num-videos-per-prompt", type=int, help="video i uses seed + i")
     run_group.add_argument("--seed", type=int, help="same seed, same video; default random, and printed")
-    run_group.add_argument("--checkpoint-to", metavar="STATE", help="state file for --resume; kept when the run is done")
+    run_group.add_argument(
+        "--checkpoint-to", metavar="STATE", help="state file for --resume; kept when the run is done"
+    )
     run_group.add_argument("--checkpoint-every", type=int, default=1, metavar="N", help="save the state every N steps")
     add_output_options(parser)
     add_model_options(parser)
@@ -143,7 +149,9 @@ def report_tokens(stream: SampleStream) -> None:
     tokens = tokens_from_json(stream.state.tokens)
     if mostly_dropped(tokens, stream.state.prompts):
         limit = tokens["text_encoder"][0].limit
-        raise ArgumentError(f"the prompt is far too long: the text encoder reads {limit} tokens, under a quarter of it; shorten it")
+        raise ArgumentError(
+            f"the prompt is far too long: the text encoder reads {limit} tokens, under a quarter of it; shorten it"
+        )
     for line in dropped_lines(tokens):
         print(f"note: {line}", file=sys.stderr)
 
@@ -161,13 +169,14 @@ def drain(stream: SampleStream, job: Job) -> SampleOutput:
             progress.update(event.step)
         raise UserError("the run ended before its last step")
     except KeyboardInterrupt as error:
-        raise UserError(
-            f"interrupted at step {stream.state.step} of {stream.state.total}; continue with: {resume_command(job.state)}"
-        ) from error
+        where = f"interrupted at step {stream.state.step} of {stream.state.total}"
+        raise UserError(f"{where}; continue with: {resume_command(job.state)}") from error
     except UserError as error:
         if not stream.state.complete:
             raise
-        raise UserError(f"{error}; the latents are safe: hunyuan-video decode {job.state} -o {job.outputs[0]}") from error
+        raise UserError(
+            f"{error}; the latents are safe: hunyuan-video decode {job.state} -o {job.outputs[0]}"
+        ) from error
     finally:
         progress.close()
 
@@ -182,7 +191,9 @@ def write_outputs(pipe: HunyuanVideoPipeline, job: Job, stream: SampleStream, ou
             if Path(path).suffix == LATENTS:
                 stream.state.save(path)
             else:
-                facts = facts_of(pipe, job, prompts[video // stream.state.settings.num_videos_per_prompt], video, output, path)
+                facts = facts_of(
+                    pipe, job, prompts[video // stream.state.settings.num_videos_per_prompt], video, output, path
+                )
                 save_video(path, output.frames[video], fps=job.fps, metadata=facts, contact_sheet=job.contact_sheet)
             print(path)
 

@@ -69,7 +69,9 @@ def prepare(pipe: HunyuanVideoPipeline, arguments: Arguments) -> SamplingState:
     check_count("batch_size", arguments.batch_size, MAX_VIDEOS)
     check_count("checkpoint_every", arguments.checkpoint_every, 10**6)
     if arguments.output_type != "latent" and pipe.vae is None:
-        raise ArgumentError(f"output_type {arguments.output_type!r} needs a vae and this pipeline has none; use 'latent'")
+        raise ArgumentError(
+            f"output_type {arguments.output_type!r} needs a vae and this pipeline has none; use 'latent'"
+        )
     state = _fresh(pipe, arguments) if arguments.resume_from is None else _resumed(pipe, arguments)
     if arguments.checkpoint_extra is not None:
         state.extra = arguments.checkpoint_extra
@@ -83,7 +85,9 @@ def _fresh(pipe: HunyuanVideoPipeline, given: Arguments) -> SamplingState:
     videos = settings.num_videos_per_prompt
     if (given.prompt is None) == (given.prompt_embeds is None):
         raise ArgumentError("give either prompt or prompt_embeds")
-    prompts = [""] * len(given.prompt_embeds) if given.prompt_embeds is not None else check_prompts("prompt", given.prompt)
+    prompts = (
+        [""] * len(given.prompt_embeds) if given.prompt_embeds is not None else check_prompts("prompt", given.prompt)
+    )
     if len(prompts) * videos > MAX_VIDEOS:
         raise ArgumentError(f"{len(prompts)} prompts x {videos} videos is more than {MAX_VIDEOS}; split the call")
     negative_prompts = _negative_prompts(pipe, given, len(prompts))
@@ -94,7 +98,9 @@ def _fresh(pipe: HunyuanVideoPipeline, given: Arguments) -> SamplingState:
     if settings.true_cfg_scale > 1:
         negative, _ = _embeds(pipe, "negative_prompt_embeds", given.negative_prompt_embeds, negative_prompts, settings)
         if len(negative) not in (1, len(prompts)):
-            raise ArgumentError(f"negative_prompt_embeds has {len(negative)} rows for {len(prompts)} prompts; give 1 or all")
+            raise ArgumentError(
+                f"negative_prompt_embeds has {len(negative)} rows for {len(prompts)} prompts; give 1 or all"
+            )
         negative = negative.repeated(len(prompts) // len(negative) * videos)
     return SamplingState(
         step=0,
@@ -158,17 +164,18 @@ def _resumed(pipe: HunyuanVideoPipeline, given: Arguments) -> SamplingState:
     for name in ("latents", "generator", "prompt_embeds", "negative_prompt_embeds"):
         if getattr(given, name) is not None:
             raise ArgumentError(f"resume_from already holds what {name} would set; leave {name} out")
-    changed = differences(state.models, pipe.fingerprints())
-    if changed:
-        raise UserError(f"cannot resume with another {changed[0].split(':')[0]} than the run began with (weights, config or dtype differ)")
-    asked = {name: value for name, value in vars(given).items() if name in state.settings.as_dict() and value is not None}
-    asked_text = {"prompts": given.prompt, "negative_prompts": given.negative_prompt}
-    for name, value in asked_text.items():
-        if value is not None:
-            asked[name] = check_prompts(name.removesuffix("s"), value)
+    for name, now in pipe.fingerprints().items():
+        if state.models.get(name, now) != now:
+            raise UserError(f"cannot resume with another {name}: its weights, config or dtype are not the run's")
+    settings = state.settings.as_dict()
+    asked = {name: value for name, value in vars(given).items() if name in settings and value is not None}
+    if given.prompt is not None:
+        asked["prompts"] = check_prompts("prompt", given.prompt)
+    if given.negative_prompt is not None:
+        asked["negative_prompts"] = _negative_prompts(pipe, given, len(state.prompts))
     if given.seed is not None:
         asked["seeds"] = video_seeds(given.seed, len(state.prompts), state.settings.num_videos_per_prompt)
-    changed = differences({**vars(state), **state.settings.as_dict()}, asked)
+    changed = differences({**vars(state), **settings}, asked)
     if changed:
         raise UserError(f"cannot resume with other settings ({changed[0]}); leave them out, or start a new run")
     return state

@@ -24,4 +24,3 @@ class SamplingDefaults:
     guidance_rescale: float = 0.0
     flow_shift: float | None = None  # None: the paper's for the number of steps
     negative_prompt: str = NEGATIVE_PROMPT
-

@@ -1,4 +1,4 @@
-"""The denoising loop: a transformer with guidance as a velocity field, integrated from noise (sigma 1) to data (sigma 0)."""
+"""The denoising loop: a guided transformer as a velocity field, integrated from noise (sigma 1) to data (sigma 0)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class GuidedVelocity:
     """Velocity (noise - data) of a batch of videos under the run's prompts and guidance.
 
-    batch_size: videos per call of the transformer. With 1, the default of the pipeline, every video is computed with the
-    same shapes however many are asked for, so its bits do not depend on its neighbours.
+    batch_size: videos per call of the transformer. With 1, the default of the pipeline, every video is computed with
+    the same shapes however many are asked for, so its bits do not depend on its neighbours.
     """
 
     def __init__(self, transformer: HunyuanVideoTransformer, state: SamplingState, batch_size: int):
@@ -38,7 +38,7 @@ class GuidedVelocity:
         ]
 
     def _conditioning(self, state: SamplingState, start: int, stop: int) -> PromptEmbeds:
-        """Rows start..stop of the prompts; with classifier-free guidance the negative ones first, as one doubled batch."""
+        """Rows start..stop of the prompts; with classifier-free guidance one doubled batch, the negative rows first."""
         embeds = state.embeds.rows(start, stop)
         if state.negative is not None:
             embeds = concatenate([state.negative.rows(start, stop), embeds])
@@ -72,9 +72,7 @@ class GuidedVelocity:
         if guided:
             negative, positive = velocity.chunk(2)
             settings = self.settings
-            velocity = classifier_free_guidance(
-                positive, negative, settings.true_cfg_scale, settings.guidance_rescale
-            )
+            velocity = classifier_free_guidance(positive, negative, settings.true_cfg_scale, settings.guidance_rescale)
         return velocity.to(latents.device)
 
     def _guidance(self, batch: int) -> Tensor | None:  # [B] or None

@@ -19,7 +19,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; choose another place or free some space") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; choose another place or free some space"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -46,7 +46,8 @@ def part_folders(folder: Path) -> dict[str, Path]:
             "clip_text_encoder": base / "text_encoder_2",
         }
     raise UserError(
-        f"{folder} is not a HunyuanVideo checkpoint: it has neither model_index.json (diffusers) nor {OFFICIAL_MODEL} (official)"
+        f"{folder} is not a HunyuanVideo checkpoint: "
+        f"it has neither model_index.json (diffusers) nor {OFFICIAL_MODEL} (official)"
     )
 
 
@@ -71,7 +72,9 @@ def _load(part: str, root: Path, folder: Path, dtype: torch.dtype | None, device
     if part == "transformer":
         from hunyuan_video.models import HunyuanVideoTransformer
 
-        return HunyuanVideoTransformer.from_pretrained(folder, dtype=dtype or default_dtype(device), device=device).eval()
+        return HunyuanVideoTransformer.from_pretrained(
+            folder, dtype=dtype or default_dtype(device), device=device
+        ).eval()
     if part == "vae":
         from hunyuan_video.models import CausalVAE
 
@@ -96,7 +99,9 @@ def prompt_template(folder: Path) -> Any:
     if "prompt_template" not in values:
         return HUNYUAN_TEMPLATE
     try:
-        return PromptTemplate.from_dict(values["prompt_template"], values.get("text_length", HUNYUAN_TEMPLATE.text_length))
+        return PromptTemplate.from_dict(
+            values["prompt_template"], values.get("text_length", HUNYUAN_TEMPLATE.text_length)
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / 'sampling.json'}: wrong prompt_template ({error}); restore the file") from error
 
@@ -109,7 +114,9 @@ def read_sampling_json(folder: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); restore it, or delete it to use HunyuanVideo's values") from error
+        raise UserError(
+            f"{path}: not valid JSON ({error}); restore it, or delete it to use HunyuanVideo's values"
+        ) from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: must hold a JSON object; restore it, or delete it to use HunyuanVideo's values")
     return values
@@ -148,7 +155,7 @@ def default_dtype(device: torch.device) -> torch.dtype:
 
 
 def vae_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
-    """float32 on the CPU or where it was asked for, else float16: bfloat16's 8 bits would show as bands in the video."""
+    """float32 on the CPU or where it was asked for, else float16: bfloat16's 8 bits would show as bands in a video."""
     return torch.float32 if device.type == "cpu" or dtype == torch.float32 else torch.float16
 
 

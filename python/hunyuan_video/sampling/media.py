@@ -1,7 +1,7 @@
 """Frames to files by name ending, with the facts of the run inside, readable back with `read_metadata`.
 
-.mp4 H.264; .gif and .webp animated; .png one image, or with `contact_sheet` all frames on one; a folder (name ends in "/")
-one PNG per frame. The same frames and facts give the same bytes.
+.mp4 H.264; .gif and .webp animated; .png one image, or with `contact_sheet` all frames on one; a folder (its name ends
+in "/") one PNG per frame. The same frames and facts give the same bytes.
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ class SampleOutput:
 
     latents: Tensor  # [N, C, T, h, w] float32, model space (before the division by the VAE's scaling factor)
     frames: Any  # "np": uint8 [N, F, H, W, 3]; "pt": float32 [N, 3, F, H, W] in 0..1; "pil": lists; "latent": latents
-    tokens: dict[str, list[TokenReport]]  # "text_encoder", "clip_text_encoder" -> a report (used, limit, dropped) per prompt
+    tokens: dict[
+        str, list[TokenReport]
+    ]  # "text_encoder", "clip_text_encoder" -> a report (used, limit, dropped) per prompt
     seeds: list[int]  # one per video
     settings: dict[str, Any]  # every number the run used, defaults resolved; JSON types only
 

@@ -64,8 +64,8 @@ class HunyuanVideoPipeline:
         """Loads "tiny" (bundled) or a checkpoint folder in diffusers or official layout.
 
         dtype: of the transformer; None: bfloat16 on a GPU, float32 on the CPU. The VAE runs in float16 on a GPU, in
-        float32 on the CPU or with dtype float32. device: None: the GPU if there is one. parts: of "transformer", "vae", "text_encoder", "clip_text_encoder", those to load. UserError, one line,
-        for anything missing or damaged.
+        float32 on the CPU or with dtype float32. device: None: the GPU if there is one. parts: those to load, of
+        "transformer", "vae", "text_encoder", "clip_text_encoder". UserError, one line, for anything missing or damaged.
         """
         if "transformer" not in parts:
             raise ArgumentError("parts must contain 'transformer'")
@@ -128,9 +128,9 @@ class HunyuanVideoPipeline:
         no decoding. vae_mode: "plain", "tiled", "exact"; "auto": tiled, which is one pass for videos within one tile.
         callback_on_step_end(pipe, step, timestep, {"latents": ...}) may return {"latents": replacement}.
 
-        checkpoint_to: a state file, replaced atomically every checkpoint_every steps; checkpoint_extra: JSON kept in it.
-        resume_from: continue such a file, bit for bit; leave out the other arguments, or give the same ones. batch_size:
-        videos per transformer call; with 1 a video's bits do not depend on how many are made.
+        checkpoint_to: a state file, replaced atomically every checkpoint_every steps; checkpoint_extra: JSON kept in
+        it. resume_from: continue such a file, bit for bit; leave out the other arguments, or give the same ones.
+        batch_size: videos per transformer call; with 1 a video's bits do not depend on how many are made.
 
         Raises ArgumentError (a ValueError) for arguments that cannot work, UserError for failures; each is one line.
         """

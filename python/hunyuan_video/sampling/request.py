@@ -74,10 +74,14 @@ def resolve_settings(given: Mapping[str, Any], defaults: SamplingDefaults, grid:
         values["flow_shift"] = default_shift(steps)
     _check_sizes(values["num_frames"], values["height"], values["width"], grid)
     check_count("num_videos_per_prompt", values["num_videos_per_prompt"], MAX_VIDEOS)
-    check_number("guidance_scale", values["guidance_scale"], low=0.0, hint="the released model was distilled for 1 to 8")
+    check_number(
+        "guidance_scale", values["guidance_scale"], low=0.0, hint="the released model was distilled for 1 to 8"
+    )
     check_number("true_cfg_scale", values["true_cfg_scale"], low=1.0, hint="1.0 switches classifier-free guidance off")
     check_number("guidance_rescale", values["guidance_rescale"], low=0.0, high=1.0, hint="0.0 switches it off")
-    check_number("flow_shift", values["flow_shift"], low=0.0, above=True, hint="the paper uses 7 at 50 steps, 17 below 20")
+    check_number(
+        "flow_shift", values["flow_shift"], low=0.0, above=True, hint="the paper uses 7 at 50 steps, 17 below 20"
+    )
     check_choice("solver", values["solver"], tuple(SOLVERS))
     floats = ("guidance_scale", "true_cfg_scale", "guidance_rescale", "flow_shift")
     return Settings(**{**values, **{name: float(values[name]) for name in floats}})

@@ -1,7 +1,8 @@
 """The resumable state of a run: one safetensors file that holds all that the remaining steps need.
 
-It contains latents, solver history, the encoded prompts and, as JSON metadata, settings, seeds and a fingerprint of the
-models. A resumed run therefore encodes no prompt and draws no noise, and its frames equal the unbroken run's bit for bit.
+It contains latents, solver history, the encoded prompts and, as JSON metadata, settings, seeds and a fingerprint of
+the models. A resumed run therefore encodes no prompt and draws no noise, and its frames equal the unbroken run's bit
+for bit.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ class SamplingState:
             os.replace(temporary, path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise UserError(f"cannot write the sampling state {path}: {error.strerror or error}; free some space") from error
+            raise UserError(
+                f"cannot write the sampling state {path}: {error.strerror or error}; free some space"
+            ) from error
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {"latents": self.latents}
@@ -92,7 +95,9 @@ class SamplingState:
         if "negative.text" in tensors:
             negative = PromptEmbeds(*(tensors[f"negative.{part}"] for part in PARTS))
         solver = {name[7:]: tensor for name, tensor in tensors.items() if name.startswith("solver.")}
-        return cls(latents=tensors["latents"], solver=solver, embeds=embeds, negative=negative, settings=settings, **facts)
+        return cls(
+            latents=tensors["latents"], solver=solver, embeds=embeds, negative=negative, settings=settings, **facts
+        )
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -105,19 +110,21 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is not a readable sampling state ({error}); start the run without resuming") from error
     if facts.get("format") != FORMAT:
-        raise UserError(f"{path} is not a sampling state of this version (wants {FORMAT!r}); start the run without resuming")
+        raise UserError(
+            f"{path} is not a sampling state of this version (wants {FORMAT!r}); start the run without resuming"
+        )
     return facts, tensors
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """"name: saved -> now" for every entry of `now` that is not what was saved."""
+    """ "name: saved -> now" for every entry of `now` that is not what was saved."""
     return [f"{name}: {saved.get(name)!r} -> {value!r}" for name, value in now.items() if saved.get(name) != value]
 
 
 def fingerprint(module: nn.Module) -> str:
     """16 hex digits over a model's config, dtype, parameter names and shapes, and up to 64 values of each parameter.
 
-    Two checkpoints of one architecture differ in practically every sampled value; reading all of 26 GB would not tell more.
+    Two checkpoints of one architecture differ in practically every sampled value; reading all 26 GB would tell no more.
     """
     digest = hashlib.sha256(repr(getattr(module, "config", None)).encode())
     for name, tensor in sorted(module.state_dict().items()):

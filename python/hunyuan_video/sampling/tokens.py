@@ -21,9 +21,8 @@ def dropped_lines(tokens: TokenReports) -> list[str]:
         for number, report in enumerate(reports, 1):
             if report.dropped:
                 which = f"prompt {number}: " if len(reports) > 1 else ""
-                lines.append(
-                    f"{which}{_NAMES[encoder]} reads {report.limit} tokens and did not see: {shortened(report.dropped)!r}"
-                )
+                lost = shortened(report.dropped)
+                lines.append(f"{which}{_NAMES[encoder]} reads {report.limit} tokens and did not see: {lost!r}")
     return lines
 
 
