@@ -1,4 +1,4 @@
-"""What one `sample` command makes: prompts, arguments, output names. As JSON it rides in the state file for --resume."""
+"""What one `sample` command makes: prompts, arguments, output names. As JSON it rides in the state for --resume."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hunyuan_video.errors import UserError
@@ -41,7 +41,5 @@ def check_writable(path: str | Path) -> None:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
     finally:
-        try:
+        with suppress(OSError):  # the folder that refused the probe refuses this too; the first error is the one to show
             probe.unlink(missing_ok=True)
-        except OSError:  # the folder that refused the probe refuses this too; the first error is the one to show
-            pass
