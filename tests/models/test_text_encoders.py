@@ -78,9 +78,7 @@ def test_words_cut_in_the_middle_are_dropped_whole():
     letters = {c: i for i, c in enumerate("abcdefgh ")}
     tokenizer = Tokenizer(models.WordLevel(letters, unk_token="a"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    config = LlamaConfig(
-        vocab_size=9, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=1
-    )
+    config = LlamaConfig(vocab_size=9, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=1)
     plain = PromptTemplate(Template("{}", 0), Template("{}", 0), text_length=5)
     out = TextEncoder(LlamaModel(config), NativeTokenizer(tokenizer, 0), plain)(["ab cdef gh"])
     assert out.tokens[0].dropped == "cdef gh"

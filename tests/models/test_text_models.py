@@ -17,7 +17,12 @@ from hunyuan_video.models.text import (
 )
 
 SMALL = dict(
-    vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2
+    vocab_size=64,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
 )
 SMALL_CLIP = dict(
     vocab_size=50, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, eos_token_id=49
@@ -69,7 +74,9 @@ LLAMA3_ROPE = dict(
 )
 
 
-@pytest.mark.parametrize("scaling", [{}, {"rope_type": "linear", "factor": 4.0}, LLAMA3_ROPE], ids=["plain", "linear", "llama3"])
+@pytest.mark.parametrize(
+    "scaling", [{}, {"rope_type": "linear", "factor": 4.0}, LLAMA3_ROPE], ids=["plain", "linear", "llama3"]
+)
 @pytest.mark.parametrize("padding", ["right", "left"])
 def test_llama_equals_transformers(scaling, padding):
     transformers = pytest.importorskip("transformers")

@@ -96,7 +96,9 @@ def load_weights(model: nn.Module, folder: Path, anchor: str, dtype: torch.dtype
     keys = {key: file for file in files for key in _keys(file)}
     anchors = [key for key in keys if key == anchor or key.endswith("." + anchor)]
     if not anchors:
-        raise UserError(f"{folder}: no key ...{anchor} in its safetensors; this is not a checkpoint of this kind of model")
+        raise UserError(
+            f"{folder}: no key ...{anchor} in its safetensors; this is not a checkpoint of this kind of model"
+        )
     prefix = anchors[0].removesuffix(anchor)
     wanted = dict(model.named_parameters())
     for file in files:
@@ -122,7 +124,9 @@ def weight_files(folder: Path) -> list[Path]:
     else:
         files = sorted(folder.glob("*.safetensors"))[:1]
     if not files:
-        raise UserError(f"{folder}: no model.safetensors; text encoders are read from safetensors only, save it as such")
+        raise UserError(
+            f"{folder}: no model.safetensors; text encoders are read from safetensors only, save it as such"
+        )
     for file in files:
         if not file.exists():
             raise UserError(f"{file}: missing, although {index.name} lists it; download it")

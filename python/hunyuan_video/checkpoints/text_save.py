@@ -31,7 +31,11 @@ def save_llama_model(
     """
     config = asdict(model.config)
     scaling = config.pop("rope_scaling") or None
-    config |= {"num_key_value_heads": model.config.kv_heads, "head_dim": model.config.head_size, "rope_scaling": scaling}
+    config |= {
+        "num_key_value_heads": model.config.kv_heads,
+        "head_dim": model.config.head_size,
+        "rope_scaling": scaling,
+    }
     config |= {"hidden_act": "silu", "max_position_embeddings": positions, "tie_word_embeddings": False}
     _save("LlamaModel", "llama", model, config | special, Path(folder), dtype)
 

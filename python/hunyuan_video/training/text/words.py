@@ -89,7 +89,9 @@ def tokenizer_config(special: tuple[str, ...], length: int) -> dict[str, Any]:
 
 
 def _tokenizer(world: World, special: tuple[str, ...], ends: list[str]) -> Tokenizer:
-    said = set(vocabulary(world)) | set(COMMON_WORDS) | set(SYNONYMS) | {w for words in SYNONYMS.values() for w in words}
+    said = (
+        set(vocabulary(world)) | set(COMMON_WORDS) | set(SYNONYMS) | {w for words in SYNONYMS.values() for w in words}
+    )
     words = [*special, *sorted(said - set('{}"'))]
     ids = {word: number for number, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
