@@ -1,20 +1,21 @@
 """Text encoders from Hugging Face folders: config.json, safetensors (also sharded), tokenizer.json.
 
-Llama and CLIP are read without transformers; every other model type, and a folder without tokenizer.json, goes through it.
+Llama and CLIP are read without transformers; every other model type, and a folder without tokenizer.json, needs it.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from hunyuan_video.checkpoints.tokenizer import load_tokenizer, transformers_package
+from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile
+from hunyuan_video.checkpoints.sources import ShardedSource, TensorSource, read
+from hunyuan_video.checkpoints.tokenizer import load_tokenizer, read_json, transformers_package
 from hunyuan_video.errors import UserError
 from hunyuan_video.models.text.clip import ClipTextConfig, ClipTextModel
 from hunyuan_video.models.text.encoders import ClipTextEncoder, TextEncoder
@@ -82,68 +83,69 @@ def _config(parse: Callable[[dict[str, Any]], Any], text: dict[str, Any]) -> Any
 
 
 def _on_meta(model: Callable[[Any], nn.Module], config: Any) -> nn.Module:
-    with torch.device("meta"):
+    with torch.device("meta"), SkipInit():
         return model(config)
 
 
+class SkipInit(TorchFunctionMode):
+    """Leaves new parameters as they are. On the meta device there is nothing to fill, and `normal_` would import
+    torch._dynamo for it: a second of start-up."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def load_weights(model: nn.Module, folder: Path, anchor: str, dtype: torch.dtype | None) -> nn.Module:
-    """Fills a model on the meta device from the safetensors of a folder, one tensor at a time: no second copy in memory.
+    """Fills a model on the meta device from the safetensors of a folder, one tensor at a time, so memory holds it once.
 
     anchor: a key of the model; what precedes it in the file (`language_model.model.`, `text_model.`, ...) is the prefix
     of our keys. Keys with another prefix belong to other models in the file and are ignored.
     """
-    files = weight_files(folder)
-    keys = {key: file for file in files for key in _keys(file)}
-    anchors = [key for key in keys if key == anchor or key.endswith("." + anchor)]
+    source = open_weights(folder)
+    anchors = [key for key in source.infos if key == anchor or key.endswith("." + anchor)]
     if not anchors:
-        raise UserError(
-            f"{folder}: no key ...{anchor} in its safetensors; this is not a checkpoint of this kind of model"
-        )
+        raise UserError(f"{folder}: no key ...{anchor} in its weights; this is not a checkpoint of this kind of model")
     prefix = anchors[0].removesuffix(anchor)
     wanted = dict(model.named_parameters())
-    for file in files:
-        for key, tensor in _tensors(file, [k for k, f in keys.items() if f == file and k.startswith(prefix)]):
-            name = key.removeprefix(prefix)
-            if name in wanted:
-                _assign(model, name, wanted.pop(name), tensor, dtype, file)
-            elif not name.endswith(UNUSED_KEYS):
-                raise UserError(f"{file}: key {key} is not in the model that config.json describes")
+    for key in (key for key in source.infos if key.startswith(prefix)):
+        name = key.removeprefix(prefix)
+        if name in wanted:
+            _check_shape(source, key, wanted.pop(name))
+            _assign(model, name, read(source, key, dtype))
+        elif not name.endswith(UNUSED_KEYS):
+            raise UserError(f"{source.origin(key)}: key {key} is not in the model that config.json describes")
     if wanted:
         more = f" and {len(wanted) - 1} more" if len(wanted) > 1 else ""
-        raise UserError(f"{files[0]}: missing key {prefix}{next(iter(wanted))}{more}; the checkpoint is incomplete")
+        missing = prefix + next(iter(wanted))
+        raise UserError(f"{source.origin(anchors[0])}: missing key {missing}{more}; the checkpoint is incomplete")
     return model
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder: those of its index, or model.safetensors, or the only one there is."""
+def open_weights(folder: Path) -> TensorSource:
+    """The safetensors of a folder: the shards of its index, or model.safetensors, or the first file there is."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        files = sorted({folder / name for name in read_json(index).get("weight_map", {}).values()})
-    elif (folder / "model.safetensors").exists():
-        files = [folder / "model.safetensors"]
-    else:
-        files = sorted(folder.glob("*.safetensors"))[:1]
-    if not files:
+        return _open_shards(index)
+    files = [folder / "model.safetensors", *sorted(folder.glob("*.safetensors"))]
+    found = next((file for file in files if file.exists()), None)
+    if found is None:
         raise UserError(
             f"{folder}: no model.safetensors; text encoders are read from safetensors only, save it as such"
         )
-    for file in files:
-        if not file.exists():
-            raise UserError(f"{file}: missing, although {index.name} lists it; download it")
-    return files
+    return SafetensorsFile(found)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; UserError if it is missing or is none."""
-    if not path.exists():
-        raise UserError(f"{path}: missing; the folder must hold a Hugging Face checkpoint")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); download it again") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a JSON {type(content).__name__}, not an object; download it again")
-    return content
+def _open_shards(index: Path) -> ShardedSource:
+    parts: dict[str, SafetensorsFile] = {}
+    for name in sorted(set(read_json(index).get("weight_map", {}).values())):
+        if not (index.parent / name).exists():
+            raise UserError(f"{index.parent / name}: missing, although {index.name} lists it; download it")
+        file = SafetensorsFile(index.parent / name)
+        parts |= dict.fromkeys(file.infos, file)
+    return ShardedSource(parts)
 
 
 def _existing(folder: str | Path) -> Path:
@@ -152,28 +154,17 @@ def _existing(folder: str | Path) -> Path:
     return Path(folder)
 
 
-def _keys(file: Path) -> list[str]:
-    try:
-        with safe_open(file, "pt") as opened:
-            return list(opened.keys())
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file}: not a complete safetensors file ({error}); download it again") from error
+def _check_shape(source: TensorSource, key: str, wanted: nn.Parameter) -> None:
+    stored = source.infos[key].shape
+    if stored != tuple(wanted.shape):
+        raise UserError(
+            f"{source.origin(key)}: key {key} has shape {list(stored)}, config.json asks for {list(wanted.shape)}"
+        )
 
 
-def _tensors(file: Path, keys: list[str]) -> Iterator[tuple[str, Tensor]]:
-    with safe_open(file, "pt") as opened:
-        for key in keys:
-            yield key, opened.get_tensor(key)
-
-
-def _assign(
-    model: nn.Module, name: str, wanted: nn.Parameter, tensor: Tensor, dtype: torch.dtype | None, file: Path
-) -> None:
-    if tensor.shape != wanted.shape:
-        raise UserError(f"{file}: key {name} has shape {list(tensor.shape)}, config.json asks for {list(wanted.shape)}")
+def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
     path, _, leaf = name.rpartition(".")
-    owner = model.get_submodule(path)
-    setattr(owner, leaf, nn.Parameter(tensor.to(dtype or tensor.dtype), requires_grad=False))
+    setattr(model.get_submodule(path), leaf, nn.Parameter(tensor, requires_grad=False))
 
 
 def _transformers_model(folder: Path, facts: dict[str, Any], dtype: torch.dtype | None) -> Any:

@@ -1,4 +1,4 @@
-"""Tokenizers from Hugging Face folders: tokenizer.json through the `tokenizers` package, everything else through transformers."""
+"""Tokenizers from Hugging Face folders: tokenizer.json through `tokenizers`, other files through transformers."""
 
 from __future__ import annotations
 
@@ -36,6 +36,19 @@ def transformers_package(why: str) -> ModuleType:
     return transformers
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; UserError if it is missing or is none."""
+    if not path.exists():
+        raise UserError(f"{path}: missing; the folder must hold a Hugging Face checkpoint")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); download it again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a JSON {type(content).__name__}, not an object; download it again")
+    return content
+
+
 def _native(folder: Path) -> NativeTokenizer:
     from tokenizers import Tokenizer as Library
 
@@ -69,13 +82,7 @@ def _add_ends(tokenizer: Any, config: dict[str, Any], special: dict[str, str | N
 
 
 def _optional_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); download it again") from error
-    return content if isinstance(content, dict) else {}
+    return read_json(path) if path.exists() else {}
 
 
 def _content(token: Any) -> str | None:

@@ -64,7 +64,7 @@ class ClipTextModel(nn.Module):
         """
         if input_ids.shape[1] > self.config.max_position_embeddings:
             raise ValueError(
-                f"input_ids has {input_ids.shape[1]} tokens; this model has {self.config.max_position_embeddings} positions"
+                f"input_ids has {input_ids.shape[1]} tokens, the model {self.config.max_position_embeddings} positions"
             )
         states = self.final_layer_norm(self.encoder(self.embeddings(input_ids)))
         rows = torch.arange(len(input_ids), device=input_ids.device)

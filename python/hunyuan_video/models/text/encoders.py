@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hunyuan_video.models.text.templates import HUNYUAN_TEMPLATE, PromptTemplate
-from hunyuan_video.models.text.tokens import TokenReport, Tokenizer, token_report
+from hunyuan_video.models.text.tokens import Tokenizer, TokenReport, token_report
 
 
 @dataclass(frozen=True)

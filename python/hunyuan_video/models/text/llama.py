@@ -40,7 +40,7 @@ class LlamaConfig:
     def __post_init__(self) -> None:
         if self.num_attention_heads % self.kv_heads:
             raise ValueError(
-                f"num_attention_heads {self.num_attention_heads} is not a multiple of num_key_value_heads {self.kv_heads}"
+                f"num_attention_heads {self.num_attention_heads} is no multiple of num_key_value_heads {self.kv_heads}"
             )
         if self.rope_type not in ROPE_TYPES:
             raise ValueError(f"rope_scaling type {self.rope_type!r} is not one of {', '.join(ROPE_TYPES)}")
@@ -104,7 +104,7 @@ class LlamaModel(nn.Module):
         *,
         last: int | None = None,
     ) -> list[Tensor]:
-        """Embeddings, then the output of each layer up to layer number `last` (default: all); the very last is normalised."""
+        """Embeddings, then the output of each layer up to number `last` (default: all); the very last is normalised."""
         last = len(self.layers) if last is None else last
         x = self.embed_tokens(input_ids)
         visible = causal_mask(input_ids, attention_mask)

@@ -8,8 +8,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Template:
-    """text: the frame, with one `{}` where the prompt goes. crop_start: how many leading token positions (begin token and
-    instructions) are cut from the hidden states."""
+    """text: the frame, with one `{}` where the prompt goes. crop_start: how many leading token positions (begin token
+    and instructions) are cut from the hidden states."""
 
     text: str
     crop_start: int
@@ -38,7 +38,7 @@ class PromptTemplate:
 
     @classmethod
     def from_dict(cls, templates: dict[str, dict[str, Any]], text_length: int = 256) -> PromptTemplate:
-        """From `{"image": {"template": "...{}...", "crop_start": n}, "video": {...}}`, as in a checkpoint's sampling.json."""
+        """From `{"image": {"template": "...{}...", "crop_start": n}, "video": {...}}`, as in sampling.json."""
         parts = {}
         for kind in ("image", "video"):
             if kind not in templates:

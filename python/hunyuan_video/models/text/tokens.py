@@ -57,7 +57,7 @@ class NativeTokenizer:
 
 
 class TransformersTokenizer:
-    """A tokenizer of the transformers package, already loaded; slow ones have no offsets, so the cut is found by length."""
+    """A tokenizer of the transformers package, already loaded. Slow ones know no offsets: cuts are found by length."""
 
     def __init__(self, tokenizer: Any):
         tokenizer.padding_side = "right"

@@ -1,4 +1,4 @@
-"""Trains the tiny CLIP text model against a small video encoder: each caption must find its own clip, and the other way."""
+"""Trains the tiny CLIP text model against a small video encoder: each caption must find its clip, and the reverse."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hunyuan_video.training.text.captions import attribute_sizes, describe, labe
 from hunyuan_video.training.text.heads import AttributeHeads
 from hunyuan_video.training.text.language_model import warmup_cosine
 
-GROUP = 4  # clips in a batch that share the object's and the background's colour, so that these alone do not tell them apart
+GROUP = 4  # clips in a batch that share both colours, so that the colours alone do not tell them apart
 
 
 @dataclass(frozen=True)
