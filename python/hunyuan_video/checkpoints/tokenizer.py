@@ -61,7 +61,7 @@ def _native(folder: Path) -> NativeTokenizer:
     special = {name: _content(config.get(f"{name}_token")) for name in ("bos", "eos", "pad")}
     if config.get("tokenizer_class") in LLAMA_CLASSES:
         _add_ends(tokenizer, config, special)
-    ids = [tokenizer.token_to_id(special[name]) for name in ("pad", "eos") if special[name]]
+    ids = [tokenizer.token_to_id(token) for token in (special["pad"], special["eos"]) if token]
     # Without a pad token any id will do: padding is masked, and CLIP's pooled token stands before it.
     return NativeTokenizer(tokenizer, next((i for i in ids if i is not None), 0))
 

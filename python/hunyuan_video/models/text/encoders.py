@@ -89,7 +89,8 @@ class TextEncoder(nn.Module):
         input_ids, attention_mask = input_ids.to(device), attention_mask.to(device)
         hidden = self.model(input_ids, attention_mask, skip_layers=self.skip_layer)
         if self.apply_final_norm and self.skip_layer > 0:
-            hidden = self.model.norm(hidden)
+            norm: Any = self.model.norm
+            hidden = norm(hidden)
         return hidden[:, crop_start:], attention_mask[:, crop_start:]
 
 

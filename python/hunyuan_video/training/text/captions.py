@@ -46,7 +46,8 @@ def attribute_sizes(world: World) -> dict[str, int]:
 
 def _says(text: str, scene: Scene, name: str) -> bool:
     if name == "size":
-        return any(word in text for word in (scene.size, *SYNONYMS.get(scene.size, ())))
+        size = str(scene.size)
+        return any(word in text for word in (size, *SYNONYMS.get(size, ())))
     if name in ("texture", "background", "camera"):  # the brief form tells none of the three
         return any(word in text for word in ("background", *SYNONYMS["background"]))
     return True
