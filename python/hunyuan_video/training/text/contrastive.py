@@ -130,7 +130,7 @@ def train_clip(
 
 
 def grouped_scenes(world: World, count: int, seed: int, split: str = "train") -> list[Scene]:
-    """Scenes in runs of GROUP with the colours of the first of the run."""
+    """Scenes in runs of GROUP with the colours of the first of the run; about a tenth of those leave the split."""
     scenes = world.scenes(count // GROUP * GROUP, seed=seed + 100, split=split)
     for first in range(0, len(scenes), GROUP):
         lead = scenes[first]

@@ -20,7 +20,10 @@ from hunyuan_video.training.text.language_model import last_valid
 def evaluate(
     world: World, text: TextEncoder, clip: ClipTextEncoder, contrast: Contrast, config: ClipConfig, *, count: int = 2000
 ) -> dict[str, Any]:
-    """Probe accuracies and retrieval on combinations of attributes that training never saw.
+    """Probe accuracies and retrieval on the test split of the world.
+
+    The language model and the probes never saw these combinations of attributes; CLIP saw some of them, because
+    `grouped_scenes` exchanges colours without regard to the split.
 
     Keys: "llm_last" (state of the last token), "llm_mean" (mean over the valid tokens), "clip_pooled": accuracy per
     attribute. "retrieval": share of captions whose best clip among 100 is their own, and of clips likewise.
