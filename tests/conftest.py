@@ -38,6 +38,19 @@ def golden():
     return Golden
 
 
+@pytest.fixture
+def golden_facts():
+    """`golden_facts("official_13b_keys")` -> content of the JSON file; skips the test where the folder is absent."""
+
+    def load(name: str):
+        path = golden_folder() / f"{name}.json"
+        if not path.exists():
+            pytest.skip(f"golden facts {name} not found in {golden_folder()}; set HUNYUAN_GOLDEN to its folder")
+        return json.loads(path.read_text())
+
+    return load
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)

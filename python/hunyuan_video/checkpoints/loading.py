@@ -9,13 +9,13 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-import hunyuan_ext as ops
-from hunyuan_video.checkpoints.keys import SCALE
+from hunyuan_video.checkpoints.fp8 import block_linears, place_fp8_linears, quantise_fp8, read_fp8
 from hunyuan_video.checkpoints.locate import open_checkpoint
 from hunyuan_video.checkpoints.names import Component
-from hunyuan_video.checkpoints.sources import TensorSource, read
+from hunyuan_video.checkpoints.sources import TensorSource
 from hunyuan_video.checkpoints.validate import FP8_DTYPES, check_checkpoint, fp8_modules
 from hunyuan_video.errors import UserError
+from hunyuan_video.models.fp8 import FP8Linear
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -41,26 +41,24 @@ def load_model(
         model = model_class(checkpoint.config)
     check_checkpoint(checkpoint, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
     stored = fp8_modules(source)
-    fresh: list[str] = []
-    if stored or quantize:
-        from hunyuan_video.models.fp8 import convert_to_fp8_modules, fp8_module_names
-
-        fresh = [name for name in fp8_module_names(model) if name not in stored] if quantize == "fp8" else []
-        convert_to_fp8_modules(model, stored + fresh)
-
-    device = torch.device(device or "cpu")
-    dtype = dtype or main_dtype(source)
-    for name, old in list(model.named_parameters()) + list(model.named_buffers()):
-        module, _, leaf = name.rpartition(".")
-        if module in fresh and leaf in ("weight", SCALE):
-            continue
-        _assign(model, name, _materialise(source, name, old, dtype, device))
-    for module in fresh:
-        weight = read(source, f"{module}.weight").to(device)
-        quantised, scale = ops.quantize_fp8(weight, granularity="row")
-        _assign(model, f"{module}.weight", quantised)
-        _assign(model, f"{module}.{SCALE}", scale)
+    fresh = [name for name in block_linears(model) if name not in stored] if quantize else []
+    if quantize and not stored + fresh:
+        raise UserError(f"quantize='fp8' is for the transformer's blocks; the {component} has none, load it without")
+    place_fp8_linears(model, stored + fresh, checkpoint.path)
+    _fill(model, source, dtype or main_dtype(source), torch.device(device or "cpu"), stored=set(stored))
     return model.eval()
+
+
+def _fill(model: nn.Module, source: TensorSource, dtype: torch.dtype, device: torch.device, stored: set[str]) -> None:
+    """Gives every parameter and buffer of a model on the meta device its value. stored: modules that the file has as FP8."""
+    for path, module in model.named_modules():
+        if isinstance(module, FP8Linear):
+            (read_fp8 if path in stored else quantise_fp8)(module, source, path, device)
+    for name, old in [*model.named_parameters(), *model.named_buffers()]:
+        if old.is_meta:
+            out = torch.empty(old.shape, dtype=dtype if old.dtype.is_floating_point else old.dtype, device=device)
+            source.read_into(out, name)
+            _assign(model, name, out)
 
 
 def main_dtype(source: TensorSource) -> torch.dtype:
@@ -70,14 +68,6 @@ def main_dtype(source: TensorSource) -> torch.dtype:
         if info.dtype.is_floating_point and info.dtype not in FP8_DTYPES:
             counts[info.dtype] += info.count
     return counts.most_common(1)[0][0] if counts else torch.float32
-
-
-def _materialise(source: TensorSource, name: str, old: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    info = source.infos[name]
-    keep = info.dtype in FP8_DTYPES or name.endswith(f".{SCALE}") or not info.dtype.is_floating_point
-    out = torch.empty(info.shape, dtype=info.dtype if keep else dtype, device=device)
-    source.read_into(out, name)
-    return out
 
 
 def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:

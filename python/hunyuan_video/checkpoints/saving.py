@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hunyuan_video.checkpoints.atomic import staged_file, staged_folder
 from hunyuan_video.checkpoints.configs import Config, config_to_dict
+from hunyuan_video.checkpoints.fp8 import model_source
 from hunyuan_video.checkpoints.keys import SCALE, official_to_diffusers
 from hunyuan_video.checkpoints.locate import CONFIG_KEY
 from hunyuan_video.checkpoints.names import Component, Layout
@@ -34,7 +35,7 @@ def save_model(
     max_shard_size: int = MAX_SHARD_SIZE,
 ) -> Path:
     """Saves a model with its `.config`; see `Pretrained.save_pretrained`."""
-    return write_checkpoint(StateSource(model.state_dict()), model.config, component, path, layout, max_shard_size)
+    return write_checkpoint(model_source(model), model.config, component, path, layout, max_shard_size)
 
 
 def write_checkpoint(

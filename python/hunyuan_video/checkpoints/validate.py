@@ -44,6 +44,12 @@ def check_checkpoint(checkpoint: Checkpoint, expected: Mapping[str, tuple[int, .
                 f"{checkpoint.source.origin(name)}: key '{name}' has shape {list(infos[name].shape)}, the config asks for "
                 f"{list(shape)}; the file is of another {checkpoint.component}, or its config.json is"
             )
+    for name, info in infos.items():
+        if info.dtype in FP8_DTYPES and (info.dtype != torch.float8_e4m3fn or not name.endswith(".weight")):
+            raise UserError(
+                f"{checkpoint.source.origin(name)}: key '{name}' is {str(info.dtype).removeprefix('torch.')}; only weights "
+                "can be FP8, and only float8_e4m3fn; use the bf16 file"
+            )
     unscaled = [name for name in sorted(scales) if name not in infos]
     if unscaled:
         raise UserError(

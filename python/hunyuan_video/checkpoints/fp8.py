@@ -1,0 +1,60 @@
+"""FP8 linears between files (`<module>.weight` and `<module>.weight_scale`) and models (`FP8Linear`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import hunyuan_ext as ops
+from hunyuan_video.checkpoints.keys import SCALE
+from hunyuan_video.checkpoints.sources import StateSource, TensorSource, read
+from hunyuan_video.errors import UserError
+from hunyuan_video.models.fp8 import FP8Linear, fp8_linears
+
+
+def place_fp8_linears(model: nn.Module, paths: list[str], file: Path) -> None:
+    """Puts an empty FP8Linear in the place of each Linear at `paths` of a model on the meta device."""
+    for path in paths:
+        linear = model.get_submodule(path)
+        if not isinstance(linear, nn.Linear):
+            raise UserError(f"{file}: key '{path}.weight' is FP8, which only linear layers can be; use the bf16 file")
+        parent, _, name = path.rpartition(".")
+        setattr(model.get_submodule(parent), name, FP8Linear.from_linear(linear))
+
+
+def read_fp8(linear: FP8Linear, source: TensorSource, path: str, device: torch.device) -> None:
+    """Fills weight and scale of an FP8Linear from a source that stores them."""
+    linear.weight = torch.empty(linear.weight.shape, dtype=linear.weight.dtype, device=device)
+    source.read_into(linear.weight, f"{path}.weight")
+    linear.scale = _scale(source, path, linear.out_features).to(device)
+
+
+def quantise_fp8(linear: FP8Linear, source: TensorSource, path: str, device: torch.device) -> None:
+    """Fills weight and scale of an FP8Linear from a source with a wide weight, one scale per output channel."""
+    linear.weight, linear.scale = ops.quantize_fp8(read(source, f"{path}.weight").to(device), granularity="row")
+
+
+def block_linears(model: nn.Module) -> list[str]:
+    """Paths of the linears that quantisation takes."""
+    return [path for path, _ in fp8_linears(model)]
+
+
+def model_source(model: nn.Module) -> StateSource:
+    """The tensors of a model under the names of files."""
+    quantised = [path for path, module in model.named_modules() if isinstance(module, FP8Linear)]
+    renamed = {f"{path}.scale": f"{path}.{SCALE}" for path in quantised}
+    return StateSource({renamed.get(name, name): tensor for name, tensor in model.state_dict().items()})
+
+
+def _scale(source: TensorSource, path: str, rows: int) -> Tensor:  # [] or [rows, 1], float32
+    name = f"{path}.{SCALE}"
+    scale = read(source, name, torch.float32).reshape(-1)
+    if scale.numel() not in (1, rows):
+        raise UserError(
+            f"{source.origin(name)}: the FP8 scale of '{path}' has {scale.numel()} values, expected 1 or {rows}; "
+            "scales of blocks of a weight are not supported"
+        )
+    same = bool((scale == scale[0]).all())  # per tensor, or per tensor repeated where fused projections were apart
+    return scale[0] if same else scale.unsqueeze(1)
