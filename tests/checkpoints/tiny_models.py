@@ -30,6 +30,9 @@ def randomised(model):
 def same_weights(model, other) -> bool:
     """Bit equality of two models' state dicts."""
     a, b = model.state_dict(), other.state_dict()
-    return a.keys() == b.keys() and all(
-        torch.equal(a[k].view(torch.uint8), b[k].view(torch.uint8)) and a[k].dtype == b[k].dtype for k in a
-    )
+    return a.keys() == b.keys() and all(same_bits(a[name], b[name]) for name in a)
+
+
+def same_bits(a, b) -> bool:
+    alike = a.dtype == b.dtype and a.shape == b.shape
+    return alike and torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))

@@ -15,7 +15,7 @@ from hunyuan_video.errors import UserError
 @contextmanager
 def staged_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` when the block ends well; otherwise nothing changes."""
-    with _staged(path, lambda temporary: temporary.unlink(missing_ok=True)) as temporary:
+    with _staged(path, lambda temporary: temporary.is_file() and temporary.unlink()) as temporary:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             yield file
@@ -57,7 +57,7 @@ def _swap(new: Path, path: Path) -> None:
 
 
 @contextmanager
-def _staged(path: Path, discard: Callable[[Path], None]) -> Iterator[Path]:
+def _staged(path: Path, discard: Callable[[Path], object]) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary

@@ -74,5 +74,5 @@ def _convert_component(
     checkpoint = open_checkpoint(src, component, load_key)
     with torch.device("meta"):
         model = _MODELS[component](checkpoint.config)
-    check_checkpoint(checkpoint, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
+    check_checkpoint(checkpoint, model)
     return write_checkpoint(checkpoint.source, checkpoint.config, component, dst, layout, max_shard_size, dtype)

@@ -39,7 +39,7 @@ def load_model(
     source = checkpoint.source
     with torch.device("meta"):
         model = model_class(checkpoint.config)
-    check_checkpoint(checkpoint, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
+    check_checkpoint(checkpoint, model)
     stored = fp8_modules(source)
     fresh = [name for name in block_linears(model) if name not in stored] if quantize else []
     if quantize and not stored + fresh:

@@ -40,12 +40,16 @@ _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened checkpoint of one component. source: its tensors under official names, nothing read yet."""
+    """An opened checkpoint of one component, nothing read yet.
+
+    stored: its tensors under the names of the file's layout, without prefix. source: under official names.
+    """
 
     path: Path
     component: Component
     layout: Layout
     config: Config
+    stored: TensorSource
     source: TensorSource
 
 
@@ -61,12 +65,11 @@ def open_checkpoint(path: str | Path, component: Component, load_key: str | None
     layout, names = find_component(source.infos, component)
     if layout is None:
         raise UserError(f"{file} holds no HunyuanVideo {component}; its keys are {first_names(source.infos)}")
-    official: TensorSource = MappedSource(source, {name: (Piece(original),) for name, original in names.items()})
-    if layout == "diffusers":
-        official = MappedSource(official, diffusers_to_official(official.infos))
+    stored = MappedSource(source, {name: (Piece(original),) for name, original in names.items()})
+    official = MappedSource(stored, diffusers_to_official(stored.infos)) if layout == "diffusers" else stored
     stated = _stated_config(file, component, source, strict=path.is_dir())
     config = stated or infer_config(component, official.infos, str(file))
-    return Checkpoint(file, component, layout, config, official)
+    return Checkpoint(file, component, layout, config, stored, official)
 
 
 def components_at(path: str | Path) -> tuple[Component, ...]:

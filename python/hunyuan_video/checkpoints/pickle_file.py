@@ -38,7 +38,7 @@ class PickleFile:
 
     def read_into(
         self,
-        out: Tensor,  # [rows, ...] of the stored tensor's remaining dimensions, any dtype or device
+        out: Tensor,  # the shape of what is read; any dtype or device
         name: str,
         rows: tuple[int, int] | None = None,
     ) -> None:

@@ -35,6 +35,7 @@ _DTYPES = {
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _MAX_HEADER = 100_000_000  # the limit of the format
+_SCRATCH = 1 << 20  # bytes
 _DOWNLOAD_AGAIN = "copy or download it again"
 
 
@@ -44,6 +45,9 @@ class TensorInfo:
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+
+    def __str__(self) -> str:
+        return f"{str(self.dtype).removeprefix('torch.')} {list(self.shape)}"
 
     @property
     def count(self) -> int:
@@ -94,7 +98,7 @@ class SafetensorsFile:
 
     def read_into(
         self,
-        out: Tensor,  # [rows, ...] of the stored tensor's remaining dimensions, any dtype or device
+        out: Tensor,  # the shape of what is read; any dtype or device
         name: str,
         rows: tuple[int, int] | None = None,
     ) -> None:
@@ -104,15 +108,26 @@ class SafetensorsFile:
         if rows is not None:
             offset += rows[0] * (info.nbytes // shape[0])
             shape = (rows[1] - rows[0], *shape[1:])
-        direct = out.device.type == "cpu" and out.dtype == info.dtype and out.is_contiguous() and out.shape == shape
-        target = out if direct else torch.empty(shape, dtype=info.dtype)
+        out = out.view(shape)
         with self.path.open("rb") as file:
             file.seek(offset)
-            buffer = as_bytes(target)
-            if file.readinto(buffer) != len(buffer):
-                raise UserError(f"{self.path} ended inside tensor '{name}' while it was read; {_DOWNLOAD_AGAIN}")
-        if not direct:
-            out.copy_(target.reshape(out.shape))
+            if out.device.type == "cpu" and out.dtype == info.dtype and out.is_contiguous():
+                self._read(file, name, out)
+                return
+            for block in out.split(_block_rows(shape, info), dim=0) if shape else (out,):
+                scratch = torch.empty(block.shape, dtype=info.dtype)
+                self._read(file, name, scratch)
+                block.copy_(scratch)
+
+    def _read(self, file: BinaryIO, name: str, target: Tensor) -> None:
+        buffer = as_bytes(target)
+        if file.readinto(buffer) != len(buffer):
+            raise UserError(f"{self.path} ended inside tensor '{name}' while it was read; {_DOWNLOAD_AGAIN}")
+
+
+def _block_rows(shape: tuple[int, ...], info: TensorInfo) -> int:
+    """How many rows make a scratch buffer of at most 1 MiB; small, so that it leaves no holes in the heap."""
+    return max(1, _SCRATCH // max(1, math.prod(shape[1:]) * info.dtype.itemsize))
 
 
 def write_safetensors(
@@ -139,7 +154,7 @@ def write_safetensors(
     for name in names:
         tensor = produce(name).detach().to("cpu").contiguous()
         if tensor.shape != infos[name].shape or tensor.dtype != infos[name].dtype:
-            raise ValueError(f"tensor '{name}' is {tensor.dtype} {list(tensor.shape)}, announced as {infos[name]}")
+            raise ValueError(f"tensor '{name}' was announced as {infos[name]}, got {tensor.dtype} {list(tensor.shape)}")
         file.write(as_bytes(tensor))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -131,9 +132,17 @@ def _write_pickle(path: Path, component: Component, source: TensorSource, infos:
     state = {name: _tensor(source, name, info) for name, info in infos.items() if name not in scales}
     if scales:
         with staged_file(fp8_map_path(path)) as file:
-            torch.save({name.removesuffix(f".{SCALE}"): read(source, name) for name in scales}, file)
+            _torch_save({name.removesuffix(f".{SCALE}"): read(source, name) for name in scales}, file)
     with staged_file(path) as file:
-        torch.save({"module": state} if component == "transformer" else state, file)
+        _torch_save({"module": state} if component == "transformer" else state, file)
+
+
+def _torch_save(content: dict, file: BinaryIO) -> None:
+    """torch.save, with the OSError of a full disk where PyTorch's writer reports its own RuntimeError."""
+    try:
+        torch.save(content, file)
+    except RuntimeError as error:
+        raise OSError(f"PyTorch could not write all of it ({str(error).splitlines()[0]})") from error
 
 
 def _tensor(source: TensorSource, name: str, info: TensorInfo) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile, TensorInfo
+from hunyuan_video.errors import UserError
 
 
 class TensorSource(Protocol):
@@ -77,6 +78,13 @@ class MappedSource:
         first = self.source.infos[parts[0].key]
         if len(parts) == 1 and parts[0].rows is None and not parts[0].repeat:
             return first
+        for part in parts[1:]:
+            other = self.source.infos[part.key]
+            if other.dtype != first.dtype or (not part.repeat and other.shape[1:] != first.shape[1:]):
+                raise UserError(
+                    f"{self.source.origin(part.key)}: key '{part.key}' ({other}) does not fit '{parts[0].key}' ({first}), "
+                    "with which it makes one tensor; the file is damaged or of another model"
+                )
         tail = (1,) if parts[0].repeat else first.shape[1:]
         return TensorInfo((sum(self._rows(part) for part in parts), *tail), first.dtype)
 
