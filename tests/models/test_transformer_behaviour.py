@@ -128,16 +128,7 @@ def test_meta_device_forward_has_the_shape():
     assert out.shape == (2, 4, 2, 4, 6)
 
 
-def test_compiles_as_one_graph():
-    model, inputs = tiny_model(), tiny_inputs()
-    with torch.no_grad():
-        expected = model(**inputs)
-        torch.compiler.reset()
-        got = torch.compile(model, backend="eager", fullgraph=True)(**inputs)
-    torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
-
-
-def test_compiled_training_step():
+def test_training_compiles_as_one_graph():
     model, inputs = tiny_model(), tiny_inputs()
     model(**inputs).square().mean().backward()
     plain = {name: p.grad.clone() for name, p in model.named_parameters()}
@@ -219,7 +210,17 @@ def test_fp8_modules_keep_their_dtype_and_follow_the_model():
         assert (model(**inputs) - exact).norm() / exact.norm() < 0.15
         with torch.autocast("cpu", torch.bfloat16):
             assert model(**inputs).dtype == torch.bfloat16
-    assert model.to("meta").single_blocks[0].linear1.weight.is_meta
+    model.to("meta")
+    assert model.single_blocks[0].linear1.weight.is_meta
+    assert model(**{key: value.to("meta") for key, value in inputs.items()}).is_meta
+
+
+def test_fp8_inference_compiles_as_one_graph():
+    model, inputs = convert_to_fp8_modules(tiny_model()), tiny_inputs()
+    torch.compiler.reset()
+    with torch.no_grad():
+        got = torch.compile(model, backend="eager", fullgraph=True)(**inputs)
+        torch.testing.assert_close(got, model(**inputs), rtol=0, atol=1e-5)
 
 
 def test_fp8_state_dict_round_trip():

@@ -87,7 +87,7 @@ def sample_timesteps(
     shift: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """[count] fp32 logit-normal times in (0, 1), shifted, on the generator's device; 1000 times them is the timestep."""
+    """[count] fp32 logit-normal times in (0, 1), shifted, on the generator's device; timestep = 1000 times them."""
     normal = torch.randn(count, generator=generator, device=None if generator is None else generator.device)
     return shift_times(torch.sigmoid(mean + std * normal), shift)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral
+import operator
 
 import torch
 from torch import Tensor
@@ -40,11 +40,12 @@ class FlowSchedule:
     """
 
     def __init__(self, steps: int, shift: float | None = None):
-        if not isinstance(steps, Integral) or isinstance(steps, bool):
-            raise TypeError(f"steps must be a whole number, got {steps!r}")
-        if steps < 1:
+        try:
+            self.steps = operator.index(steps)
+        except TypeError:
+            raise TypeError(f"steps must be a whole number, got {steps!r}") from None
+        if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
-        self.steps = int(steps)
         self.shift = default_shift(self.steps) if shift is None else float(shift)
         check_shift(self.shift)
         self.sigmas = shift_times(torch.linspace(1, 0, self.steps + 1, dtype=torch.float32, device="cpu"), self.shift)

@@ -122,7 +122,7 @@ class AdamsBashforthSolver(Solver):
         sigma, sigma_next = self.schedule.sigmas[index], self.schedule.sigmas[index + 1]
         velocity = _wide(predict(x, sigma))
         slope = velocity
-        if index > 0:
+        if index > 0 and self._previous is not None:
             ratio = (sigma_next - sigma) / (sigma - self.schedule.sigmas[index - 1])
             slope = velocity + min(float(ratio) / 2, self.MAX_WEIGHT) * (velocity - self._previous)
         self._previous, self._index = velocity, index

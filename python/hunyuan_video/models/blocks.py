@@ -55,13 +55,18 @@ class DoubleBlock(nn.Module):
         super().__init__()
         width, hidden, bias = config.hidden_size, config.mlp_width, config.qkv_bias
         self.heads = config.num_heads
-        for stream in ("img", "txt"):
-            self.add_module(f"{stream}_mod", Modulation(width, 6))
-            self.add_module(f"{stream}_attn_qkv", nn.Linear(width, 3 * width, bias=bias))
-            self.add_module(f"{stream}_attn_q_norm", HeadNorm(config.head_dim))
-            self.add_module(f"{stream}_attn_k_norm", HeadNorm(config.head_dim))
-            self.add_module(f"{stream}_attn_proj", nn.Linear(width, width, bias=bias))
-            self.add_module(f"{stream}_mlp", MLP(width, hidden))
+        self.img_mod = Modulation(width, 6)
+        self.img_attn_qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.img_attn_q_norm = HeadNorm(config.head_dim)
+        self.img_attn_k_norm = HeadNorm(config.head_dim)
+        self.img_attn_proj = nn.Linear(width, width, bias=bias)
+        self.img_mlp = MLP(width, hidden)
+        self.txt_mod = Modulation(width, 6)
+        self.txt_attn_qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.txt_attn_q_norm = HeadNorm(config.head_dim)
+        self.txt_attn_k_norm = HeadNorm(config.head_dim)
+        self.txt_attn_proj = nn.Linear(width, width, bias=bias)
+        self.txt_mlp = MLP(width, hidden)
 
     def forward(
         self,

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+SINUSOID_DIM = 256
 
-def sinusoid(t: Tensor, dim: int = 256) -> Tensor:  # t: [B] -> [B, dim] fp32
+
+def sinusoid(t: Tensor, dim: int = SINUSOID_DIM) -> Tensor:  # t: [B] -> [B, dim] fp32
     """[cos(t f_0) ... cos(t f_last), sin(t f_0) ...] with f_k = 10000 ** (-k / (dim / 2)), always in float32."""
     angle = t.float()[:, None] * frequencies(dim // 2, t.device)
     return torch.cat((angle.cos(), angle.sin()), dim=-1)
@@ -42,13 +44,13 @@ def guidance_input(scale: float | Tensor, dtype: torch.dtype) -> Tensor:
 class TimestepEmbedder(nn.Module):
     """Sinusoid of a scalar (timestep or guidance), then Linear, SiLU, Linear."""
 
-    def __init__(self, width: int, frequencies: int = 256):
+    def __init__(self, width: int):
         super().__init__()
-        self.frequencies = frequencies
-        self.mlp = nn.Sequential(nn.Linear(frequencies, width), nn.SiLU(), nn.Linear(width, width))
+        self.mlp = nn.Sequential(nn.Linear(SINUSOID_DIM, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, t: Tensor) -> Tensor:  # [B] -> [B, D]
-        return self.mlp(sinusoid(t, self.frequencies).to(self.mlp[0].weight.dtype))
+        dtype = next(self.mlp.parameters()).dtype
+        return self.mlp(sinusoid(t).to(dtype))
 
 
 class VectorEmbedder(nn.Module):

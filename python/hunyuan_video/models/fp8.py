@@ -37,7 +37,7 @@ class FP8Linear(nn.Module):
     def from_linear(cls, linear: nn.Linear, granularity: str = "row") -> FP8Linear:
         """Quantised copy of a Linear, on its device (the meta device gives the empty module)."""
         weight, bias = linear.weight, linear.bias
-        out = cls(*weight.shape[::-1], bias is not None, granularity=granularity, device="meta")
+        out = cls(weight.shape[1], weight.shape[0], bias is not None, granularity=granularity, device="meta")
         if weight.is_meta:
             out.bias = None if bias is None else nn.Parameter(torch.empty_like(bias))
             return out
@@ -46,8 +46,9 @@ class FP8Linear(nn.Module):
         return out
 
     def forward(self, x: Tensor) -> Tensor:  # [..., K] -> [..., N]
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))
+        device = x.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            x = x.to(torch.get_autocast_dtype(device))
         return ops.fp8_linear(x, self.weight, self.scale, None if self.bias is None else self.bias.to(x.dtype))
 
     def _apply(self, fn, recurse=True):

@@ -119,7 +119,8 @@ class HunyuanVideoTransformer(Pretrained, nn.Module):
         """cos and sin of the video tokens of a grid (t, y, x), each [t * y * x, head_dim] fp32."""
         dims, theta = self.config.rope_dims, self.config.rope_theta
         if torch.compiler.is_compiling():  # a cache of tensors would be an invisible input of the graph
-            return tuple(table.to(device) for table in rope_table(grid, dims=dims, theta=theta))
+            cos, sin = rope_table(grid, dims=dims, theta=theta)
+            return cos.to(device), sin.to(device)
         return cached_rope_table(grid, dims, theta, device)
 
     def _check_inputs(self, latents, timestep, text, text_mask, pooled_text, guidance) -> None:
