@@ -1,0 +1,35 @@
+"""Contact sheets: a row of frames for each clip, written as PNG."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+
+def contact_sheet(path: Path, rows: list[Tensor], labels: list[str] | None = None, frames: int = 5, scale: int = 2) -> None:
+    """Each row: one clip uint8 [F, H, W, 3] shown at `frames` evenly spaced moments, with its label underneath."""
+    strips = []
+    for index, clip in enumerate(rows):
+        moments = np.linspace(0, len(clip) - 1, min(frames, len(clip))).round().astype(int)
+        strip = np.concatenate([np.pad(clip[m].numpy(), ((1, 1), (1, 1), (0, 0))) for m in moments], axis=1)
+        picture = Image.fromarray(strip).resize((strip.shape[1] * scale, strip.shape[0] * scale), Image.NEAREST)
+        if labels is not None:
+            canvas = Image.new("RGB", (picture.width, picture.height + 14), "white")
+            canvas.paste(picture, (0, 0))
+            ImageDraw.Draw(canvas).text((2, picture.height + 1), labels[index][: picture.width // 6], fill="black")
+            picture = canvas
+        strips.append(picture)
+    columns = 2 if len(strips) > 8 else 1
+    height, width = strips[0].height, strips[0].width
+    lines = -(-len(strips) // columns)
+    sheet = Image.new("RGB", (width * columns, height * lines), "white")
+    for index, picture in enumerate(strips):
+        sheet.paste(picture, ((index // lines) * width, (index % lines) * height))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    sheet.save(temporary, "PNG")
+    os.replace(temporary, path)

@@ -1,0 +1,198 @@
+"""Run configurations: dataclasses read from YAML, every unknown key or wrong type named with its path."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from hunyuan_video.errors import UserError
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with linear warm-up and a linear decay to zero over the last `decay` fraction of the run."""
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.0
+    warmup_steps: int = 100
+    decay: float = 0.5  # fraction of the run, 0..1
+    clip: float = 1.0  # global gradient norm
+    ema: float = 0.999  # decay of the exponential moving average of the weights
+    muon_lr: float = 0.0  # > 0: matrices of the blocks are trained with Muon at this rate, the rest with AdamW
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """What every training run has."""
+
+    steps: int = 1000
+    batch: int = 16
+    seed: int = 0
+    precision: str = "bf16"  # "bf16": autocast, float32 weights; "fp32"
+    threads: int = 1
+    log_every: int = 20
+    save_every: int = 200
+    keep: int = 2  # checkpoints kept
+    sheet_every: int = 500  # contact sheet and metrics; 0: only at the end
+    compile: bool = False  # torch.compile the network (needs a C++ compiler on a CPU)
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """The clips of a run: a toyworld by name, pixels and frames, and how many training clips are kept ready on disk."""
+
+    name: str = "narrow"
+    size: int = 64
+    num_frames: int = 17
+    clips: int = 4000
+    seed: int = 1
+    held_out_seed: int = 4242
+
+
+@dataclass(frozen=True)
+class VAERun:
+    """Train the causal VAE (paper section 4.1), bootstrapped from closed-form PCA latents (see training/pca.py)."""
+
+    kind: str = "vae"
+    output: str = "runs/tiny/vae"
+    model: dict = field(default_factory=dict)  # VAEConfig fields
+    world: WorldConfig = field(default_factory=WorldConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    crop: int = 32  # pixels, of the bootstrap phase
+    crop_frames: int = 9
+    full_batch: int = 4  # whole clips per step after the bootstrap
+    bootstrap: float = 0.6  # fraction of the steps in which the decoder learns from the PCA latents
+    pca_clips: int = 400
+    whiten: float = 0.5  # 0: PCA coefficients, 1: unit variance each
+    latent_noise: float = 0.05
+    weight_l1: float = 1.0
+    weight_mse: float = 0.5
+    weight_gradient: float = 0.3
+    weight_kl: float = 1e-6
+    weight_latent: float = 0.5  # encoder regression to the PCA latents in the bootstrap
+    weight_latent_joint: float = 0.02
+
+
+@dataclass(frozen=True)
+class FlowRun:
+    """Train the transformer with flow matching (paper section 4.4) on cached latents of the world."""
+
+    kind: str = "flow"
+    output: str = "runs/tiny/flow"
+    vae: str = "runs/tiny/vae/export"
+    text: str = "runs/tiny/text"
+    model: dict = field(default_factory=dict)  # TransformerConfig fields
+    world: WorldConfig = field(default_factory=WorldConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    text_dropout: float = 0.1  # captions replaced by "" for classifier-free guidance
+    t_mean: float = 0.0  # logit-normal timestep distribution
+    t_std: float = 1.0
+    t_shift: float = 1.0
+    init_from: str = ""  # an exported transformer to start from
+    sample_steps: int = 30
+    cfg_scale: float = 3.0
+    eval_prompts: int = 40
+
+
+@dataclass(frozen=True)
+class TextRun:
+    """Make tokenizers, the tiny Llama-type language model and the tiny CLIP text encoder (training/text.py)."""
+
+    kind: str = "text"
+    output: str = "runs/tiny/text"
+    settings: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BundleRun:
+    """Put trained parts together as a diffusers-layout checkpoint folder with its sampling defaults."""
+
+    kind: str = "bundle"
+    output: str = "runs/tiny/bundle"
+    vae: str = "runs/tiny/vae/export"
+    text: str = "runs/tiny/text"
+    transformer: str = "runs/tiny/flow/export"
+    dtype: str = "bf16"
+    sampling: dict = field(default_factory=dict)
+    limit_mb: float = 16.0
+
+
+@dataclass(frozen=True)
+class SequenceRun:
+    """Several configurations, one after the other; finished ones are skipped on resume."""
+
+    kind: str = "sequence"
+    runs: tuple[str, ...] = ()
+
+
+KINDS = {"vae": VAERun, "flow": FlowRun, "text": TextRun, "bundle": BundleRun, "sequence": SequenceRun}
+
+
+def load_config(path: str | Path, overrides: tuple[str, ...] = ()):
+    """Read a YAML run configuration; overrides are "a.b=value" strings with YAML values.
+
+    Raises UserError naming file, key and reason for a missing file, bad YAML, unknown keys or wrong types.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the configuration ({error.strerror}); give a YAML file") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict) or raw.get("kind") not in KINDS:
+        raise UserError(f"{path}: kind must be one of {', '.join(KINDS)}, got {raw.get('kind') if isinstance(raw, dict) else raw!r}")
+    for item in overrides:
+        key, found, value = item.partition("=")
+        if not found:
+            raise UserError(f"--set {item}: write key=value, for example loop.steps=100")
+        *parents, leaf = key.split(".")
+        place = raw
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise UserError(f"--set {item}: {parent} is a value, not a section")
+        place[leaf] = yaml.safe_load(value)
+    return build(KINDS[raw["kind"]], raw, str(path))
+
+
+def build(cls, raw: dict, where: str):
+    """A dataclass instance from a dict; errors carry `where`, the path to the offending key."""
+    known = {f.name: hint for f, hint in zip(dataclasses.fields(cls), typing.get_type_hints(cls).values(), strict=True)}
+    values = {}
+    for key, value in raw.items():
+        if key not in known:
+            raise UserError(f"{where}: unknown key {key!r}; known keys: {', '.join(known)}")
+        values[key] = coerce(known[key], value, f"{where}: {key}")
+    return cls(**values)
+
+
+def coerce(hint, value, where: str):
+    """Check one value against its type hint (int is accepted for float, lists for tuples)."""
+    origin = typing.get_origin(hint)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise UserError(f"{where} must be a section of keys, got {value!r}")
+        return build(hint, value, where)
+    if origin is tuple:
+        item = typing.get_args(hint)[0]
+        if not isinstance(value, (list, tuple)):
+            raise UserError(f"{where} must be a list, got {value!r}")
+        return tuple(coerce(item, v, where) for v in value)
+    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-3 as a string
+        except ValueError:
+            pass
+    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and isinstance(value, hint):
+        if not (hint is int and isinstance(value, bool)):
+            return value
+    raise UserError(f"{where} must be {getattr(hint, '__name__', hint)}, got {value!r}")

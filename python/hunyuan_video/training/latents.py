@@ -1,0 +1,61 @@
+"""Latents of a toyworld, encoded once: shards of 512 clips, any number of processes may fill them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hunyuan_video.data.toyworld import render
+from hunyuan_video.models import CausalVAE
+from hunyuan_video.training.clips import scenes_of, to_unit
+from hunyuan_video.training.config import WorldConfig
+
+SHARD = 512
+
+
+def fingerprint(vae: CausalVAE) -> str:
+    """A short hash of the VAE's encoder weights: latents of another encoder are never mixed in."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(vae.state_dict().items()):
+        if not name.startswith(("decoder.", "post_quant_conv.")):
+            digest.update(name.encode())
+            digest.update(weight.detach().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def shard_path(folder: Path, config: WorldConfig, key: str, shard: int) -> Path:
+    name = f"latents_{config.name}_{config.size}_{config.num_frames}_{config.seed}_{key}"
+    return folder / name / f"{shard:05d}.npy"
+
+
+@torch.no_grad()
+def encode_shard(vae: CausalVAE, config: WorldConfig, shard: int, path: Path, batch: int = 16) -> None:
+    """Render and encode clips [shard * 512, shard * 512 + 512): float16 [512, C, T, h, w], scaled to unit variance."""
+    parts = []
+    for start in range(shard * SHARD, (shard + 1) * SHARD, batch):
+        frames = render(scenes_of(config, start, batch), num_frames=config.num_frames, size=config.size)
+        with torch.autocast("cpu", torch.bfloat16):
+            mean = vae.encode(to_unit(frames)).mode()
+        parts.append((mean.float() * vae.config.scaling_factor).half().numpy())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp.npy")
+    np.save(temporary, np.concatenate(parts))
+    os.replace(temporary, path)
+
+
+def latent_cache(vae: CausalVAE, config: WorldConfig, folder: Path, report=print) -> Tensor:
+    """float16 [clips, C, T, h, w]; missing shards are made now. config.clips must be a multiple of 512."""
+    key = fingerprint(vae)
+    shards = []
+    for shard in range(-(-config.clips // SHARD)):
+        path = shard_path(folder, config, key, shard)
+        if not path.exists():
+            report(f"encoding clips {shard * SHARD}..{(shard + 1) * SHARD - 1} of {config.clips}")
+            encode_shard(vae, config, shard, path)
+        shards.append(torch.from_numpy(np.load(path)))
+    return torch.cat(shards)[: config.clips]
