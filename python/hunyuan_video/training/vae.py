@@ -6,6 +6,7 @@ while the decoder learns to invert them; afterwards both train jointly on whole 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ class VAETask:
     def __init__(self, config: VAERun, folder: Path, report=print):
         self.config = config
         torch.manual_seed(config.loop.seed)
-        self.network = CausalVAE(VAEConfig(**config.model)).to(memory_format=torch.channels_last_3d)
+        self.network = CausalVAE(VAEConfig(**config.model))
         self.clips = clip_cache(config.world, folder.parent / "clips", report)
         fitted = torch.from_numpy(self.clips[: config.pca_clips].copy())
         self.pca = PCALatents.fit(to_unit(fitted), self.network.config.latent_channels, config.whiten)
@@ -73,14 +74,14 @@ class VAETask:
             video, target = self.batch(generator, config.loop.batch, config.crop, config.crop_frames)
         else:
             video, target = self.batch(generator, config.full_batch, config.world.size, config.world.num_frames)
-        posterior = self.network.encode(video.contiguous(memory_format=torch.channels_last_3d))
+        posterior = self.network.encode(video)
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         latent = F.mse_loss(mean, target)
         if bootstrap:
             latents = target + config.latent_noise * torch.randn(target.shape, generator=generator)
         else:
             latents = mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=generator)
-        out = self.network.decode(latents.contiguous(memory_format=torch.channels_last_3d)).float()
+        out = self.network.decode(latents).float()
         l1, mse, edges = F.l1_loss(out, video), F.mse_loss(out, video), gradient_l1(out, video)
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).flatten(1).sum(1).mean()
         weight = config.weight_latent if bootstrap else config.weight_latent_joint
@@ -104,7 +105,7 @@ class VAETask:
         ratio = psnr(out, self.truth)
         rows = [clip for pair in zip(self.truth[:8], out[:8], strict=True) for clip in pair]
         contact_sheet(folder / "sheets" / f"step_{step:06d}.png", rows)
-        self.network.config.scaling_factor = 1.0 / latents.std().item()
+        self.network.config = replace(self.network.config, scaling_factor=1.0 / latents.std().item())
         return {"psnr": ratio.mean().item(), "worst": ratio.min().item(), "best": ratio.max().item(),
                 "latent_std": latents.std().item()}  # fmt: skip
 
