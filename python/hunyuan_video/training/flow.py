@@ -10,20 +10,17 @@ import random
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_video.checkpoints.bundle import load_text_parts
 from hunyuan_video.data.toyworld import caption
-from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge, shifted
 from hunyuan_video.evaluation.sheets import contact_sheet
-from hunyuan_video.flow import FlowSchedule, euler_step
-from hunyuan_video.flow.objective import interpolate, sample_timesteps, velocity_target
+from hunyuan_video.flow import FlowObjective, FlowSchedule, classifier_free_guidance, euler_step
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.training.clips import scenes_of, to_frames
 from hunyuan_video.training.config import FlowRun
 from hunyuan_video.training.latents import latent_cache
+from hunyuan_video.training.parts import load_text
 
 
 class FlowTask:
@@ -32,7 +29,7 @@ class FlowTask:
     def __init__(self, config: FlowRun, folder: Path, report=print):
         self.config = config
         self.vae = CausalVAE.from_pretrained(config.vae).eval().requires_grad_(False)
-        self.text, self.clip = load_text_parts(config.text)
+        self.text, self.clip = load_text(config.text)
         self.latents = latent_cache(self.vae, config.world, folder.parent / "latents", report)
         self.scenes = scenes_of(config.world, 0, config.world.clips)
         torch.manual_seed(config.loop.seed)
@@ -42,33 +39,26 @@ class FlowTask:
         else:
             self.network = HunyuanVideoTransformer(TransformerConfig(**model))
         self.forward = torch.compile(self.network) if config.loop.compile else self.network
+        self.objective = FlowObjective(config.t_mean, config.t_std, config.t_shift)
         parameters = sum(p.numel() for p in self.network.parameters())
         report(f"{parameters / 1e6:.2f} M parameters, {len(self.latents)} clips of latents {tuple(self.latents.shape[1:])}")
 
     @torch.no_grad()
     def embed(self, prompts: list[str]) -> dict[str, Tensor]:
-        hidden, mask, _ = self.text(prompts)
-        pooled, _ = self.clip(prompts)
-        return {"text": hidden.float(), "text_mask": mask, "pooled_text": pooled.float()}
+        text, pooled = self.text(prompts), self.clip(prompts).pooled
+        return {"text": text.hidden, "text_mask": text.mask, "pooled_text": pooled}
 
-    def captions(self, step: int, picks: list[int]) -> list[str]:
-        texts = []
-        for place, index in enumerate(picks):
-            rng = random.Random(f"{self.config.loop.seed}/{step}/{place}")
-            dropped = rng.random() < self.config.text_dropout
-            texts.append("" if dropped else caption(self.scenes[index], rng=rng).text)
-        return texts
+    def captions(self, picks: list[int], generator: torch.Generator) -> list[str]:
+        """A sentence for each clip, in a random form, or the empty caption."""
+        rng = random.Random(int(torch.randint(2**31, (1,), generator=generator)))
+        return ["" if rng.random() < self.config.text_dropout else caption(self.scenes[i], rng=rng).text for i in picks]
 
     def loss(self, step: int, generator: torch.Generator):
-        config, count = self.config, self.config.loop.batch
-        picks = torch.randint(len(self.latents), (count,), generator=generator)
-        data = self.latents[picks].float()
-        noise = torch.randn(data.shape, generator=generator)
-        t = sample_timesteps(count, mean=config.t_mean, std=config.t_std, shift=config.t_shift, generator=generator)
-        condition = self.embed(self.captions(step, picks.tolist()))
-        velocity = self.forward(interpolate(data, noise, t), t * 1000, **condition).float()
-        loss = F.mse_loss(velocity, velocity_target(data, noise))
-        return loss, {}
+        picks = torch.randint(len(self.latents), (self.config.loop.batch,), generator=generator)
+        batch = self.objective.draw(self.latents[picks].float(), generator)
+        condition = self.embed(self.captions(picks.tolist(), generator))
+        velocity = self.forward(batch.latents, batch.timesteps, **condition)
+        return self.objective.loss(velocity, batch), {}
 
     @torch.no_grad()
     def sample(self, prompts: list[str], seed: int) -> Tensor:
@@ -81,7 +71,8 @@ class FlowTask:
             for i in range(self.config.sample_steps):
                 t = schedule.timesteps[i].expand(2 * len(prompts))
                 empty, full = self.network(torch.cat((x, x)), t, **both).float().chunk(2)
-                x = euler_step(x, empty + self.config.cfg_scale * (full - empty), schedule.sigmas[i], schedule.sigmas[i + 1])
+                velocity = classifier_free_guidance(full, empty, self.config.cfg_scale)
+                x = euler_step(x, velocity, schedule.sigmas[i], schedule.sigmas[i + 1])
             return to_frames(self.vae.decode(x / self.vae.config.scaling_factor))
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
@@ -94,10 +85,3 @@ class FlowTask:
 
     def export(self, folder: Path) -> None:
         self.network.save_pretrained(folder)
-
-
-def check_parts(config: FlowRun) -> None:
-    """The parts a flow run stands on, named when missing."""
-    for what, path in (("VAE", config.vae), ("text encoders", config.text)):
-        if not Path(path).exists():
-            raise UserError(f"{path}: no {what} there; train it first (recipes/tiny) or set its path in the configuration")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from hunyuan_video.errors import UserError
@@ -46,7 +47,9 @@ def make_optimizers(network: nn.Module, config: OptimizerConfig) -> list[torch.o
     adamw = torch.optim.AdamW(rest, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, foreach=True)
     if not matrices:
         return [adamw]
-    muon = torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay, momentum=0.95)
+    muon = torch.optim.Muon(
+        matrices, lr=config.muon_lr, weight_decay=config.weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+    )
     return [adamw, muon]
 
 
@@ -78,9 +81,34 @@ class Average:
                     p.copy_(live[name])
 
 
+def join_ranks() -> tuple[int, int]:
+    """(rank, ranks): joins the gloo group of `torchrun`, or (0, 1) in a single process."""
+    if not dist.is_torchelastic_launched():
+        return 0, 1
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
+    return dist.get_rank(), dist.get_world_size()
+
+
+@torch.no_grad()
+def average_gradients(network: nn.Module, ranks: int) -> None:
+    """Mean over the ranks, sent as one flat tensor: small models are bound by the number of messages."""
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= ranks
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
 def train(task: Task, loop: LoopConfig, optimizer: OptimizerConfig, folder: Path, resume: bool, report=print) -> dict:
-    """Run to `loop.steps`; returns the last metrics. With `resume`, continues from the newest checkpoint in `folder`."""
+    """Run to `loop.steps`; returns the last metrics. With `resume`, continues from the newest checkpoint in `folder`.
+
+    Under torchrun every rank draws its own batch and gradients are averaged, so the batch is `ranks` times as large.
+    """
     torch.set_num_threads(loop.threads)
+    rank, ranks = join_ranks()
+    report = report if rank == 0 else lambda line: None
     folder.mkdir(parents=True, exist_ok=True)
     network = task.network
     optimizers = make_optimizers(network, optimizer)
@@ -97,21 +125,22 @@ def train(task: Task, loop: LoopConfig, optimizer: OptimizerConfig, folder: Path
         report(f"resumed at step {first}")
     elif not resume and any((folder / "checkpoints").glob("step_*.pt")):
         raise UserError(f"{folder} already holds checkpoints; continue them with --resume or choose another output")
-    (folder / "config.json").write_text(json.dumps({"loop": asdict(loop), "optimizer": asdict(optimizer)}, indent=1))
-    log = open(folder / "log.jsonl", "a")
+    log = open(folder / "log.jsonl" if rank == 0 else os.devnull, "a")
     started, running, skipped, metrics = time.time(), {}, 0, {}
     for step in range(first, loop.steps):
         factor = learning_rate_factor(step, loop.steps, optimizer)
         for one, rates in zip(optimizers, base_rates, strict=True):
             for group, rate in zip(one.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-        seed = (loop.seed * 1_000_003 + step) % 2**63
+        seed = ((loop.seed * 1_000_003 + step) * ranks + rank) % 2**62
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed + 1)
         network.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=loop.precision == "bf16"):
             loss, parts = task.loss(step, generator)
         loss.backward()
+        if ranks > 1:
+            average_gradients(network, ranks)
         norm = nn.utils.clip_grad_norm_(network.parameters(), optimizer.clip)
         if math.isfinite(norm.item()):
             for one in optimizers:
@@ -136,6 +165,8 @@ def train(task: Task, loop: LoopConfig, optimizer: OptimizerConfig, folder: Path
             report(f"step {done}/{loop.steps} " + " ".join(f"{k} {v:.4f}" for k, v in means.items())
                    + f" | {rate:.2f} steps/s, {eta / 60:.1f} min left")  # fmt: skip
             running = {}
+        if rank:  # the first rank writes and evaluates, the others wait for it in the next average
+            continue
         if done % loop.save_every == 0 or done == loop.steps:
             kept = {"network": network.state_dict(), "average": average.weights,
                     "optimizers": [one.state_dict() for one in optimizers]}  # fmt: skip

@@ -1,0 +1,39 @@
+"""Trained parts on disk: the text folder of a run, and the bundle that becomes a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+from hunyuan_video.checkpoints.text import load_clip_encoder, load_text_encoder
+from hunyuan_video.errors import UserError
+from hunyuan_video.models import ClipTextEncoder, TextEncoder
+from hunyuan_video.models.text.templates import PromptTemplate
+
+TEXT_FOLDERS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+
+
+def text_facts(folder: Path) -> dict:
+    """text.json of a text run: its prompt_template and text_length."""
+    path = folder / "text.json"
+    if not path.exists():
+        raise UserError(f"{folder}: no text.json there; train the text encoders first (recipes/tiny/text.yaml) or set `text`")
+    return json.loads(path.read_text())
+
+
+def load_text(folder: str | Path) -> tuple[TextEncoder, ClipTextEncoder]:
+    """Both text encoders of a text run, in float32 on the CPU."""
+    folder = Path(folder)
+    facts = text_facts(folder)
+    template = PromptTemplate.from_dict(facts["prompt_template"], facts["text_length"])
+    text = load_text_encoder(folder / "text_encoder", folder / "tokenizer", template, torch.float32)
+    return text, load_clip_encoder(folder / "text_encoder_2", folder / "tokenizer_2", torch.float32)
+
+
+def copy_text(source: Path, target: Path) -> None:
+    """The four text folders of a run into a checkpoint folder."""
+    for name in TEXT_FOLDERS:
+        shutil.copytree(source / name, target / name)
