@@ -77,13 +77,11 @@ class VAETask:
         posterior = self.network.encode(video)
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         latent = F.mse_loss(mean, target)
-        if bootstrap:
-            latents = target + config.latent_noise * torch.randn(target.shape, generator=generator)
-        else:
-            latents = mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=generator)
+        latents = target if bootstrap else mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=generator)
+        latents = latents + config.latent_noise * torch.randn(target.shape, generator=generator)
         out = self.network.decode(latents).float()
         l1, mse, edges = F.l1_loss(out, video), F.mse_loss(out, video), gradient_l1(out, video)
-        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).flatten(1).sum(1).mean()
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum() / video.numel()  # per pixel, as the other terms
         weight = config.weight_latent if bootstrap else config.weight_latent_joint
         loss = (config.weight_l1 * l1 + config.weight_mse * mse + config.weight_gradient * edges
                 + config.weight_kl * kl + weight * latent)  # fmt: skip

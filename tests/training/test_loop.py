@@ -1,0 +1,141 @@
+"""The training loop: schedule, averages, exact resume, damaged checkpoints, non-finite gradients."""
+
+import pytest
+import torch
+from torch import nn
+
+from hunyuan_video.errors import UserError
+from hunyuan_video.training import state
+from hunyuan_video.training.config import LoopConfig, OptimizerConfig
+from hunyuan_video.training.loop import Average, learning_rate_factor, make_optimizers, train
+
+
+class Blocks(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Linear(6, 6)])
+        self.out = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.out(torch.relu(self.blocks[0](x)))
+
+
+class Regression:
+    """A linear target with dropout-like noise from the global generator, so that resume must restore it."""
+
+    def __init__(self, poison=()):
+        torch.manual_seed(5)
+        self.network = Blocks()
+        self.poison = poison
+        self.evaluations = []
+
+    def loss(self, step, generator):
+        x = torch.randn(8, 6, generator=generator)
+        y = self.network(x + 0.1 * torch.randn(x.shape))
+        loss = (y - x[:, :2]).square().mean()
+        return loss * float("nan") if step in self.poison else loss, {"twice": 2 * loss.item()}
+
+    def evaluate(self, step, folder):
+        self.evaluations.append(step)
+        return {"weight": self.network.out.weight.sum().item()}
+
+    def export(self, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(self.network.state_dict(), folder / "weights.pt")
+
+
+LOOP = LoopConfig(steps=12, save_every=4, sheet_every=0, log_every=5, precision="fp32")
+
+
+def quiet(line):
+    pass
+
+
+@pytest.mark.parametrize("muon_lr", [0.0, 1e-3])
+def test_interrupted_and_resumed_equals_unbroken_bitwise(tmp_path, muon_lr):
+    optimizer = OptimizerConfig(lr=1e-2, muon_lr=muon_lr, warmup_steps=3)
+    whole = Regression()
+    train(whole, LOOP, optimizer, tmp_path / "whole", False, quiet)
+
+    class Stops(Regression):
+        def loss(self, step, generator):
+            if step == 10:
+                raise KeyboardInterrupt
+            return super().loss(step, generator)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Stops(), LOOP, optimizer, tmp_path / "broken", False, quiet)
+    resumed = Regression()
+    lines = []
+    train(resumed, LOOP, optimizer, tmp_path / "broken", True, lines.append)
+    assert lines[0] == "resumed at step 8"
+    for a, b in zip(whole.network.parameters(), resumed.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+    one, two = (torch.load(tmp_path / f / "export/weights.pt", weights_only=True) for f in ("whole", "broken"))
+    assert all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_training_lowers_the_loss_and_exports_the_average(tmp_path):
+    task = Regression()
+    loop = LoopConfig(steps=150, save_every=1000, sheet_every=0, precision="fp32")
+    before = task.loss(0, torch.Generator().manual_seed(0))[0].item()
+    train(task, loop, OptimizerConfig(lr=1e-2, ema=0.9), tmp_path, False, quiet)
+    after = task.loss(0, torch.Generator().manual_seed(0))[0].item()
+    assert after < 0.3 * before
+    exported = torch.load(tmp_path / "export/weights.pt", weights_only=True)
+    assert not torch.equal(exported["out.weight"], task.network.out.weight)  # averaged, and the live weights came back
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path):
+    state.save(tmp_path, 4, {"x": torch.ones(2)}, keep=2)
+    newest = state.save(tmp_path, 8, {"x": torch.zeros(2)}, keep=2)
+    newest.write_bytes(newest.read_bytes()[:100])
+    lines = []
+    assert state.load_latest(tmp_path, lines.append)["step"] == 4
+    assert "step_0000008.pt" in lines[0]
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    for step in range(5):
+        state.save(tmp_path, step, {}, keep=2)
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["step_0000003.pt", "step_0000004.pt"]
+
+
+def test_existing_run_is_not_overwritten(tmp_path):
+    train(Regression(), LOOP, OptimizerConfig(), tmp_path, False, quiet)
+    with pytest.raises(UserError, match="--resume"):
+        train(Regression(), LOOP, OptimizerConfig(), tmp_path, False, quiet)
+
+
+def test_non_finite_steps_are_skipped_and_then_stop_the_run(tmp_path):
+    task = Regression(poison={3})
+    train(task, LOOP, OptimizerConfig(), tmp_path / "one", False, quiet)
+    assert all(torch.isfinite(p).all() for p in task.network.parameters())
+    with pytest.raises(UserError, match="NaN"):
+        train(Regression(poison=range(999)), LoopConfig(steps=99, precision="fp32"), OptimizerConfig(),
+              tmp_path / "all", False, quiet)  # fmt: skip
+
+
+def test_learning_rate_factor():
+    config = OptimizerConfig(warmup_steps=10, decay=0.5)
+    factors = [learning_rate_factor(s, 100, config) for s in range(100)]
+    assert factors[0] == pytest.approx(0.1) and factors[9] == 1.0 and factors[50] == 1.0
+    assert factors[75] == pytest.approx(0.5) and factors[99] == pytest.approx(0.02)
+
+
+def test_muon_gets_the_block_matrices_only():
+    adamw, muon = make_optimizers(Blocks(), OptimizerConfig(muon_lr=1e-3))
+    assert [p.shape for g in muon.param_groups for p in g["params"]] == [(6, 6)]
+    assert sum(p.numel() for g in adamw.param_groups for p in g["params"]) == 6 + 12 + 2
+
+
+def test_average_is_the_running_mean():
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, 0.0)
+    average = Average(network, 0.5)
+    nn.init.constant_(network.weight, 1.0)
+    for step in (1000, 1001):
+        average.update(network, step)
+    with average.in_place_of(network):
+        assert network.weight.item() == pytest.approx(0.75)
+    assert network.weight.item() == 1.0
