@@ -3,29 +3,55 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 
-from hunyuan_video.training.config import SequenceRun, load_config
+from hunyuan_video.errors import UserError
+from hunyuan_video.training.config import BundleRun, SequenceRun, TextRun, build, load_config
 from hunyuan_video.training.loop import train
 
 TASKS = {"vae": ("hunyuan_video.training.vae", "VAETask"), "flow": ("hunyuan_video.training.flow", "FlowTask")}
 
 
-def run(config_path: str | Path, *, resume: bool = False, dry_run: bool = False, overrides: tuple[str, ...] = (), report=print) -> None:
-    """Train what the YAML file says. A sequence runs its files in order, each relative to the sequence's folder."""
+def run(
+    config_path: str | Path,
+    *,
+    resume: bool = False,
+    dry_run: bool = False,
+    overrides: tuple[str, ...] = (),
+    report: Callable[[str], None] = print,
+) -> None:
+    """Train what the YAML file says. A sequence runs its files in order, each relative to the sequence's folder.
+
+    resume: continue from the newest checkpoints; finished parts are skipped. dry_run: only validate. Raises UserError.
+    """
     config = load_config(config_path, overrides)
     if isinstance(config, SequenceRun):
         for name in config.runs:
             report(f"== {name}")
-            run(Path(config_path).parent / name, resume=resume, dry_run=dry_run, overrides=overrides, report=report)
-        return
-    if dry_run:
+            run(Path(config_path).parent / name, resume=resume, dry_run=dry_run, report=report)
+    elif dry_run:
         report(f"{config_path}: a valid {config.kind} run, output {config.output}")
-        return
-    folder = Path(config.output)
-    if config.kind in TASKS:
+    elif isinstance(config, TextRun):
+        run_text(config, resume, report)
+    elif isinstance(config, BundleRun):
+        importlib.import_module("hunyuan_video.training.bundle").execute(config, report)
+    else:
         module, name = TASKS[config.kind]
+        folder = Path(config.output)
         task = getattr(importlib.import_module(module), name)(config, folder, report)
         train(task, config.loop, config.optimizer, folder, resume, report)
-    else:
-        importlib.import_module(f"hunyuan_video.training.{config.kind}").execute(config, report)
+
+
+def run_text(config: TextRun, resume: bool, report: Callable[[str], None]) -> None:
+    """Both text encoders; minutes long, so it is repeated whole unless it had finished."""
+    from hunyuan_video.data.toyworld import WORLDS
+    from hunyuan_video.training.text import TextTrainingConfig, train_text
+
+    if config.world not in WORLDS:
+        raise UserError(f"world must be one of {', '.join(WORLDS)}, got {config.world!r}")
+    if resume and (Path(config.output) / "text.json").exists():
+        report(f"{config.output}: text encoders are already there")
+        return
+    settings = build(TextTrainingConfig, config.settings, "settings")
+    report(str(train_text(WORLDS[config.world], config.output, settings, log=report)["evaluation"]))

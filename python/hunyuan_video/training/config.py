@@ -104,10 +104,11 @@ class FlowRun:
 
 @dataclass(frozen=True)
 class TextRun:
-    """Make tokenizers, the tiny Llama-type language model and the tiny CLIP text encoder (training/text.py)."""
+    """Make tokenizers, the tiny Llama-type language model and the tiny CLIP text encoder (training/text)."""
 
     kind: str = "text"
     output: str = "runs/tiny/text"
+    world: str = "full"
     settings: dict = field(default_factory=dict)
 
 
