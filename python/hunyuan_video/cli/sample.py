@@ -54,16 +54,16 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     from hunyuan_video.sampling import HunyuanVideoPipeline
+    from hunyuan_video.sampling.request import check_count
 
     job = new_job(args) if args.resume is None else resumed_job(args)
     device = chosen_device(args)
+    check_count("--checkpoint-every", args.checkpoint_every, 10**6)
     check_before_loading(job)
     dtype = chosen_dtype(argparse.Namespace(dtype=job.dtype))
     parts = ("transformer", "text_encoder", "clip_text_encoder") + (() if job.latents_only else ("vae",))
     with terminate_as_interrupt():
         pipe = HunyuanVideoPipeline.from_pretrained(job.model, dtype=dtype, device=device, parts=parts)
-        if args.resume is None and args.seed is None:
-            print(f"seed {job.seed}", file=sys.stderr)
         resume_from = args.resume
         while job.index < len(job.prompts):
             sample_prompt(pipe, job, args, resume_from)
@@ -109,7 +109,7 @@ def check_before_loading(job: Job) -> None:
     defaults = read_defaults(folder)
     settings = resolve_settings(job.arguments, defaults, read_grid(folder))
     video_seeds(job.seed, len(job.prompts), job.videos_per_prompt)
-    job.fps = defaults.fps if job.fps is None else job.fps
+    job.fps = float(defaults.fps if job.fps is None else job.fps)
     check_number("--fps", job.fps, low=0, above=True, high=1000)
     for index in range(len(job.prompts)):
         for video in range(job.videos_per_prompt):
@@ -134,6 +134,8 @@ def sample_prompt(pipe: HunyuanVideoPipeline, job: Job, args: argparse.Namespace
     if resume_from is None:
         stream = pipe.stream(job.prompts[job.index], seed=job.seed, **job.arguments, **common)
         report_tokens(stream)
+        if args.seed is None and job.index == 0:
+            print(f"seed {job.seed}", file=sys.stderr)
         if "guidance_scale" in job.arguments and not pipe.transformer.config.guidance_embed:
             print("note: --guidance-scale has no effect on this model; use --true-cfg-scale", file=sys.stderr)
     else:

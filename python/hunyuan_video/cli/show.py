@@ -1,16 +1,19 @@
-"""`hunyuan-video show FILE`: the command that made a video or image, from the facts inside it."""
+"""`hunyuan-video show FILE`: the command that made a video or image, or the one that finishes an interrupted run."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
+from typing import Any
 
+from hunyuan_video.cli.job import LATENTS, resume_command
 from hunyuan_video.errors import UserError
 
 
 def add_parser(commands) -> argparse.ArgumentParser:
-    parser = commands.add_parser("show", help="print the command that made a video")
-    parser.add_argument("file", metavar="FILE", help="an .mp4, .gif, .webp, .png or frame folder made by this program")
+    parser = commands.add_parser("show", help="print the command that made a video, or that finishes a run")
+    parser.add_argument("file", metavar="FILE", help="an .mp4, .gif, .webp, .png, frame folder or state file")
     parser.add_argument("--json", action="store_true", help="print everything that is known as JSON")
     return parser
 
@@ -18,8 +21,24 @@ def add_parser(commands) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     from hunyuan_video.sampling.media import read_metadata
 
-    facts = read_metadata(args.file)
+    facts = state_facts(args.file) if args.file.endswith(LATENTS) else read_metadata(args.file)
     if "command" not in facts:
-        raise UserError(f"{args.file} does not say how it was made; only files written by hunyuan-video sample do")
+        raise UserError(f"{args.file} does not say how it was made; only files written by hunyuan-video do")
     print(json.dumps(facts, indent=2) if args.json else facts["command"])
     return 0
+
+
+def state_facts(path: str) -> dict[str, Any]:
+    """What a state file knows; its command resumes the run, or decodes the latents of a complete one."""
+    from hunyuan_video.sampling.state import SamplingState
+
+    state = SamplingState.load(path)
+    decode = shlex.join(["hunyuan-video", "decode", path, "-o", "out.mp4"])
+    return {
+        "command": decode if state.complete else resume_command(path),
+        "step": state.step,
+        "prompts": state.prompts,
+        "seeds": state.seeds,
+        "settings": state.settings.as_dict(),
+        "fingerprints": state.models,
+    }

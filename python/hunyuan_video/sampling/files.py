@@ -41,5 +41,5 @@ def check_writable(path: str | Path) -> None:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
     finally:
-        with suppress(OSError):  # the folder that refused the probe refuses this too; the first error is the one to show
+        with suppress(OSError):  # a folder that refused the probe refuses this too; the first error counts
             probe.unlink(missing_ok=True)
