@@ -1,20 +1,34 @@
-"""toyworld: a procedural, captioned video world whose ground truth is known.
+"""toyworld: a procedural, captioned video world whose ground truth is known, and a judge that sees only pixels.
 
->>> scene = WORLDS["narrow"].scene(0)
->>> clips = render([scene])                                  # uint8 [1, 17, 64, 64, 3]
->>> text = caption(scene, random.Random(0)).text
+>>> world = WORLDS["narrow"]
+>>> scenes = world.scenes(8, seed=1)
+>>> clips = render(scenes)                                       # uint8 [8, 17, 64, 64, 3]
+>>> texts = [caption(scene, random.Random(i)).text for i, scene in enumerate(scenes)]
+>>> score([analyse(clip) for clip in clips], scenes)["all"]
+1.0
+>>> parse("a green star moves up on a gray background, the camera is static", world).motion
+'up'
 """
 
+from hunyuan_video.data.toyworld.analyser import Judgement, analyse
 from hunyuan_video.data.toyworld.captions import Caption, caption
+from hunyuan_video.data.toyworld.parsing import parse
 from hunyuan_video.data.toyworld.render import render
-from hunyuan_video.data.toyworld.scene import WORLDS, Attributes, Scene, World
+from hunyuan_video.data.toyworld.scene import WORLDS, Attributes, Scene, World, with_details
+from hunyuan_video.data.toyworld.score import score, shuffled_floor
 
 __all__ = [
     "WORLDS",
     "Attributes",
     "Caption",
+    "Judgement",
     "Scene",
     "World",
+    "analyse",
     "caption",
+    "parse",
     "render",
+    "score",
+    "shuffled_floor",
+    "with_details",
 ]

@@ -132,8 +132,8 @@ def camera_matrix(
     """Matrices that take a centred pixel position (x, y, 1) to the world point seen there. [F, 3, 3]
 
     pan left: the view goes left, the content right. zoom in: the content grows. tilt up: the camera leans back, so that
-    the upper part of the plane recedes. around left: the camera, looking down, goes round to its left; the content turns
-    counter-clockwise. handheld: the view shakes, two to three times over the clip. strength scales the motion.
+    the upper part of the plane recedes. around left: the camera, looking down, goes round to its left; the content
+    turns counter-clockwise. handheld: the view shakes, two to three times over the clip. strength scales the motion.
     """
     zero, one = torch.zeros_like(progress), torch.ones_like(progress)
     kind, _, side = camera.partition(" ")

@@ -28,7 +28,7 @@ def render(
     clips = torch.empty(len(scenes), num_frames, height, width, 3, dtype=torch.uint8)
     progress = torch.linspace(0.0, 1.0, num_frames) if num_frames > 1 else torch.tensor([0.5])
     unit = WORLD_UNITS / min(height, width)
-    for clip, scene in zip(clips, scenes):
+    for clip, scene in zip(clips, scenes, strict=True):
         _draw(clip, scene, progress, unit)
     return clips
 

@@ -1,4 +1,4 @@
-"""What a clip shows: its attributes (the words), its details (the random numbers), and the worlds they are drawn from."""
+"""What a clip shows: its attributes (words), its details (random numbers), and the worlds they are drawn from."""
 
 import random
 import zlib
@@ -76,7 +76,7 @@ class World:
     def words(self) -> dict[str, tuple[str, ...]]:
         """The possible values of each attribute, by its name."""
         columns = (self.shapes, self.colors, self.sizes, self.motions, self.textures, self.backgrounds, self.cameras)
-        return dict(zip(ATTRIBUTES, columns))
+        return dict(zip(ATTRIBUTES, columns, strict=True))
 
     def _draw(self, rng: random.Random) -> Attributes:
         shape = rng.choice(self.shapes)

@@ -1,0 +1,51 @@
+"""How well judgements follow what was asked."""
+
+from collections.abc import Sequence
+
+from hunyuan_video.data.toyworld.analyser import Judgement
+from hunyuan_video.data.toyworld.scene import Attributes
+from hunyuan_video.data.toyworld.vocabulary import DIRECTIONS, UNTEXTURED
+
+_JUDGED = ("color", "shape", "motion", "background", "camera")
+
+
+def score(judgements: Sequence[Judgement], scenes: Sequence[Attributes]) -> dict[str, float]:
+    """Fractions of the clips that show what their scene (or parsed prompt) asks for, in [0, 1]; NaN: nothing to judge.
+
+    color, shape, motion, background: all clips that ask for one. direction: motion, of the objects asked to go
+    somewhere. camera: clips on a texture, where a camera's motion can be seen; camera_moving: those of them with a
+    moving camera. all: color, shape, motion and (on a texture) camera together.
+    ValueError where the two lists differ in length.
+    """
+    if len(judgements) != len(scenes):
+        raise ValueError(f"{len(judgements)} judgements for {len(scenes)} scenes; give one each")
+    hits: dict[str, list[bool]] = {name: [] for name in (*_JUDGED, "direction", "camera_moving", "all")}
+    for judgement, scene in zip(judgements, scenes, strict=True):
+        followed = _followed(judgement, scene)
+        for name, hit in followed.items():
+            hits[name].append(hit)
+        if scene.motion in DIRECTIONS:
+            hits["direction"].append(followed["motion"])
+        if "camera" in followed and scene.camera != "static shot":
+            hits["camera_moving"].append(followed["camera"])
+        hits["all"].append(all(hit for name, hit in followed.items() if name != "background"))
+    return {name: sum(found) / len(found) if found else float("nan") for name, found in hits.items()}
+
+
+def shuffled_floor(judgements: Sequence[Judgement], scenes: Sequence[Attributes]) -> dict[str, float]:
+    """The same fractions with every clip judged against other clips' prompts: what a blind generator would get.
+
+    The mean over the shifts by 1, 2, ..., up to 16 places.
+    """
+    shifts = range(1, min(17, len(scenes)))
+    if not shifts:
+        raise ValueError(f"{len(scenes)} scenes; a floor needs at least two")
+    tables = [score(judgements, [*scenes[shift:], *scenes[:shift]]) for shift in shifts]
+    return {name: sum(table[name] for table in tables) / len(tables) for name in tables[0]}
+
+
+def _followed(judgement: Judgement, scene: Attributes) -> dict[str, bool]:
+    asked = {name: getattr(scene, name) for name in _JUDGED}
+    if scene.texture is None or scene.texture in UNTEXTURED:
+        asked["camera"] = None
+    return {name: getattr(judgement, name) == word for name, word in asked.items() if word is not None}
