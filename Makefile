@@ -1,0 +1,70 @@
+# make install      virtual environment with the package and what its tests need
+# make demo         sample a video with the bundled checkpoint into outputs/demo.mp4
+# make test         the test suite
+# make lint         ruff, clang-format, mypy
+# make cuda-check   compile one CUDA kernel of each family, without a GPU
+# make clean        remove everything that these made, but not outputs/
+#
+# Variables: PYTHON (makes the environment), VENV, TORCH (what to install where no torch >= 2.10 is),
+# HUNYUAN_CUDA = AUTO | ON | OFF (build CUDA kernels), WORKERS (of the tests), PROMPT (of the demo).
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+HUNYUAN_CUDA ?= AUTO
+WORKERS ?= 2
+PROMPT ?= a green star moves up on a gray background, the camera is static
+
+export HUNYUAN_CUDA
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+RUN := $(VENV)/bin/python
+# No package may replace the torch that is there.
+PIP_INSTALL = $(RUN) -m pip install --constraint $(VENV)/constraints.txt
+PACKAGE := $(VENV)/package-$(HUNYUAN_CUDA).stamp
+SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f)
+
+.PHONY: install demo test lint cuda-check clean
+
+install: $(VENV)/test.stamp
+
+demo: $(PACKAGE)
+	mkdir -p outputs
+	$(VENV)/bin/hunyuan-video sample "$(PROMPT)" --seed 3 -o outputs/demo.mp4
+	@echo "The video is in outputs/demo.mp4; its prompt: $(PROMPT)"
+
+# One thread a worker: results do not depend on the machine, and two workers do not fight for two cores.
+test: $(VENV)/test.stamp
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal -q tests
+
+lint: $(VENV)/lint.stamp
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	find csrc -type f | xargs $(VENV)/bin/clang-format --dry-run -Werror
+	$(RUN) -m mypy
+
+cuda-check:
+	.ci/cuda-check
+
+clean:
+	rm -rf $(VENV) build hunyuan_ext.egg-info hunyuan_ext/_C*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/torch.stamp:
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -c "import importlib.metadata as m; v = m.version('torch').split('.'); \
+	    raise SystemExit((int(v[0]), int(v[1])) < (2, 10))" 2>/dev/null || $(RUN) -m pip install "$(TORCH)"
+	$(RUN) -c "import importlib.metadata as m; print('torch==' + m.version('torch'))" > $(VENV)/constraints.txt
+	touch $@
+
+$(PACKAGE): $(VENV)/torch.stamp $(SOURCES)
+	rm -f $(VENV)/package-*.stamp
+	$(PIP_INSTALL) --editable .
+	touch $@
+
+# An extra's packages alone: asking pip for "hunyuan-ext[extra]" would compile the kernels again.
+$(VENV)/%.stamp: $(PACKAGE)
+	$(RUN) -c "import importlib.metadata as m; \
+	    print(*(r.split(';')[0] for r in m.requires('hunyuan-ext') if 'extra == \"$*\"' in r), sep='\n')" > $(VENV)/$*.txt
+	$(PIP_INSTALL) --requirement $(VENV)/$*.txt
+	touch $@

@@ -1,0 +1,197 @@
+"""The rules of the source tree: who may import whom, what files may not contain, how long they may be."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SYSTEM = ROOT / "python" / "hunyuan_video"
+MAX_LINES = 400
+C_SOURCES = ("*.cpp", "*.h", "*.cu", "*.cuh")
+
+# Each package may import those of the rows above its own, and those before it in its own row.
+LAYERS = (
+    ("hunyuan_ext",),
+    ("errors",),
+    ("models",),
+    ("flow", "checkpoints", "data"),
+    ("sampling", "evaluation", "training"),
+    ("integrations", "serving", "cli"),
+)
+ORDER = [package for layer in LAYERS for package in layer]
+# `from_pretrained` and `save_pretrained` are methods of the models, and load the file code when they are called.
+LAZY_EXCEPTIONS = {("models/pretrained.py", "checkpoints")}
+FILE_LIBRARIES = {"json", "io", "shutil", "tempfile", "safetensors", "av", "PIL", "yaml"}
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """The repository's files; every file below the root where git is absent."""
+    git = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    paths = [ROOT / name for name in git.stdout.splitlines()] if git.returncode == 0 else list(ROOT.rglob("*"))
+    return sorted(path for path in paths if path.is_file() and any(path.match(pattern) for pattern in patterns))
+
+
+def package_of(module: str) -> str | None:
+    """'hunyuan_video.models.vae' -> 'models'; None for what is not ours or is the root package itself."""
+    parts = module.split(".")
+    if parts[0] == "hunyuan_ext":
+        return "hunyuan_ext"
+    return parts[1] if parts[0] == "hunyuan_video" and len(parts) > 1 else None
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[ast.stmt, str]]:
+    """Every import below a node, as (statement, module)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "hunyuan_video":
+            yield from ((node, f"hunyuan_video.{alias.name}") for alias in node.names if alias.name != "__version__")
+        elif isinstance(node, ast.ImportFrom):
+            yield node, node.module or ""
+
+
+def arrows(path: Path) -> Iterator[tuple[str, int, bool]]:
+    """The packages of ours that a file imports, as (package, line, only within a function)."""
+    tree = ast.parse(path.read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lazy = {id(statement) for function in functions for statement, _ in imports(function)}
+    for statement, module in imports(tree):
+        package = package_of(module)
+        if package is not None:
+            yield package, statement.lineno, id(statement) in lazy
+
+
+def source_files() -> list[Path]:
+    return [
+        path for path in tracked("*.py") if path.is_relative_to(SYSTEM) or path.is_relative_to(ROOT / "hunyuan_ext")
+    ]
+
+
+def forbidden_arrows(path: Path) -> list[str]:
+    inside = path.relative_to(SYSTEM) if path.is_relative_to(SYSTEM) else None
+    package = "hunyuan_ext" if inside is None else inside.parts[0].removesuffix(".py")
+    if package in ("__init__", "__main__"):  # the facade names everything and loads it on first use
+        return []
+    wrong = []
+    for target, line, lazy in arrows(path):
+        allowed = target == package or ORDER.index(target) < ORDER.index(package)
+        if not allowed and not (lazy and (str(inside), target) in LAZY_EXCEPTIONS):
+            wrong.append(f"{path.relative_to(ROOT)}:{line} imports {target}")
+    return wrong
+
+
+def test_every_package_has_a_layer():
+    packages = {
+        path.relative_to(SYSTEM).parts[0].removesuffix(".py") for path in source_files() if path.is_relative_to(SYSTEM)
+    }
+    assert packages - set(ORDER) <= {"__init__", "__main__"}
+
+
+def test_imports_point_down():
+    assert [wrong for path in source_files() for wrong in forbidden_arrows(path)] == []
+
+
+def test_arrow_rule_sees_an_upward_import(tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.SYSTEM", tmp_path)
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    file = tmp_path / "models" / "vae.py"
+    file.parent.mkdir()
+    file.write_text("def load():\n    from hunyuan_video.sampling import pipeline\nfrom hunyuan_ext import norm\n")
+    assert forbidden_arrows(file) == ["models/vae.py:2 imports sampling"]
+
+
+def test_models_and_ops_know_nothing_of_files():
+    wrong = []
+    for path in source_files():
+        if path.is_relative_to(SYSTEM) and path.relative_to(SYSTEM).parts[0] not in ("models", "flow"):
+            continue
+        used = {module.split(".")[0] for _, module in imports(ast.parse(path.read_text()))}
+        wrong += [f"{path.relative_to(ROOT)} imports {name}" for name in used & FILE_LIBRARIES]
+    assert wrong == []
+
+
+def test_files_are_short():
+    lengths = {path: len(path.read_text().splitlines()) for path in tracked("*.py", *C_SOURCES)}
+    assert lengths
+    assert {str(path.relative_to(ROOT)): lines for path, lines in lengths.items() if lines > MAX_LINES} == {}
+
+
+def test_kernels_know_neither_torch_nor_python():
+    banned = re.compile(r'#\s*include\s*[<"](torch|ATen|c10|pybind11|Python\.h|nanobind)')
+    files = [path for path in tracked(*C_SOURCES) if path.is_relative_to(ROOT / "csrc")]
+    assert files
+    wrong = [str(path.relative_to(ROOT)) for path in files if banned.search(path.read_text())]
+    assert [path for path in wrong if path != "csrc/bindings.cpp"] == []
+
+
+def test_pickles_are_loaded_as_data_only():
+    wrong = []
+    for path in tracked("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and unsafe_load(node):
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} {ast.unparse(node.func)}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("code", "unsafe"),
+    [
+        ("torch.load(path)", True),
+        ("torch.load(path, weights_only=False)", True),
+        ("torch.load(path, weights_only=True)", False),
+        ("pickle.load(file)", True),
+        ("pickle.loads(data)", True),
+        ("pickle.Unpickler(file)", True),
+        ("np.load(path, allow_pickle=True)", True),
+        ("np.load(path)", False),
+        ("json.load(file)", False),
+    ],
+)
+def test_pickle_rule(code, unsafe):
+    assert unsafe_load(ast.parse(code, mode="eval").body) is unsafe
+
+
+def unsafe_load(call: ast.Call) -> bool:
+    """Whether a call may run code that a file holds."""
+    keywords = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
+    name = ast.unparse(call.func)
+    if name == "torch.load":
+        return keywords.get("weights_only") is not True
+    if name in ("pickle.load", "pickle.loads", "pickle.Unpickler"):
+        return True
+    return name in ("np.load", "numpy.load") and keywords.get("allow_pickle", False) is not False
+
+
+def test_no_machine_paths_or_package_indexes():
+    """The tree works anywhere: no folder of someone's machine, no address of a package index."""
+    path_pattern = re.compile(r"(?<![\w.])/(work|home/\w+|root|Users/\w+)/")
+    index_pattern = re.compile(r"https?://\S*(pypi|pythonhosted|npmjs|debian|whl/)|--(extra-)?index-url|--find-links")
+    texts = ("*.py", "*.md", "*.toml", "*.yaml", "*.txt", "*.ini", "*.cfg", "*.json", *C_SOURCES)
+    wrong = []
+    for path in tracked(*texts, "Makefile", "run", "cuda-check"):
+        if path == Path(__file__).resolve():
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if path_pattern.search(line) or index_pattern.search(line):
+                wrong.append(f"{path.relative_to(ROOT)}:{number} {line.strip()[:80]}")
+    assert wrong == []
+
+
+def test_no_unfinished_code():
+    words = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+    wrong = []
+    for path in tracked("*.py", *C_SOURCES, "Makefile"):
+        if path == Path(__file__).resolve():
+            continue
+        wrong += [
+            f"{path.relative_to(ROOT)}:{number}"
+            for number, line in enumerate(path.read_text().splitlines(), 1)
+            if words.search(line)
+        ]
+    assert wrong == []
