@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
-from tiny_models import TINY, TINY_VAE, randomised
+
+from checkpoints.tiny_models import TINY, TINY_VAE, randomised
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def test_damaged_config(saved):
     for text, message in {
         "{": "config.json is not valid JSON",
         "[]": "config.json holds a list, expected a JSON object",
-        '{"_class_name": "FluxTransformer2DModel"}': "config.json describes a FluxTransformer2DModel, expected a Hunyuan",
+        '{"_class_name": "FluxTransformer2DModel"}': "json describes a FluxTransformer2DModel, expected a Hunyuan",
         json.dumps(config | {"rope_axes_dim": [2, 2, 2]}): r"config.json: rope_dims \(2, 2, 2\) sum to 6",
         json.dumps(config | {"num_layers": "2"}): "config.json: ",
     }.items():

@@ -11,7 +11,8 @@ from hunyuan_video.checkpoints import components_at, convert
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 from safetensors.torch import load_file
-from tiny_models import same_bits, same_weights
+
+from checkpoints.tiny_models import same_bits, same_weights
 
 
 def files(root):

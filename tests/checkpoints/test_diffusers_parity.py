@@ -8,7 +8,8 @@ import pytest
 import torch
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 from hunyuan_video.models.embeddings import sinusoid
-from tiny_models import TINY, randomised
+
+from checkpoints.tiny_models import TINY, randomised
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed (pip install 'hunyuan-ext[test]')")
 

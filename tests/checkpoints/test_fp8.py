@@ -11,9 +11,9 @@ from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 from hunyuan_video.models.config import TransformerConfig
 from hunyuan_video.models.fp8 import FP8Linear, fp8_linears
 from safetensors.torch import load_file, save_file
-from tiny_models import TINY, same_weights
 
 import hunyuan_ext as ops
+from checkpoints.tiny_models import TINY, same_weights
 
 BLOCK_LINEARS = 2 * 10 + 2 * 3
 

@@ -11,7 +11,8 @@ from hunyuan_video.checkpoints import saving
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 from safetensors.torch import load_file, save_file
-from tiny_models import TINY, same_weights
+
+from checkpoints.tiny_models import TINY, same_weights
 
 MODELS = {"transformer": HunyuanVideoTransformer, "vae": CausalVAE}
 

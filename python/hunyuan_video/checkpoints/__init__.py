@@ -1,8 +1,8 @@
 """Reading and writing weights: official, diffusers and single-file layouts, FP8; text encoders; conversion.
 
 Everything works on `TensorSource`s, which give names, shapes and dtypes at once and tensors one at a time. Files are
-opened under their official key names (`open_checkpoint`), checked against the model, then streamed into it (`load_model`)
-or into another layout (`convert`).
+opened under their official key names (`open_checkpoint`), checked against the model, then streamed into it
+(`load_model`) or into another layout (`convert`).
 """
 
 from hunyuan_video.checkpoints.convert import convert

@@ -15,7 +15,7 @@ from hunyuan_video.errors import UserError
 @contextmanager
 def staged_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` when the block ends well; otherwise nothing changes."""
-    with _staged(path, lambda temporary: temporary.is_file() and temporary.unlink()) as temporary:
+    with _staged(path, _remove_file) as temporary:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             yield file
@@ -28,8 +28,8 @@ def staged_file(path: Path) -> Iterator[BinaryIO]:
 def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[Path]:
     """An empty folder to fill that takes the place of `path` when the block ends well; otherwise nothing changes.
 
-    may_replace(entry): whether an entry of an existing folder at `path` may vanish with it. UserError before any work if
-    one may not, so a checkpoint saved over the wrong folder destroys nothing.
+    may_replace(entry): whether an entry of an existing folder at `path` may vanish with it. UserError before any
+    work if one may not, so a checkpoint saved over the wrong folder destroys nothing.
     """
     if path.is_file():
         raise UserError(f"{path} is a file; give a folder to save into")
@@ -56,8 +56,13 @@ def _swap(new: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _remove_file(path: Path) -> None:
+    if path.is_file():  # also false, without an error, where the parent is no folder
+        path.unlink()
+
+
 @contextmanager
-def _staged(path: Path, discard: Callable[[Path], object]) -> Iterator[Path]:
+def _staged(path: Path, discard: Callable[[Path], None]) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary

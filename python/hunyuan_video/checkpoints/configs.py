@@ -10,7 +10,8 @@ from typing import Any
 from hunyuan_video.checkpoints.names import Component, Layout
 from hunyuan_video.checkpoints.safetensors_file import TensorInfo
 from hunyuan_video.errors import UserError
-from hunyuan_video.models import TransformerConfig, VAEConfig
+from hunyuan_video.models.config import TransformerConfig
+from hunyuan_video.models.vae_config import VAEConfig
 
 Config = TransformerConfig | VAEConfig
 CLASS_NAMES: dict[Component, dict[Layout, str]] = {
@@ -33,7 +34,7 @@ def parse_config(component: Component, values: Mapping[str, Any], where: str) ->
 
 
 def config_to_dict(component: Component, config: Config, layout: Layout) -> dict[str, Any]:
-    """Content of config.json. The official layout has none for the transformer; ours carries the fields of the config."""
+    """Content of config.json. The official transformer has none: ours lists the config's fields."""
     if isinstance(config, VAEConfig):
         return config.to_dict(layout)
     values = config.to_dict("diffusers" if layout == "diffusers" else "native")
@@ -53,7 +54,7 @@ def infer_config(component: Component, infos: Mapping[str, TensorInfo], where: s
 
 def _infer_transformer(shapes: Mapping[str, tuple[int, ...]]) -> TransformerConfig:
     """rope_dims and rope_theta leave no trace in the shapes: the released model's, or its proportions 1 : 3.5 : 3.5."""
-    hidden, in_channels, *patch = shapes["img_in.proj.weight"]
+    hidden, in_channels, frames, rows, columns = shapes["img_in.proj.weight"]
     double, single = _count(shapes, "double_blocks"), _count(shapes, "single_blocks")
     head_dim = shapes["double_blocks.0.img_attn_q_norm.weight" if double else "single_blocks.0.q_norm.weight"][0]
     if double:
@@ -68,8 +69,8 @@ def _infer_transformer(shapes: Mapping[str, tuple[int, ...]]) -> TransformerConf
         single_blocks=single,
         mlp_ratio=_ratio(mlp_width, hidden),
         in_channels=in_channels,
-        out_channels=shapes["final_layer.linear.weight"][0] // math.prod(patch),
-        patch_size=tuple(patch),
+        out_channels=shapes["final_layer.linear.weight"][0] // (frames * rows * columns),
+        patch_size=(frames, rows, columns),
         rope_dims=(head_dim - 2 * side, side, side),
         text_dim=shapes["txt_in.input_embedder.weight"][1],
         pooled_text_dim=shapes["vector_in.in_layer.weight"][1],
@@ -80,7 +81,7 @@ def _infer_transformer(shapes: Mapping[str, tuple[int, ...]]) -> TransformerConf
 
 
 def _infer_vae(shapes: Mapping[str, tuple[int, ...]]) -> VAEConfig:
-    """Strides, groups and scaling leave no trace in the shapes: the released model's, fewer groups if 32 do not divide."""
+    """Strides, groups and scaling leave no trace in the shapes: as released, with fewer groups if 32 do not divide."""
     levels = _count(shapes, "encoder.down_blocks")
     widths = tuple(shapes[f"encoder.down_blocks.{i}.resnets.0.conv1.conv.weight"][0] for i in range(levels))
     return VAEConfig(

@@ -78,8 +78,8 @@ def _all_rules() -> Iterator[tuple[str, tuple[str, ...]]]:
     for official, theirs in _TOP_LEVEL:
         yield official, (theirs,)
     for (prefix, their_prefix), modules in _PER_BLOCK.items():
-        for official, *theirs in modules:
-            yield prefix + official, tuple(their_prefix + name for name in theirs)
+        for official, *names in modules:
+            yield prefix + official, tuple(their_prefix + name for name in names)
 
 
 _TO_DIFFUSERS = dict(_all_rules())
@@ -142,7 +142,7 @@ def _swapped(key: str, info: TensorInfo) -> tuple[Piece, ...]:
 
 
 def _row_ranges(key: str, infos: Mapping[str, TensorInfo], parts: int) -> list[tuple[int, int] | None]:
-    """Rows of each diffusers tensor in an official one: q, k, v have as many as the model is wide, proj_mlp the rest."""
+    """Rows of each diffusers tensor in an official one: q, k, v as many as the model is wide, proj_mlp the rest."""
     shape = infos[key].shape
     if parts == 1 or infos[key].count == 1:  # a per-tensor FP8 scale is every part's scale
         return [None] * parts

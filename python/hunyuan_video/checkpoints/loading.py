@@ -50,7 +50,7 @@ def load_model(
 
 
 def _fill(model: nn.Module, source: TensorSource, dtype: torch.dtype, device: torch.device, stored: set[str]) -> None:
-    """Gives every parameter and buffer of a model on the meta device its value. stored: modules that the file has as FP8."""
+    """Gives every parameter and buffer of a model on the meta device its value. stored: FP8 modules of the file."""
     for path, module in model.named_modules():
         if isinstance(module, FP8Linear):
             (read_fp8 if path in stored else quantise_fp8)(module, source, path, device)
@@ -74,8 +74,8 @@ def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
     """Puts a tensor in the place of a parameter or buffer."""
     path, _, leaf = name.rpartition(".")
     owner = model.get_submodule(path)
-    if leaf in owner._parameters:
-        old = owner._parameters[leaf]
+    old = owner._parameters.get(leaf)
+    if old is not None:
         owner._parameters[leaf] = nn.Parameter(tensor, requires_grad=old.requires_grad)
     else:
         owner._buffers[leaf] = tensor

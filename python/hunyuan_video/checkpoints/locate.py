@@ -1,4 +1,4 @@
-"""From a path to an opened checkpoint: which file, which layout, which config; the tensors under their official names."""
+"""From a path to an opened checkpoint: which file, layout and config; the tensors under their official names."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class Checkpoint:
 def open_checkpoint(path: str | Path, component: Component, load_key: str | None = None) -> Checkpoint:
     """Finds a component's weights at `path`: a weight file, its folder, or the root of a whole pipeline.
 
-    load_key: which state dict of an official `.pt` file, "module" or "ema". UserError if there is nothing to load or the
-    file is damaged.
+    load_key: which state dict of an official `.pt` file, "module" or "ema". UserError if there is nothing to load
+    or the file is damaged.
     """
     path = Path(path).expanduser()
     file = path if path.is_file() else _find_weights(path, component)

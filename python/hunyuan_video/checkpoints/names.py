@@ -53,12 +53,12 @@ def find_component(names: Iterable[str], component: Component) -> tuple[Layout |
     """
     names = [name for name in names if not _NOT_WEIGHTS.search(name)]
     best: tuple[int, Layout | None, str] = (0, None, "")
-    for (owner, layout), roots in _ROOTS.items():
+    for (owner, candidate), roots in _ROOTS.items():
         for prefix in _PREFIXES[component] if owner == component else ():
             starts = tuple(f"{prefix}{root}." for root in roots)
             count = sum(name.startswith(starts) for name in names)
             if count > best[0]:
-                best = (count, layout, prefix)
+                best = (count, candidate, prefix)
     _, layout, prefix = best
     if layout is None:
         return None, {}

@@ -87,8 +87,8 @@ def _load(path: Path) -> Any:
         return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} contains Python objects other than tensors and was not opened, because they can run code; save its "
-            "state dict as safetensors on a machine where you trust it"
+            f"{path} contains Python objects other than tensors and was not opened, because they can run code; save "
+            "its state dict as safetensors on a machine where you trust it"
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         raise UserError(

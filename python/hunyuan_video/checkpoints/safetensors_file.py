@@ -7,6 +7,7 @@ memory, which is what bounds the memory of loading; and lets a damaged file fail
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -76,13 +77,13 @@ class SafetensorsFile:
         self._check_layout(size - self._start)
 
     def _check_layout(self, available: int) -> None:
-        """The tensors must tile the data exactly: a gap or an overlap means a damaged header, too few bytes a cut file."""
+        """The tensors must tile the data exactly: a gap or overlap means a damaged header, too few bytes a cut file."""
         end = 0
         for name in sorted(self._offsets, key=lambda key: (self._offsets[key], self.infos[key].nbytes)):
             if self._offsets[name] != end:
                 raise UserError(
-                    f"{self.path} is corrupt: tensor '{name}' starts at byte {self._offsets[name]} of the data, expected "
-                    f"{end}; {_DOWNLOAD_AGAIN}"
+                    f"{self.path} is corrupt: tensor '{name}' starts at byte {self._offsets[name]} of the data, "
+                    f"expected {end}; {_DOWNLOAD_AGAIN}"
                 )
             end += self.infos[name].nbytes
         if end != available:
@@ -119,7 +120,7 @@ class SafetensorsFile:
                 self._read(file, name, scratch)
                 block.copy_(scratch)
 
-    def _read(self, file: BinaryIO, name: str, target: Tensor) -> None:
+    def _read(self, file: io.BufferedReader, name: str, target: Tensor) -> None:
         buffer = as_bytes(target)
         if file.readinto(buffer) != len(buffer):
             raise UserError(f"{self.path} ended inside tensor '{name}' while it was read; {_DOWNLOAD_AGAIN}")
@@ -160,7 +161,7 @@ def write_safetensors(
 
 def as_bytes(tensor: Tensor) -> memoryview:
     """The bytes of a contiguous CPU tensor, shared with it."""
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
@@ -208,8 +209,8 @@ def _parse_entry(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int]:
     info = TensorInfo(shape, _DTYPES[code])
     if end - begin != info.nbytes:
         raise UserError(
-            f"{path} is corrupt: tensor '{name}' of shape {list(shape)} needs {info.nbytes} bytes, its header entry gives "
-            f"{end - begin}; {_DOWNLOAD_AGAIN}"
+            f"{path} is corrupt: tensor '{name}' of shape {list(shape)} needs {info.nbytes} bytes, its header entry "
+            f"gives {end - begin}; {_DOWNLOAD_AGAIN}"
         )
     return info, begin
 

@@ -30,13 +30,14 @@ _OURS = (".safetensors", ".safetensors.index.json", ".pt", "config.json")
 
 def save_model(
     model: nn.Module,
+    config: Config,
     component: Component,
     path: str | Path,
     layout: Layout = "diffusers",
     max_shard_size: int = MAX_SHARD_SIZE,
 ) -> Path:
-    """Saves a model with its `.config`; see `Pretrained.save_pretrained`."""
-    return write_checkpoint(model_source(model), model.config, component, path, layout, max_shard_size)
+    """Saves a model and its config; see `Pretrained.save_pretrained`."""
+    return write_checkpoint(model_source(model), config, component, path, layout, max_shard_size)
 
 
 def write_checkpoint(
@@ -86,8 +87,8 @@ def _config_text(component: Component, config: Config, layout: Layout) -> str:
 
 
 def _stored_as(name: str, info: TensorInfo, dtype: torch.dtype | None) -> TensorInfo:
-    keep = dtype is None or not info.dtype.is_floating_point or info.dtype in FP8_DTYPES or name.endswith(f".{SCALE}")
-    return info if keep else TensorInfo(info.shape, dtype)
+    keep = not info.dtype.is_floating_point or info.dtype in FP8_DTYPES or name.endswith(f".{SCALE}")
+    return info if keep or dtype is None else TensorInfo(info.shape, dtype)
 
 
 def _write_safetensors(
@@ -101,7 +102,7 @@ def _write_shards(folder: Path, source: TensorSource, infos: Mapping[str, Tensor
     shards = split_shards(infos, max_shard_size)
     if len(shards) == 1:
         return _write_safetensors(folder / f"{_DIFFUSERS_STEM}.safetensors", source, infos)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file = f"{_DIFFUSERS_STEM}-{number:05}-of-{len(shards):05}.safetensors"
         _write_safetensors(folder / file, source, {name: infos[name] for name in names})
@@ -112,7 +113,7 @@ def _write_shards(folder: Path, source: TensorSource, infos: Mapping[str, Tensor
 
 
 def split_shards(infos: Mapping[str, TensorInfo], max_shard_size: int) -> list[list[str]]:
-    """Names in order, cut so that a shard has at most `max_shard_size` bytes; a larger tensor gets a shard of its own."""
+    """Names in order, cut so that a shard has at most `max_shard_size` bytes, or a single larger tensor."""
     if max_shard_size < 1:
         raise ValueError(f"max_shard_size={max_shard_size} must be a positive number of bytes")
     shards: list[list[str]] = [[]]

@@ -15,9 +15,11 @@ from hunyuan_video.errors import UserError
 
 
 class TensorSource(Protocol):
-    """Named tensors that are read one at a time. `infos` gives shapes and dtypes without reading anything."""
+    """Named tensors that are read one at a time."""
 
-    infos: Mapping[str, TensorInfo]
+    @property
+    def infos(self) -> Mapping[str, TensorInfo]:
+        """Shape and dtype of every tensor."""
 
     def read_into(self, out: Tensor, name: str, rows: tuple[int, int] | None = None) -> None:
         """Reads tensor `name`, or its rows [first, last), into `out`, converting dtype and device."""
@@ -82,8 +84,8 @@ class MappedSource:
             other = self.source.infos[part.key]
             if other.dtype != first.dtype or (not part.repeat and other.shape[1:] != first.shape[1:]):
                 raise UserError(
-                    f"{self.source.origin(part.key)}: key '{part.key}' ({other}) does not fit '{parts[0].key}' ({first}), "
-                    "with which it makes one tensor; the file is damaged or of another model"
+                    f"{self.source.origin(part.key)}: key '{part.key}' ({other}) does not fit '{parts[0].key}' "
+                    f"({first}), with which it makes one tensor; the file is damaged or of another model"
                 )
         tail = (1,) if parts[0].repeat else first.shape[1:]
         return TensorInfo((sum(self._rows(part) for part in parts), *tail), first.dtype)

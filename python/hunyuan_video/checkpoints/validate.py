@@ -40,7 +40,8 @@ def _check_names(checkpoint: Checkpoint, expected: TensorSource) -> None:
     missing = [name for name in expected.infos if name not in infos]
     if missing:
         raise UserError(
-            f"{path}: {_count(missing, 'missing key')} ({first_names(missing)}); the file is incomplete or of another model"
+            f"{path}: {_count(missing, 'missing key')} ({first_names(missing)}); the file is incomplete or of another "
+            "model"
         )
     scales = {f"{module}.{SCALE}" for module in fp8_modules(checkpoint.stored)}
     extra = [name for name in infos if name not in expected.infos and name not in scales]
@@ -72,8 +73,8 @@ def _check_fp8(checkpoint: Checkpoint) -> None:
     unscaled = [name for name in scales if name not in checkpoint.stored.infos]
     if unscaled:
         raise UserError(
-            f"{checkpoint.path} holds FP8 weights without their scales ({first_names(unscaled)}); use the file that has "
-            "them, or make one from the bf16 weights with quantize='fp8'"
+            f"{checkpoint.path} holds FP8 weights without their scales ({first_names(unscaled)}); use the file that "
+            "has them, or make one from the bf16 weights with quantize='fp8'"
         )
 
 

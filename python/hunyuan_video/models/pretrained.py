@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
+from torch import nn
+from typing_extensions import Self
+
+Model = TypeVar("Model", bound="Pretrained")
 
 
-class Pretrained:
-    """Mixin of the models that have checkpoints; they are constructed from their config and keep it as `.config`.
+class Pretrained(nn.Module):
+    """Base of the models that have checkpoints; they are constructed from their config and keep it as `.config`.
 
     The one place where models reach for files: it imports `hunyuan_video.checkpoints` when called.
     """
@@ -26,7 +30,7 @@ class Pretrained:
         device: torch.device | str | None = None,
         load_key: Literal["module", "ema"] | None = None,
         quantize: Literal["fp8"] | None = None,
-    ):
+    ) -> Self:
         """The model in evaluation mode from a checkpoint file, its folder, or the root of a pipeline.
 
         Layouts (told apart by their keys): official `.pt`, diffusers folders (also sharded), single safetensors files
@@ -55,4 +59,4 @@ class Pretrained:
         """
         from hunyuan_video.checkpoints import save_model
 
-        return save_model(self, self.component, path, layout, max_shard_size)
+        return save_model(self, self.config, self.component, path, layout, max_shard_size)

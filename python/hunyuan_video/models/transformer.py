@@ -14,7 +14,7 @@ from hunyuan_video.models.rope import cached_rope_table, rope_table
 from hunyuan_video.models.token_refiner import RefinerBlock, TokenRefiner
 
 
-class HunyuanVideoTransformer(Pretrained, nn.Module):
+class HunyuanVideoTransformer(Pretrained):
     """Dual-stream then single-stream transformer over video and text tokens; attribute names are the released keys.
 
     `gradient_checkpointing` (off): recompute each block in the backward pass instead of keeping its activations.

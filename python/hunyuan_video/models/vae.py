@@ -87,7 +87,7 @@ class Decoder(nn.Module):
         return self.conv_out(self.conv_norm_out(x, silu=True, pad=CONV_PAD), padded=True)
 
 
-class CausalVAE(Pretrained, nn.Module):
+class CausalVAE(Pretrained):
     """Video autoencoder. F = temporal_compression * k + 1 frames of H x W pixels become k + 1 frames of latents.
 
     Latents of `encode` and `decode` are the VAE's own; the transformer works on latents * config.scaling_factor.
