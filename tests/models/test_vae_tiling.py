@@ -77,6 +77,6 @@ def test_blend_keeps_the_dtype(dtype):
 
 
 def test_gradients_flow_through_tiles():
-    z = torch.randn(1, 1, 7, 5, 5, dtype=torch.float64, requires_grad=True)
-    tiling = Tiling(2, 3, (1, 1), (2, 2))
+    z = torch.randn(1, 1, 4, 3, 4, dtype=torch.float64, requires_grad=True)
+    tiling = Tiling(2, 2, (1, 1), (2, 2))
     assert torch.autograd.gradcheck(lambda x: tiling.run(x, lambda y: stretch(y.square(), 2, 2)).sum(), (z,))

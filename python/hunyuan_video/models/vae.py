@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hunyuan_video.models.pretrained import Pretrained
 from hunyuan_video.models.vae_blocks import CONV_PAD, CausalConv3d, DownBlock, GroupNorm, MidBlock, UpBlock
 from hunyuan_video.models.vae_config import VAEConfig
+from hunyuan_video.models.vae_exact import run_exact
 from hunyuan_video.models.vae_tiling import Tiling
 
 Mode = Literal["plain", "tiled", "exact"]
@@ -122,9 +123,10 @@ class CausalVAE(Pretrained):
                 f"multiples of {space}, e.g. {frames - (frames - 1) % time} frames of "
                 f"{max(height // space, 1) * space}x{max(width // space, 1) * space}"
             )
-        _check_mode(mode, memory_budget)
+        _check_mode(mode, memory_budget, video)
         if mode == "exact":
-            raise NotImplementedError("VAE mode='exact' is not available yet; use 'plain' or 'tiled'")
+            with torch.no_grad():
+                return Posterior(self.quant_conv(run_exact(self.encoder, video, memory_budget)))
         if mode == "tiled":
             return Posterior(self._tiling((time, space), (1, 1)).run(video, self._encode_moments))
         return Posterior(self._encode_moments(video))
@@ -138,12 +140,15 @@ class CausalVAE(Pretrained):
         """The video of latents.
 
         mode: "plain" is one pass; "tiled" cuts into overlapping tiles of config.tile_size pixels and config.tile_frames
-        frames and blends them (official behaviour: bounded memory, differs from plain).
+        frames and blends them (official behaviour: bounded memory, differs from plain); "exact" equals plain up to
+        rounding within memory_budget bytes besides weights, input and result (None: 4 GiB), at about plain's speed,
+        without gradients. ValueError if the budget is too small for the size, saying what is needed.
         """
         self._check_input("latents", latents, self.config.latent_channels)
-        _check_mode(mode, memory_budget)
+        _check_mode(mode, memory_budget, latents)
         if mode == "exact":
-            raise NotImplementedError("VAE mode='exact' is not available yet; use 'plain' or 'tiled'")
+            with torch.no_grad():
+                return run_exact(self.decoder, self.post_quant_conv(latents), memory_budget)
         if mode == "tiled":
             units = (self.config.temporal_compression, self.config.spatial_compression)
             return self._tiling((1, 1), units).run(latents, self._decode_latents)
@@ -168,8 +173,14 @@ class CausalVAE(Pretrained):
             raise TypeError(f"{name} is {x.dtype} but the weights are {dtype}; convert it with .to({dtype})")
 
 
-def _check_mode(mode: str, memory_budget: int | None) -> None:
+def _check_mode(mode: str, memory_budget: int | None, x: Tensor) -> None:
     if mode not in MODES:
         raise ValueError(f"mode={mode!r} is unknown; use one of {', '.join(MODES)}")
-    if memory_budget is not None and mode != "exact":
+    if mode == "exact" and x.requires_grad and torch.is_grad_enabled():
+        raise ValueError("mode='exact' computes no gradients but its input requires them; use mode='plain'")
+    if memory_budget is None:
+        return
+    if mode != "exact":
         raise ValueError(f"memory_budget applies to mode='exact' only, got mode={mode!r}; leave it None")
+    if not isinstance(memory_budget, int) or isinstance(memory_budget, bool) or memory_budget < 1:
+        raise ValueError(f"memory_budget must be a positive number of bytes, got {memory_budget!r}")

@@ -1,0 +1,121 @@
+"""Where the exact VAE keeps whole activations between layers: in memory, or in an unlinked temporary file.
+
+A store holds one activation as [T, H, W, C]: frames, rows, columns, channels. A slab of whole frames is contiguous, and
+transposed to [1, C, t, h, W] it is in channels_last_3d format, in which the convolutions are fastest. The file is read
+and written explicitly rather than mapped, because mapped pages count as resident memory of the process.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Shape = tuple[int, int, int, int]  # T, H, W, C
+
+
+class Store(Protocol):
+    """One activation, read and written in slabs: frames [t0, t1) and rows [h0, h1), all columns and channels."""
+
+    shape: Shape
+
+    def read(self, t0: int, t1: int, h0: int, h1: int) -> Tensor: ...  # [t1 - t0, h1 - h0, W, C]
+
+    def write(self, t0: int, h0: int, slab: Tensor) -> None: ...  # slab: [t, h, W, C]
+
+
+class TensorStore:
+    """A store in memory; the tensor may be a view of the model's input or output, or live on another device."""
+
+    def __init__(self, tensor: Tensor, device: torch.device):  # tensor: [T, H, W, C]; device: where slabs are wanted
+        self.tensor, self.device = tensor, device
+        self.shape: Shape = tuple(tensor.shape)
+
+    def read(self, t0: int, t1: int, h0: int, h1: int) -> Tensor:
+        return self.tensor[t0:t1, h0:h1].to(self.device)
+
+    def write(self, t0: int, h0: int, slab: Tensor) -> None:
+        self.tensor[t0 : t0 + slab.shape[0], h0 : h0 + slab.shape[1]] = slab
+
+
+class FileStore:
+    """A store in a temporary file (folder: TMPDIR, which must not be a memory file system), gone when closed."""
+
+    def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device):
+        self.shape, self.dtype, self.device = shape, dtype, device
+        needed, folder = store_bytes(shape, dtype), tempfile.gettempdir()
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            raise OSError(
+                f"the VAE needs {needed / 1e9:.1f} GB of disk in {folder} for an activation beyond memory_budget, but "
+                f"{free / 1e9:.1f} GB are free; set TMPDIR to a larger disk or raise memory_budget"
+            )
+        self._file = tempfile.TemporaryFile(prefix="hunyuan_vae_")
+
+    def read(self, t0: int, t1: int, h0: int, h1: int) -> Tensor:
+        slab = torch.empty((t1 - t0, h1 - h0, *self.shape[2:]), dtype=self.dtype)
+        for chunk, offset in self._chunks(slab, t0, h0):
+            self._file.seek(offset)
+            if self._file.readinto(chunk) != len(chunk):
+                raise OSError(f"frames {t0} to {t1} of a spilled VAE activation could not be read back")
+        return slab.to(self.device)
+
+    def write(self, t0: int, h0: int, slab: Tensor) -> None:
+        for chunk, offset in self._chunks(slab.to(device="cpu", dtype=self.dtype).contiguous(), t0, h0):
+            self._file.seek(offset)
+            self._file.write(chunk)
+
+    def _chunks(self, slab: Tensor, t0: int, h0: int):
+        """(bytes, file offset) of the contiguous runs of a slab: one for whole frames, else one per frame."""
+        row = self.shape[2] * self.shape[3] * slab.element_size()
+        frames, rows = slab.shape[:2]
+        data = memoryview(slab.view(torch.uint8).numpy()).cast("B")
+        runs, length = (1, frames * rows * row) if rows == self.shape[1] else (frames, rows * row)
+        for run in range(runs):
+            yield data[run * length : (run + 1) * length], ((t0 + run) * self.shape[1] + h0) * row
+
+    def __del__(self):
+        if hasattr(self, "_file"):
+            self._file.close()
+
+
+def store_bytes(shape: Shape, dtype: torch.dtype) -> int:
+    frames, rows, columns, channels = shape
+    return frames * rows * columns * channels * dtype.itemsize
+
+
+STATS_CHUNK = 1 << 18  # elements: float32 copies stay in the cache
+
+
+class ChannelStats:
+    """Mean and variance per channel of an activation that arrives in slabs, merged in float64 (Chan et al. 1979)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Tensor | float = 0.0  # [C] float64
+        self.sum_squares: Tensor | float = 0.0  # [C] float64, about the mean
+
+    def add(self, slab: Tensor) -> None:  # [t, h, W, C]
+        for rows in slab.reshape(-1, slab.shape[-1]).split(max(1, STATS_CHUNK // slab.shape[-1])):  # [n, C]
+            wide = rows if rows.dtype == torch.float64 else rows.float()
+            mean = wide.mean(0)
+            squares = (wide - mean).square_().sum(0)  # on the CPU 5x faster than torch.var_mean(dim=0)
+            total = self.count + len(rows)
+            shift = mean.double() - self.mean
+            self.sum_squares = self.sum_squares + squares + shift.square() * (self.count * len(rows) / total)
+            self.mean = self.mean + shift * (len(rows) / total)
+            self.count = total
+
+    def affine(self, norm: torch.nn.GroupNorm) -> tuple[Tensor, Tensor]:
+        """(scale, shift), each [C], with x * scale + shift = norm(x); float32, or float64 for a float64 model."""
+        groups = norm.num_groups
+        mean, variance = self.mean.view(groups, -1), (self.sum_squares / self.count).view(groups, -1)
+        center = mean.mean(1, keepdim=True)
+        spread = (variance + (mean - center).square()).mean(1, keepdim=True)
+        scale = norm.weight.double().view(groups, -1) * torch.rsqrt(spread + norm.eps)
+        shift = norm.bias.double().view(groups, -1) - center * scale
+        wide = torch.promote_types(norm.weight.dtype, torch.float32)
+        return scale.flatten().to(wide), shift.flatten().to(wide)
