@@ -173,3 +173,11 @@ def test_refuses_bad_arguments():
         vae.decode(latents.double())
     with pytest.raises(ValueError, match=r"latents must be \[B, 4"):
         vae.decode(torch.zeros(1, 16, 1, 2, 2))
+
+
+@torch.no_grad()
+def test_compiles_without_graph_breaks():
+    vae = CausalVAE(TINY).eval()
+    latents = torch.randn(1, 4, 2, 3, 2)
+    compiled = torch.compile(vae.decode, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(latents), vae.decode(latents))
