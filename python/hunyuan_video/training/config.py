@@ -24,7 +24,7 @@ class OptimizerConfig:
     decay: float = 0.5  # fraction of the run, 0..1
     clip: float = 1.0  # global gradient norm
     ema: float = 0.999  # decay of the exponential moving average of the weights
-    muon_lr: float = 0.0  # > 0: matrices of the blocks are trained with Muon at this rate, the rest with AdamW
+    muon_lr: float = 0.0  # > 0: matrices and convolutions in blocks are trained with Muon at this rate, the rest with AdamW
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ class VAERun:
     kind: str = "vae"
     output: str = "runs/tiny/vae"
     model: dict = field(default_factory=dict)  # VAEConfig fields
+    init_from: str = ""  # an exported VAE to start from
+    train: str = "all"  # "all", or "decoder": the encoder, and so the latent space, stays as it is
     world: WorldConfig = field(default_factory=WorldConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from hunyuan_video.errors import UserError
 from hunyuan_video.training import state
 from hunyuan_video.training.config import LoopConfig, OptimizerConfig
+from hunyuan_video.training.muon import Muon
 
 
 class Task(Protocol):
@@ -37,20 +38,14 @@ def learning_rate_factor(step: int, steps: int, config: OptimizerConfig) -> floa
 
 
 def make_optimizers(network: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """AdamW for everything, or Muon for the matrices inside blocks when muon_lr is set."""
+    """AdamW for everything, or Muon for the matrices and convolutions inside blocks when muon_lr is set."""
     matrices, rest = [], []
     for name, parameter in network.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        inside = config.muon_lr > 0 and parameter.ndim == 2 and "blocks" in name
-        (matrices if inside else rest).append(parameter)
+        if parameter.requires_grad:
+            inside = config.muon_lr > 0 and parameter.ndim >= 2 and "block" in name
+            (matrices if inside else rest).append(parameter)
     adamw = torch.optim.AdamW(rest, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, foreach=True)
-    if not matrices:
-        return [adamw]
-    muon = torch.optim.Muon(
-        matrices, lr=config.muon_lr, weight_decay=config.weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
-    )
-    return [adamw, muon]
+    return [adamw, Muon(matrices, config.muon_lr, weight_decay=config.weight_decay)] if matrices else [adamw]
 
 
 class Average:

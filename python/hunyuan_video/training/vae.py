@@ -36,11 +36,18 @@ class VAETask:
     def __init__(self, config: VAERun, folder: Path, report=print):
         self.config = config
         torch.manual_seed(config.loop.seed)
-        self.network = CausalVAE(VAEConfig(**config.model))
+        if config.init_from:
+            self.network = CausalVAE.from_pretrained(config.init_from, dtype=torch.float32)
+        else:
+            self.network = CausalVAE(VAEConfig(**config.model))
         self.clips = clip_cache(config.world, folder.parent / "clips", report)
         fitted = torch.from_numpy(self.clips[: config.pca_clips].copy())
         self.pca = PCALatents.fit(to_unit(fitted), self.network.config.latent_channels, config.whiten)
-        self.initialise()
+        if not config.init_from:
+            self.initialise()
+        if config.train == "decoder":
+            self.network.encoder.requires_grad_(False)
+            self.network.quant_conv.requires_grad_(False)
         self.truth, _ = held_out(config.world, 32)
         linear = psnr(to_frames(self.pca.decode(self.pca.encode(to_unit(self.truth)))), self.truth).mean().item()
         report(f"linear (PCA) reconstruction of held-out clips: {linear:.2f} dB")
@@ -103,7 +110,8 @@ class VAETask:
         ratio = psnr(out, self.truth)
         rows = [clip for pair in zip(self.truth[:8], out[:8], strict=True) for clip in pair]
         contact_sheet(folder / "sheets" / f"step_{step:06d}.png", rows)
-        self.network.config = replace(self.network.config, scaling_factor=1.0 / latents.std().item())
+        if self.config.train == "all":
+            self.network.config = replace(self.network.config, scaling_factor=1.0 / latents.std().item())
         return {"psnr": ratio.mean().item(), "worst": ratio.min().item(), "best": ratio.max().item(),
                 "latent_std": latents.std().item()}  # fmt: skip
 
