@@ -7,7 +7,7 @@ import argparse
 
 def add_parser(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("train", help="train a model from a YAML recipe")
-    parser.add_argument("config", metavar="CONFIG", help="a recipe, e.g. recipes/tiny/transformer.yaml")
+    parser.add_argument("config", metavar="CONFIG", help="a recipe, e.g. recipes/tiny/flow.yaml")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint of the run's folder")
     parser.add_argument("--dry-run", action="store_true", help="check the recipe and print what would run")
     parser.add_argument(
@@ -19,4 +19,9 @@ def add_parser(commands) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     from hunyuan_video.training import cli
 
-    return cli.run(args)
+    cli.run(args.config, resume=args.resume, dry_run=args.dry_run, overrides=tuple(args.set), report=_line)
+    return 0
+
+
+def _line(text: str) -> None:
+    print(text, flush=True)

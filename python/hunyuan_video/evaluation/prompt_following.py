@@ -71,3 +71,32 @@ def pipeline_generator(pipe, **settings) -> Callable[[list[str], int], Tensor]:
 
     return generate
 
+
+
+def reconstruction(vae, batch: int = 8) -> Callable[[Tensor], Tensor]:
+    """uint8 clips [N, F, H, W, 3] through encoder (posterior mode) and decoder."""
+
+    @torch.no_grad()
+    def reconstruct(frames: Tensor) -> Tensor:
+        weight = next(vae.parameters())
+        parts = []
+        for part in frames.split(batch):
+            video = part.permute(0, 4, 1, 2, 3).to(weight.device, weight.dtype) / 127.5 - 1
+            out = vae.decode(vae.encode(video).mode()).float().add(1).mul(127.5).round().clamp(0, 255)
+            parts.append(out.to(torch.uint8).permute(0, 2, 3, 4, 1).cpu())
+        return torch.cat(parts)
+
+    return reconstruct
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:  # uint8 [N, F, H, W, 3] each -> [N] dB
+    """10 log10(255^2 / mean squared error) of each clip."""
+    error = (a.float() - b.float()).square().flatten(1).mean(1).clamp(min=1e-3)
+    return 10 * torch.log10(255.0**2 / error)
+
+
+def vae_psnr(reconstruct: Callable[[Tensor], Tensor], world: str, count: int, *, seed: int = 4242) -> dict[str, float]:
+    """Mean, worst and best PSNR of held-out clips."""
+    real = render([WORLDS[world].scene(index, seed=seed) for index in range(count)])
+    values = psnr(reconstruct(real), real)
+    return {"mean": values.mean().item(), "worst": values.min().item(), "best": values.max().item()}

@@ -17,17 +17,13 @@ from hunyuan_video.models import CausalVAE, VAEConfig
 from hunyuan_video.training.clips import clip_cache, held_out, to_frames, to_unit
 from hunyuan_video.training.config import VAERun
 from hunyuan_video.training.pca import PCALatents
+from hunyuan_video.evaluation.prompt_following import psnr
 from hunyuan_video.evaluation.sheets import contact_sheet
 
 
 def gradient_l1(a: Tensor, b: Tensor) -> Tensor:  # [B, 3, F, H, W] each
     """Mean absolute difference of the first differences along rows, columns and frames: keeps edges sharp."""
     return sum((a.diff(dim=d) - b.diff(dim=d)).abs().mean() for d in (2, 3, 4) if a.shape[d] > 1)
-
-
-def psnr(a: Tensor, b: Tensor) -> Tensor:  # uint8 [N, F, H, W, 3] -> [N] dB
-    error = (a.float() - b.float()).square().flatten(1).mean(1).clamp(min=1e-3)
-    return 10 * torch.log10(255.0**2 / error)
 
 
 class VAETask:

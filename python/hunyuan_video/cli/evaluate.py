@@ -1,0 +1,64 @@
+"""`hunyuan-video eval`: how well a toyworld checkpoint follows prompts it was not trained on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from hunyuan_video.errors import ArgumentError, UserError
+
+
+def add_parser(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("eval", help="measure prompt following on held-out toyworld prompts")
+    parser.add_argument("--model", default="tiny", help="a checkpoint trained on a toyworld (default: tiny)")
+    parser.add_argument("--prompts", type=int, default=200, metavar="N", help="held-out prompts (default: 200)")
+    parser.add_argument("--seed", type=int, default=4242, help="seed of the prompts and of the noise (default: 4242)")
+    parser.add_argument("--num-inference-steps", type=int, help="default: the checkpoint's")
+    parser.add_argument("--true-cfg-scale", type=float, help="default: the checkpoint's")
+    parser.add_argument("--guidance-scale", type=float, help="default: the checkpoint's")
+    parser.add_argument("--flow-shift", type=float, help="default: the checkpoint's")
+    parser.add_argument("--sheet", metavar="PNG", help="write a contact sheet of the first 16 clips")
+    parser.add_argument("-o", "--output", metavar="JSON", help="write the table as JSON")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    from hunyuan_video import HunyuanVideoPipeline
+    from hunyuan_video.data.toyworld import WORLDS
+    from hunyuan_video.evaluation.prompt_following import (
+        as_markdown,
+        pipeline_generator,
+        prompt_following,
+        reconstruction,
+        vae_psnr,
+    )
+    from hunyuan_video.evaluation.sheets import contact_sheet
+    from hunyuan_video.sampling.loading import checkpoint_folder, read_sampling_json
+
+    if args.prompts < 2:
+        raise ArgumentError(f"--prompts must be at least 2, got {args.prompts}")
+    world = read_sampling_json(checkpoint_folder(args.model)).get("world")
+    if world not in WORLDS:
+        raise UserError(f"{args.model} was not trained on a toyworld (no `world` in its sampling.json); use --model tiny")
+    pipe = HunyuanVideoPipeline.from_pretrained(args.model)
+    names = ("num_inference_steps", "true_cfg_scale", "guidance_scale", "flow_shift")
+    settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    started = time.perf_counter()
+    reconstruct = reconstruction(pipe.vae)
+    generate = pipeline_generator(pipe, **settings)
+    table, clips, prompts = prompt_following(generate, world, args.prompts, reconstruct=reconstruct, seed=args.seed)
+    psnr = vae_psnr(reconstruct, world, min(args.prompts, 64), seed=args.seed)
+    print(as_markdown(table))
+    print(f"VAE: {psnr['mean']:.2f} dB PSNR on held-out clips (worst {psnr['worst']:.2f}, best {psnr['best']:.2f})")
+    print(f"{args.prompts} prompts of the {world} world, seed {args.seed}, {time.perf_counter() - started:.0f} s")
+    if args.sheet:
+        contact_sheet(Path(args.sheet), list(clips[:16]), prompts[:16])
+        print(args.sheet)
+    if args.output:
+        facts = {"prompts": args.prompts, "seed": args.seed, "world": world, "settings": settings, "table": table}
+        temporary = Path(args.output + ".tmp")
+        temporary.write_text(json.dumps({**facts, "vae_psnr": psnr}, indent=1) + "\n")
+        temporary.replace(args.output)
+    return 0
