@@ -17,11 +17,14 @@ TEXT_FOLDERS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
 
 
 def text_facts(folder: Path) -> dict:
-    """text.json of a text run: its prompt_template and text_length."""
-    path = folder / "text.json"
-    if not path.exists():
-        raise UserError(f"{folder}: no text.json there; train the text encoders first (recipes/tiny/text.yaml) or set `text`")
-    return json.loads(path.read_text())
+    """prompt_template and text_length: from a text run's text.json, or a checkpoint's sampling.json."""
+    for name in ("text.json", "sampling.json"):
+        if (folder / name).exists():
+            return json.loads((folder / name).read_text())
+    raise UserError(
+        f"{folder}: neither text.json nor sampling.json there; train the text encoders first (recipes/tiny/text.yaml), "
+        "or set `text` to a checkpoint folder"
+    )
 
 
 def load_text(folder: str | Path) -> tuple[TextEncoder, ClipTextEncoder]:
