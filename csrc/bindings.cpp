@@ -3,6 +3,7 @@
 // attributes of the Python object. Functions write into outputs that the caller allocated and return None.
 // Callers in hunyuan_ext/*.py check shapes and dtypes first; the checks here protect memory.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <array>
 #include <string>
@@ -49,6 +50,7 @@ struct Tensor {
   void* data = nullptr;
   int device = -1;  // -1: CPU
   int dims = 0;
+  int64_t item_bytes = 0;
   hunyuan_dtype dtype = HUNYUAN_OTHER;
   std::array<int64_t, kMaxDims> shape{};
   std::array<int64_t, kMaxDims> stride{};
@@ -66,15 +68,22 @@ struct Tensor {
     return product;
   }
 
-  // Contiguous in the last `inner` dimensions.
-  bool dense(int inner) const {
+  // Stored without gaps in `inner` dimensions, which `order` lists innermost first.
+  bool dense_as(const int* order, int inner) const {
     if (count() == 0) return true;
     int64_t expected = 1;
-    for (int i = dims - 1; i >= dims - inner; --i) {
-      if (shape[i] != 1 && stride[i] != expected) return false;
-      expected *= shape[i];
+    for (int i = 0; i < inner; ++i) {
+      if (shape[order[i]] != 1 && stride[order[i]] != expected) return false;
+      expected *= shape[order[i]];
     }
     return true;
+  }
+
+  // Contiguous in the last `inner` dimensions.
+  bool dense(int inner) const {
+    int order[kMaxDims];
+    for (int i = 0; i < dims; ++i) order[i] = dims - 1 - i;
+    return dense_as(order, inner);
   }
 
   const Tensor& require(int dimensions, int inner, hunyuan_dtype type) const {
@@ -107,6 +116,7 @@ struct Tensor {
     if (view.device.type != dlpack::kCpu && view.device.type != dlpack::kCuda && view.device.type != dlpack::kCudaHost)
       throw py::type_error(text() + ": must be on the CPU or a CUDA device");
     dtype = dtype_of(view.dtype);
+    item_bytes = view.dtype.bits * view.dtype.lanes / 8;
     for (int i = 0; i < dims; ++i) {
       shape[i] = view.shape[i];
       stride[i] = view.strides[i];
@@ -124,6 +134,7 @@ struct Tensor {
     if (kind != "cpu" && kind != "cuda") throw py::type_error(text() + ": must be on the CPU or a CUDA device");
     device = kind == "cuda" ? where.attr("index").cast<int>() : -1;
     dtype = dtype_of(std::string(py::str(object.attr("dtype"))));
+    item_bytes = object.attr("element_size")().cast<int64_t>();
     for (int i = 0; i < dims; ++i) {
       shape[i] = sizes[i].cast<int64_t>();
       stride[i] = strides[i].cast<int64_t>();
@@ -203,6 +214,120 @@ void gate_residual(py::handle x_, py::handle y_, py::handle gate_, py::handle ou
   run(hunyuan_gate_residual, args, target_of({&x, &y, &gate, &out}, threads), x.count());
 }
 
+constexpr int kChannelsFirst[] = {4, 3, 2, 1, 0}, kChannelsLast[] = {1, 4, 3, 2, 0};  // innermost first
+
+// Whether a volume [B, C, T, H, W] is stored channels-last; where both hold (C = 1, one position) it is not.
+bool channels_last(const Tensor& x) {
+  x.require(5, 0, x.dtype);
+  if (x.dense_as(kChannelsFirst, 5)) return false;
+  if (!x.dense_as(kChannelsLast, 5))
+    throw py::value_error(x.text() + ": must be contiguous, as NCDHW or channels_last_3d");
+  return true;
+}
+
+using Pad = std::array<int64_t, 3>;  // frames in front, rows and columns on both sides
+
+void require_padded(const Tensor& out, const Tensor& x, const Pad& pad, bool last) {
+  out.require(5, 0, x.dtype).require_shape(
+      {x.shape[0], x.shape[1], x.shape[2] + pad[0], x.shape[3] + 2 * pad[1], x.shape[4] + 2 * pad[2]});
+  if (!out.dense_as(last ? kChannelsLast : kChannelsFirst, 5))
+    throw py::value_error(out.text() + ": must be contiguous in the memory format of " + x.text());
+}
+
+// The address of a float32 or bfloat16 vector of `length` elements, or null for None; all vectors of a call share `dtype`.
+const void* vector_data(py::handle object, const char* name, int64_t length, hunyuan_dtype& dtype) {
+  if (object.is_none()) return nullptr;
+  const Tensor vector(object, name);
+  if (vector.dtype != HUNYUAN_F32 && vector.dtype != HUNYUAN_BF16)
+    throw py::type_error(vector.text() + ": must be float32 or bfloat16");
+  if (dtype == HUNYUAN_OTHER) dtype = vector.dtype;
+  vector.require(1, 1, dtype).require_shape({length});
+  if (vector.device >= 0) throw py::value_error(vector.text() + ": must be on the CPU");
+  return vector.data;
+}
+
+void pad_causal(py::handle x_, py::handle out_, Pad pad, int threads) {
+  const Tensor x(x_, "x"), out(out_, "out");
+  const bool last = channels_last(x);
+  require_padded(out, x, pad, last);
+  hunyuan_pad_causal_args args{};
+  args.x = x.data, args.out = out.data;
+  args.planes = last ? x.shape[0] : x.shape[0] * x.shape[1];
+  args.cell_bytes = last ? x.shape[1] * x.item_bytes : x.item_bytes;
+  args.frames = x.shape[2], args.rows = x.shape[3], args.columns = x.shape[4];
+  args.pad_frames = pad[0], args.pad_rows = pad[1], args.pad_columns = pad[2];
+  run(hunyuan_pad_causal, args, target_of({&x, &out}, threads), x.count());
+}
+
+void group_norm_silu(py::handle x_, py::handle weight, py::handle bias, py::handle out_, int64_t groups, float eps,
+                     bool silu, Pad pad, int threads) {
+  const Tensor x(x_, "x"), out(out_, "out");
+  const bool last = channels_last(x);
+  require_padded(out, x, pad, last);
+  hunyuan_group_norm_silu_args args{};
+  args.affine_dtype = HUNYUAN_OTHER;
+  args.weight = vector_data(weight, "weight", x.shape[1], args.affine_dtype);
+  args.bias = vector_data(bias, "bias", x.shape[1], args.affine_dtype);
+  args.x = x.data, args.out = out.data;
+  args.batch = x.shape[0], args.channels = x.shape[1];
+  args.frames = x.shape[2], args.rows = x.shape[3], args.columns = x.shape[4];
+  args.pad_frames = pad[0], args.pad_rows = pad[1], args.pad_columns = pad[2];
+  args.groups = groups, args.eps = eps, args.silu = silu, args.channels_last = last, args.dtype = x.dtype;
+  run(hunyuan_group_norm_silu, args, target_of({&x, &out}, threads), x.count());
+}
+
+// norms: (q_norm, k_norm, text_q_norm, text_k_norm), None where absent; rope: (cos, sin) or None.
+void qk_norm_rope(py::handle q_, py::handle k_, py::handle q_out_, py::handle k_out_, py::tuple norms, py::object rope,
+                  int64_t text_tokens, float eps, int threads) {
+  const Tensor in[2] = {{q_, "q"}, {k_, "k"}}, out[2] = {{q_out_, "q_out"}, {k_out_, "k_out"}};
+  hunyuan_qk_norm_rope_args args{};
+  const Tensor& q = in[0];
+  for (int i = 0; i < 2; ++i) {
+    in[i].require(4, 1, q.dtype).require_shape({q.shape[0], q.shape[1], q.shape[2], q.shape[3]});
+    out[i].require(4, 4, q.dtype).require_shape({q.shape[0], q.shape[2], q.shape[1], q.shape[3]});
+    args.in[i] = in[i].data, args.out[i] = out[i].data;
+    args.in_batch_stride[i] = in[i].stride[0], args.in_token_stride[i] = in[i].stride[1];
+    args.in_head_stride[i] = in[i].stride[2];
+  }
+  args.norm_dtype = HUNYUAN_OTHER;
+  for (int i = 0; i < 2; ++i) {
+    args.norm[i] = vector_data(norms[i], "norm weight", q.shape[3], args.norm_dtype);
+    args.text_norm[i] = vector_data(norms[2 + i], "text norm weight", q.shape[3], args.norm_dtype);
+  }
+  args.batch = q.shape[0], args.tokens = q.shape[1], args.heads = q.shape[2], args.head_dim = q.shape[3];
+  args.text_tokens = text_tokens, args.eps = eps, args.dtype = q.dtype;
+  if (!rope.is_none()) {
+    const py::tuple pair = rope;
+    const Tensor cos(pair[0], "cos"), sin(pair[1], "sin");
+    for (const Tensor* table : {&cos, &sin}) table->require(2, 1, HUNYUAN_F32).require_shape({args.tokens - text_tokens, args.head_dim});
+    args.cos = static_cast<const float*>(cos.data), args.sin = static_cast<const float*>(sin.data);
+    args.cos_stride = cos.stride[0], args.sin_stride = sin.stride[0];
+  }
+  run(hunyuan_qk_norm_rope, args, target_of({&in[0], &in[1], &out[0], &out[1]}, threads), 2 * q.count());
+}
+
+// scale: [] or [rows, 1], or [row blocks, column blocks] with `block` rows and columns each.
+void decode_fp8(py::handle weight_, py::handle scale_, py::handle out_, int64_t block, int threads) {
+  const Tensor weight(weight_, "weight"), scale(scale_, "scale"), out(out_, "out");
+  weight.require(2, 1, HUNYUAN_E4M3);
+  const int64_t rows = weight.shape[0], columns = weight.shape[1];
+  out.require(2, 2, out.dtype).require_shape({rows, columns});
+  hunyuan_decode_fp8_args args{};
+  args.weight = static_cast<const uint8_t*>(weight.data), args.scale = static_cast<const float*>(scale.data);
+  args.out = out.data, args.rows = rows, args.columns = columns, args.weight_row_stride = weight.stride[0];
+  args.out_dtype = out.dtype, args.rows_per_scale = 1, args.columns_per_scale = columns > 0 ? columns : 1;
+  if (scale.dims == 0) {
+    scale.require(0, 0, HUNYUAN_F32);
+  } else if (block == 0) {
+    scale.require(2, 1, HUNYUAN_F32).require_shape({rows, 1});
+    args.scale_row_stride = scale.stride[0];
+  } else {
+    scale.require(2, 1, HUNYUAN_F32).require_shape({(rows + block - 1) / block, (columns + block - 1) / block});
+    args.scale_row_stride = scale.stride[0], args.rows_per_scale = block, args.columns_per_scale = block;
+  }
+  run(hunyuan_decode_fp8, args, target_of({&weight, &scale, &out}, threads), weight.count());
+}
+
 // Takes torch.Tensor.__dlpack_c_exchange_api__, or None for reading tensors through their attributes.
 void use_exchange_api(py::handle capsule) {
   exchange_api = nullptr;
@@ -259,5 +384,12 @@ PYBIND11_MODULE(_C, m) {
   m.def("layer_norm_modulate", &layer_norm_modulate, py::arg("x"), py::arg("shift"), py::arg("scale"), py::arg("out"),
         py::arg("eps"), py::arg("threads"));
   m.def("gate_residual", &gate_residual, py::arg("x"), py::arg("y"), py::arg("gate"), py::arg("out"),
+        py::arg("threads"));
+  m.def("pad_causal", &pad_causal, py::arg("x"), py::arg("out"), py::arg("pad"), py::arg("threads"));
+  m.def("group_norm_silu", &group_norm_silu, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("out"),
+        py::arg("groups"), py::arg("eps"), py::arg("silu"), py::arg("pad"), py::arg("threads"));
+  m.def("qk_norm_rope", &qk_norm_rope, py::arg("q"), py::arg("k"), py::arg("q_out"), py::arg("k_out"), py::arg("norms"),
+        py::arg("rope"), py::arg("text_tokens"), py::arg("eps"), py::arg("threads"));
+  m.def("decode_fp8", &decode_fp8, py::arg("weight"), py::arg("scale"), py::arg("out"), py::arg("block"),
         py::arg("threads"));
 }

@@ -5,21 +5,21 @@ Every op exists in `hunyuan_ext.reference` in plain PyTorch (the specification) 
 """
 
 from hunyuan_ext import _library  # noqa: F401  (registers torch.ops.hunyuan_ext)
-from hunyuan_ext.norm import gate_residual, layer_norm_modulate
-from hunyuan_ext.reference import (
-    causal_conv3d,
-    fp8_linear,
-    group_norm_silu,
-    quantize_fp8,
-    rope_attention,
-)
+from hunyuan_ext.attention import rope_attention
+from hunyuan_ext.block_mask import BlockMask, tile_order
+from hunyuan_ext.conv import causal_conv3d, pad_causal
+from hunyuan_ext.linear import fp8_linear, quantize_fp8
+from hunyuan_ext.norm import gate_residual, group_norm_silu, layer_norm_modulate
 
 __all__ = [
+    "BlockMask",
     "causal_conv3d",
     "fp8_linear",
     "gate_residual",
     "group_norm_silu",
     "layer_norm_modulate",
+    "pad_causal",
     "quantize_fp8",
     "rope_attention",
+    "tile_order",
 ]

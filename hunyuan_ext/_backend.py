@@ -24,6 +24,10 @@ FLOAT, BFLOAT, HALF = torch.float32, torch.bfloat16, torch.float16
 KERNELS: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
     "layer_norm_modulate": {"cpu": (FLOAT, BFLOAT), "cuda": (FLOAT, BFLOAT, HALF)},
     "gate_residual": {"cpu": (FLOAT, BFLOAT), "cuda": (FLOAT, BFLOAT, HALF)},
+    "group_norm_silu": {"cpu": (FLOAT, BFLOAT)},
+    "pad_causal": {"cpu": (FLOAT, BFLOAT, HALF)},
+    "qk_norm_rope": {"cpu": (FLOAT, BFLOAT)},
+    "decode_fp8": {"cpu": (torch.float8_e4m3fn,)},
 }
 
 
@@ -155,3 +159,15 @@ def runs_native(op: str, x: Tensor, *others: Tensor | None) -> bool:
         if not compiling and type(tensor) is not Tensor and type(tensor) is not Parameter:
             return False
     return True
+
+
+def slow_bfloat16(x: Tensor) -> bool:
+    """Whether x is bfloat16 on a processor whose matrix units cannot take it: float32 arithmetic is then faster."""
+    return x.dtype == BFLOAT and x.device.type == "cpu" and not _bfloat16_matmul()
+
+
+def _bfloat16_matmul() -> bool:
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported() if torch.backends.mkldnn.is_available() else False
+
+
+_bfloat16_matmul._dynamo_marked_constant = True

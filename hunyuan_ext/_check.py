@@ -25,6 +25,16 @@ def like(name: str, value: object, layout: str, shape: tuple[int, ...], x: Tenso
         raise ValueError(f"{name}: is on {value.device}, the other arguments on {x.device}; move it there")
 
 
+def described(value: object) -> str:
+    """What an argument is, for an error message."""
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def one_of(name: str, value: object, allowed: tuple) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}: {value!r} is not one of {', '.join(map(repr, allowed))}")
+
+
 def positive(name: str, value: float) -> None:
     if not value > 0:
         raise ValueError(f"{name}: must be positive, got {value}")

@@ -1,106 +1,151 @@
 """torch.library registration: schema, implementation, fake kernel and gradient formula of every native kernel.
 
 torch.compile and torch.export see the kernels as these ops; eager calls go straight to the binding (2 us less).
-`Library.define`/`impl` rather than `custom_op`, whose wrapper costs 15-30 us a call.
+`Library.define`/`impl` rather than `custom_op`, whose wrapper costs 15-30 us a call. The implementations take any
+floating dtype: what has no kernel is composed, with the same strides as the kernel's output.
 """
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
-from hunyuan_ext import _native, reference
+from hunyuan_ext import _fp8, _gradients, _native, reference
 from hunyuan_ext._backend import runs_native
 
 NAMESPACE = "hunyuan_ext"
 library = torch.library.Library(NAMESPACE, "DEF")
 
 
-def register(schema: str, implementation, fake, backward, setup_context) -> None:
-    """One op: `implementation` runs on CPU and CUDA tensors, `fake` gives shapes, the last two the gradient."""
+def register(schema: str, implementation, fake, gradient) -> None:
+    """One op: `implementation` runs on CPU and CUDA tensors, `fake` gives shapes, `gradient` the backward pass."""
     name = schema.partition("(")[0]
     library.define(schema)
     for key in ("CPU", "CUDA"):
         library.impl(name, implementation, key)
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=library)
+
+    def setup_context(ctx, inputs, output):
+        ctx.is_tensor = [isinstance(value, Tensor) for value in inputs]
+        ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
+        ctx.others = [None if isinstance(value, Tensor) else value for value in inputs]
+
+    def backward(ctx, *grads):
+        saved = iter(ctx.saved_tensors)
+        inputs = [next(saved) if is_tensor else other for is_tensor, other in zip(ctx.is_tensor, ctx.others, strict=True)]
+        return gradient(*grads, *inputs)
+
     torch.library.register_autograd(f"{NAMESPACE}::{name}", backward, setup_context=setup_context, lib=library)
 
 
-def widen(x: Tensor) -> Tensor:
-    """float32, or float64 for float64: the precision of gradient formulas."""
-    return x if x.dtype == torch.float64 else x.float()
+def promoted(*tensors: Tensor) -> torch.dtype:
+    return reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
 
 
-# ---- layer_norm_modulate ----
-
-
-def _layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
+def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
     if runs_native("layer_norm_modulate", x, shift, scale) and x.dtype == shift.dtype == scale.dtype:
         return _native.layer_norm_modulate(x, shift, scale, eps)
     return reference.layer_norm_modulate(x, shift, scale, eps=eps).contiguous()
 
 
-def _layer_norm_modulate_fake(x, shift, scale, eps):
-    dtype = torch.promote_types(torch.promote_types(x.dtype, shift.dtype), scale.dtype)
-    return torch.empty(x.shape, dtype=dtype, device=x.device)
-
-
-def _layer_norm_modulate_setup(ctx, inputs, output):
-    x, shift, scale, ctx.eps = inputs
-    ctx.save_for_backward(x, shift, scale)
-
-
-def _layer_norm_modulate_backward(ctx, grad):
-    x, shift, scale = ctx.saved_tensors
-    wide, grad = widen(x), widen(grad)
-    centred = wide - wide.mean(-1, keepdim=True)
-    inverse = torch.rsqrt(centred.square().mean(-1, keepdim=True) + ctx.eps)
-    normed = centred * inverse
-    inner = grad * (1 + scale[:, None])
-    moved = inner - inner.mean(-1, keepdim=True) - normed * (inner * normed).mean(-1, keepdim=True)
-    grad_x = (moved * inverse).to(x.dtype)
-    return grad_x, grad.sum(1).to(shift.dtype), (grad * normed).sum(1).to(scale.dtype), None
+def layer_norm_modulate_fake(x, shift, scale, eps):
+    return torch.empty(x.shape, dtype=promoted(x, shift, scale), device=x.device)
 
 
 register(
     "layer_norm_modulate(Tensor x, Tensor shift, Tensor scale, float eps) -> Tensor",
-    _layer_norm_modulate,
-    _layer_norm_modulate_fake,
-    _layer_norm_modulate_backward,
-    _layer_norm_modulate_setup,
+    layer_norm_modulate,
+    layer_norm_modulate_fake,
+    _gradients.layer_norm_modulate,
 )
 
 
-# ---- gate_residual ----
-
-
-def _gate_residual(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
+def gate_residual(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
     if runs_native("gate_residual", x, y, gate) and x.dtype == y.dtype == gate.dtype:
         return _native.gate_residual(x, y, gate)
     return reference.gate_residual(x, y, gate).contiguous()
 
 
-def _gate_residual_fake(x, y, gate):
-    dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), gate.dtype)
-    return torch.empty(x.shape, dtype=dtype, device=x.device)
-
-
-def _gate_residual_setup(ctx, inputs, output):
-    x, y, gate = inputs
-    ctx.x_dtype = x.dtype
-    ctx.save_for_backward(y, gate)
-
-
-def _gate_residual_backward(ctx, grad):
-    y, gate = ctx.saved_tensors
-    wide = widen(grad)
-    return grad.to(ctx.x_dtype), (wide * gate[:, None]).to(y.dtype), (wide * y).sum(1).to(gate.dtype)
+def gate_residual_fake(x, y, gate):
+    return torch.empty(x.shape, dtype=promoted(x, y, gate), device=x.device)
 
 
 register(
     "gate_residual(Tensor x, Tensor y, Tensor gate) -> Tensor",
-    _gate_residual,
-    _gate_residual_fake,
-    _gate_residual_backward,
-    _gate_residual_setup,
+    gate_residual,
+    gate_residual_fake,
+    _gradients.gate_residual,
+)
+
+
+def pad_causal(x: Tensor, pad: list[int]) -> Tensor:
+    if runs_native("pad_causal", x):
+        return _native.pad_causal(x, tuple(pad))
+    out = reference.pad_causal(x, tuple(pad)).contiguous(memory_format=_native.memory_format(x))
+    return out if any(pad) else out.clone()
+
+
+def pad_causal_fake(x, pad):
+    shape = _native.padded_shape(x, tuple(pad))
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_native.memory_format(x))
+
+
+register("pad_causal(Tensor x, SymInt[] pad) -> Tensor", pad_causal, pad_causal_fake, _gradients.pad_causal)
+
+
+def group_norm_silu(x, weight, bias, groups, eps, silu, pad):
+    if runs_native("group_norm_silu", x, weight, bias) and _native.affine_fits(x, weight, bias):
+        return _native.group_norm_silu(x, weight, bias, groups, eps, silu, tuple(pad))
+    out = reference.group_norm_silu(x, weight, bias, groups=groups, eps=eps, silu=silu, pad=tuple(pad))
+    return out.contiguous(memory_format=_native.memory_format(x))
+
+
+def group_norm_silu_fake(x, weight, bias, groups, eps, silu, pad):
+    return pad_causal_fake(x, pad)
+
+
+register(
+    "group_norm_silu(Tensor x, Tensor? weight, Tensor? bias, int groups, float eps, bool silu, SymInt[] pad) -> Tensor",
+    group_norm_silu,
+    group_norm_silu_fake,
+    _gradients.group_norm_silu,
+)
+
+
+def qk_norm_rope(q, k, q_norm, k_norm, text_q_norm, text_k_norm, cos, sin, text_len, eps):
+    norms = q_norm, k_norm, text_q_norm, text_k_norm
+    rope = None if cos is None else (cos, sin)
+    if runs_native("qk_norm_rope", q, k, *norms, cos, sin) and _native.qk_fits(q, k, norms, rope):
+        return _native.qk_norm_rope(q, k, norms, rope, text_len, eps)
+    q = reference.qk_norm_rope(q, rope, q_norm, text_q_norm, text_len, eps).to(q.dtype)
+    k = reference.qk_norm_rope(k, rope, k_norm, text_k_norm, text_len, eps).to(k.dtype)
+    copies = torch.stack((q, k)).transpose(2, 3).contiguous()
+    return copies[0], copies[1]
+
+
+def qk_norm_rope_fake(q, k, q_norm, k_norm, text_q_norm, text_k_norm, cos, sin, text_len, eps):
+    batch, tokens, heads, dim = q.shape
+    return tuple(torch.empty((batch, heads, tokens, dim), dtype=x.dtype, device=x.device) for x in (q, k))
+
+
+register(
+    "qk_norm_rope(Tensor q, Tensor k, Tensor? q_norm, Tensor? k_norm, Tensor? text_q_norm, Tensor? text_k_norm, "
+    "Tensor? cos, Tensor? sin, SymInt text_len, float eps) -> (Tensor, Tensor)",
+    qk_norm_rope,
+    qk_norm_rope_fake,
+    _gradients.qk_norm_rope,
+)
+
+
+def fp8_linear_fake(x, weight, scale, bias):
+    return torch.empty((*x.shape[:-1], weight.shape[0]), dtype=x.dtype, device=x.device)
+
+
+register(
+    "fp8_linear(Tensor x, Tensor weight, Tensor scale, Tensor? bias) -> Tensor",
+    _fp8.linear,
+    fp8_linear_fake,
+    _fp8.linear_gradient,
 )

@@ -19,6 +19,33 @@ def rows(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
+def is_channels_last(x: Tensor) -> bool:  # [B, C, T, H, W]
+    """Whether kernels treat x as channels_last_3d; a volume that is both counts as NCDHW, one that is neither by C."""
+    if x.is_contiguous():
+        return False
+    return x.is_contiguous(memory_format=torch.channels_last_3d) or x.stride(1) == 1
+
+
+def memory_format(x: Tensor) -> torch.memory_format:
+    return torch.channels_last_3d if is_channels_last(x) else torch.contiguous_format
+
+
+def padded_shape(x: Tensor, pad: tuple[int, int, int]) -> tuple[int, ...]:
+    batch, channels, frames, height, width = x.shape
+    return batch, channels, frames + pad[0], height + 2 * pad[1], width + 2 * pad[2]
+
+
+def affine_fits(x: Tensor, *vectors: Tensor | None) -> bool:
+    """Whether weights and biases have one dtype that kernels on x read: x's own, or float32."""
+    dtypes = {vector.dtype for vector in vectors if vector is not None}
+    return not dtypes or (len(dtypes) == 1 and dtypes <= {x.dtype, torch.float32})
+
+
+def qk_fits(q: Tensor, k: Tensor, norms, rope) -> bool:
+    """Whether dtypes suit the kernel: q and k alike, weights of one dtype, tables in float32."""
+    return q.dtype == k.dtype and affine_fits(q, *norms) and (rope is None or rope[0].dtype == rope[1].dtype == torch.float32)
+
+
 def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     _C.layer_norm_modulate(rows(x), rows(shift), rows(scale), out, eps, torch.get_num_threads())
@@ -28,4 +55,42 @@ def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> 
 def gate_residual(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     _C.gate_residual(rows(x), rows(y), rows(gate), out, torch.get_num_threads())
+    return out
+
+
+def pad_causal(x: Tensor, pad: tuple[int, int, int]) -> Tensor:
+    layout = memory_format(x)
+    out = torch.empty(padded_shape(x, pad), dtype=x.dtype, device=x.device, memory_format=layout)
+    _C.pad_causal(x.contiguous(memory_format=layout), out, pad, torch.get_num_threads())
+    return out
+
+
+def group_norm_silu(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float, silu: bool, pad: tuple[int, int, int]
+) -> Tensor:
+    layout = memory_format(x)
+    out = torch.empty(padded_shape(x, pad), dtype=x.dtype, device=x.device, memory_format=layout)
+    x, threads = x.contiguous(memory_format=layout), torch.get_num_threads()
+    _C.group_norm_silu(x, weight, bias, out, groups, eps, silu, pad, threads)
+    return out
+
+
+def qk_norm_rope(
+    q: Tensor,  # [B, S, H, D]
+    k: Tensor,  # [B, S, H, D]
+    norms: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],  # q, k, text q, text k: [D]
+    rope: tuple[Tensor, Tensor] | None,  # cos, sin: [S - text_len, D] fp32
+    text_len: int,
+    eps: float,
+) -> tuple[Tensor, Tensor]:  # [B, H, S, D] each
+    batch, tokens, heads, dim = q.shape
+    q_out, k_out = torch.empty((2, batch, heads, tokens, dim), dtype=q.dtype, device=q.device).unbind(0)
+    rope = None if rope is None else (rows(rope[0]), rows(rope[1]))
+    _C.qk_norm_rope(rows(q), rows(k), q_out, k_out, norms, rope, text_len, eps, torch.get_num_threads())
+    return q_out, k_out
+
+
+def decode_fp8(weight: Tensor, scale: Tensor, out: Tensor, block: int) -> Tensor:  # [N, K] -> out [N, K]
+    """Writes weight * scale into `out` (float32 or bfloat16); `block` is 0 unless scale is per block."""
+    _C.decode_fp8(rows(weight), rows(scale) if scale.ndim else scale, out, block, torch.get_num_threads())
     return out

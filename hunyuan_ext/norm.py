@@ -54,3 +54,37 @@ def gate_residual(
     if torch.compiler.is_compiling():
         return torch.ops.hunyuan_ext.gate_residual(x, y, gate)
     return _native.gate_residual(x, y, gate)
+
+
+def group_norm_silu(
+    x: Tensor,  # [B, C, T, H, W], NCDHW or channels_last_3d
+    weight: Tensor | None,  # [C]
+    bias: Tensor | None,  # [C]
+    *,
+    groups: int = 32,
+    eps: float = 1e-6,
+    silu: bool = True,
+    pad: tuple[int, int, int] = (0, 0, 0),
+) -> Tensor:  # [B, C, T + pad[0], H + 2 pad[1], W + 2 pad[2]]
+    """silu(GroupNorm(x)), statistics over (C / groups, T, H, W), replicate-padded for the next causal convolution.
+
+    pad: copies of the first frame in front, rows and columns around; the padding costs no pass. The output has x's
+    memory format. Native for float32 and bfloat16 on CPUs with AVX2 or AVX-512 (statistics in float32, merged in
+    float64 in a fixed order); composed from torch operations elsewhere and under autograd or autocast.
+
+    Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
+    """
+    channels = _check.tensor("x", x, "B C T H W")[1]
+    for name, vector in (("weight", weight), ("bias", bias)):
+        if vector is not None:
+            _check.like(name, vector, "C", (channels,), x)
+    if groups <= 0 or channels % groups:
+        raise ValueError(f"groups: {groups} does not divide the {channels} channels of x")
+    if len(pad) != 3 or min(pad) < 0:
+        raise ValueError(f"pad: three counts (frames, rows, columns) that are not negative are needed, got {pad}")
+    _check.positive("eps", eps)
+    if not (runs_native("group_norm_silu", x, weight, bias) and _native.affine_fits(x, weight, bias)):
+        return reference.group_norm_silu(x, weight, bias, groups=groups, eps=eps, silu=silu, pad=pad)
+    if torch.compiler.is_compiling():
+        return torch.ops.hunyuan_ext.group_norm_silu(x, weight, bias, groups, eps, silu, pad)
+    return _native.group_norm_silu(x, weight, bias, groups, eps, silu, pad)

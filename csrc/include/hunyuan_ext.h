@@ -4,8 +4,8 @@
  *
  * Conventions. Sizes and strides are in elements. The innermost dimension of every tensor is contiguous unless a
  * function says otherwise. Inputs and outputs of one call live on one device. Functions return HUNYUAN_OK or a
- * status; the reason, one line, is then in hunyuan_last_error() of the same thread. Nothing is allocated on behalf of
- * the caller. CUDA calls are asynchronous on `target.stream`.
+ * status; the reason, one line, is then in hunyuan_last_error() of the same thread. Outputs are the caller's memory and
+ * never overlap inputs unless a function allows it. CUDA calls are asynchronous on `target.stream`.
  */
 #pragma once
 
@@ -98,6 +98,98 @@ typedef struct hunyuan_gate_residual_args {
 } hunyuan_gate_residual_args;
 
 int hunyuan_gate_residual(const hunyuan_gate_residual_args* args, hunyuan_target target);
+
+/**
+ * Replicate padding of a causal convolution: `pad_frames` copies of the first frame in front and none behind,
+ * `pad_rows` and `pad_columns` copies of the border on both sides. Moves whole cells, so any element type works.
+ * A cell is what is contiguous at one position: one element of an NCDHW tensor (planes = B * C), all channels of a
+ * channels-last one (planes = B). CPU only.
+ */
+typedef struct hunyuan_pad_causal_args {
+  const void* x;       /**< [planes, frames, rows, columns] cells, contiguous */
+  void* out;           /**< [planes, frames + pad_frames, rows + 2 pad_rows, columns + 2 pad_columns] cells */
+  int64_t planes;      /**< B * C, or B for channels-last */
+  int64_t frames;      /**< T */
+  int64_t rows;        /**< H */
+  int64_t columns;     /**< W */
+  int64_t cell_bytes;  /**< size of a cell in bytes */
+  int64_t pad_frames;  /**< kernel frames - 1 */
+  int64_t pad_rows;    /**< kernel rows / 2 */
+  int64_t pad_columns; /**< kernel columns / 2 */
+} hunyuan_pad_causal_args;
+
+int hunyuan_pad_causal(const hunyuan_pad_causal_args* args, hunyuan_target target);
+
+/**
+ * out = pad_causal(silu(group_norm(x))): statistics over (channels / groups, frames, rows, columns) in chunks that are
+ * merged in float64 in a fixed order, so neither the thread count nor the mean of x costs digits. F32 and BF16, CPU.
+ */
+typedef struct hunyuan_group_norm_silu_args {
+  const void* x;                   /**< [B, C, T, H, W], or [B, T, H, W, C] when channels_last; contiguous */
+  const void* weight;              /**< [channels] or null */
+  const void* bias;                /**< [channels] or null */
+  void* out;                       /**< the padded volume, in the layout of x, contiguous */
+  int64_t batch;                   /**< B */
+  int64_t channels;                /**< C */
+  int64_t frames;                  /**< T */
+  int64_t rows;                    /**< H */
+  int64_t columns;                 /**< W */
+  int64_t groups;                  /**< divides channels */
+  int64_t pad_frames;              /**< as in hunyuan_pad_causal_args */
+  int64_t pad_rows;                /**< as in hunyuan_pad_causal_args */
+  int64_t pad_columns;             /**< as in hunyuan_pad_causal_args */
+  float eps;                       /**< added to the variance */
+  int silu;                        /**< 0: normalise only */
+  int channels_last;               /**< layout of x and out */
+  enum hunyuan_dtype dtype;        /**< of x and out */
+  enum hunyuan_dtype affine_dtype; /**< of weight and bias: F32 or BF16 */
+} hunyuan_group_norm_silu_args;
+
+int hunyuan_group_norm_silu(const hunyuan_group_norm_silu_args* args, hunyuan_target target);
+
+/**
+ * The pass before attention, for q and k at once: RMSNorm of every token over head_dim, then rotary embedding of
+ * interleaved pairs on the first tokens - text_tokens (video) tokens. Float32 inside, one rounding. F32 and BF16, CPU.
+ */
+typedef struct hunyuan_qk_norm_rope_args {
+  const void* in[2];               /**< q, k: [batch, tokens, heads, head_dim] */
+  void* out[2];                    /**< q, k: [batch, heads, tokens, head_dim], contiguous */
+  const void* norm[2];             /**< RMSNorm weights of q, k: [head_dim], or both null: no norm */
+  const void* text_norm[2];        /**< the same for the text tokens, or null: `norm` serves them too */
+  const float* cos;                /**< [tokens - text_tokens, head_dim], or null: no rotation */
+  const float* sin;                /**< as cos */
+  int64_t batch;                   /**< B */
+  int64_t tokens;                  /**< S, video and text */
+  int64_t heads;                   /**< H */
+  int64_t head_dim;                /**< D; even when there is a rotation */
+  int64_t text_tokens;             /**< how many of the last tokens are text */
+  int64_t in_batch_stride[2];      /**< q, k: from one sample to the next */
+  int64_t in_token_stride[2];      /**< q, k: from one token to the next */
+  int64_t in_head_stride[2];       /**< q, k: from one head to the next */
+  int64_t cos_stride;              /**< from one token to the next in cos */
+  int64_t sin_stride;              /**< from one token to the next in sin */
+  float eps;                       /**< added to the mean square */
+  enum hunyuan_dtype dtype;        /**< of q, k and their outputs */
+  enum hunyuan_dtype norm_dtype;   /**< of the four weights: F32 or BF16 */
+} hunyuan_qk_norm_rope_args;
+
+int hunyuan_qk_norm_rope(const hunyuan_qk_norm_rope_args* args, hunyuan_target target);
+
+/** out = weight * scale, from float8_e4m3fn to F32 or BF16, rounded once. CPU only. */
+typedef struct hunyuan_decode_fp8_args {
+  const uint8_t* weight;        /**< [rows, columns] codes */
+  const float* scale;           /**< one value, [rows], or [row blocks, column blocks] */
+  void* out;                    /**< [rows, columns], contiguous */
+  int64_t rows;                 /**< output channels to decode */
+  int64_t columns;              /**< input channels K */
+  int64_t weight_row_stride;    /**< from one row of weight to the next */
+  int64_t scale_row_stride;     /**< from one row (block) of scale to the next; 0 for a single value */
+  int64_t rows_per_scale;       /**< rows that share a scale: 1 for row scales, the block size for blocks */
+  int64_t columns_per_scale;    /**< columns that share a scale: `columns` or the block size */
+  enum hunyuan_dtype out_dtype; /**< F32 or BF16 */
+} hunyuan_decode_fp8_args;
+
+int hunyuan_decode_fp8(const hunyuan_decode_fp8_args* args, hunyuan_target target);
 
 #if defined(__cplusplus)
 }

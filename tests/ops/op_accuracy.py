@@ -17,6 +17,19 @@ DTYPES = [torch.float32, torch.bfloat16]
 needs_native = pytest.mark.skipif(_backend.module is None, reason=_backend.missing or "native module present")
 
 
+@pytest.fixture(autouse=True)
+def poisoned_outputs():
+    """torch.empty and friends return NaN (or the largest integer): what a kernel forgets to write shows.
+
+    Test modules import this name, which switches it on for all their tests.
+    """
+    torch.use_deterministic_algorithms(True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    assert torch.empty_like(torch.zeros(3)).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 def max_error(out: Tensor, exact: Tensor) -> float:
     """Largest absolute difference, 0 for empty tensors; infinity where only one of the two is NaN."""
     if out.numel() == 0:

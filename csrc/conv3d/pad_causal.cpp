@@ -1,0 +1,22 @@
+// pad_causal: argument checks, and the copy itself (memcpy needs no instruction-set variants).
+#include "common/parallel.h"
+#include "common/replicate_pad.h"
+#include "common/status.h"
+
+extern "C" int hunyuan_pad_causal(const hunyuan_pad_causal_args* args, hunyuan_target target) {
+  using namespace hunyuan;
+  if (args->planes < 0 || args->frames < 0 || args->rows < 0 || args->columns < 0 || args->cell_bytes <= 0)
+    return fail(HUNYUAN_BAD_ARGUMENT, "pad_causal: sizes must not be negative");
+  if (args->pad_frames < 0 || args->pad_rows < 0 || args->pad_columns < 0)
+    return fail(HUNYUAN_BAD_ARGUMENT, "pad_causal: pads must not be negative");
+  if (target.device >= 0) return fail(HUNYUAN_NO_CUDA, "pad_causal: has no CUDA kernel");
+  if (args->planes * args->frames * args->rows * args->columns == 0) return HUNYUAN_OK;
+  const ReplicatePad pad(*args);
+  const int64_t bytes = args->columns * args->cell_bytes;
+  const char* x = static_cast<const char*>(args->x);
+  parallel_ranges(pad.row_count(), pad.row_count() * args->columns, target.threads, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      pad.put_row(row, [&](char* out) { std::memcpy(out, x + row * bytes, bytes); });
+  });
+  return HUNYUAN_OK;
+}

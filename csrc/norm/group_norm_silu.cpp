@@ -1,0 +1,158 @@
+// group_norm_silu: argument checks, the statistics' fixed chunks and their merge, and the padded write.
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "common/affine.h"
+#include "common/isa.h"
+#include "common/parallel.h"
+#include "common/replicate_pad.h"
+#include "common/status.h"
+#include "norm/norm.h"
+
+namespace hunyuan {
+namespace {
+
+using Args = hunyuan_group_norm_silu_args;
+
+// Elements of one partial result: small enough for L1 (it is read twice), and independent of the thread count.
+constexpr int64_t kChunk = 4096;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int64_t positions(const Args& args) { return args.frames * args.rows * args.columns; }
+
+// Merges partial results in order (Chan, Golub, LeVeque 1979): exact for any mean, in float64.
+class Moments {
+ public:
+  void add(const Partial& part) {
+    if (part.count == 0) return;
+    const double delta = part.mean - mean_, total = count_ + part.count;
+    mean_ += delta * part.count / total;
+    squares_ += part.squares + delta * delta * count_ * part.count / total;
+    count_ = total;
+  }
+  double mean() const { return mean_; }
+  double variance() const { return squares_ / count_; }
+
+ private:
+  double count_ = 0, mean_ = 0, squares_ = 0;
+};
+
+// Partial results of an NCDHW tensor, [batch * groups][chunks]: a group is one contiguous run.
+std::vector<Partial> channels_first_partials(const Args& args, int threads, int64_t& chunks) {
+  const int64_t run = args.channels / args.groups * positions(args), runs = args.batch * args.groups;
+  chunks = ceil_div(run, kChunk);
+  std::vector<Partial> parts(runs * chunks);
+  const auto kernel = HUNYUAN_PICK(group_norm_run);
+  parallel_ranges(runs * chunks, runs * run, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t start = i % chunks * kChunk;
+      kernel(args, i / chunks * run + start, start + kChunk < run ? kChunk : run - start, parts[i]);
+    }
+  });
+  return parts;
+}
+
+// Partial results of a channels-last tensor, [batch][chunks][groups]: a chunk is a run of positions, all channels.
+std::vector<Partial> channels_last_partials(const Args& args, int threads, int64_t& chunks) {
+  const int64_t chunk = std::max<int64_t>(16, kChunk / args.channels), count = positions(args);
+  chunks = ceil_div(count, chunk);
+  std::vector<Partial> parts(args.batch * chunks * args.groups);
+  const auto kernel = HUNYUAN_PICK(group_norm_cells);
+  parallel_ranges(args.batch * chunks, args.batch * count * args.channels, threads, [&](int64_t begin, int64_t end) {
+    std::vector<float> scratch(2 * args.channels);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t start = i % chunks * chunk;
+      kernel(args, i / chunks * count + start, start + chunk < count ? chunk : count - start, scratch.data(),
+             &parts[i * args.groups]);
+    }
+  });
+  return parts;
+}
+
+// y = (x - mean) * scale + shift, per sample and channel.
+struct Normalise {
+  std::vector<float> mean, scale, shift;
+};
+
+Normalise normalisation(const Args& args, int threads) {
+  int64_t chunks;
+  const auto parts =
+      args.channels_last ? channels_last_partials(args, threads, chunks) : channels_first_partials(args, threads, chunks);
+  const auto weight = to_floats(args.weight, args.affine_dtype, args.channels, 1.0f);
+  const auto bias = to_floats(args.bias, args.affine_dtype, args.channels, 0.0f);
+  const int64_t width = args.channels / args.groups;
+  Normalise out;
+  for (auto* vector : {&out.mean, &out.scale, &out.shift}) vector->resize(args.batch * args.channels);
+  for (int64_t b = 0; b < args.batch; ++b)
+    for (int64_t g = 0; g < args.groups; ++g) {
+      Moments moments;
+      for (int64_t i = 0; i < chunks; ++i)
+        moments.add(args.channels_last ? parts[(b * chunks + i) * args.groups + g] : parts[(b * args.groups + g) * chunks + i]);
+      const double inverse = 1.0 / std::sqrt(moments.variance() + args.eps);
+      for (int64_t c = g * width; c < (g + 1) * width; ++c) {
+        out.mean[b * args.channels + c] = static_cast<float>(moments.mean());
+        out.scale[b * args.channels + c] = static_cast<float>(inverse * weight[c]);
+        out.shift[b * args.channels + c] = bias[c];
+      }
+    }
+  return out;
+}
+
+// The volume in cells; without spatial padding several rows are one long row.
+hunyuan_pad_causal_args volume(const Args& args) {
+  hunyuan_pad_causal_args out{};
+  const int64_t size = args.dtype == HUNYUAN_F32 ? 4 : 2;
+  out.out = args.out;
+  out.planes = args.channels_last ? args.batch : args.batch * args.channels;
+  out.cell_bytes = args.channels_last ? args.channels * size : size;
+  out.frames = args.frames, out.rows = args.rows, out.columns = args.columns;
+  out.pad_frames = args.pad_frames, out.pad_rows = args.pad_rows, out.pad_columns = args.pad_columns;
+  if (!args.channels_last && args.pad_rows == 0 && args.pad_columns == 0) {
+    out.columns *= out.rows;
+    out.rows = 1;
+  }
+  return out;
+}
+
+void apply(const Args& args, const Normalise& normalise, int threads) {
+  const hunyuan_pad_causal_args shape = volume(args);
+  const ReplicatePad pad(shape);
+  const auto row_kernel = HUNYUAN_PICK(norm_silu_row);
+  const auto cells_kernel = HUNYUAN_PICK(norm_silu_cells);
+  const int64_t rows_per_plane = shape.frames * shape.rows;
+  const int64_t elements = args.batch * args.channels * positions(args);
+  parallel_ranges(pad.row_count(), elements, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t first = row / rows_per_plane * (args.channels_last ? args.channels : 1);
+      const float *mean = &normalise.mean[first], *scale = &normalise.scale[first], *shift = &normalise.shift[first];
+      pad.put_row(row, [&](char* out) {
+        if (args.channels_last)
+          cells_kernel(args, row * shape.columns, shape.columns, mean, scale, shift, out);
+        else
+          row_kernel(args, row * shape.columns, shape.columns, *mean, *scale, *shift, out);
+      });
+    }
+  });
+}
+
+}  // namespace
+}  // namespace hunyuan
+
+extern "C" int hunyuan_group_norm_silu(const hunyuan_group_norm_silu_args* args, hunyuan_target target) {
+  using namespace hunyuan;
+  if (args->batch < 0 || args->channels < 0 || args->frames < 0 || args->rows < 0 || args->columns < 0)
+    return fail(HUNYUAN_BAD_ARGUMENT, "group_norm_silu: sizes must not be negative");
+  if (args->pad_frames < 0 || args->pad_rows < 0 || args->pad_columns < 0)
+    return fail(HUNYUAN_BAD_ARGUMENT, "group_norm_silu: pads must not be negative");
+  if (args->groups <= 0 || args->channels % args->groups != 0)
+    return fail(HUNYUAN_BAD_ARGUMENT, "group_norm_silu: %lld channels do not divide into %lld groups",
+                static_cast<long long>(args->channels), static_cast<long long>(args->groups));
+  if (args->dtype != HUNYUAN_F32 && args->dtype != HUNYUAN_BF16)
+    return fail(HUNYUAN_BAD_DTYPE, "group_norm_silu: the CPU kernel takes float32 or bfloat16");
+  if (target.device >= 0) return fail(HUNYUAN_NO_CUDA, "group_norm_silu: has no CUDA kernel");
+  if (args->batch * args->channels * args->frames * args->rows * args->columns == 0) return HUNYUAN_OK;
+  apply(*args, normalisation(*args, target.threads), target.threads);
+  return HUNYUAN_OK;
+}

@@ -1,0 +1,67 @@
+"""x @ (weight * scale).T + bias with the FP8 weight decoded a block of rows at a time: never a second copy of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from hunyuan_ext import _native, reference
+from hunyuan_ext._backend import runs_native, slow_bfloat16
+
+SCALE_BLOCK = 128  # rows and columns that share a scale in the "block" granularity
+DECODED_BYTES = 2 << 20  # of one decoded block of rows: fits the second-level cache
+
+
+def scale_block(weight: Tensor, scale: Tensor) -> int:
+    """0 for one scale a tensor or row, else the side of the square that shares one."""
+    return 0 if scale.ndim == 0 or tuple(scale.shape) == (weight.shape[0], 1) else SCALE_BLOCK
+
+
+def decoded_blocks(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Iterator[tuple[int, int, Tensor]]:
+    """(first row, last row + 1, those rows of weight * scale); the memory is reused by the next block."""
+    rows, columns = weight.shape
+    block = scale_block(weight, scale)
+    step = max(1, DECODED_BYTES // max(1, columns * dtype.itemsize) // SCALE_BLOCK) * SCALE_BLOCK
+    native = runs_native("decode_fp8", weight, scale) and dtype in (torch.float32, torch.bfloat16)
+    buffer = torch.empty((min(step, rows), columns), dtype=dtype, device=weight.device)
+    for start in range(0, rows, step):
+        stop = min(start + step, rows)
+        codes, out = weight[start:stop], buffer[: stop - start]
+        part = scale if scale.ndim == 0 else scale[start // (block or 1) : -(-stop // (block or 1))]
+        if native:
+            _native.decode_fp8(codes, part, out, block)
+        else:
+            wide = dtype if dtype == torch.float64 else torch.float32
+            out.copy_(codes.to(wide) * reference.expand_scale(part, codes.shape, SCALE_BLOCK).to(wide))
+        yield start, stop, out
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    return torch.float32 if slow_bfloat16(x) else x.dtype
+
+
+def linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:  # [..., K] -> [..., N]
+    with torch.autocast(x.device.type, enabled=False):
+        dtype = compute_dtype(x)
+        tokens = x.reshape(-1, x.shape[-1]).to(dtype)
+        bias = None if bias is None else bias.to(dtype)
+        out = torch.empty((tokens.shape[0], weight.shape[0]), dtype=dtype, device=x.device)
+        for start, stop, rows in decoded_blocks(weight, scale, dtype):
+            if bias is None:
+                torch.mm(tokens, rows.T, out=out[:, start:stop])
+            else:
+                torch.addmm(bias[start:stop], tokens, rows.T, out=out[:, start:stop])
+        return out.to(x.dtype).view(*x.shape[:-1], weight.shape[0])
+
+
+def linear_gradient(grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None):
+    """Gradients of x and bias; the weight and its scale are constants (adapters train beside them)."""
+    dtype = compute_dtype(grad)
+    flat = grad.reshape(-1, grad.shape[-1]).to(dtype)
+    grad_x = torch.zeros((flat.shape[0], weight.shape[1]), dtype=torch.promote_types(dtype, torch.float32), device=x.device)
+    for start, stop, rows in decoded_blocks(weight, scale, dtype):
+        grad_x = grad_x + flat[:, start:stop] @ rows
+    grad_bias = None if bias is None else flat.sum(0).to(bias.dtype)
+    return grad_x.to(x.dtype).view(x.shape), None, None, grad_bias

@@ -1,0 +1,98 @@
+"""Gradient formulas of the native kernels, in plain torch operations: float32, or float64 for float64 inputs.
+
+Each takes the gradient of the op's output and the op's inputs, and returns one gradient (or None) an input.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def widen(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def layer_norm_modulate(grad: Tensor, x: Tensor, shift: Tensor, scale: Tensor, eps: float):
+    grad, wide = widen(grad), widen(x)
+    centred = wide - wide.mean(-1, keepdim=True)
+    inverse = torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
+    normed = centred * inverse
+    inner = grad * (1 + scale[:, None])
+    moved = inner - inner.mean(-1, keepdim=True) - normed * (inner * normed).mean(-1, keepdim=True)
+    return (moved * inverse).to(x.dtype), grad.sum(1).to(shift.dtype), (grad * normed).sum(1).to(scale.dtype), None
+
+
+def gate_residual(grad: Tensor, x: Tensor, y: Tensor, gate: Tensor):
+    wide = widen(grad)
+    return grad.to(x.dtype), (wide * gate[:, None]).to(y.dtype), (wide * y).sum(1).to(gate.dtype)
+
+
+def unpad(grad: Tensor, x: Tensor, pad: list[int]) -> Tensor:
+    """Gradient of replicate padding: every copy's gradient goes to the element it was copied from."""
+    sides = [pad[2], pad[2], pad[1], pad[1], pad[0], 0]
+    return torch.ops.aten.replication_pad3d_backward(widen(grad).contiguous(), widen(x), sides) if any(pad) else widen(grad)
+
+
+def pad_causal(grad: Tensor, x: Tensor, pad: list[int]):
+    return unpad(grad, x, pad).to(x.dtype), None
+
+
+def group_norm_silu(
+    grad: Tensor, x: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float, silu: bool, pad: list[int]
+):
+    def per_channel(vector: Tensor | None, absent: float) -> Tensor | float:
+        return absent if vector is None else widen(vector)[:, None, None, None]
+
+    def grouped_mean(values: Tensor) -> Tensor:
+        mean = values.unflatten(1, (groups, -1)).mean((2, 3, 4, 5))  # [B, groups]
+        return mean.repeat_interleave(x.shape[1] // groups, 1)[:, :, None, None, None]
+
+    grad, wide = unpad(grad, x, pad), widen(x)
+    centred = wide - grouped_mean(wide)
+    inverse = torch.rsqrt(grouped_mean(centred.square()) + eps)
+    normed = centred * inverse
+    if silu:
+        z = normed * per_channel(weight, 1.0) + per_channel(bias, 0.0)
+        sigmoid = torch.sigmoid(z)
+        grad = grad * sigmoid * (1 + z * (1 - sigmoid))
+    inner = grad * per_channel(weight, 1.0)
+    grad_x = (inner - grouped_mean(inner) - normed * grouped_mean(inner * normed)) * inverse
+    grad_weight = None if weight is None else (grad * normed).sum((0, 2, 3, 4)).to(weight.dtype)
+    grad_bias = None if bias is None else grad.sum((0, 2, 3, 4)).to(bias.dtype)
+    return grad_x.to(x.dtype), grad_weight, grad_bias, None, None, None, None
+
+
+def rotate_back(grad: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # [B, S, H, D], [S, D]
+    scaled = grad * sin[:, None]
+    return grad * cos[:, None] + torch.stack((scaled[..., 1::2], -scaled[..., 0::2]), dim=-1).flatten(-2)
+
+
+def rms_norm(grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:  # [B, S, H, D], [D]
+    inverse = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+    normed, inner = x * inverse, grad * weight
+    return (inner - normed * (inner * normed).mean(-1, keepdim=True)) * inverse, (grad * normed).sum((0, 1, 2))
+
+
+def qk_norm_rope(
+    grad_q: Tensor, grad_k: Tensor, q: Tensor, k: Tensor, q_norm, k_norm, text_q_norm, text_k_norm, cos, sin,
+    text_len: int, eps: float,
+):  # fmt: skip
+    def one(grad: Tensor, x: Tensor, norm: Tensor | None, text_norm: Tensor | None):
+        grad, wide = widen(grad).transpose(1, 2), widen(x)
+        split = x.shape[1] - text_len
+        video, text = grad[:, :split], grad[:, split:]
+        if cos is not None:
+            video = rotate_back(video, cos.to(wide.dtype), sin.to(wide.dtype))
+        if norm is None:
+            return torch.cat((video, text), dim=1).to(x.dtype), None, None
+        video, grad_norm = rms_norm(video, wide[:, :split], widen(norm), eps)
+        text, grad_text = rms_norm(text, wide[:, split:], widen(norm if text_norm is None else text_norm), eps)
+        grad_x = torch.cat((video, text), dim=1).to(x.dtype)
+        if text_norm is None:
+            return grad_x, (grad_norm + grad_text).to(norm.dtype), None
+        return grad_x, grad_norm.to(norm.dtype), grad_text.to(text_norm.dtype)
+
+    gq, gq_norm, gq_text = one(grad_q, q, q_norm, text_q_norm)
+    gk, gk_norm, gk_text = one(grad_k, k, k_norm, text_k_norm)
+    return gq, gk, gq_norm, gk_norm, gq_text, gk_text, None, None, None, None

@@ -1,0 +1,114 @@
+"""Attention over video and text tokens, with QK-RMSNorm and rotary embedding fused into one pass before it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hunyuan_ext import _check, _native, reference
+from hunyuan_ext._backend import runs_native, slow_bfloat16
+from hunyuan_ext.block_mask import BlockMask
+
+PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp8": None, "int8": None}
+Pair = tuple[Tensor, Tensor]
+
+
+def rope_attention(
+    q: Tensor,  # [B, S, H, D] video tokens first, then text_len text tokens
+    k: Tensor,  # [B, S, H, D]
+    v: Tensor,  # [B, S, H, D]
+    *,
+    rope: Pair | None = None,  # cos, sin: [S - text_len, D] fp32
+    q_norm: Tensor | None = None,  # [D]
+    k_norm: Tensor | None = None,  # [D]
+    text_len: int = 0,
+    text_norms: Pair | None = None,  # q, k: [D]
+    kv_len: Tensor | None = None,  # [B] int
+    eps: float = 1e-6,
+    scale: float | None = None,
+    block_mask: BlockMask | None = None,
+    precision: str = "auto",
+) -> Tensor:  # [B, S, H, D]
+    """Softmax attention after RMSNorm of q and k per head and rotary embedding of the video tokens.
+
+    rope turns interleaved pairs (2i, 2i + 1) of video tokens, after the norm. text_norms are the norm weights of the
+    text tokens of a double-stream block; without them q_norm and k_norm serve all tokens. kv_len: valid tokens per
+    sample, a prefix of the sequence (all video, some text), 1..S; the keys after it are skipped, not masked, when it
+    is on the CPU. scale: 1 / sqrt(D) by default. block_mask: tiles to compute. precision: arithmetic of the
+    attention, "auto" is v's dtype; "fp8" and "int8" need a device with such a kernel. The result has v's dtype.
+
+    Norm and rotation are one native pass for float32 and bfloat16 on CPUs; the attention is torch's SDPA.
+    Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
+    """
+    _check_arguments(q, k, v, rope, (q_norm, k_norm, *(text_norms or ())), text_len, kv_len, eps)
+    _check.one_of("precision", precision, tuple(PRECISIONS))
+    if precision in ("fp8", "int8"):
+        raise ValueError(f"precision: no {precision} attention kernel for {q.device.type}; use auto, fp32 or bf16")
+    q, k = _norm_and_rotate(q, k, rope, (q_norm, k_norm, *(text_norms or (None, None))), text_len, eps)
+    dtype = PRECISIONS[precision] or (torch.float32 if slow_bfloat16(v) else v.dtype)
+    out = _attend(q.to(dtype), k.to(dtype), v.transpose(1, 2).to(dtype), kv_len, block_mask, scale)
+    return out.to(v.dtype).transpose(1, 2)
+
+
+def _norm_and_rotate(q: Tensor, k: Tensor, rope, norms, text_len: int, eps: float) -> Pair:  # -> [B, H, S, D] each
+    if rope is None and norms[0] is None and norms[1] is None:
+        return q.transpose(1, 2), k.transpose(1, 2)
+    cos, sin = rope or (None, None)
+    if not (runs_native("qk_norm_rope", q, k, *norms, cos, sin) and _native.qk_fits(q, k, norms, rope)):
+        q = reference.qk_norm_rope(q, rope, norms[0], norms[2], text_len, eps)
+        k = reference.qk_norm_rope(k, rope, norms[1], norms[3], text_len, eps)
+        return q.transpose(1, 2), k.transpose(1, 2)
+    if torch.compiler.is_compiling():
+        return torch.ops.hunyuan_ext.qk_norm_rope(q, k, *norms, cos, sin, text_len, eps)
+    return _native.qk_norm_rope(q, k, norms, rope, text_len, eps)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, kv_len, block_mask, scale) -> Tensor:  # [B, H, S, D]
+    allowed = None if block_mask is None else block_mask.dense(q.shape[2], k.shape[2]).to(q.device)
+    if kv_len is not None and (kv_len.device.type != "cpu" or torch.compiler.is_compiling()):
+        # Reading the lengths would stall the device or break the graph: mask the keys instead.
+        valid = (torch.arange(k.shape[2], device=q.device) < kv_len.to(q.device)[:, None])[:, None, None]
+        allowed, kv_len = valid if allowed is None else valid & allowed, None
+    if kv_len is None:
+        return F.scaled_dot_product_attention(q, k, v, allowed, scale=scale)
+    lengths = _lengths(kv_len, k.shape[2])
+    if len(set(lengths)) <= 1:
+        return _attend_prefix(q, k, v, lengths[0] if lengths else k.shape[2], allowed, scale)
+    samples = [
+        _attend_prefix(q[i : i + 1], k[i : i + 1], v[i : i + 1], length, allowed, scale)
+        for i, length in enumerate(lengths)
+    ]
+    return torch.cat(samples)
+
+
+def _attend_prefix(q: Tensor, k: Tensor, v: Tensor, length: int, allowed: Tensor | None, scale) -> Tensor:
+    mask = None if allowed is None else allowed[:, :length]
+    return F.scaled_dot_product_attention(q, k[:, :, :length], v[:, :, :length], mask, scale=scale)
+
+
+def _lengths(kv_len: Tensor, keys: int) -> list[int]:
+    lengths = kv_len.tolist()
+    for length in lengths:
+        if not 1 <= length <= keys:
+            raise ValueError(f"kv_len: {length} valid tokens, but 1 to {keys} are possible")
+    return lengths
+
+
+def _check_arguments(q, k, v, rope, norms, text_len, kv_len, eps) -> None:
+    batch, tokens, _, dim = shape = _check.tensor("q", q, "B S H D")
+    _check.like("k", k, "B S H D", shape, q)
+    _check.like("v", v, "B S H D", shape, q)
+    if not 0 <= text_len <= tokens:
+        raise ValueError(f"text_len: {text_len} text tokens, but q has {tokens} tokens in all")
+    for name, norm in zip(("q_norm", "k_norm", "text_norms[0]", "text_norms[1]"), norms, strict=False):
+        if norm is not None:
+            _check.like(name, norm, "D", (dim,), q)
+    if rope is not None:
+        for name, table in zip(("rope[0] (cos)", "rope[1] (sin)"), rope, strict=True):
+            _check.like(name, table, "S-text_len D", (tokens - text_len, dim), q)
+        if dim % 2:
+            raise ValueError(f"rope: pairs need an even head dimension, q has {dim}")
+    if kv_len is not None and (kv_len.dtype.is_floating_point or tuple(kv_len.shape) != (batch,)):
+        raise ValueError(f"kv_len: an integer tensor [{batch}] is needed, got {_check.described(kv_len)}")
+    _check.positive("eps", eps)
