@@ -31,6 +31,11 @@ KERNELS: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
 }
 
 
+# Volumes below this many elements are left to torch in auto mode: the time is call overhead either way, and tiny
+# models keep agreeing with other implementations to the last bit.
+SMALL_VOLUME = 1 << 17
+
+
 class Choice(NamedTuple):
     native: bool
     reason: str
@@ -159,6 +164,10 @@ def runs_native(op: str, x: Tensor, *others: Tensor | None) -> bool:
         if not compiling and type(tensor) is not Tensor and type(tensor) is not Parameter:
             return False
     return True
+
+
+def too_small(x: Tensor) -> bool:
+    return mode == "auto" and x.numel() < SMALL_VOLUME
 
 
 def slow_bfloat16(x: Tensor) -> bool:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hunyuan_ext import _check, _native, reference
-from hunyuan_ext._backend import runs_native
+from hunyuan_ext._backend import runs_native, too_small
 
 
 def layer_norm_modulate(
@@ -70,7 +70,8 @@ def group_norm_silu(
 
     pad: copies of the first frame in front, rows and columns around; the padding costs no pass. The output has x's
     memory format. Native for float32 and bfloat16 on CPUs with AVX2 or AVX-512 (statistics in float32, merged in
-    float64 in a fixed order); composed from torch operations elsewhere and under autograd or autocast.
+    float64 in a fixed order) from 131072 elements on; composed from torch operations elsewhere and under autograd or
+    autocast.
 
     Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
     """
@@ -83,7 +84,8 @@ def group_norm_silu(
     if len(pad) != 3 or min(pad) < 0:
         raise ValueError(f"pad: three counts (frames, rows, columns) that are not negative are needed, got {pad}")
     _check.positive("eps", eps)
-    if not (runs_native("group_norm_silu", x, weight, bias) and _native.affine_fits(x, weight, bias)):
+    native = runs_native("group_norm_silu", x, weight, bias) and _native.affine_fits(x, weight, bias)
+    if not native or too_small(x):
         return reference.group_norm_silu(x, weight, bias, groups=groups, eps=eps, silu=silu, pad=pad)
     if torch.compiler.is_compiling():
         return torch.ops.hunyuan_ext.group_norm_silu(x, weight, bias, groups, eps, silu, pad)

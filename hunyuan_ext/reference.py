@@ -69,7 +69,7 @@ def causal_conv3d(x, weight, bias=None, *, stride=(1, 1, 1), residual=None, padd
 
 def group_norm_silu(x, weight, bias, *, groups=32, eps=1e-6, silu=True, pad=(0, 0, 0)) -> Tensor:
     """GroupNorm over (C / groups, T, h, w), SiLU, and the replicate padding of the next causal convolution."""
-    out = F.group_norm(x, groups, weight, bias, eps)
+    out = torch.group_norm(x, groups, weight, bias, eps)  # F.group_norm refuses groups of a single value
     return pad_causal(F.silu(out) if silu else out, pad)
 
 

@@ -23,11 +23,10 @@ def poisoned_outputs():
 
     Test modules import this name, which switches it on for all their tests.
     """
-    torch.use_deterministic_algorithms(True)
-    assert torch.utils.deterministic.fill_uninitialized_memory
+    torch._C._set_deterministic_algorithms(True)  # the public function imports all of torch._inductor first
     assert torch.empty_like(torch.zeros(3)).isnan().all()
     yield
-    torch.use_deterministic_algorithms(False)
+    torch._C._set_deterministic_algorithms(False)
 
 
 def max_error(out: Tensor, exact: Tensor) -> float:
