@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 
 from checkpoints.tiny_models import TINY, TINY_VAE, randomised
+from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import pickle
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
-from safetensors.torch import load_file, save_file
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -35,6 +36,7 @@ def edit(folder, change):
 
 def test_nothing_there(tmp_path):
     fails(tmp_path / "nowhere", "does not exist; give a checkpoint file or folder")
+    fails(tmp_path / ("x" * 300), "cannot read .*: File name too long")
     fails(tmp_path, "holds no weights of a transformer; expected one of diffusion_pytorch_model")
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
     fails(tmp_path / "a.gguf", r"is no checkpoint; expected a \.safetensors")
@@ -112,8 +114,9 @@ def test_shards_missing_or_mismatched(tmp_path, transformer):
     first.write_bytes(second.read_bytes())
     fails(path, "says that .* holds the key '.*', but it does not")
     aside.replace(first)
-    (path / f"{WEIGHTS}.index.json").write_text('{"metadata": {}}')
-    fails(path, "it has no 'weight_map'")
+    for text in ('{"metadata": {}}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": "../aside"}}'):
+        (path / f"{WEIGHTS}.index.json").write_text(text)
+        fails(path, "it has no 'weight_map' from keys to file names")
 
 
 def test_several_weight_files(tmp_path, transformer):

@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 import torch
-from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
-from hunyuan_video.models.embeddings import sinusoid
 
 from checkpoints.tiny_models import TINY, randomised
+from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
+from hunyuan_video.models.embeddings import sinusoid
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed (pip install 'hunyuan-ext[test]')")
 

@@ -6,14 +6,14 @@ import os
 
 import pytest
 import torch
-from hunyuan_video.errors import UserError
-from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
-from hunyuan_video.models.config import TransformerConfig
-from hunyuan_video.models.fp8 import FP8Linear, fp8_linears
 from safetensors.torch import load_file, save_file
 
 import hunyuan_ext as ops
 from checkpoints.tiny_models import TINY, same_weights
+from hunyuan_video.errors import UserError
+from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
+from hunyuan_video.models.config import TransformerConfig
+from hunyuan_video.models.fp8 import FP8Linear, fp8_linears
 
 BLOCK_LINEARS = 2 * 10 + 2 * 3
 

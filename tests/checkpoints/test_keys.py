@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from hunyuan_video.checkpoints.configs import infer_config, parse_config
 from hunyuan_video.checkpoints.keys import diffusers_to_official, official_to_diffusers
 from hunyuan_video.checkpoints.names import find_component
 from hunyuan_video.checkpoints.safetensors_file import TensorInfo
 from hunyuan_video.checkpoints.sources import MappedSource, StateSource, read
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, TransformerConfig, VAEConfig
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 @pytest.fixture

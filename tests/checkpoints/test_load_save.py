@@ -7,12 +7,12 @@ import os
 
 import pytest
 import torch
-from hunyuan_video.checkpoints import saving
-from hunyuan_video.errors import UserError
-from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 from safetensors.torch import load_file, save_file
 
 from checkpoints.tiny_models import TINY, same_weights
+from hunyuan_video.checkpoints import saving
+from hunyuan_video.errors import UserError
+from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 
 MODELS = {"transformer": HunyuanVideoTransformer, "vae": CausalVAE}
 
@@ -52,6 +52,11 @@ def test_official_root_with_deepspeed_file(tmp_path, transformer, vae, load_key)
         assert loaded.config == TINY
         assert same_weights(loaded, transformer.bfloat16())
     assert same_weights(CausalVAE.from_pretrained(tmp_path / "ckpts"), vae)
+
+
+def test_official_folder_with_another_file_name(tmp_path, transformer):
+    torch.save(transformer.state_dict(), tmp_path / "pytorch_model_7.pt")
+    assert same_weights(HunyuanVideoTransformer.from_pretrained(tmp_path), transformer)
 
 
 def test_official_names_are_the_released_ones(tmp_path, transformer, vae):

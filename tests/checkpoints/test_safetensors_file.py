@@ -6,12 +6,13 @@ import json
 
 import pytest
 import torch
-from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile, TensorInfo, write_safetensors
-from hunyuan_video.checkpoints.sources import read
-from hunyuan_video.errors import UserError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+
+from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile, TensorInfo, write_safetensors
+from hunyuan_video.checkpoints.sources import read
+from hunyuan_video.errors import UserError
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.uint8, torch.float8_e4m3fn]
 
@@ -106,6 +107,7 @@ DAMAGE = {
     "size": (lambda c: with_header(c, lambda h: h["b"].update(shape=[5])), "corrupt.*'b'"),
     "negative": (lambda c: with_header(c, lambda h: h["b"].update(shape=[-4])), "corrupt.*'b'"),
     "no offsets": (lambda c: with_header(c, lambda h: h["b"].pop("data_offsets")), "corrupt.*'b'"),
+    "metadata": (lambda c: with_header(c, lambda h: h.update(__metadata__=[1])), "metadata is not a table"),
     "dtype": (lambda c: with_header(c, lambda h: h["b"].update(dtype="F4")), "'b' has dtype F4"),
 }
 

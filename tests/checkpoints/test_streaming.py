@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 
 # 70 MB in float32, the largest tensor 5 MB.

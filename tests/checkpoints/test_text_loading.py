@@ -9,6 +9,9 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+
 from hunyuan_video.checkpoints.text import load_clip_encoder, load_text_encoder
 from hunyuan_video.checkpoints.text_save import save_clip_model, save_llama_model, save_tokenizer
 from hunyuan_video.checkpoints.tokenizer import load_tokenizer
@@ -22,8 +25,6 @@ from hunyuan_video.models.text import (
     Template,
 )
 from hunyuan_video.models.text.foreign import ForeignLanguageModel
-from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", "a", "red", "circle", "moves"]
 SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from hunyuan_video.models import TransformerConfig, VAEConfig
 
 TINY = TransformerConfig(

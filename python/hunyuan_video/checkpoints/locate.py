@@ -59,7 +59,7 @@ def open_checkpoint(path: str | Path, component: Component, load_key: str | None
     load_key: which state dict of an official `.pt` file, "module" or "ema". UserError if there is nothing to load
     or the file is damaged.
     """
-    path = Path(path).expanduser()
+    path = _existing(path)
     file = path if path.is_file() else _find_weights(path, component)
     source = _open(file, load_key)
     layout, names = find_component(source.infos, component)
@@ -74,7 +74,7 @@ def open_checkpoint(path: str | Path, component: Component, load_key: str | None
 
 def components_at(path: str | Path) -> tuple[Component, ...]:
     """Which components `open_checkpoint` finds at a path. UserError if none."""
-    path = Path(path).expanduser()
+    path = _existing(path)
     if path.is_file():
         names = _open(path, None).infos
         found = tuple(part for part in _SUBFOLDERS if find_component(names, part)[0])
@@ -101,9 +101,18 @@ def _subfolder(root: Path, component: Component) -> Path | None:
     return next((root / name for name in _SUBFOLDERS[component] if (root / name).is_dir()), None)
 
 
+def _existing(path: str | Path) -> Path:
+    path = Path(path).expanduser()
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{path} does not exist; give a checkpoint file or folder (nothing is downloaded)") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return path
+
+
 def _find_weights(path: Path, component: Component) -> Path:
-    if not path.exists():
-        raise UserError(f"{path} does not exist; give a checkpoint file or folder")
     folder = _subfolder(path, component) or path
     for pattern in _WEIGHT_FILES:
         found = sorted(file for file in folder.glob(pattern) if file.is_file())
@@ -130,10 +139,11 @@ def _open(file: Path, load_key: str | None) -> TensorSource:
 
 def _open_shards(index: Path) -> ShardedSource:
     weight_map = _read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise UserError(f"{index} is no index of safetensors shards: it has no 'weight_map'")
+    names = list(weight_map.values()) if isinstance(weight_map, dict) else []
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise UserError(f"{index} is no index of safetensors shards: it has no 'weight_map' from keys to file names")
     files = {}
-    for name in sorted(set(weight_map.values())):
+    for name in sorted(set(names)):
         if not (index.parent / name).is_file():
             raise UserError(f"{index} names the shard {name}, which is missing; copy or download it again")
         files[name] = SafetensorsFile(index.parent / name)

@@ -70,6 +70,8 @@ class SafetensorsFile:
         self.path = path
         header, self._start, size = _read_header(path)
         self.metadata: dict[str, str] = header.pop("__metadata__", None) or {}
+        if not isinstance(self.metadata, dict):
+            raise UserError(f"{path} is corrupt: its metadata is not a table; {_DOWNLOAD_AGAIN}")
         self.infos: dict[str, TensorInfo] = {}
         self._offsets: dict[str, int] = {}
         for name, entry in header.items():

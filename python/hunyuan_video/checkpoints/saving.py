@@ -101,7 +101,8 @@ def _write_safetensors(
 def _write_shards(folder: Path, source: TensorSource, infos: Mapping[str, TensorInfo], max_shard_size: int) -> None:
     shards = split_shards(infos, max_shard_size)
     if len(shards) == 1:
-        return _write_safetensors(folder / f"{_DIFFUSERS_STEM}.safetensors", source, infos)
+        _write_safetensors(folder / f"{_DIFFUSERS_STEM}.safetensors", source, infos)
+        return
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file = f"{_DIFFUSERS_STEM}-{number:05}-of-{len(shards):05}.safetensors"

@@ -98,7 +98,8 @@ class MappedSource:
     def read_into(self, out: Tensor, name: str, rows: tuple[int, int] | None = None) -> None:
         parts = self.pieces[name]
         if len(parts) == 1 and parts[0].rows is None and not parts[0].repeat:
-            return self.source.read_into(out, parts[0].key, rows)
+            self.source.read_into(out, parts[0].key, rows)
+            return
         first, last = rows or (0, self.infos[name].shape[0])
         begin = 0  # of the piece, in rows of the whole tensor
         for part in parts:
