@@ -21,6 +21,9 @@ namespace {
 #define HUNYUAN_CUTLASS 0
 #endif
 
+// Raised with every change of a signature below; hunyuan_ext/_backend.py refuses a module of another number, such as
+// one left in the source tree by an older build.
+constexpr int kInterface = 2;
 constexpr int kMaxDims = 6;
 constexpr int64_t kKeepGilBelow = 8192;  // elements: shorter work than releasing and taking the GIL
 
@@ -373,6 +376,7 @@ py::dict build_facts() {
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Native kernels of hunyuan_ext; use the functions of hunyuan_ext, not these.";
+  m.attr("interface") = kInterface;
   m.def("use_exchange_api", &use_exchange_api, py::arg("capsule"));
   m.def("describe", &describe, py::arg("tensor"));
   m.def("build_facts", &build_facts);

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+INTERFACE = 2  # of the native module; kInterface in csrc/bindings.cpp
 MODES = ("auto", "reference", "native")
 LEVELS = ("scalar", "avx2", "avx512")
 
@@ -56,6 +57,8 @@ def _load() -> tuple[ModuleType | None, str]:
         return None, "hunyuan_ext._C is not built; `pip install .` or `python setup.py build_ext --inplace` builds it"
     except ImportError as error:
         return None, f"hunyuan_ext._C does not load: {error}"
+    if getattr(module, "interface", None) != INTERFACE:
+        return None, f"{module.__file__} was built from other sources; build it again"
     probe = torch.empty_strided((2, 3), (1, 2), dtype=BFLOAT)
     module.use_exchange_api(getattr(torch.Tensor, "__dlpack_c_exchange_api__", None))
     if module.describe(probe) != ((2, 3), (1, 2), 1, -1, probe.data_ptr()):
