@@ -14,7 +14,7 @@ from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, Transformer
 from hunyuan_video.models.text import ClipTextConfig, ClipTextModel, LlamaConfig, LlamaModel
 
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", ",", "video", "image"]
-WORDS += "a red green blue circle star moves left right up on gray background".split()  # noqa: SIM905
+WORDS += "a red green blue circle star moves left right up on gray background".split()
 SAMPLING = {
     "height": 32,
     "width": 48,

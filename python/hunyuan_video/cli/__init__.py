@@ -1,5 +1,5 @@
 """The `hunyuan-video` command."""
 
-from hunyuan_video.cli.main import main
+from hunyuan_video.cli.entry import main
 
 __all__ = ["main"]

@@ -39,7 +39,7 @@ class Job:
     outputs: list[str]  # one name per wanted format, before numbering
     model: str
     dtype: str | None
-    fps: float | None
+    fps: float | None  # None until the checkpoint's is known
     contact_sheet: bool
     vae_mode: str
     state: str  # where the state file is written

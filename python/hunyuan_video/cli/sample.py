@@ -187,34 +187,31 @@ def write_outputs(pipe: HunyuanVideoPipeline, job: Job, stream: SampleStream, ou
     """Writes every video of one prompt in every wanted format and prints the names."""
     from hunyuan_video.sampling.media import save_video
 
-    prompts = stream.state.prompts
+    fps = job.fps or pipe.defaults.fps
     for video in range(len(output.latents)):
         for path in job.paths(job.index, video):
             if Path(path).suffix == LATENTS:
                 stream.state.save(path)
             else:
-                facts = facts_of(
-                    pipe, job, prompts[video // stream.state.settings.num_videos_per_prompt], video, output, path
-                )
-                save_video(path, output.frames[video], fps=job.fps, metadata=facts, contact_sheet=job.contact_sheet)
+                facts = facts_of(pipe, job, stream.state.prompts, output, video, path)
+                save_video(path, output.frames[video], fps=fps, metadata=facts, contact_sheet=job.contact_sheet)
             print(path)
 
 
 def facts_of(
-    pipe: HunyuanVideoPipeline, job: Job, prompt: str, video: int, output: SampleOutput, path: str
+    pipe: HunyuanVideoPipeline, job: Job, prompts: list[str], output: SampleOutput, video: int, path: str
 ) -> dict[str, Any]:
     """What goes into a file's metadata: nothing about this machine, so equal videos are equal files."""
-    settings = {name: value for name, value in output.settings.items() if name != "num_videos_per_prompt"}
+    settings = {**output.settings, "fps": job.fps}
+    number = video // settings.pop("num_videos_per_prompt")
     if not pipe.transformer.config.guidance_embed:
         del settings["guidance_scale"]
-    settings["fps"] = job.fps
     seed = output.seeds[video] if output.seeds else job.seed
-    number = video // output.settings["num_videos_per_prompt"]
     return {
         "program": "hunyuan-video",
         "version": __version__,
-        "command": sample_command(job, prompt, seed, settings, path),
-        "prompt": prompt,
+        "command": sample_command(job, prompts[number], seed, settings, path),
+        "prompt": prompts[number],
         "seed": seed,
         "settings": settings,
         "model": job.model,

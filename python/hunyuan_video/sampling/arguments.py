@@ -72,7 +72,8 @@ def prepare(pipe: HunyuanVideoPipeline, arguments: Arguments) -> SamplingState:
         raise ArgumentError(
             f"output_type {arguments.output_type!r} needs a vae and this pipeline has none; use 'latent'"
         )
-    state = _fresh(pipe, arguments) if arguments.resume_from is None else _resumed(pipe, arguments)
+    source = arguments.resume_from
+    state = _fresh(pipe, arguments) if source is None else _resumed(pipe, arguments, source)
     if arguments.checkpoint_extra is not None:
         state.extra = arguments.checkpoint_extra
     return state
@@ -159,8 +160,8 @@ def _embeds(
     return embeds, {}
 
 
-def _resumed(pipe: HunyuanVideoPipeline, given: Arguments) -> SamplingState:
-    state = given.resume_from if isinstance(given.resume_from, SamplingState) else SamplingState.load(given.resume_from)
+def _resumed(pipe: HunyuanVideoPipeline, given: Arguments, source: str | Path | SamplingState) -> SamplingState:
+    state = source if isinstance(source, SamplingState) else SamplingState.load(source)
     for name in ("latents", "generator", "prompt_embeds", "negative_prompt_embeds"):
         if getattr(given, name) is not None:
             raise ArgumentError(f"resume_from already holds what {name} would set; leave {name} out")

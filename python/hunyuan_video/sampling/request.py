@@ -16,6 +16,12 @@ VAE_MODES = ("auto", "plain", "tiled", "exact")
 MAX_STEPS = 1000  # timesteps the model was trained on
 MAX_TOKENS = 2**21  # video tokens of one clip: 17 times a 720p clip of 129 frames
 MAX_VIDEOS = 1024
+FLOATS: dict[str, tuple[dict[str, Any], str]] = {  # name: (bounds for check_number, hint)
+    "guidance_scale": ({"low": 0.0}, "the released model was distilled for 1 to 8"),
+    "true_cfg_scale": ({"low": 1.0}, "1.0 switches classifier-free guidance off"),
+    "guidance_rescale": ({"low": 0.0, "high": 1.0}, "0.0 switches it off"),
+    "flow_shift": ({"low": 0.0, "above": True}, "the paper uses 7 at 50 steps, 17 below 20"),
+}
 
 
 @dataclass(frozen=True)
@@ -62,29 +68,20 @@ class Settings:
 
 def resolve_settings(given: Mapping[str, Any], defaults: SamplingDefaults, grid: Grid) -> Settings:
     """Fills what was left out (None) from the checkpoint's defaults and checks the result; ArgumentError otherwise."""
-    values = {name: given.get(name) for name in Settings.__dataclass_fields__}
-    for name, value in values.items():
-        if value is None and hasattr(defaults, name):
-            values[name] = getattr(defaults, name)
-    values["solver"] = values["solver"] or "euler"
-    values["num_videos_per_prompt"] = 1 if values["num_videos_per_prompt"] is None else values["num_videos_per_prompt"]
-    steps = values["num_inference_steps"]
-    check_count("num_inference_steps", steps, MAX_STEPS)
+    values: dict[str, Any] = {"solver": "euler", "num_videos_per_prompt": 1}
+    for name in Settings.__dataclass_fields__:
+        fallback = values.get(name, getattr(defaults, name, None))
+        values[name] = fallback if given.get(name) is None else given[name]
+    check_count("num_inference_steps", values["num_inference_steps"], MAX_STEPS)
     if values["flow_shift"] is None:
-        values["flow_shift"] = default_shift(steps)
-    _check_sizes(values["num_frames"], values["height"], values["width"], grid)
+        values["flow_shift"] = default_shift(values["num_inference_steps"])
+    check_sizes(values["num_frames"], values["height"], values["width"], grid)
     check_count("num_videos_per_prompt", values["num_videos_per_prompt"], MAX_VIDEOS)
-    check_number(
-        "guidance_scale", values["guidance_scale"], low=0.0, hint="the released model was distilled for 1 to 8"
-    )
-    check_number("true_cfg_scale", values["true_cfg_scale"], low=1.0, hint="1.0 switches classifier-free guidance off")
-    check_number("guidance_rescale", values["guidance_rescale"], low=0.0, high=1.0, hint="0.0 switches it off")
-    check_number(
-        "flow_shift", values["flow_shift"], low=0.0, above=True, hint="the paper uses 7 at 50 steps, 17 below 20"
-    )
+    for name, (bounds, hint) in FLOATS.items():
+        check_number(name, values[name], **bounds, hint=hint)
+        values[name] = float(values[name])
     check_choice("solver", values["solver"], tuple(SOLVERS))
-    floats = ("guidance_scale", "true_cfg_scale", "guidance_rescale", "flow_shift")
-    return Settings(**{**values, **{name: float(values[name]) for name in floats}})
+    return Settings(**values)
 
 
 def check_prompts(name: str, value: str | Sequence[str] | None) -> list[str]:
@@ -129,7 +126,7 @@ def check_count(name: str, value: Any, most: int) -> None:
         raise ArgumentError(f"{name} must be between 1 and {most}, got {value}")
 
 
-def _check_sizes(num_frames: Any, height: Any, width: Any, grid: Grid) -> None:
+def check_sizes(num_frames: Any, height: Any, width: Any, grid: Grid) -> None:
     for name, value in (("height", height), ("width", width)):
         check_count(name, value, 2**16)
         if value % grid.multiple:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,7 @@ class SampleStream(Iterator["StepEvent | Finished"]):
         """Ends the stream now; like `cancel`, but only for the thread that reads the events."""
         self._events.close()
 
-    def _run(self) -> Iterator[StepEvent | Finished]:
+    def _run(self) -> Generator[StepEvent | Finished, None, None]:
         self._save()
         velocity = GuidedVelocity(self.pipe.transformer, self.state, self.arguments.batch_size)
         steps = denoise(velocity, self.state)
