@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
 from hunyuan_video.cli.job import numbered, resume_command
-from hunyuan_video.cli.options import add_model_options, add_output_options, chosen_device, chosen_dtype
+from hunyuan_video.cli.options import add_model_options, add_output_options, chosen_device, torch_dtype
 from hunyuan_video.errors import ArgumentError
 
 
@@ -25,14 +26,16 @@ def run(args: argparse.Namespace) -> int:
     from hunyuan_video.sampling.decode import decode_latents, to_uint8
     from hunyuan_video.sampling.loading import checkpoint_folder, load_parts, read_defaults
     from hunyuan_video.sampling.media import check_output, save_video
-    from hunyuan_video.sampling.state import SamplingState
+    from hunyuan_video.sampling.request import check_number
+    from hunyuan_video.sampling.state import SamplingState, fingerprint
 
     if not args.output:
         raise ArgumentError("say with -o where the video goes, e.g. -o out.mp4")
     state = SamplingState.load(args.latents)
     job = state.extra.get("job", {})
     folder = checkpoint_folder(args.model or job.get("model", "tiny"))
-    fps = args.fps or job.get("fps") or read_defaults(folder).fps
+    fps = (job.get("fps") or read_defaults(folder).fps) if args.fps is None else args.fps
+    check_number("--fps", fps, low=0, above=True, high=1000)
     paths = [output_paths(args.output, video, len(state.latents)) for video in range(len(state.latents))]
     for path in sum(paths, []):
         check_output(path, state.settings.num_frames, contact_sheet=args.contact_sheet)
@@ -42,16 +45,17 @@ def run(args: argparse.Namespace) -> int:
             f"finish it with: {resume_command(args.latents)}",
             file=sys.stderr,
         )
-    vae = load_parts(folder, ("vae",), dtype=chosen_dtype(args), device=chosen_device(args))["vae"]
+    vae = load_parts(folder, ("vae",), dtype=torch_dtype(args.dtype), device=chosen_device(args))["vae"]
+    if state.models.get("vae", now := fingerprint(vae)) != now:
+        print("note: these latents were made with another VAE (or dtype), colours may differ", file=sys.stderr)
     frames = to_uint8(decode_latents(vae, state.latents, args.vae_mode or "auto")).numpy()
     for video, names in enumerate(paths):
         prompt = state.prompts[video // state.settings.num_videos_per_prompt]
-        facts = {"program": "hunyuan-video", "prompt": prompt, "settings": state.settings.as_dict()}
         for path in names:
-            command = f"hunyuan-video decode {Path(args.latents).name} -o {Path(path).name}"
-            save_video(
-                path, frames[video], fps=fps, metadata={**facts, "command": command}, contact_sheet=args.contact_sheet
-            )
+            command = shlex.join(["hunyuan-video", "decode", Path(args.latents).name, "-o", Path(path).name])
+            facts = {"program": "hunyuan-video", "command": command, "prompt": prompt}
+            facts["settings"] = state.settings.as_dict()
+            save_video(path, frames[video], fps=fps, metadata=facts, contact_sheet=args.contact_sheet)
             print(path)
     return 0
 

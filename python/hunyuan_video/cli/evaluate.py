@@ -41,7 +41,9 @@ def run(args: argparse.Namespace) -> int:
         raise ArgumentError(f"--prompts must be at least 2, got {args.prompts}")
     world = read_sampling_json(checkpoint_folder(args.model)).get("world")
     if world not in WORLDS:
-        raise UserError(f"{args.model} was not trained on a toyworld (no `world` in its sampling.json); use --model tiny")
+        raise UserError(
+            f"{args.model} was not trained on a toyworld (no `world` in its sampling.json); use --model tiny"
+        )
     pipe = HunyuanVideoPipeline.from_pretrained(args.model)
     names = ("num_inference_steps", "true_cfg_scale", "guidance_scale", "flow_shift")
     settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}

@@ -54,7 +54,8 @@ def chosen_device(args: argparse.Namespace) -> torch.device:
     return device
 
 
-def chosen_dtype(args: argparse.Namespace) -> torch.dtype | None:
+def torch_dtype(name: str | None) -> torch.dtype | None:
+    """The dtype of a name in DTYPES."""
     import torch
 
-    return None if args.dtype is None else getattr(torch, args.dtype)
+    return None if name is None else getattr(torch, name)

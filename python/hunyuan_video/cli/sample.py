@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hunyuan_video import __version__
 from hunyuan_video.cli.job import LATENTS, PIPELINE_OPTIONS, Job, new_job, resume_command, sample_command
-from hunyuan_video.cli.options import add_model_options, add_output_options, chosen_device, chosen_dtype
+from hunyuan_video.cli.options import add_model_options, add_output_options, chosen_device, torch_dtype
 from hunyuan_video.cli.progress import Progress
 from hunyuan_video.errors import ArgumentError, UserError
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     device = chosen_device(args)
     check_count("--checkpoint-every", args.checkpoint_every, 10**6)
     check_before_loading(job)
-    dtype = chosen_dtype(argparse.Namespace(dtype=job.dtype))
+    dtype = torch_dtype(job.dtype)
     parts = ("transformer", "text_encoder", "clip_text_encoder") + (() if job.latents_only else ("vae",))
     with terminate_as_interrupt():
         pipe = HunyuanVideoPipeline.from_pretrained(job.model, dtype=dtype, device=device, parts=parts)
@@ -84,8 +84,19 @@ def resumed_job(args: argparse.Namespace) -> Job:
     if "job" in state.extra:
         job = Job(**state.extra["job"])
     elif args.output:  # a state that Python code saved
-        asked = {"num_videos_per_prompt": state.settings.num_videos_per_prompt}
-        job = Job([""], asked, 0, [], args.model or "tiny", args.dtype, None, False, "auto", args.resume, True)
+        job = Job(
+            [""],
+            state.settings.as_dict(),
+            0,
+            [],
+            args.model or "tiny",
+            args.dtype,
+            None,
+            False,
+            "auto",
+            args.resume,
+            True,
+        )
     else:
         raise ArgumentError(f"{args.resume} was not written by this command; say with -o where the video goes")
     for name, value in (("outputs", args.output), ("fps", args.fps), ("model", args.model), ("dtype", args.dtype)):
@@ -136,6 +147,8 @@ def sample_prompt(pipe: HunyuanVideoPipeline, job: Job, args: argparse.Namespace
         report_tokens(stream)
         if args.seed is None and job.index == 0:
             print(f"seed {job.seed}", file=sys.stderr)
+        if job.index == 0:
+            print(f"if this run is cut off, continue with: {resume_command(job.state)}", file=sys.stderr)
         if "guidance_scale" in job.arguments and not pipe.transformer.config.guidance_embed:
             print("note: --guidance-scale has no effect on this model; use --true-cfg-scale", file=sys.stderr)
     else:

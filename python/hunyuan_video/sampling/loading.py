@@ -84,8 +84,8 @@ def _load(part: str, root: Path, folder: Path, dtype: torch.dtype | None, device
     number = "" if part == "text_encoder" else "_2"
     tokenizer = root / f"tokenizer{number}"
     tokenizer = tokenizer if tokenizer.is_dir() else folder
-    # Text encoders are a small part of the work: their own dtype, or float32 where the CPU has no fast half precision.
-    text_dtype = torch.float32 if device.type == "cpu" else None
+    # The encoders run once per prompt: on a GPU in the precision they are stored in, on the CPU like the transformer.
+    text_dtype = (dtype or torch.float32) if device.type == "cpu" else None
     if part == "text_encoder":
         return load_text_encoder(folder, tokenizer, prompt_template(root), dtype=text_dtype).to(device)
     return load_clip_encoder(folder, tokenizer, dtype=text_dtype).to(device)

@@ -136,10 +136,7 @@ class HunyuanVideoPipeline:
         """
         given = locals()
         stream = self.stream(**{name: given[name] for name in Arguments.__dataclass_fields__})
-        for event in stream:
-            if isinstance(event, Finished):
-                return event.output
-        raise RuntimeError("the run was cancelled from within its own callback")
+        return next(event.output for event in stream if isinstance(event, Finished))
 
     def stream(self, prompt: str | Sequence[str] | None = None, **arguments: Any) -> SampleStream:
         """The same run as `__call__` (same arguments), as an iterator: a `StepEvent` per step, then `Finished`."""
