@@ -1,0 +1,127 @@
+"""The examples of README.md and of examples/ run, in two sampling steps, and say what they should.
+
+A block runs unless a comment directly above it says why not: <!-- not run by the tests: REASON -->.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from random_checkpoint import write_random_checkpoint
+
+from hunyuan_video.cli import main
+from hunyuan_video.sampling import loading
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"(?P<skip><!-- not run by the tests: [^>]+ -->\n)?```(?P<language>sh|python)\n(?P<code>.*?)```", re.S)
+
+
+@dataclass
+class Block:
+    line: int
+    language: str
+    code: str
+    runs: bool
+
+    def __str__(self) -> str:
+        return f"README.md:{self.line}"
+
+
+def readme_blocks() -> list[Block]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return [
+        Block(text[: match.start("code")].count("\n"), match["language"], match["code"], match["skip"] is None)
+        for match in BLOCK.finditer(text)
+    ]
+
+
+BLOCKS = readme_blocks()
+
+
+@pytest.fixture(scope="module")
+def quick_checkpoint(tmp_path_factory) -> Path:
+    """The bundled checkpoint with two sampling steps; one with random weights where it is absent."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    bundled = loading.BUNDLED["tiny"]
+    if not (bundled / "model_index.json").exists():
+        return write_random_checkpoint(folder)
+    for entry in bundled.iterdir():
+        (folder / entry.name).symlink_to(entry)
+    (folder / "sampling.json").unlink()
+    settings = json.loads((bundled / "sampling.json").read_text(encoding="utf-8"))
+    (folder / "sampling.json").write_text(json.dumps({**settings, "num_inference_steps": 2}))
+    return folder
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch, quick_checkpoint) -> Path:
+    """An empty working folder in which "tiny" is the quick checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["example.py"])
+    monkeypatch.setitem(loading.BUNDLED, "tiny", quick_checkpoint)
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    return tmp_path
+
+
+def run_python(code: str, name: str) -> None:
+    exec(compile(code, name, "exec"), {"__name__": "__main__"})
+
+
+def run_commands(code: str) -> None:
+    for line in code.splitlines():
+        words = shlex.split(line, comments=True)
+        if words:
+            assert words[0] == "hunyuan-video", f"only hunyuan-video can be run here, not {line!r}"
+            assert main(words[1:]) == 0, line
+
+
+def test_blocks_are_found():
+    assert {block.language for block in BLOCKS if block.runs} == {"sh", "python"}
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.runs], ids=str)
+def test_readme_block_runs(block, workplace):
+    if block.language == "python":
+        run_python(block.code, str(block))
+    else:
+        run_commands(block.code)
+
+
+def test_python_blocks_that_need_weights_compile():
+    for block in BLOCKS:
+        if block.language == "python":
+            compile(block.code, str(block), "exec")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_example_runs(path, workplace):
+    run_python(path.read_text(encoding="utf-8"), str(path))
+    assert {entry.name for entry in workplace.iterdir()} - {"recipes"}, "an example writes a file"
+
+
+def test_readme_shows_the_example_of_embedding():
+    assert (ROOT / "examples" / "embed.py").read_text(encoding="utf-8") in [block.code for block in BLOCKS]
+
+
+def test_readme_lists_every_operation():
+    import hunyuan_ext
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|", text, re.M)
+    assert sorted(rows) == sorted(hunyuan_ext.capabilities()["ops"])
+
+
+def test_links_lead_to_files():
+    broken = []
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            if not os.path.exists(page.parent / target):
+                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    assert broken == []
