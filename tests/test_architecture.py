@@ -27,7 +27,7 @@ LAYERS = (
 ORDER = [package for layer in LAYERS for package in layer]
 # `from_pretrained` and `save_pretrained` are methods of the models, and load the file code when they are called.
 LAZY_EXCEPTIONS = {("models/pretrained.py", "checkpoints")}
-FILE_LIBRARIES = {"json", "io", "shutil", "tempfile", "safetensors", "av", "PIL", "yaml"}
+FILE_LIBRARIES = {"json", "safetensors", "pickle", "av", "PIL", "yaml"}
 
 
 def tracked(*patterns: str) -> list[Path]:

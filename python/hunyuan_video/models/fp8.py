@@ -20,8 +20,17 @@ class FP8Linear(nn.Module):
     or the scale. Keys: weight, scale, bias.
     """
 
+    weight: Tensor
+    scale: Tensor
+
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, *, granularity: str = "row", device=None
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        granularity: str = "row",
+        device: torch.device | str | None = None,
     ):
         super().__init__()
         if granularity not in ("row", "tensor"):

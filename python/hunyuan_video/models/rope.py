@@ -43,7 +43,9 @@ def _axis_angles(size: int, dim: int, theta: float) -> Tensor:  # [size, dim / 2
 
 
 @lru_cache(maxsize=4)  # a 720p x 129 frames table is 2 x 61 MB; buckets of a training run reuse theirs
-def cached_rope_table(grid, dims, theta, device: torch.device) -> tuple[Tensor, Tensor]:
+def cached_rope_table(
+    grid: tuple[int, int, int], dims: tuple[int, int, int], theta: float, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """`rope_table` on a device, kept for the next call. Treat the tensors as read-only."""
     cos, sin = rope_table(grid, dims=dims, theta=theta)
     return cos.to(device), sin.to(device)

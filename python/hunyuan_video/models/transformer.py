@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -110,7 +112,7 @@ class HunyuanVideoTransformer(Pretrained):
             x = self._run(block, x, vec, rope, txt.shape[1], kv_len)
         return x[:, : img.shape[1]]
 
-    def _run(self, block: nn.Module, *args):
+    def _run(self, block: nn.Module, *args: Any) -> Any:
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *args, use_reentrant=False)
         return block(*args)
@@ -123,7 +125,15 @@ class HunyuanVideoTransformer(Pretrained):
             return cos.to(device), sin.to(device)
         return cached_rope_table(grid, dims, theta, device)
 
-    def _check_inputs(self, latents, timestep, text, text_mask, pooled_text, guidance) -> None:
+    def _check_inputs(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        text_mask: Tensor | None,
+        pooled_text: Tensor,
+        guidance: Tensor | None,
+    ) -> None:
         config, batch = self.config, latents.shape[0]
         if latents.ndim != 5 or latents.shape[1] != config.in_channels:
             raise ValueError(f"latents must be [B, {config.in_channels}, T, h, w], got {list(latents.shape)}")

@@ -9,6 +9,7 @@ than in the plain pass; nothing else differs. No gradients.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,9 @@ class Planner:
         self.slab = 0  # bytes of the most expensive smallest slab
         self.attention_bytes = 0  # keys, values and one frame's work
 
-    def conv(self, source: Shape, conv: CausalConv3d, upsample=NO_UPSAMPLING, **_: object) -> Shape:
+    def conv(
+        self, source: Shape, conv: CausalConv3d, upsample: tuple[int, int, int] = NO_UPSAMPLING, **_: object
+    ) -> Shape:
         plan = ConvPlan.of(conv, source, upsample, self.dtype)
         self.slab = max(self.slab, plan.cost(1, 1))
         return plan.out_shape
@@ -100,7 +103,9 @@ class Runner:
             out.store.write(slab[0], slab[2], values)
         return out
 
-    def _conv_input(self, store: Store, plan: ConvPlan, slab: Slab, affine) -> Tensor:  # [1, C, t', h', W']
+    def _conv_input(
+        self, store: Store, plan: ConvPlan, slab: Slab, affine: tuple[Tensor, Tensor] | None
+    ) -> Tensor:  # [1, C, t', h', W']
         t0, t1, h0, h1 = slab
         x = store.read(*plan.axes[0].source(t0, t1), *plan.axes[1].source(h0, h1))
         if affine is not None:
@@ -179,7 +184,7 @@ def _walk_decoder(run, decoder, x, target=None):
 
 
 def run_exact(
-    network,  # the VAE's Encoder or Decoder
+    network: Any,  # the VAE's Encoder or Decoder
     x: Tensor,  # [B, C, T, H, W], its input
     memory_budget: int | None = None,  # bytes; None is DEFAULT_BUDGET
 ) -> Tensor:  # [B, C', T', H', W']

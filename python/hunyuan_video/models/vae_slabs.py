@@ -6,7 +6,7 @@ maps to a source index, so neither the upsampled nor the padded activation ever 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -75,12 +75,13 @@ class ConvPlan:
     @classmethod
     def of(cls, conv: CausalConv3d, shape: Shape, upsample: tuple[int, int, int], dtype: torch.dtype) -> ConvPlan:
         kernel, stride = conv.conv.kernel_size, conv.conv.stride
-        axes = tuple(Axis(shape[i], upsample[i], kernel[i], stride[i], time=i == 0) for i in range(3))
-        return cls(axes, conv.conv.in_channels, conv.conv.out_channels, dtype.itemsize)
+        time, height, width = (Axis(shape[i], upsample[i], kernel[i], stride[i], time=i == 0) for i in range(3))
+        return cls((time, height, width), conv.conv.in_channels, conv.conv.out_channels, dtype.itemsize)
 
     @property
     def out_shape(self) -> Shape:
-        return (*(axis.out for axis in self.axes), self.out_channels)
+        time, height, width = self.axes
+        return time.out, height.out, width.out, self.out_channels
 
     def cost(self, frames: int, rows: int) -> int:
         """Upper estimate of the bytes in use while a slab of `frames` x `rows` outputs is computed.
@@ -128,6 +129,6 @@ class ConvPlan:
                 yield frames * i // count, frames * (i + 1) // count, rows * j // bands, rows * (j + 1) // bands
 
 
-def _fewest(length: int, fits) -> int:
+def _fewest(length: int, fits: Callable[[int], bool]) -> int:
     """The smallest number of about equal parts of `length` whose longest fits; `length` parts if none does."""
     return next((parts for parts in range(1, length) if fits(-(-length // parts))), length)

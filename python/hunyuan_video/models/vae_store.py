@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
@@ -32,7 +33,7 @@ class TensorStore:
 
     def __init__(self, tensor: Tensor, device: torch.device):  # tensor: [T, H, W, C]; device: where slabs are wanted
         self.tensor, self.device = tensor, device
-        self.shape: Shape = tuple(tensor.shape)
+        self.shape: Shape = (tensor.shape[0], tensor.shape[1], tensor.shape[2], tensor.shape[3])
 
     def read(self, t0: int, t1: int, h0: int, h1: int) -> Tensor:
         return self.tensor[t0:t1, h0:h1].to(self.device)
@@ -68,11 +69,11 @@ class FileStore:
             self._file.seek(offset)
             self._file.write(chunk)
 
-    def _chunks(self, slab: Tensor, t0: int, h0: int):
+    def _chunks(self, slab: Tensor, t0: int, h0: int) -> Iterator[tuple[memoryview, int]]:
         """(bytes, file offset) of the contiguous runs of a slab: one for whole frames, else one per frame."""
         row = self.shape[2] * self.shape[3] * slab.element_size()
         frames, rows = slab.shape[:2]
-        data = memoryview(slab.view(torch.uint8).numpy()).cast("B")
+        data = slab.view(torch.uint8).numpy().data.cast("B")
         runs, length = (1, frames * rows * row) if rows == self.shape[1] else (frames, rows * row)
         for run in range(runs):
             yield data[run * length : (run + 1) * length], ((t0 + run) * self.shape[1] + h0) * row
@@ -95,8 +96,8 @@ class ChannelStats:
 
     def __init__(self) -> None:
         self.count = 0
-        self.mean: Tensor | float = 0.0  # [C] float64
-        self.sum_squares: Tensor | float = 0.0  # [C] float64, about the mean
+        self.mean = torch.zeros((), dtype=torch.float64)  # [C] after the first slab
+        self.sum_squares = torch.zeros((), dtype=torch.float64)  # [C], about the mean
 
     def add(self, slab: Tensor) -> None:  # [t, h, W, C]
         for rows in slab.reshape(-1, slab.shape[-1]).split(max(1, STATS_CHUNK // slab.shape[-1])):  # [n, C]
