@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import hunyuan_video
+
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEM = ROOT / "python" / "hunyuan_video"
 MAX_LINES = 400
@@ -27,6 +29,7 @@ LAYERS = (
 ORDER = [package for layer in LAYERS for package in layer]
 # `from_pretrained` and `save_pretrained` are methods of the models, and load the file code when they are called.
 LAZY_EXCEPTIONS = {("models/pretrained.py", "checkpoints")}
+HOMES = hunyuan_video._HOMES  # where the names of the root package really are
 FILE_LIBRARIES = {"json", "safetensors", "pickle", "av", "PIL", "yaml"}
 
 
@@ -51,7 +54,7 @@ def imports(tree: ast.AST) -> Iterator[tuple[ast.stmt, str]]:
         if isinstance(node, ast.Import):
             yield from ((node, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module == "hunyuan_video":
-            yield from ((node, f"hunyuan_video.{alias.name}") for alias in node.names if alias.name != "__version__")
+            yield from ((node, HOMES.get(alias.name, "hunyuan_video")) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node, node.module or ""
 

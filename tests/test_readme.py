@@ -20,7 +20,9 @@ from hunyuan_video.cli import main
 from hunyuan_video.sampling import loading
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCK = re.compile(r"(?P<skip><!-- not run by the tests: [^>]+ -->\n)?```(?P<language>sh|python)\n(?P<code>.*?)```", re.S)
+BLOCK = re.compile(
+    r"(?P<skip><!-- not run by the tests: [^>]+ -->\n)?```(?P<language>sh|python)\n(?P<code>.*?)```", re.S
+)
 
 
 @dataclass

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from conftest import golden_folder
+
 from hunyuan_video.models import CausalVAE, VAEConfig
 
 TINY = VAEConfig(

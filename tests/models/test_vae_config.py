@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from hunyuan_video.models import VAEConfig
 
 SMALL = VAEConfig(

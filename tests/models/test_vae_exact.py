@@ -7,17 +7,17 @@ import weakref
 import pytest
 import torch
 import torch.nn.functional as F
-from hunyuan_video.models import CausalVAE, VAEConfig
-from hunyuan_video.models import vae_exact as exact_module
-from hunyuan_video.models.vae_blocks import CausalConv3d, upsample_nearest
-from hunyuan_video.models.vae_slabs import ConvPlan
-from hunyuan_video.models.vae_store import ChannelStats, FileStore, TensorStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hunyuan_ext.reference import pad_causal
+from hunyuan_video.models import CausalVAE, VAEConfig
+from hunyuan_video.models import vae_exact as exact_module
+from hunyuan_video.models.vae_blocks import CausalConv3d, upsample_nearest
+from hunyuan_video.models.vae_slabs import ConvPlan
+from hunyuan_video.models.vae_store import ChannelStats, FileStore, TensorStore
 
 CONFIG = VAEConfig(latent_channels=4, block_out_channels=(8, 8, 16, 16), layers_per_block=1, norm_groups=4)
 LATENT_SIZES = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hunyuan_video.models.vae_tiling import Tiling, blend
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from hunyuan_video.models.vae_tiling import Tiling, blend
 
 
 def stretch(x, time, space):

@@ -86,4 +86,6 @@ def test_recipe_shapes_fit_the_bundled_text_encoders(request):
     if not (TINY / "text_encoder/config.json").exists():
         pytest.skip("the bundled checkpoint is not in this tree")
     assert recipe.model["text_dim"] == json.loads((TINY / "text_encoder/config.json").read_text())["hidden_size"]
-    assert recipe.model["pooled_text_dim"] == json.loads((TINY / "text_encoder_2/config.json").read_text())["hidden_size"]
+    assert (
+        recipe.model["pooled_text_dim"] == json.loads((TINY / "text_encoder_2/config.json").read_text())["hidden_size"]
+    )

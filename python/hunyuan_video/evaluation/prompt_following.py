@@ -48,10 +48,17 @@ def prompt_following(
     scenes, prompts = held_out_prompts(world, count, seed)
     clips = torch.cat([generate(prompts[i : i + batch], seed + i) for i in range(0, count, batch)])
     generated = [analyse(clip) for clip in clips]
-    table = {"generated": score(generated, scenes), "generated, other prompt (floor)": score(generated, shifted(scenes))}
+    table = {
+        "generated": score(generated, scenes),
+        "generated, other prompt (floor)": score(generated, shifted(scenes)),
+    }
     if reconstruct is not None:
         real = render(scenes, num_frames=num_frames, size=size)
-        table = {"real clips": judge(real, scenes), "reconstructed by the VAE (ceiling)": judge(reconstruct(real), scenes), **table}
+        table = {
+            "real clips": judge(real, scenes),
+            "reconstructed by the VAE (ceiling)": judge(reconstruct(real), scenes),
+            **table,
+        }
     return table, clips, prompts
 
 
@@ -70,7 +77,6 @@ def pipeline_generator(pipe, **settings) -> Callable[[list[str], int], Tensor]:
         return torch.from_numpy(out.frames)
 
     return generate
-
 
 
 def reconstruction(vae, batch: int = 8) -> Callable[[Tensor], Tensor]:

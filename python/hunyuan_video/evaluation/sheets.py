@@ -10,7 +10,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 
-def contact_sheet(path: Path, rows: list[Tensor], labels: list[str] | None = None, frames: int = 5, scale: int = 2) -> None:
+def contact_sheet(
+    path: Path, rows: list[Tensor], labels: list[str] | None = None, frames: int = 5, scale: int = 2
+) -> None:
     """Each row: one clip uint8 [F, H, W, 3] shown at `frames` evenly spaced moments, with its label underneath."""
     strips = []
     for index, clip in enumerate(rows):

@@ -14,7 +14,7 @@ _MODULES = {
     "VAEConfig": "vae_config",
     "rope_table": "rope",
 }
-__all__ = sorted(_MODULES)
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:

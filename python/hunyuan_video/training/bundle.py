@@ -49,7 +49,9 @@ def execute(config: BundleRun, report=print) -> None:
         (staged / name).write_text(json.dumps(content, indent=2) + "\n")
     megabytes = sum(path.stat().st_size for path in staged.rglob("*") if path.is_file()) / 1e6
     if megabytes > config.limit_mb:
-        raise UserError(f"bundle: {megabytes:.1f} MB is over limit_mb = {config.limit_mb}; train smaller models or raise it")
+        raise UserError(
+            f"bundle: {megabytes:.1f} MB is over limit_mb = {config.limit_mb}; train smaller models or raise it"
+        )
     old = target.with_name(target.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():

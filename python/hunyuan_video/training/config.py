@@ -24,7 +24,9 @@ class OptimizerConfig:
     decay: float = 0.5  # fraction of the run, 0..1
     clip: float = 1.0  # global gradient norm
     ema: float = 0.999  # decay of the exponential moving average of the weights
-    muon_lr: float = 0.0  # > 0: matrices and convolutions in blocks are trained with Muon at this rate, the rest with AdamW
+    muon_lr: float = (
+        0.0  # > 0: matrices and convolutions in blocks are trained with Muon at this rate, the rest with AdamW
+    )
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,9 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()):
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict) or raw.get("kind") not in KINDS:
-        raise UserError(f"{path}: kind must be one of {', '.join(KINDS)}, got {raw.get('kind') if isinstance(raw, dict) else raw!r}")
+        raise UserError(
+            f"{path}: kind must be one of {', '.join(KINDS)}, got {raw.get('kind') if isinstance(raw, dict) else raw!r}"
+        )
     for item in overrides:
         key, found, value = item.partition("=")
         if not found:
@@ -195,7 +199,7 @@ def coerce(hint, value, where: str):
             return float(value)  # YAML reads 1e-3 as a string
         except ValueError:
             pass
-    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and isinstance(value, hint):
-        if not (hint is int and isinstance(value, bool)):
-            return value
+    plain = isinstance(hint, type) and not isinstance(hint, types.GenericAlias)
+    if plain and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
     raise UserError(f"{where} must be {getattr(hint, '__name__', hint)}, got {value!r}")

@@ -1,7 +1,7 @@
 """Training the transformer with flow matching on cached latents (paper section 4.4).
 
-x_t = (1 - t) data + t noise, target v = noise - data, t logit-normal; captions in random sentence forms, replaced by the
-empty caption with probability `text_dropout` so that classifier-free guidance has an unconditional branch.
+x_t = (1 - t) data + t noise, target v = noise - data, t logit-normal; captions in random sentence forms, replaced by
+the empty caption with probability `text_dropout` so that classifier-free guidance has an unconditional branch.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class FlowTask:
         self.forward = torch.compile(self.network) if config.loop.compile else self.network
         self.objective = FlowObjective(config.t_mean, config.t_std, config.t_shift)
         parameters = sum(p.numel() for p in self.network.parameters())
-        report(f"{parameters / 1e6:.2f} M parameters, {len(self.latents)} clips of latents {tuple(self.latents.shape[1:])}")
+        report(
+            f"{parameters / 1e6:.2f} M parameters, {len(self.latents)} clips of latents {tuple(self.latents.shape[1:])}"
+        )
 
     @torch.no_grad()
     def embed(self, prompts: list[str]) -> dict[str, Tensor]:
@@ -64,7 +66,9 @@ class FlowTask:
     def sample(self, prompts: list[str], seed: int) -> Tensor:
         """Euler with classifier-free guidance, uint8 [N, F, H, W, 3]."""
         shape = (len(prompts), *self.latents.shape[1:])
-        x = torch.cat([torch.randn((1, *shape[1:]), generator=torch.Generator().manual_seed(seed + i)) for i in range(shape[0])])
+        x = torch.cat(
+            [torch.randn((1, *shape[1:]), generator=torch.Generator().manual_seed(seed + i)) for i in range(shape[0])]
+        )
         both = self.embed([""] * len(prompts) + prompts)
         schedule = FlowSchedule(self.config.sample_steps, self.config.t_shift)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.loop.precision == "bf16"):

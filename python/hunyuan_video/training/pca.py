@@ -36,7 +36,7 @@ class PCALatents:
             mean = flat.mean(0)
             values, vectors = torch.linalg.eigh((flat - mean).T @ (flat - mean) / len(flat))
             deviation = values.flip(0)[:channels].clamp(min=1e-12).sqrt()
-            gain = deviation ** -whiten
+            gain = deviation**-whiten
             gain = gain / ((deviation * gain).square().mean().sqrt())
             parts.append((mean.float(), vectors.flip(1)[:, :channels].float(), gain.float()))
         return cls(*parts)

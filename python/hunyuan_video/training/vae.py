@@ -1,7 +1,8 @@
 """Training the causal VAE: reconstruction from crops of captionless clips, bootstrapped from PCA latents.
 
-Loss: L1 + MSE + gradient L1 + KL (weights in VAERun). In the bootstrap the encoder regresses the closed-form PCA latents
-while the decoder learns to invert them; afterwards both train jointly on whole clips and the target only leans lightly.
+Loss: L1 + MSE + gradient L1 + KL (weights in VAERun). In the bootstrap the encoder regresses the closed-form PCA
+latents while the decoder learns to invert them; afterwards both train jointly on whole clips and the target only leans
+lightly.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hunyuan_video.evaluation.prompt_following import psnr
+from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.models import CausalVAE, VAEConfig
 from hunyuan_video.training.clips import clip_cache, held_out, to_frames, to_unit
 from hunyuan_video.training.config import VAERun
 from hunyuan_video.training.pca import PCALatents
-from hunyuan_video.evaluation.prompt_following import psnr
-from hunyuan_video.evaluation.sheets import contact_sheet
 
 
 def gradient_l1(a: Tensor, b: Tensor) -> Tensor:  # [B, 3, F, H, W] each

@@ -72,7 +72,7 @@ def vocabulary(world: World) -> list[str]:
     """Every token that captions of this world can contain, sorted."""
     values = world.words()
     texts = [re.sub(r"{\w+}", " ", form) for form in (*phrases.FORMS.values(), phrases.BRIEF_FORM)]
-    texts += [json.dumps({name: phrases.STYLE for name in phrases.FIELD_NAMES}), "the camera background an"]
+    texts += [json.dumps(dict.fromkeys(phrases.FIELD_NAMES, phrases.STYLE)), "the camera background an"]
     for name in ("shape", "color", "size", "texture", "background"):
         texts += values[name]
     for table, attribute in (
