@@ -106,6 +106,7 @@ def test_diffusers_transformer_loads_into_ours(tmp_path):
 @torch.no_grad()
 @pytest.mark.parametrize("frames", [1, 9])
 def test_diffusers_vae_parity(tmp_path, vae, frames):
+    vae.decoder.conv_out.conv.weight.mul_(0.25)  # pixels of size 1, to which the tolerance belongs
     vae.save_pretrained(tmp_path / "vae")
     peer, report = diffusers.AutoencoderKLHunyuanVideo.from_pretrained(
         tmp_path / "vae", output_loading_info=True, low_cpu_mem_usage=False
@@ -120,8 +121,8 @@ def test_diffusers_vae_parity(tmp_path, vae, frames):
 
 
 def test_diffusers_vae_loads_into_ours(tmp_path, vae):
-    values = vae.config.to_dict("diffusers")
-    peer = randomised(diffusers.AutoencoderKLHunyuanVideo.from_config(values))
+    peer = randomised(diffusers.AutoencoderKLHunyuanVideo.from_config(vae.config.to_dict("diffusers")))
+    peer.decoder.conv_out.conv.weight.data.mul_(0.25)  # as above
     peer.save_pretrained(tmp_path)
     model = CausalVAE.from_pretrained(tmp_path)
     assert model.config == vae.config

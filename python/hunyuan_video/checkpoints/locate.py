@@ -139,11 +139,10 @@ def _open(file: Path, load_key: str | None) -> TensorSource:
 
 def _open_shards(index: Path) -> ShardedSource:
     weight_map = _read_json(index).get("weight_map")
-    names = list(weight_map.values()) if isinstance(weight_map, dict) else []
-    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+    if not isinstance(weight_map, dict) or not weight_map or not all(map(_is_file_name, weight_map.values())):
         raise UserError(f"{index} is no index of safetensors shards: it has no 'weight_map' from keys to file names")
     files = {}
-    for name in sorted(set(names)):
+    for name in sorted(set(weight_map.values())):
         if not (index.parent / name).is_file():
             raise UserError(f"{index} names the shard {name}, which is missing; copy or download it again")
         files[name] = SafetensorsFile(index.parent / name)
@@ -151,6 +150,10 @@ def _open_shards(index: Path) -> ShardedSource:
         if key not in files[name].infos:
             raise UserError(f"{index} says that {name} holds the key '{key}', but it does not; copy both again")
     return ShardedSource({key: files[name] for key, name in weight_map.items()})
+
+
+def _is_file_name(value: Any) -> bool:
+    return isinstance(value, str) and Path(value).name == value
 
 
 def _stated_config(file: Path, component: Component, source: TensorSource, strict: bool) -> Config | None:
