@@ -1,4 +1,4 @@
-"""Shared fixtures: where the golden files are, and deterministic seeds."""
+"""Shared fixtures: where the golden files are, and what makes every run the same."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import json
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from safetensors import safe_open
 
 ROOT = Path(__file__).resolve().parents[1]
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("repeatable")
 
 
 def golden_folder() -> Path:
