@@ -72,18 +72,26 @@ struct alignas(sizeof(T) * kCount) Pack {
 template <class T>
 using Pack16 = Pack<T, 16 / sizeof(T)>;
 
-// The sum of `value` over all threads of the block, in every thread. blockDim.x is a multiple of 32, at most 1024;
-// `scratch` holds 32 floats and may be reused after the call.
-__device__ inline float block_sum(float value, float* scratch) {
-  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(0xffffffffu, value, offset);
+// `value` combined over all threads of the block, in every thread. blockDim.x is a multiple of 32, at most 1024;
+// `scratch` holds 32 floats and may be reused after the call. `identity` leaves a value as it is.
+template <class Combine>
+__device__ float block_reduce(float value, float identity, float* scratch, Combine combine) {
+  for (int offset = 16; offset > 0; offset /= 2) value = combine(value, __shfl_xor_sync(0xffffffffu, value, offset));
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
   if (warps == 1) return value;
   if (lane == 0) scratch[warp] = value;
   __syncthreads();
-  value = lane < warps ? scratch[lane] : 0.0f;
-  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(0xffffffffu, value, offset);
+  value = lane < warps ? scratch[lane] : identity;
+  for (int offset = 16; offset > 0; offset /= 2) value = combine(value, __shfl_xor_sync(0xffffffffu, value, offset));
   __syncthreads();
   return value;
+}
+
+__device__ inline float block_sum(float value, float* scratch) {
+  return block_reduce(value, 0.0f, scratch, [](float a, float b) { return a + b; });
+}
+__device__ inline float block_max(float value, float* scratch) {
+  return block_reduce(value, -INFINITY, scratch, [](float a, float b) { return fmaxf(a, b); });
 }
 
 }  // namespace device

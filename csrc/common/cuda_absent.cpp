@@ -17,6 +17,8 @@ int layer_norm_modulate_cuda(const hunyuan_layer_norm_modulate_args&, hunyuan_ta
   return no_cuda("layer_norm_modulate");
 }
 int gate_residual_cuda(const hunyuan_gate_residual_args&, hunyuan_target) { return no_cuda("gate_residual"); }
+int group_norm_silu_cuda(const hunyuan_group_norm_silu_args&, hunyuan_target) { return no_cuda("group_norm_silu"); }
+int64_t group_norm_silu_cuda_workspace(const hunyuan_group_norm_silu_args&) { return 0; }
 
 }  // namespace hunyuan
 

@@ -76,6 +76,7 @@ typedef struct hunyuan_layer_norm_modulate_args {
   int64_t scale_batch_stride; /**< from one sample of scale to the next */
   float eps;                  /**< added to the variance */
   enum hunyuan_dtype dtype;
+  float* out_scale;           /**< null; or [batch, tokens] (CUDA): out is then E4M3, its values out * out_scale */
 } hunyuan_layer_norm_modulate_args;
 
 int hunyuan_layer_norm_modulate(const hunyuan_layer_norm_modulate_args* args, hunyuan_target target);
@@ -122,7 +123,8 @@ int hunyuan_pad_causal(const hunyuan_pad_causal_args* args, hunyuan_target targe
 
 /**
  * out = pad_causal(silu(group_norm(x))): statistics over (channels / groups, frames, rows, columns) in chunks that are
- * merged in float64 in a fixed order, so neither the thread count nor the mean of x costs digits. F32 and BF16, CPU.
+ * merged in float64 in a fixed order, so neither the thread count nor the mean of x costs digits. F32, BF16 and, on CUDA,
+ * F16. CUDA takes channels-last volumes of at most 2048 two-byte channels, a multiple of 16 bytes.
  */
 typedef struct hunyuan_group_norm_silu_args {
   const void* x;                   /**< [B, C, T, H, W], or [B, T, H, W, C] when channels_last; contiguous */
@@ -142,9 +144,15 @@ typedef struct hunyuan_group_norm_silu_args {
   int silu;                        /**< 0: normalise only */
   int channels_last;               /**< layout of x and out */
   enum hunyuan_dtype dtype;        /**< of x and out */
-  enum hunyuan_dtype affine_dtype; /**< of weight and bias: F32 or BF16 */
+  enum hunyuan_dtype affine_dtype; /**< of weight and bias: F32 or BF16; F16 on CUDA */
+  const float* moments;            /**< CUDA: null, or the statistics of x that causal_conv3d left:
+                                        [batch, moment_chunks, groups, 3] count, mean, sum of squared distances */
+  int64_t moment_chunks;           /**< chunks of a sample in `moments` */
+  void* workspace;                 /**< CUDA: hunyuan_group_norm_silu_workspace bytes, aligned to 16 */
 } hunyuan_group_norm_silu_args;
 
+/** Bytes of `workspace`: 0 on the CPU. */
+int64_t hunyuan_group_norm_silu_workspace(const hunyuan_group_norm_silu_args* args, hunyuan_target target);
 int hunyuan_group_norm_silu(const hunyuan_group_norm_silu_args* args, hunyuan_target target);
 
 /**

@@ -140,6 +140,10 @@ void apply(const Args& args, const Normalise& normalise, int threads) {
 }  // namespace
 }  // namespace hunyuan
 
+extern "C" int64_t hunyuan_group_norm_silu_workspace(const hunyuan_group_norm_silu_args* args, hunyuan_target target) {
+  return target.device >= 0 ? hunyuan::group_norm_silu_cuda_workspace(*args) : 0;
+}
+
 extern "C" int hunyuan_group_norm_silu(const hunyuan_group_norm_silu_args* args, hunyuan_target target) {
   using namespace hunyuan;
   if (args->batch < 0 || args->channels < 0 || args->frames < 0 || args->rows < 0 || args->columns < 0)
@@ -149,10 +153,10 @@ extern "C" int hunyuan_group_norm_silu(const hunyuan_group_norm_silu_args* args,
   if (args->groups <= 0 || args->channels % args->groups != 0)
     return fail(HUNYUAN_BAD_ARGUMENT, "group_norm_silu: %lld channels do not divide into %lld groups",
                 static_cast<long long>(args->channels), static_cast<long long>(args->groups));
+  if (args->batch * args->channels * args->frames * args->rows * args->columns == 0) return HUNYUAN_OK;
+  if (target.device >= 0) return group_norm_silu_cuda(*args, target);
   if (args->dtype != HUNYUAN_F32 && args->dtype != HUNYUAN_BF16)
     return fail(HUNYUAN_BAD_DTYPE, "group_norm_silu: the CPU kernel takes float32 or bfloat16");
-  if (target.device >= 0) return fail(HUNYUAN_NO_CUDA, "group_norm_silu: has no CUDA kernel");
-  if (args->batch * args->channels * args->frames * args->rows * args->columns == 0) return HUNYUAN_OK;
   apply(*args, normalisation(*args, target.threads), target.threads);
   return HUNYUAN_OK;
 }

@@ -30,5 +30,7 @@ HUNYUAN_KERNEL(norm_silu_cells, const hunyuan_group_norm_silu_args& args, int64_
 // CUDA, in sm80/ or in common/cuda_absent.cpp.
 int layer_norm_modulate_cuda(const hunyuan_layer_norm_modulate_args& args, hunyuan_target target);
 int gate_residual_cuda(const hunyuan_gate_residual_args& args, hunyuan_target target);
+int group_norm_silu_cuda(const hunyuan_group_norm_silu_args& args, hunyuan_target target);
+int64_t group_norm_silu_cuda_workspace(const hunyuan_group_norm_silu_args& args);
 
 }  // namespace hunyuan

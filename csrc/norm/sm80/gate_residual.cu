@@ -1,5 +1,6 @@
-// x + gate * y: one thread a 16-byte pack, bound by memory (three reads, one write; gate stays in cache).
+// x + gate * y: one block a row, 16-byte packs, bound by memory (two reads, one write; gate stays in cache).
 #include "common/cuda.cuh"
+#include "common/launch.cuh"
 #include "norm/norm.h"
 
 namespace hunyuan {
@@ -7,39 +8,50 @@ namespace {
 
 using namespace device;
 
-constexpr int kThreads = 256;
+constexpr int kPacksPerThread = 4;  // independent loads in flight
+constexpr int kMostThreads = 256;
 
 template <class T, int kCount>
-__global__ void gate_kernel(const hunyuan_gate_residual_args args, int64_t packs_per_row, int64_t packs) {
+__global__ void __launch_bounds__(kMostThreads) gate_kernel(const hunyuan_gate_residual_args args) {
   using P = Pack<T, kCount>;
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (index >= packs) return;
-  const int64_t row = index / packs_per_row, i = index % packs_per_row, b = row / args.tokens, s = row % args.tokens;
-  const P x = reinterpret_cast<const P*>(static_cast<const T*>(args.x) + b * args.x_batch_stride + s * args.x_token_stride)[i];
-  const P y = reinterpret_cast<const P*>(static_cast<const T*>(args.y) + b * args.y_batch_stride + s * args.y_token_stride)[i];
-  const P gate = reinterpret_cast<const P*>(static_cast<const T*>(args.gate) + b * args.gate_batch_stride)[i];
-  P result;
+  const int64_t row = blockIdx.x, b = row / args.tokens, s = row % args.tokens;
+  const auto* x = reinterpret_cast<const P*>(static_cast<const T*>(args.x) + b * args.x_batch_stride + s * args.x_token_stride);
+  const auto* y = reinterpret_cast<const P*>(static_cast<const T*>(args.y) + b * args.y_batch_stride + s * args.y_token_stride);
+  const auto* gate = reinterpret_cast<const P*>(static_cast<const T*>(args.gate) + b * args.gate_batch_stride);
+  P* out = reinterpret_cast<P*>(static_cast<T*>(args.out) + row * args.channels);
+  const int packs = static_cast<int>(args.channels / kCount), step = blockDim.x;
+  for (int start = threadIdx.x; start < packs; start += step * kPacksPerThread) {
+    P x_pack[kPacksPerThread], y_pack[kPacksPerThread];
 #pragma unroll
-  for (int e = 0; e < kCount; ++e)
-    result.element[e] =
-        from_float<T>(fmaf(to_float(gate.element[e]), to_float(y.element[e]), to_float(x.element[e])));
-  reinterpret_cast<P*>(args.out)[index] = result;
+    for (int k = 0; k < kPacksPerThread; ++k)
+      if (start + k * step < packs) x_pack[k] = x[start + k * step], y_pack[k] = y[start + k * step];
+#pragma unroll
+    for (int k = 0; k < kPacksPerThread; ++k) {
+      if (start + k * step >= packs) break;
+      const P gate_pack = gate[start + k * step];
+      P result;
+#pragma unroll
+      for (int e = 0; e < kCount; ++e)
+        result.element[e] = from_float<T>(
+            fmaf(to_float(gate_pack.element[e]), to_float(y_pack[k].element[e]), to_float(x_pack[k].element[e])));
+      out[start + k * step] = result;
+    }
+  }
 }
 
 template <class T, int kCount>
 int launch_packs(const hunyuan_gate_residual_args& args, cudaStream_t stream) {
-  const int64_t packs_per_row = args.channels / kCount, packs = args.batch * args.tokens * packs_per_row;
-  const int64_t blocks = (packs + kThreads - 1) / kThreads;
-  if (blocks > 0x7fffffff)
-    return fail(HUNYUAN_BAD_ARGUMENT, "gate_residual: %lld elements are too many for one launch",
-                static_cast<long long>(packs * kCount));
-  gate_kernel<T, kCount><<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(args, packs_per_row, packs);
-  HUNYUAN_CUDA_CHECK(cudaGetLastError());
-  return HUNYUAN_OK;
+  const int64_t packs = args.channels / kCount;
+  if (packs > 0x3fffffff)
+    return fail(HUNYUAN_BAD_ARGUMENT, "gate_residual: %lld channels are too many for one row",
+                static_cast<long long>(args.channels));
+  const int64_t wanted = (packs + kPacksPerThread - 1) / kPacksPerThread;
+  const unsigned threads = wanted < kMostThreads ? static_cast<unsigned>((wanted + 31) / 32 * 32) : kMostThreads;
+  return launch("gate_residual", {args.batch * args.tokens, threads}, stream, gate_kernel<T, kCount>, args);
 }
 
 template <class T>
-int launch(const hunyuan_gate_residual_args& args, cudaStream_t stream) {
+int launch_dtype(const hunyuan_gate_residual_args& args, cudaStream_t stream) {
   const bool wide = args.channels * sizeof(T) % 16 == 0 && aligned16<T>(args.x, args.x_batch_stride) &&
                     aligned16<T>(args.x, args.x_token_stride) && aligned16<T>(args.y, args.y_batch_stride) &&
                     aligned16<T>(args.y, args.y_token_stride) && aligned16<T>(args.gate, args.gate_batch_stride) &&
@@ -54,9 +66,9 @@ int gate_residual_cuda(const hunyuan_gate_residual_args& args, hunyuan_target ta
   HUNYUAN_CUDA_CHECK(guard.error);
   const auto stream = static_cast<cudaStream_t>(target.stream);
   switch (args.dtype) {
-    case HUNYUAN_F32: return launch<float>(args, stream);
-    case HUNYUAN_BF16: return launch<__nv_bfloat16>(args, stream);
-    case HUNYUAN_F16: return launch<__half>(args, stream);
+    case HUNYUAN_F32: return launch_dtype<float>(args, stream);
+    case HUNYUAN_BF16: return launch_dtype<__nv_bfloat16>(args, stream);
+    case HUNYUAN_F16: return launch_dtype<__half>(args, stream);
     default: return fail(HUNYUAN_BAD_DTYPE, "gate_residual: the CUDA kernel takes float32, bfloat16 or float16");
   }
 }

@@ -1,0 +1,126 @@
+"""CUDA kernels run on the CPU by tests/cuda/emulator: builds them with g++ and calls them with torch CPU tensors.
+
+`kernels()` gives the library; `kernels().call("gate_residual", x=x, ...)` fills hunyuan_gate_residual_args, whose fields
+are read from hunyuan_ext.h, and raises with the kernel's message when it fails.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+EMULATOR = ROOT / "tests" / "cuda" / "emulator"
+HEADER = ROOT / "csrc" / "include" / "hunyuan_ext.h"
+FLAGS = ["-std=c++17", "-O1", "-fPIC", "-w", "-include", "emulator.h"]
+DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float8_e4m3fn: 3}
+CTYPES = {"int64_t": ctypes.c_int64, "float": ctypes.c_float, "int": ctypes.c_int, "enum hunyuan_dtype": ctypes.c_int}
+
+
+def kernel_sources() -> list[Path]:
+    """The .cu files whose kernels use nothing but what the emulator models."""
+    families = ("norm", "conv3d", "gemm_fp8")
+    return sorted(source for family in families for source in (ROOT / "csrc" / family).glob("sm*/*.cu"))
+
+
+def cuda_include() -> Path | None:
+    """The toolkit's headers: beside nvcc, or from the nvidia-cuda-runtime wheel."""
+    nvcc = shutil.which("nvcc")
+    roots = [os.environ.get("CUDA_HOME"), Path(nvcc).resolve().parents[1] if nvcc else None, "/usr/local/cuda"]
+    folders = [Path(root) / "include" for root in roots if root]
+    return next((folder for folder in folders if (folder / "cuda_runtime.h").exists()), None)
+
+
+def structures() -> dict[str, type[ctypes.Structure]]:
+    """ctypes mirrors of the argument structures in hunyuan_ext.h, by op."""
+    text = re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.S)
+    found = {}
+    for body, op in re.findall(r"typedef struct \w+ \{([^{}]*)\} hunyuan_(\w+)_args;", text):
+        fields = []
+        for declaration in filter(None, map(str.strip, body.split(";"))):
+            kind, name, count = re.fullmatch(r"(.*?[\s*])(\w+)(?:\[(\d+)\])?", declaration, flags=re.S).groups()
+            kind = kind.replace("const ", "").strip()
+            ctype = ctypes.c_void_p if kind.endswith("*") else CTYPES[kind]
+            fields.append((name, ctype * int(count) if count else ctype))
+        found[op] = type(op, (ctypes.Structure,), {"_fields_": fields})
+    return found
+
+
+class Kernels:
+    """The emulated library; `seed` shuffles the order of threads and the moments of asynchronous work."""
+
+    def __init__(self, library: ctypes.CDLL):
+        self.library = library
+        self.structures = structures()
+        self.library.hunyuan_last_error.restype = ctypes.c_char_p
+
+    def arguments(self, op: str, **values) -> ctypes.Structure:
+        args = self.structures[op]()
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor):
+                value = value.data_ptr()
+            elif isinstance(value, torch.dtype):
+                value = DTYPES[value]
+            elif isinstance(value, (tuple, list)):
+                value = type(getattr(args, name))(*value)
+            setattr(args, name, value)
+        return args
+
+    def call(self, op: str, seed: int = 0, **values) -> None:
+        os.environ["HUNYUAN_EMULATOR_SEED"] = str(seed)
+        args = self.arguments(op, **values)
+        if getattr(self.library, f"emulated_{op}")(ctypes.byref(args)):
+            raise RuntimeError(self.library.hunyuan_last_error().decode())
+
+    def number(self, function: str, op: str, **values) -> int:
+        """The result of a sizing function such as group_norm_silu_workspace."""
+        call = getattr(self.library, f"emulated_{function}")
+        call.restype = ctypes.c_int64
+        return call(ctypes.byref(self.arguments(op, **values)))
+
+
+def compile_object(source: Path, includes: list[str], folder: Path, stamp: str) -> Path:
+    target = folder / f"{source.parent.name}-{source.stem}-{stamp}.o"
+    if not target.exists():
+        partial = target.with_suffix(f".{os.getpid()}.partial")
+        command = ["g++", *FLAGS, *includes, "-x", "c++", "-c", str(source), "-o", str(partial)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-4000:]}")
+        os.replace(partial, target)
+    return target
+
+
+@functools.cache
+def kernels() -> Kernels:
+    """Builds (once for a state of the sources) and loads the emulated kernels; skips where that is impossible."""
+    include = cuda_include()
+    if include is None or shutil.which("g++") is None:
+        pytest.skip("the emulator needs g++ and the headers of a CUDA toolkit")
+    headers = [path for folder in (ROOT / "csrc", EMULATOR) for path in folder.rglob("*") if path.is_file()]
+    stamp = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(headers))).hexdigest()[:16]
+    folder = ROOT / "build" / "emulator"
+    folder.mkdir(parents=True, exist_ok=True)
+    includes = [f"-I{path}" for path in (EMULATOR, ROOT / "csrc", HEADER.parent, include)]
+    sources = [*kernel_sources(), *sorted(EMULATOR.glob("*.cpp")), ROOT / "csrc" / "common" / "status.cpp"]
+    library = folder / f"libemulated-{stamp}.so"
+    if not library.exists():
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            objects = list(pool.map(lambda source: compile_object(source, includes, folder, stamp), sources))
+        partial = library.with_suffix(f".{os.getpid()}.partial")
+        subprocess.run(["g++", "-shared", "-o", str(partial), *map(str, objects)], check=True)
+        os.replace(partial, library)
+        for old in folder.glob("*"):
+            if stamp not in old.name and not old.name.endswith(".partial"):
+                old.unlink()
+    return Kernels(ctypes.CDLL(str(library)))

@@ -1,0 +1,28 @@
+// common/launch.cuh for the emulator: runs the kernel here and now.
+#pragma once
+
+#include "common/status.h"
+#include "emulator.h"
+
+namespace hunyuan {
+
+struct LaunchShape {
+  int64_t blocks;
+  unsigned threads;
+  size_t shared_bytes = 0;
+  unsigned cluster = 1;
+};
+
+template <class... Parameters, class... Arguments>
+int launch(const char* op, const LaunchShape& shape, cudaStream_t, void (*kernel)(Parameters...),
+           const Arguments&... args) {
+  const std::string error =
+      ::emulator::run(shape.blocks, shape.threads, shape.shared_bytes, shape.cluster, [&] { kernel(args...); });
+  return error.empty() ? HUNYUAN_OK : fail(HUNYUAN_CUDA_ERROR, "%s: %s", op, error.c_str());
+}
+
+namespace device {
+inline char* dynamic_shared() { return ::emulator::thread().block->shared; }
+}  // namespace device
+
+}  // namespace hunyuan
