@@ -117,6 +117,13 @@ def test_guidance_scale_without_effect_is_told(sample, work):
     assert result.code == 0 and "note: --guidance-scale has no effect on this model; use --true-cfg-scale" in result.err
 
 
+def test_latents_of_several_videos_are_one_file(sample, command, work):
+    result = sample(PROMPT, "--seed", 3, "--num-videos-per-prompt", 2, "-o", "a.safetensors", "-o", "a.webp")
+    assert (result.code, result.out) == (0, "a-001.safetensors\na-001.webp\na-002.webp\n")
+    assert command("decode", "a-001.safetensors", "-o", "late.webp").out == "late-001.webp\nlate-002.webp\n"
+    assert all(map(np.array_equal, webp_frames("late-002.webp"), webp_frames("a-002.webp")))
+
+
 def test_latents_apart_from_decoding(sample, command, work, checkpoint):
     assert sample(PROMPT, "--seed", 3, "-o", "a.safetensors").code == 0
     assert names(work) == ["a.safetensors"]
@@ -202,6 +209,14 @@ def test_a_state_saved_by_python_resumes_on_the_command_line(sample, command, wo
     assert sample(PROMPT, "--seed", 3, "-o", "whole.mp4").code == 0
     assert np.array_equal(frames("a.mp4"), frames("whole.mp4"))
     assert SamplingState.load("run.safetensors").complete  # it was named by the user, so it stays
+
+
+def test_a_state_of_several_prompts_resumes_to_numbered_files(sample, work, checkpoint):
+    pipe = HunyuanVideoPipeline.from_pretrained(checkpoint, device="cpu")
+    next(pipe.stream([PROMPT, "a green circle"], seed=3, checkpoint_to="run.safetensors"))
+    result = sample("--resume", "run.safetensors", "-o", "a.webp")
+    assert (result.code, result.out) == (0, "a-001.webp\na-002.webp\n")
+    assert [read_metadata(name)["prompt"] for name in ("a-001.webp", "a-002.webp")] == [PROMPT, "a green circle"]
 
 
 def test_an_unfinished_state_decodes_with_a_note(command, work, checkpoint):

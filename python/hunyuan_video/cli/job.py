@@ -35,15 +35,15 @@ class Job:
 
     prompts: list[str]
     arguments: dict[str, Any]  # of the pipeline, those that were given
-    seed: int
     outputs: list[str]  # one name per wanted format, before numbering
-    model: str
-    dtype: str | None
-    fps: float | None  # None until the checkpoint's is known
-    contact_sheet: bool
-    vae_mode: str
     state: str  # where the state file is written
     keep_state: bool  # the user named it, so it stays
+    seed: int = 0
+    model: str = "tiny"
+    dtype: str | None = None
+    fps: float | None = None  # None until the checkpoint's is known
+    contact_sheet: bool = False
+    vae_mode: str = "auto"
     index: int = 0  # prompts that are finished
 
     @property
@@ -71,19 +71,37 @@ def new_job(args: argparse.Namespace) -> Job:
     seed = random.SystemRandom().randrange(2**31) if args.seed is None else args.seed
     given = {name: getattr(args, name) for name in PIPELINE_OPTIONS if getattr(args, name) is not None}
     outputs = args.output or [default_output(args, prompts[0], seed)]
-    return Job(
-        prompts=prompts,
-        arguments=given,
-        seed=seed,
-        outputs=outputs,
-        model=args.model or "tiny",
-        dtype=args.dtype,
-        fps=args.fps,
-        contact_sheet=args.contact_sheet,
-        vae_mode=args.vae_mode or "auto",
-        state=args.checkpoint_to or str(free_state_path(outputs[0])),
-        keep_state=args.checkpoint_to is not None,
-    )
+    state = args.checkpoint_to or str(free_state_path(outputs[0]))
+    job = Job(prompts, given, outputs, state, keep_state=args.checkpoint_to is not None, seed=seed)
+    apply_options(job, args)
+    return job
+
+
+def resumed_job(args: argparse.Namespace) -> Job:
+    """The job inside a state file; model and output options of this command line replace the job's."""
+    from hunyuan_video.sampling.state import SamplingState
+
+    if args.prompt is not None or args.prompt_file is not None:
+        raise ArgumentError("--resume continues with the prompt of the state file; leave PROMPT and --prompt-file out")
+    state = SamplingState.load(args.resume)
+    if "job" in state.extra:
+        job = Job(**{**state.extra["job"], "state": args.resume})
+    elif args.output:  # a state that Python code saved
+        given = {**state.settings.as_dict(), "num_videos_per_prompt": len(state.latents)}  # all its prompts at once
+        job = Job([""], given, args.output, args.resume, keep_state=True)
+    else:
+        raise ArgumentError(f"{args.resume} was not written by this command; say with -o where the video goes")
+    job.outputs = args.output or job.outputs
+    apply_options(job, args)
+    return job
+
+
+def apply_options(job: Job, args: argparse.Namespace) -> None:
+    """Puts the options that were given into the job."""
+    for name in ("model", "dtype", "fps", "vae_mode"):
+        if getattr(args, name) is not None:
+            setattr(job, name, getattr(args, name))
+    job.contact_sheet |= args.contact_sheet
 
 
 def read_prompts(args: argparse.Namespace) -> list[str]:

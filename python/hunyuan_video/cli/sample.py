@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hunyuan_video import __version__
-from hunyuan_video.cli.job import LATENTS, PIPELINE_OPTIONS, Job, new_job, resume_command, sample_command
+from hunyuan_video.cli.job import LATENTS, PIPELINE_OPTIONS, Job, new_job, resume_command, resumed_job, sample_command
 from hunyuan_video.cli.options import add_model_options, add_output_options, chosen_device, torch_dtype
 from hunyuan_video.cli.progress import Progress
 from hunyuan_video.errors import ArgumentError, UserError
@@ -72,40 +72,6 @@ def run(args: argparse.Namespace) -> int:
     if not job.keep_state:
         Path(job.state).unlink(missing_ok=True)
     return 0
-
-
-def resumed_job(args: argparse.Namespace) -> Job:
-    """The job inside a state file; output options of this command line replace the job's."""
-    from hunyuan_video.sampling.state import SamplingState
-
-    if args.prompt is not None or args.prompt_file is not None:
-        raise ArgumentError("--resume continues with the prompt of the state file; leave PROMPT and --prompt-file out")
-    state = SamplingState.load(args.resume)
-    if "job" in state.extra:
-        job = Job(**state.extra["job"])
-    elif args.output:  # a state that Python code saved
-        job = Job(
-            [""],
-            state.settings.as_dict(),
-            0,
-            [],
-            args.model or "tiny",
-            args.dtype,
-            None,
-            False,
-            "auto",
-            args.resume,
-            True,
-        )
-    else:
-        raise ArgumentError(f"{args.resume} was not written by this command; say with -o where the video goes")
-    for name, value in (("outputs", args.output), ("fps", args.fps), ("model", args.model), ("dtype", args.dtype)):
-        if value is not None:
-            setattr(job, name, value)
-    job.contact_sheet |= args.contact_sheet
-    job.vae_mode = args.vae_mode or job.vae_mode
-    job.state = args.resume
-    return job
 
 
 def check_before_loading(job: Job) -> None:
@@ -203,11 +169,13 @@ def write_outputs(pipe: HunyuanVideoPipeline, job: Job, stream: SampleStream, ou
     fps = job.fps or pipe.defaults.fps
     for video in range(len(output.latents)):
         for path in job.paths(job.index, video):
-            if Path(path).suffix == LATENTS:
-                stream.state.save(path)
-            else:
+            if Path(path).suffix != LATENTS:
                 facts = facts_of(pipe, job, stream.state.prompts, output, video, path)
                 save_video(path, output.frames[video], fps=fps, metadata=facts, contact_sheet=job.contact_sheet)
+            elif video == 0:  # the file holds all videos of its prompt
+                stream.state.save(path)
+            else:
+                continue
             print(path)
 
 
