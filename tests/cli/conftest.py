@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
+from random_checkpoint import write_random_checkpoint
 
 from hunyuan_video.cli import main
-from random_checkpoint import write_random_checkpoint
 
 
 @pytest.fixture(scope="session")

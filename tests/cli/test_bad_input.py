@@ -187,8 +187,9 @@ def test_a_pickle_with_code_is_refused_and_not_run(command, work, checkpoint, tm
 
 
 def test_a_state_of_another_model_is_refused(sample, work, checkpoint, tmp_path):
-    from hunyuan_video import HunyuanVideoPipeline
     from random_checkpoint import write_random_checkpoint
+
+    from hunyuan_video import HunyuanVideoPipeline
 
     other = HunyuanVideoPipeline.from_pretrained(write_random_checkpoint(tmp_path / "other", seed=1), device="cpu")
     stream = other.stream(PROMPT, checkpoint_to=tmp_path / "run.safetensors")

@@ -243,4 +243,4 @@ def test_a_failed_decode_keeps_the_latents(sample, work, monkeypatch):
     result = sample(PROMPT, "--seed", 3, "-o", "a.mp4")
     last = result.err.splitlines()[-1]
     assert result.code == 1 and "not enough memory for decoding" in last
-    assert last.endswith("the latents are safe: hunyuan-video decode a.state.safetensors -o a.mp4")
+    assert last.endswith("the latents are safe, when that is done: hunyuan-video decode a.state.safetensors -o a.mp4")

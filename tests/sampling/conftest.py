@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from random_checkpoint import write_random_checkpoint
 
 

@@ -105,6 +105,25 @@ def test_folder_of_frames(tmp_path):
     assert read_metadata(tmp_path / "frames") == FACTS
 
 
+def test_a_folder_of_frames_replaces_an_older_one_but_nothing_else(tmp_path):
+    save_video(f"{tmp_path}/frames/", moving_square(9))
+    save_video(f"{tmp_path}/frames/", moving_square(3))
+    assert len(list((tmp_path / "frames").iterdir())) == 3
+    (tmp_path / "frames" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds other files \(notes.txt\); give a new folder name"):
+        save_video(f"{tmp_path}/frames/", moving_square(3))
+    assert len(list((tmp_path / "frames").iterdir())) == 4 and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_is_not_a_file_name(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(UserError, match="it is a folder; give a file name, or end it in /"):
+        check_output(tmp_path / "a.png", 1)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="it is a file; give a new folder name"):
+        check_output(f"{tmp_path}/file/", 1)
+
+
 @pytest.mark.parametrize(
     "count, columns, size", [(9, None, (3, 3)), (5, None, (2, 3)), (5, 5, (1, 5)), (1, None, (1, 1))]
 )

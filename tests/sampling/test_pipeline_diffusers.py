@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from random_checkpoint import write_random_checkpoint
 
 from hunyuan_video import HunyuanVideoPipeline
-from random_checkpoint import write_random_checkpoint
 
 diffusers = pytest.importorskip("diffusers")
 

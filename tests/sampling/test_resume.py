@@ -10,12 +10,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from random_checkpoint import write_random_checkpoint
 from safetensors.torch import save_file
 
 from hunyuan_video import ArgumentError, HunyuanVideoPipeline, UserError
 from hunyuan_video.flow import SOLVERS
 from hunyuan_video.sampling.state import SamplingState, fingerprint
-from random_checkpoint import write_random_checkpoint
 
 PROMPT = "a red star moves left"
 

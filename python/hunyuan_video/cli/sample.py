@@ -120,7 +120,16 @@ def sample_prompt(pipe: HunyuanVideoPipeline, job: Job, args: argparse.Namespace
     else:
         asked = {name: getattr(args, name) for name in (*PIPELINE_OPTIONS, "seed")}
         stream = pipe.stream(resume_from=resume_from, **asked, **common)
-    write_outputs(pipe, job, stream, drain(stream, job))
+    try:
+        write_outputs(pipe, job, stream, drain(stream, job))
+    except KeyboardInterrupt as error:
+        where = f"interrupted at step {stream.state.step} of {stream.state.total}"
+        raise UserError(f"{where}; continue with: {resume_command(job.state)}") from error
+    except UserError as error:
+        if not stream.state.complete:
+            raise
+        decode = f"hunyuan-video decode {job.state} -o {job.outputs[0]}"
+        raise UserError(f"{error}; the latents are safe, when that is done: {decode}") from error
 
 
 def report_tokens(stream: SampleStream) -> None:
@@ -138,7 +147,7 @@ def report_tokens(stream: SampleStream) -> None:
 
 
 def drain(stream: SampleStream, job: Job) -> SampleOutput:
-    """Runs a stream to its end with progress; an interruption or failure says how to go on from the state file."""
+    """Runs a stream to its end with progress."""
     from hunyuan_video.sampling import Finished
 
     count = f" {job.index + 1}/{len(job.prompts)}" if len(job.prompts) > 1 else ""
@@ -149,15 +158,6 @@ def drain(stream: SampleStream, job: Job) -> SampleOutput:
                 return event.output
             progress.update(event.step)
         raise UserError("the run ended before its last step")
-    except KeyboardInterrupt as error:
-        where = f"interrupted at step {stream.state.step} of {stream.state.total}"
-        raise UserError(f"{where}; continue with: {resume_command(job.state)}") from error
-    except UserError as error:
-        if not stream.state.complete:
-            raise
-        raise UserError(
-            f"{error}; the latents are safe: hunyuan-video decode {job.state} -o {job.outputs[0]}"
-        ) from error
     finally:
         progress.close()
 

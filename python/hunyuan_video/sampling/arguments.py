@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,11 +84,7 @@ def _fresh(pipe: HunyuanVideoPipeline, given: Arguments) -> SamplingState:
     if given.guidance_scale is not None and not pipe.transformer.config.guidance_embed:
         warnings.warn("guidance_scale has no effect on this model; use true_cfg_scale", stacklevel=5)
     videos = settings.num_videos_per_prompt
-    if (given.prompt is None) == (given.prompt_embeds is None):
-        raise ArgumentError("give either prompt or prompt_embeds")
-    prompts = (
-        [""] * len(given.prompt_embeds) if given.prompt_embeds is not None else check_prompts("prompt", given.prompt)
-    )
+    prompts = _prompts(given)
     if len(prompts) * videos > MAX_VIDEOS:
         raise ArgumentError(f"{len(prompts)} prompts x {videos} videos is more than {MAX_VIDEOS}; split the call")
     negative_prompts = _negative_prompts(pipe, given, len(prompts))
@@ -97,7 +93,8 @@ def _fresh(pipe: HunyuanVideoPipeline, given: Arguments) -> SamplingState:
     embeds, tokens = _embeds(pipe, "prompt_embeds", given.prompt_embeds, prompts, settings)
     negative = None
     if settings.true_cfg_scale > 1:
-        negative, _ = _embeds(pipe, "negative_prompt_embeds", given.negative_prompt_embeds, negative_prompts, settings)
+        different = negative_prompts if len(set(negative_prompts)) > 1 else negative_prompts[:1]
+        negative, _ = _embeds(pipe, "negative_prompt_embeds", given.negative_prompt_embeds, different, settings)
         if len(negative) not in (1, len(prompts)):
             raise ArgumentError(
                 f"negative_prompt_embeds has {len(negative)} rows for {len(prompts)} prompts; give 1 or all"
@@ -116,6 +113,16 @@ def _fresh(pipe: HunyuanVideoPipeline, given: Arguments) -> SamplingState:
         models=pipe.fingerprints(),
         tokens=tokens,
     )
+
+
+def _prompts(given: Arguments) -> list[str]:
+    """The prompts, empty strings where embeddings stand for them."""
+    if (given.prompt is None) == (given.prompt_embeds is None):
+        raise ArgumentError("give either prompt or prompt_embeds")
+    for name in ("prompt_embeds", "negative_prompt_embeds"):
+        if not isinstance(value := getattr(given, name), PromptEmbeds | None):
+            raise ArgumentError(f"{name} must be a PromptEmbeds(text, mask, pooled), got {type(value).__name__}")
+    return check_prompts("prompt", given.prompt) if given.prompt_embeds is None else [""] * len(given.prompt_embeds)
 
 
 def _negative_prompts(pipe: HunyuanVideoPipeline, given: Arguments, count: int) -> list[str]:
@@ -153,15 +160,13 @@ def _embeds(
     if embeds is None:
         embeds, reports = pipe.encode_prompt(prompts, video=settings.num_frames > 1)
         return embeds, tokens_as_json(reports)
-    if not isinstance(embeds, PromptEmbeds):
-        raise ArgumentError(f"{name} must be a PromptEmbeds(text, mask, pooled), got {type(embeds).__name__}")
     config = pipe.transformer.config
     embeds.check(name, config.text_dim, config.pooled_text_dim)
     return embeds, {}
 
 
 def _resumed(pipe: HunyuanVideoPipeline, given: Arguments, source: str | Path | SamplingState) -> SamplingState:
-    state = source if isinstance(source, SamplingState) else SamplingState.load(source)
+    state = replace(source) if isinstance(source, SamplingState) else SamplingState.load(source)
     for name in ("latents", "generator", "prompt_embeds", "negative_prompt_embeds"):
         if getattr(given, name) is not None:
             raise ArgumentError(f"resume_from already holds what {name} would set; leave {name} out")

@@ -52,7 +52,7 @@ class GuidedVelocity:
         if not velocity.isfinite().all():
             raise UserError(
                 f"the transformer produced NaN or infinity at sigma {float(sigma):.3f} in {self.transformer.dtype}; "
-                "use --dtype float32 or bfloat16, or check the checkpoint"
+                "use float32 or bfloat16 (--dtype), or check the checkpoint"
             )
         self.denoised = latents - sigma * velocity
         return velocity

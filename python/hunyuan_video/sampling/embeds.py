@@ -77,7 +77,10 @@ def encode_prompts(
     """
     if text_encoder is None or clip_text_encoder is None:
         missing = "text_encoder" if text_encoder is None else "clip_text_encoder"
-        raise UserError(f"this pipeline has no {missing}; load a checkpoint that has one, or give prompt_embeds")
+        raise UserError(
+            f"this pipeline has no {missing}; load a checkpoint that has one, or give prompt_embeds "
+            "(and negative_prompt_embeds, or true_cfg_scale=1)"
+        )
     states = [text_encoder([prompt], video=video) for prompt in prompts]
     pooled = [clip_text_encoder([prompt]) for prompt in prompts]
     embeds = concatenate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,11 +27,37 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yields a temporary folder next to `folder` that takes its place when the block ends without an error."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror or error}; choose another place") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_folder(folder: Path, own_files: str) -> None:
+    """UserError unless a folder can be made at `folder`, where at most an earlier one with `own_files` (a glob) is."""
+    if folder.is_dir():
+        others = sorted({entry.name for entry in folder.iterdir()} - {entry.name for entry in folder.glob(own_files)})
+        if others:
+            raise UserError(f"cannot write {folder}/: it holds other files ({others[0]}); give a new folder name")
+    elif folder.exists():
+        raise UserError(f"cannot write {folder}/: it is a file; give a new folder name")
+    check_writable(folder / "x" if folder.is_dir() else folder)
+
+
 def check_writable(path: str | Path) -> None:
     """UserError now, rather than after hours of work, if a file at `path` could not be written."""
     path = Path(path)
     if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder; give a file name")
+        raise UserError(f"cannot write {path}: it is a folder; give a file name, or end it in / for one PNG per frame")
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path}: folder {path.parent} does not exist; create it first")
     if path.exists() and not os.access(path, os.W_OK):

@@ -14,24 +14,21 @@ from typing import Any
 import numpy as np
 
 from hunyuan_video.errors import UserError
-from hunyuan_video.sampling.files import atomic, check_writable
+from hunyuan_video.sampling.files import atomic, atomic_folder, check_folder, check_writable
 
 ENDINGS = (".mp4", ".gif", ".webp", ".png")
+FRAME_FILES = "frame-*.png"
 
 
 def is_frame_folder(path: str | Path) -> bool:
     """Whether an output name asks for a folder of PNG frames."""
-    return str(path).endswith("/") or Path(path).is_dir()
+    return str(path).endswith("/")
 
 
 def check_output(path: str | Path, num_frames: int, *, contact_sheet: bool = False) -> None:
     """UserError unless a video of num_frames can be written to `path`; call it before the sampling."""
     if is_frame_folder(path):
-        folder = Path(path)
-        if not folder.exists():
-            check_writable(folder)
-        else:
-            check_writable(folder / "frame-0001.png")
+        check_folder(Path(path), FRAME_FILES)
         return
     ending = Path(path).suffix.lower()
     if ending not in ENDINGS:
@@ -85,10 +82,9 @@ def _save_file(path: Path, frames: np.ndarray, fps: float, comment: str, metadat
 def _save_folder(folder: Path, frames: np.ndarray, comment: str) -> None:
     from hunyuan_video.sampling.media_images import write_png
 
-    folder.mkdir(exist_ok=True)
-    for number, frame in enumerate(frames, 1):
-        with atomic(folder / f"frame-{number:04d}.png") as temporary:
-            write_png(temporary, frame, comment)
+    with atomic_folder(folder) as temporary:
+        for number, frame in enumerate(frames, 1):
+            write_png(temporary / f"frame-{number:04d}.png", frame, comment)
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -34,11 +35,12 @@ def video_seeds(seed: int | Sequence[int] | None, prompts: int, per_prompt: int)
 
 
 def _checked(seed: object) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise ArgumentError(f"seed must be a whole number, got {seed!r}")
-    if not 0 <= seed < SEED_LIMIT - 10_000:
+    number = int(seed)
+    if not 0 <= number < SEED_LIMIT - 10_000:
         raise ArgumentError(f"seed must be between 0 and 2**63 - 10001, got {seed}")
-    return seed
+    return number
 
 
 def seeded_generators(seeds: Sequence[int]) -> list[torch.Generator]:

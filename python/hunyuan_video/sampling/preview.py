@@ -63,9 +63,6 @@ def _false_colours(rows: Tensor) -> Tensor:  # [N, T, h, w, C] -> [N, T, h, w, 3
     centred = flat - flat.mean(0)
     _, axes = torch.linalg.eigh(centred.T @ centred)  # ascending
     strongest = axes[:, -3:].flip(-1)
-    strongest = strongest * strongest.sum(0).sign().where(
-        strongest.sum(0) != 0, torch.ones(())
-    )  # eigh leaves signs open
-    shown = centred @ strongest
+    shown = centred @ (strongest * torch.where(strongest.sum(0) < 0, -1.0, 1.0))  # eigh leaves the signs open
     shown = F.pad(shown, (0, 3 - shown.shape[1])) / (2 * shown.std(0).max().clamp_min(1e-6))
     return shown.view(*rows.shape[:-1], 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from hunyuan_video.errors import ArgumentError
@@ -16,6 +17,13 @@ VAE_MODES = ("auto", "plain", "tiled", "exact")
 MAX_STEPS = 1000  # timesteps the model was trained on
 MAX_TOKENS = 2**21  # video tokens of one clip: 17 times a 720p clip of 129 frames
 MAX_VIDEOS = 1024
+COUNTS = {  # name: largest value
+    "height": 2**16,
+    "width": 2**16,
+    "num_frames": 2**16,
+    "num_inference_steps": MAX_STEPS,
+    "num_videos_per_prompt": MAX_VIDEOS,
+}
 FLOATS: dict[str, tuple[dict[str, Any], str]] = {  # name: (bounds for check_number, hint)
     "guidance_scale": ({"low": 0.0}, "the released model was distilled for 1 to 8"),
     "true_cfg_scale": ({"low": 1.0}, "1.0 switches classifier-free guidance off"),
@@ -72,14 +80,13 @@ def resolve_settings(given: Mapping[str, Any], defaults: SamplingDefaults, grid:
     for name in Settings.__dataclass_fields__:
         fallback = values.get(name, getattr(defaults, name, None))
         values[name] = fallback if given.get(name) is None else given[name]
-    check_count("num_inference_steps", values["num_inference_steps"], MAX_STEPS)
+    for name, most in COUNTS.items():
+        values[name] = check_count(name, values[name], most)
+    check_sizes(values["num_frames"], values["height"], values["width"], grid)
     if values["flow_shift"] is None:
         values["flow_shift"] = default_shift(values["num_inference_steps"])
-    check_sizes(values["num_frames"], values["height"], values["width"], grid)
-    check_count("num_videos_per_prompt", values["num_videos_per_prompt"], MAX_VIDEOS)
     for name, (bounds, hint) in FLOATS.items():
-        check_number(name, values[name], **bounds, hint=hint)
-        values[name] = float(values[name])
+        values[name] = check_number(name, values[name], **bounds, hint=hint)
     check_choice("solver", values["solver"], tuple(SOLVERS))
     return Settings(**values)
 
@@ -101,17 +108,19 @@ def check_prompts(name: str, value: str | Sequence[str] | None) -> list[str]:
 
 def check_number(
     name: str, value: Any, *, low: float = -math.inf, high: float = math.inf, above: bool = False, hint: str = ""
-) -> None:
-    """ArgumentError unless `value` is a finite number in [low, high], or in (low, high] with `above`."""
+) -> float:
+    """The value as a float; ArgumentError unless it is a finite number in [low, high], or (low, high] with `above`."""
     end = f" ({hint})" if hint else ""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise ArgumentError(f"{name} must be a number, got {value!r}{end}")
-    if not math.isfinite(value):
-        raise ArgumentError(f"{name} must be a finite number, got {value}{end}")
-    if value < low or value > high or (above and value == low):
+    number = float(value)
+    if not math.isfinite(number):
+        raise ArgumentError(f"{name} must be a finite number, got {number}{end}")
+    if number < low or number > high or (above and number == low):
         wanted = f"{'more than' if above else 'at least'} {low:g}" if math.isfinite(low) else ""
         wanted += f"{' and ' if wanted else ''}at most {high:g}" if math.isfinite(high) else ""
-        raise ArgumentError(f"{name} must be {wanted}, got {value:g}{end}")
+        raise ArgumentError(f"{name} must be {wanted}, got {number:g}{end}")
+    return number
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
@@ -119,20 +128,22 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
         raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
-def check_count(name: str, value: Any, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
+def check_count(name: str, value: Any, most: int) -> int:
+    """The value as an int; ArgumentError unless it is a whole number between 1 and `most`."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise ArgumentError(f"{name} must be a whole number, got {value!r}")
-    if not 1 <= value <= most:
-        raise ArgumentError(f"{name} must be between 1 and {most}, got {value}")
+    count = int(value)
+    if not 1 <= count <= most:
+        raise ArgumentError(f"{name} must be between 1 and {most}, got {count}")
+    return count
 
 
-def check_sizes(num_frames: Any, height: Any, width: Any, grid: Grid) -> None:
+def check_sizes(num_frames: int, height: int, width: int, grid: Grid) -> None:
+    """ArgumentError, with the nearest sizes that work, unless the VAE and the patches divide them evenly."""
     for name, value in (("height", height), ("width", width)):
-        check_count(name, value, 2**16)
         if value % grid.multiple:
             nearest = nearest_valid(value, grid.multiple, 0, least=grid.multiple)
             raise ArgumentError(f"{name} must be a multiple of {grid.multiple} pixels, got {value}; nearest: {nearest}")
-    check_count("num_frames", num_frames, 2**16)
     if num_frames % grid.temporal != 1 % grid.temporal:
         nearest = nearest_valid(num_frames, grid.temporal, 1, least=1)
         raise ArgumentError(f"num_frames must be {grid.temporal}k + 1, got {num_frames}; nearest: {nearest}")
