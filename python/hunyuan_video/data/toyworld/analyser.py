@@ -118,7 +118,8 @@ def _opacity(
     ground = (pictures * (1.0 - near[:, None])).sum((0, 2, 3)) / (1.0 - near).sum().clamp(min=1.0)
     way = paint - ground
     share = torch.einsum("fchw,c->fhw", pictures - ground.view(3, 1, 1), way) / way.square().sum()
-    return share.clamp(0.0, 1.0) * near
+    # A light texture has a small share of the object's colour, too.
+    return ((share - 0.2) / 0.8).clamp(0.0, 1.0) * near
 
 
 def _color(paint: Tensor) -> str:

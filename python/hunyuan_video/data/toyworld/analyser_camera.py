@@ -15,6 +15,9 @@ _STEP = 2  # every second pixel is compared
 _STILL_BONUS = 0.8  # a moving camera must explain the background this much better than a still one
 _SHAKE_BONUS = 0.6  # and a shake, which has many free numbers, this much better than any steady motion
 _MIN_TEXTURE = 0.6  # and what then stands still must vary this much over space, relative to what is left over time
+# Without a texture no camera can be told. Named textures have a variance of 0.002 and more (sum of the channels); what
+# a decoder leaves around an object on a plain background, and what moves with that object, stays below 0.0003.
+_MIN_CONTRAST = 6e-4
 _SHAKE_TURNS = 4.0  # units that the view of a handheld shot goes back and forth, at least
 _SHAKE_REACH = 8  # longest shift that is searched
 _SHAKE_PACE = 4  # and the longest from one frame to the next
@@ -27,25 +30,30 @@ def find_camera(
 ) -> tuple[str, Tensor]:
     """The camera's class, and its matrices from pixels to the world, [F, 3, 3]."""
     pictures = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    ground = 1.0 - F.max_pool2d(cover[:, None], 7, 1, 3)
+    ground = 1.0 - F.max_pool2d(cover[:, None], 9, 1, 4)
     looks = torch.linspace(0, len(pictures) - 1, min(_LOOKS, len(pictures))).round().long()
     layers = torch.cat([pictures, ground], 1)
 
-    restless, texture = _restlessness(layers[looks], _candidate_grids(progress[looks], pictures.shape[2:]))
+    size = (pictures.shape[2], pictures.shape[3])
+    restless, texture = _restlessness(layers[looks], _candidate_grids(progress[looks], size))
     best = int(restless.argmin())
-    if restless[0] * _STILL_BONUS <= restless[best] or texture[best] < _MIN_TEXTURE * restless[best]:
+    if restless[0] * _STILL_BONUS <= restless[best] or not _textured(texture[best], restless[best]):
         best = 0
     if restless[best] > 1e-6 and len(pictures) > 4:
         shake = _shifts(pictures, ground[:, 0])
-        left, texture = _restlessness(layers[looks], _grids(shake[looks][None], pictures.shape[2:]))
+        left, texture = _restlessness(layers[looks], _grids(shake[looks][None], size))
         if (
             _back_and_forth(shake) >= _SHAKE_TURNS
             and left[0] < _SHAKE_BONUS * restless[best]
-            and texture[0] > _MIN_TEXTURE * left[0]
+            and _textured(texture[0], left[0])
         ):
             return "handheld shot", shake
     camera, strength = _candidates()[best]
     return camera, camera_matrix(camera, progress, strength=strength)
+
+
+def _textured(texture: Tensor, restless: Tensor) -> bool:
+    return bool(texture > _MIN_CONTRAST and texture > _MIN_TEXTURE * restless)
 
 
 def _back_and_forth(
@@ -80,7 +88,7 @@ def _grids(
 
 
 def _candidate_grids(progress: Tensor, size: tuple[int, int]) -> Tensor:
-    return _cached_grids(tuple(progress.tolist()), tuple(size))
+    return _cached_grids(tuple(progress.tolist()), size)
 
 
 @lru_cache(maxsize=4)

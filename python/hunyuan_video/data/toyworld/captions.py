@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from hunyuan_video.data.toyworld import phrases
-from hunyuan_video.data.toyworld.scene import Attributes, World
+from hunyuan_video.data.toyworld.scene import Scene, World
 
 # How often each form is drawn: the sentences share the rest.
 STRUCTURED_SHARE = 0.12
@@ -28,7 +28,7 @@ class Caption:
     fields: dict[str, str]
 
 
-def caption(scene: Attributes, rng: random.Random, form: str | None = None) -> Caption:
+def caption(scene: Scene, rng: random.Random, form: str | None = None) -> Caption:
     """Describes a scene.
 
     rng: chooses among phrases (and forms): equal states give equal captions. form: one of FORMS, or None to draw one.
@@ -47,7 +47,7 @@ def caption(scene: Attributes, rng: random.Random, form: str | None = None) -> C
     return Caption(_fill(template, _parts(scene, rng)), fields)
 
 
-def structured_fields(scene: Attributes, rng: random.Random) -> dict[str, str]:
+def structured_fields(scene: Scene, rng: random.Random) -> dict[str, str]:
     """All fields of the structured caption, by the names of phrases.FIELD_NAMES."""
     parts = _parts(scene, rng)
     values = (
@@ -81,8 +81,8 @@ def vocabulary(world: World) -> list[str]:
         (phrases.CAMERA_LABELS, "camera"),
     ):
         texts += [phrase for value in values[attribute] for phrase in table[value]]
-    for table, attribute in ((phrases.SHOT_TYPES, "size"), (phrases.LIGHTING, "texture")):
-        texts += [table[value] for value in values[attribute]]
+    texts += [phrases.SHOT_TYPES[size] for size in values["size"]]
+    texts += [phrases.LIGHTING[texture] for texture in values["texture"]]
     texts += [phrases.ATMOSPHERES.get(motion, phrases.OTHER_ATMOSPHERE) for motion in values["motion"]]
     return sorted({token for text in texts for token in tokens(text)})
 
@@ -96,7 +96,7 @@ def _draw_form(rng: random.Random) -> str:
     return rng.choice(tuple(phrases.FORMS))
 
 
-def _parts(scene: Attributes, rng: random.Random) -> dict[str, str]:
+def _parts(scene: Scene, rng: random.Random) -> dict[str, str]:
     # The middle size is the usual one and often goes without saying.
     says_size = rng.random() < (0.4 if scene.size == "medium" else 0.85)
     thing = f"{scene.size} {scene.color} {scene.shape}" if says_size else f"{scene.color} {scene.shape}"

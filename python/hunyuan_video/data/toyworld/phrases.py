@@ -2,7 +2,7 @@
 
 from hunyuan_video.data.toyworld.vocabulary import DIRECTIONS
 
-MOTION_PHRASES = {
+MOTION_PHRASES: dict[str, tuple[str, ...]] = {
     "static": ("does not move", "stays still", "is still"),
     "grow": ("grows", "is growing", "gets bigger"),
     "shrink": ("shrinks", "is shrinking", "gets smaller"),
@@ -16,11 +16,11 @@ for _side in ("left", "right"):
     MOTION_PHRASES[_side] += (f"moves to the {_side}",)
 
 # Said of the camera ("the camera ...") and as a label ("static shot").
-CAMERA_CLAUSES = {
+CAMERA_CLAUSES: dict[str, tuple[str, ...]] = {
     "static shot": ("is static", "does not move"),
     "handheld shot": ("is handheld", "shakes"),
 }
-CAMERA_LABELS = {
+CAMERA_LABELS: dict[str, tuple[str, ...]] = {
     "static shot": ("static shot", "static camera"),
     "handheld shot": ("handheld shot", "handheld camera"),
 }

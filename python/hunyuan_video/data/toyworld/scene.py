@@ -29,10 +29,18 @@ class Attributes:
 
 @dataclass(frozen=True)
 class Scene(Attributes):
-    """One clip, completely: rendering it twice gives the same pixels.
+    """One clip, completely: all seven words are said, and rendering it twice gives the same pixels.
 
     Lengths in world units (64 = the shorter side), origin in the middle of the picture, y down.
     """
+
+    shape: str
+    color: str
+    size: str
+    motion: str
+    texture: str
+    background: str
+    camera: str
 
     position: tuple[float, float]  # where the object is half-way through the clip
     radius: float
@@ -65,9 +73,9 @@ class World:
             raise ValueError(f"split is {split!r}; use None, 'train' or 'test'")
         rng = random.Random(f"toyworld/{self.name}/{seed}/{index}")
         while True:
-            attributes = self._draw(rng)
-            if split is None or is_test(attributes) == (split == "test"):
-                return _with_details(attributes, rng)
+            said = self._draw(rng)
+            if split is None or is_test(Attributes(**said)) == (split == "test"):
+                return _with_details(said, rng)
 
     def scenes(self, count: int, seed: int = 0, split: str | None = None, start: int = 0) -> list[Scene]:
         """The scenes start, ..., start + count - 1."""
@@ -78,7 +86,7 @@ class World:
         columns = (self.shapes, self.colors, self.sizes, self.motions, self.textures, self.backgrounds, self.cameras)
         return dict(zip(ATTRIBUTES, columns, strict=True))
 
-    def _draw(self, rng: random.Random) -> Attributes:
+    def _draw(self, rng: random.Random) -> dict[str, str]:
         shape = rng.choice(self.shapes)
         # Turning a circle or a ring changes no pixel.
         motions = [motion for motion in self.motions if motion != "rotate" or shape not in ("circle", "ring")]
@@ -87,15 +95,15 @@ class World:
         backgrounds = [name for name in self.backgrounds if name != "black" or texture == "plain"]
         moving = [camera for camera in self.cameras if camera != "static shot"]
         static = not moving or texture in words.UNTEXTURED or rng.random() < self.static_share
-        return Attributes(
-            shape=shape,
-            color=rng.choice(self.colors),
-            size=rng.choice(self.sizes),
-            motion=rng.choice(motions),
-            texture=texture,
-            background=rng.choice(backgrounds),
-            camera="static shot" if static else rng.choice(moving),
-        )
+        return {
+            "shape": shape,
+            "color": rng.choice(self.colors),
+            "size": rng.choice(self.sizes),
+            "motion": rng.choice(motions),
+            "texture": texture,
+            "background": rng.choice(backgrounds),
+            "camera": "static shot" if static else rng.choice(moving),
+        }
 
 
 def is_test(attributes: Attributes) -> bool:
@@ -106,21 +114,25 @@ def is_test(attributes: Attributes) -> bool:
 
 def with_details(attributes: Attributes, seed: int = 0) -> Scene:
     """A Scene that shows these attributes; random details from `seed`. What is not said becomes the plainest choice."""
-    plainest = Attributes("circle", "white", "medium", "static", "plain", "gray", "static shot").attributes()
-    said = {name: word for name, word in attributes.attributes().items() if word is not None}
-    return _with_details(Attributes(**{**plainest, **said}), random.Random(f"toyworld/details/{seed}"))
+    said = dict(zip(ATTRIBUTES, ("circle", "white", "medium", "static", "plain", "gray", "static shot"), strict=True))
+    said.update({name: word for name, word in attributes.attributes().items() if word is not None})
+    return _with_details(said, random.Random(f"toyworld/details/{seed}"))
 
 
-def _with_details(attributes: Attributes, rng: random.Random) -> Scene:
-    radius = words.SIZES[attributes.size] * rng.uniform(0.93, 1.07)
+def _with_details(said: dict[str, str], rng: random.Random) -> Scene:
+    radius = words.SIZES[said["size"]] * rng.uniform(0.93, 1.07)
     return Scene(
-        **attributes.attributes(),
+        **said,
         position=(rng.uniform(-9.0, 9.0), rng.uniform(-9.0, 9.0)),
         radius=radius,
         travel=rng.uniform(26.0, 32.0),
-        tint=tuple(rng.uniform(-0.03, 0.03) for _ in range(3)),
-        phases=tuple(rng.uniform(0.0, 6.2831853) for _ in range(4)),
+        tint=(rng.uniform(-0.03, 0.03), rng.uniform(-0.03, 0.03), rng.uniform(-0.03, 0.03)),
+        phases=(_turn(rng), _turn(rng), _turn(rng), _turn(rng)),
     )
+
+
+def _turn(rng: random.Random) -> float:
+    return rng.uniform(0.0, 6.2831853)
 
 
 WORLDS = {
