@@ -1,0 +1,72 @@
+"""The prompt-following table: a perfect sampler scores 1, one that ignores its prompt scores the floor."""
+
+import pytest
+import torch
+
+from hunyuan_video.data.toyworld import WORLDS, render
+from hunyuan_video.evaluation.prompt_following import (
+    as_markdown,
+    held_out_prompts,
+    prompt_following,
+    psnr,
+    reconstruction,
+    shifted,
+    vae_psnr,
+)
+from hunyuan_video.evaluation.sheets import contact_sheet
+
+COUNT = 8
+
+
+def test_perfect_sampler_and_its_floor(tmp_path):
+    scenes, prompts = held_out_prompts("narrow", COUNT)
+    clips = dict(zip(prompts, render(scenes), strict=True))
+    table, made, asked = prompt_following(
+        lambda batch, seed: torch.stack([clips[prompt] for prompt in batch]), "narrow", COUNT, batch=3
+    )
+    assert asked == prompts and made.shape == (COUNT, 17, 64, 64, 3)
+    perfect, floor = table["generated"], table["generated, other prompt (floor)"]
+    assert perfect["color"] == perfect["shape"] == 1.0 and perfect["all"] >= 0.85
+    assert floor["color"] < 0.5 and floor["all"] < 0.2
+    text = as_markdown(table)
+    assert text.count("\n") == 3 and "floor" in text
+    contact_sheet(tmp_path / "sheet.png", list(made), asked)
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+
+
+def test_prompts_are_repeatable_and_not_the_training_ones():
+    scenes, prompts = held_out_prompts("narrow", 4)
+    assert (scenes, prompts) == held_out_prompts("narrow", 4)
+    assert scenes != [WORLDS["narrow"].scene(i, seed=1) for i in range(4)]
+    assert shifted(scenes)[0] == scenes[1] and shifted(scenes)[-1] == scenes[0]
+
+
+class Shade(torch.nn.Module):
+    """A stand-in with a VAE's interface that darkens by a known amount."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(factor))
+
+    def encode(self, video):
+        return self
+
+    def mode(self):
+        return torch.zeros(1)
+
+    def decode(self, latents):
+        return torch.full((2, 3, 5, 8, 8), 2 * self.factor.item() - 1)
+
+
+def test_psnr_of_a_known_error_and_the_reconstruction_range():
+    clips = torch.full((2, 5, 8, 8, 3), 100, dtype=torch.uint8)
+    same = reconstruction(Shade(100 / 255))(clips)
+    assert torch.equal(same, clips)
+    off = reconstruction(Shade(110 / 255))(clips)
+    assert psnr(off, clips).tolist() == pytest.approx([28.13, 28.13], abs=0.01)
+    assert (reconstruction(Shade(3.0))(clips) == 255).all()  # clamped, not wrapped
+
+
+def test_vae_psnr_reports_mean_worst_and_best():
+    values = vae_psnr(lambda clips: clips.clamp(max=200), "narrow", 3)
+    assert values["worst"] <= values["mean"] <= values["best"]
