@@ -1,4 +1,6 @@
-"""One animated GIF with a video for each line of a prompt file: python examples/grid.py docs/media/demo.txt docs/media/demo.gif
+"""One animated GIF with a video for each line of a prompt file:
+
+    python examples/grid.py docs/media/demo.txt docs/media/demo.gif
 
 The GIF in the README was made by this command with the bundled checkpoint.
 """

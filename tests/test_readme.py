@@ -44,6 +44,7 @@ def readme_blocks() -> list[Block]:
 
 
 BLOCKS = readme_blocks()
+EXAMPLE_ARGUMENTS = {"grid.py": [str(ROOT / "docs" / "media" / "demo.txt"), "demo.gif"]}
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,8 @@ def test_python_blocks_that_need_weights_compile():
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
-def test_example_runs(path, workplace):
+def test_example_runs(path, workplace, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [path.name, *EXAMPLE_ARGUMENTS.get(path.name, [])])
     run_python(path.read_text(encoding="utf-8"), str(path))
     assert {entry.name for entry in workplace.iterdir()} - {"recipes"}, "an example writes a file"
 

@@ -24,6 +24,7 @@ class CausalConv3d(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, stride: tuple[int, int, int] = (1, 1, 1)):
         super().__init__()
         self.conv = nn.Conv3d(in_channels, out_channels, kernel, stride)
+        self.stride = stride
 
     def forward(
         self,
@@ -32,7 +33,7 @@ class CausalConv3d(nn.Module):
         padded: bool = False,
     ) -> Tensor:  # [B, C', ceil(T / st), ceil(H / sh), ceil(W / sw)]
         conv = self.conv
-        return ops.causal_conv3d(x, conv.weight, conv.bias, stride=tuple(conv.stride), residual=residual, padded=padded)
+        return ops.causal_conv3d(x, conv.weight, conv.bias, stride=self.stride, residual=residual, padded=padded)
 
 
 class GroupNorm(nn.GroupNorm):
