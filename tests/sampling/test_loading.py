@@ -46,6 +46,12 @@ def test_damaged_sampling_json_is_told(checkpoint, tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+def test_a_missing_bundled_checkpoint_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(BUNDLED, "tiny", tmp_path)
+    with pytest.raises(UserError, match="bundled checkpoint 'tiny' is not in this installation; install it again"):
+        HunyuanVideoPipeline.from_pretrained("tiny")
+
+
 def test_unknown_checkpoints_are_told(tmp_path):
     with pytest.raises(UserError, match="no checkpoint folder 'large'; give a folder, or one of: tiny"):
         HunyuanVideoPipeline.from_pretrained("large")

@@ -19,10 +19,12 @@ PARTS = ("transformer", "vae", "text_encoder", "clip_text_encoder")
 
 def checkpoint_folder(name: str | Path) -> Path:
     """The folder of a bundled checkpoint's name or of a path; UserError if there is none."""
-    folder = BUNDLED.get(str(name), Path(name))
+    if str(name) in BUNDLED:
+        if not (BUNDLED[str(name)] / "model_index.json").exists():
+            raise UserError(f"the bundled checkpoint {str(name)!r} is not in this installation; install it again")
+        return BUNDLED[str(name)]
+    folder = Path(name).expanduser()
     if not folder.is_dir():
-        if str(name) in BUNDLED:
-            raise UserError(f"the bundled checkpoint {name!r} is not in this installation; install the package again")
         raise UserError(f"no checkpoint folder {str(name)!r}; give a folder, or one of: {', '.join(BUNDLED)}")
     return folder
 
