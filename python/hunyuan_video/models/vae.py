@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hunyuan_video.models.pretrained import Pretrained
 from hunyuan_video.models.vae_blocks import CONV_PAD, CausalConv3d, DownBlock, GroupNorm, MidBlock, UpBlock
 from hunyuan_video.models.vae_config import VAEConfig
-from hunyuan_video.models.vae_exact import run_exact
+from hunyuan_video.models.vae_exact import decode_exact, encode_exact
 from hunyuan_video.models.vae_tiling import Tiling
 
 Mode = Literal["plain", "tiled", "exact"]
@@ -126,7 +126,7 @@ class CausalVAE(Pretrained):
         _check_mode(mode, memory_budget, video)
         if mode == "exact":
             with torch.no_grad():
-                return Posterior(self.quant_conv(run_exact(self.encoder, video, memory_budget)))
+                return Posterior(self.quant_conv(encode_exact(self.encoder, video, memory_budget)))
         if mode == "tiled":
             return Posterior(self._tiling((time, space), (1, 1)).run(video, self._encode_moments))
         return Posterior(self._encode_moments(video))
@@ -148,7 +148,7 @@ class CausalVAE(Pretrained):
         _check_mode(mode, memory_budget, latents)
         if mode == "exact":
             with torch.no_grad():
-                return run_exact(self.decoder, self.post_quant_conv(latents), memory_budget)
+                return decode_exact(self.decoder, self.post_quant_conv(latents), memory_budget)
         if mode == "tiled":
             units = (self.config.temporal_compression, self.config.spatial_compression)
             return self._tiling((1, 1), units).run(latents, self._decode_latents)

@@ -55,16 +55,14 @@ class ResnetBlock(nn.Module):
         self.conv1 = CausalConv3d(in_channels, out_channels)
         self.norm2 = GroupNorm(groups, out_channels)
         self.conv2 = CausalConv3d(out_channels, out_channels)
-        if in_channels != out_channels:
-            self.conv_shortcut = CausalConv3d(in_channels, out_channels, kernel=1)
-
-    def shortcut(self, x: Tensor) -> Tensor:  # [B, C, T, H, W] -> [B, C', T, H, W]
-        return self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x
+        resized = in_channels != out_channels
+        self.conv_shortcut = CausalConv3d(in_channels, out_channels, kernel=1) if resized else None
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, T, H, W] -> [B, C', T, H, W]
         hidden = self.conv1(self.norm1(x, silu=True, pad=CONV_PAD), padded=True)
         hidden = self.norm2(hidden, silu=True, pad=CONV_PAD)
-        return self.conv2(hidden, residual=self.shortcut(x), padded=True)
+        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(x)
+        return self.conv2(hidden, residual=shortcut, padded=True)
 
 
 class Downsample(nn.Module):

@@ -8,18 +8,20 @@ than in the plain pass; nothing else differs. No gradients.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from hunyuan_video.models.vae_blocks import CausalConv3d, FrameCausalAttention, GroupNorm, ResnetBlock
 from hunyuan_video.models.vae_slabs import ConvPlan, Slab
 from hunyuan_video.models.vae_store import ChannelStats, FileStore, Shape, Store, TensorStore, store_bytes
 
 DEFAULT_BUDGET = 4 << 30
+Stride = tuple[int, int, int]
 NO_UPSAMPLING = (1, 1, 1)
 
 
@@ -41,9 +43,7 @@ class Planner:
         self.slab = 0  # bytes of the most expensive smallest slab
         self.attention_bytes = 0  # keys, values and one frame's work
 
-    def conv(
-        self, source: Shape, conv: CausalConv3d, upsample: tuple[int, int, int] = NO_UPSAMPLING, **_: object
-    ) -> Shape:
+    def conv(self, source: Shape, conv: CausalConv3d, upsample: Stride = NO_UPSAMPLING, **_: object) -> Shape:
         plan = ConvPlan.of(conv, source, upsample, self.dtype)
         self.slab = max(self.slab, plan.cost(1, 1))
         return plan.out_shape
@@ -83,7 +83,7 @@ class Runner:
         self,
         source: Activation,
         conv: CausalConv3d,
-        upsample: tuple[int, int, int] = NO_UPSAMPLING,
+        upsample: Stride = NO_UPSAMPLING,
         norm: GroupNorm | None = None,  # then SiLU, before the convolution
         residual: Activation | None = None,
         shortcut: CausalConv3d | None = None,  # 1x1x1, applied to the residual
@@ -114,9 +114,10 @@ class Runner:
 
     def resnet(self, source: Activation, block: ResnetBlock) -> Activation:
         hidden = self.conv(source, block.conv1, norm=block.norm1)
-        shortcut = getattr(block, "conv_shortcut", None)
-        target = source.store if shortcut is None else None
-        return self.conv(hidden, block.conv2, norm=block.norm2, residual=source, shortcut=shortcut, target=target)
+        target = source.store if block.conv_shortcut is None else None
+        return self.conv(
+            hidden, block.conv2, norm=block.norm2, residual=source, shortcut=block.conv_shortcut, target=target
+        )
 
     def attention(self, source: Activation, attention: FrameCausalAttention) -> Activation:
         """Frame by frame in place, keeping keys and values of the frames so far."""
@@ -183,17 +184,24 @@ def _walk_decoder(run, decoder, x, target=None):
     return run.conv(x, decoder.conv_out, norm=decoder.conv_norm_out, target=target)
 
 
-def run_exact(
-    network: Any,  # the VAE's Encoder or Decoder
-    x: Tensor,  # [B, C, T, H, W], its input
-    memory_budget: int | None = None,  # bytes; None is DEFAULT_BUDGET
-) -> Tensor:  # [B, C', T', H', W']
-    """network(x), one sample after the other, within memory_budget besides weights, input and result.
+def encode_exact(encoder: nn.Module, video: Tensor, memory_budget: int | None) -> Tensor:
+    """encoder(video), [B, C, T, H, W] to [B, C', t, h, w], in bounded memory; see `_run`."""
+    return _run(_walk_encoder, encoder, video, memory_budget)
 
-    Raises ValueError when the budget cannot hold one row of a frame, or the keys and values of the middle attention.
+
+def decode_exact(decoder: nn.Module, latents: Tensor, memory_budget: int | None) -> Tensor:
+    """decoder(latents), [B, C, t, h, w] to [B, C', T, H, W], in bounded memory; see `_run`."""
+    return _run(_walk_decoder, decoder, latents, memory_budget)
+
+
+@torch.no_grad()
+def _run(walk: Callable[..., Any], network: nn.Module, x: Tensor, memory_budget: int | None) -> Tensor:
+    """network(x), one sample after the other, within memory_budget bytes besides weights, input and result.
+
+    memory_budget: None is DEFAULT_BUDGET. Raises ValueError when it cannot hold one row of a frame in the widest layer,
+    or the keys and values of the middle attention.
     """
-    walk = _walk_encoder if hasattr(network, "down_blocks") else _walk_decoder
-    device, dtype = x.device, network.conv_in.conv.weight.dtype
+    device, dtype = x.device, next(network.parameters()).dtype
     if torch.is_autocast_enabled(device.type):
         dtype = torch.get_autocast_dtype(device.type)
     plan = Planner(dtype)

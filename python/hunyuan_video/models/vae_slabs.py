@@ -74,14 +74,14 @@ class ConvPlan:
 
     @classmethod
     def of(cls, conv: CausalConv3d, shape: Shape, upsample: tuple[int, int, int], dtype: torch.dtype) -> ConvPlan:
-        kernel, stride = conv.conv.kernel_size, conv.conv.stride
-        time, height, width = (Axis(shape[i], upsample[i], kernel[i], stride[i], time=i == 0) for i in range(3))
+        time, height, width = (
+            Axis(shape[i], upsample[i], conv.conv.kernel_size[i], conv.stride[i], time=i == 0) for i in range(3)
+        )
         return cls((time, height, width), conv.conv.in_channels, conv.conv.out_channels, dtype.itemsize)
 
     @property
     def out_shape(self) -> Shape:
-        time, height, width = self.axes
-        return time.out, height.out, width.out, self.out_channels
+        return self.axes[0].out, self.axes[1].out, self.axes[2].out, self.out_channels
 
     def cost(self, frames: int, rows: int) -> int:
         """Upper estimate of the bytes in use while a slab of `frames` x `rows` outputs is computed.

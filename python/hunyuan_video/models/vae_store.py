@@ -33,7 +33,8 @@ class TensorStore:
 
     def __init__(self, tensor: Tensor, device: torch.device):  # tensor: [T, H, W, C]; device: where slabs are wanted
         self.tensor, self.device = tensor, device
-        self.shape: Shape = (tensor.shape[0], tensor.shape[1], tensor.shape[2], tensor.shape[3])
+        frames, rows, columns, channels = tensor.shape
+        self.shape: Shape = (frames, rows, columns, channels)
 
     def read(self, t0: int, t1: int, h0: int, h1: int) -> Tensor:
         return self.tensor[t0:t1, h0:h1].to(self.device)
@@ -96,7 +97,7 @@ class ChannelStats:
 
     def __init__(self) -> None:
         self.count = 0
-        self.mean = torch.zeros((), dtype=torch.float64)  # [C] after the first slab
+        self.mean = torch.zeros((), dtype=torch.float64)  # [C] once there is data
         self.sum_squares = torch.zeros((), dtype=torch.float64)  # [C], about the mean
 
     def add(self, slab: Tensor) -> None:  # [t, h, W, C]

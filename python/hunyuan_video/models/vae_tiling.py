@@ -57,7 +57,7 @@ class Tiling:
             out = tile.new_empty(*tile.shape[:2], total, *tile.shape[3:]) if out is None else out
             kept = tile[:, :, : stride * per_latent + (0 if start else 1)]
             out[:, :, first : first + kept.shape[2]] = kept
-        assert out is not None  # a video has at least one tile
+        assert out is not None  # there is at least one tile
         return out
 
     def _run_frames(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
@@ -85,7 +85,7 @@ class Tiling:
                 kept = tile[:, :, :, :keep, :keep]
                 y, z = top * per_latent, start * per_latent
                 out[:, :, :, y : y + kept.shape[3], z : z + kept.shape[4]] = kept
-        assert out is not None  # a picture has at least one tile
+        assert out is not None  # there is at least one tile
         return out
 
 
