@@ -199,6 +199,37 @@ typedef struct hunyuan_decode_fp8_args {
 
 int hunyuan_decode_fp8(const hunyuan_decode_fp8_args* args, hunyuan_target target);
 
+/**
+ * out = softmax(scale * q k^T) v for every head, CUDA only. Strides are {batch, token, head}, multiples of 8; addresses
+ * are multiples of 16 bytes. Queries and keys are counted separately, so that a rank may hold a part of the keys and
+ * merge by `lse`. A query without keys gives zeros and a log-sum-exp of minus infinity.
+ */
+typedef struct hunyuan_attention_args {
+  const void* q;             /**< [batch, queries, heads, head_dim] */
+  const void* k;             /**< [batch, keys, heads, head_dim] */
+  const void* v;             /**< [batch, keys, heads, head_dim] */
+  void* out;                 /**< [batch, queries, heads, head_dim] */
+  float* lse;                /**< [batch, heads, queries], contiguous: log(sum(exp(scale * q k^T))); or null */
+  const int32_t* kv_len;     /**< [batch] keys to attend to, on the device, limited to 0..keys; or null: all */
+  const int32_t* row_starts; /**< block list: [ceil(queries / query_tile) + 1], on the device; or null: all keys */
+  const int32_t* key_blocks; /**< block list: ascending blocks of each row */
+  int64_t query_tile;        /**< queries of a row of the list, a multiple of 128 */
+  int64_t key_tile;          /**< keys of a block of the list, a multiple of 128 */
+  int64_t batch;             /**< B */
+  int64_t queries;           /**< tokens of q and out */
+  int64_t keys;              /**< tokens of k and v */
+  int64_t heads;             /**< H */
+  int64_t head_dim;          /**< D: 64 or 128 */
+  int64_t q_stride[3];       /**< of q */
+  int64_t k_stride[3];       /**< of k */
+  int64_t v_stride[3];       /**< of v */
+  int64_t out_stride[3];     /**< of out */
+  float scale;               /**< positive */
+  enum hunyuan_dtype dtype;  /**< of q, k, v and out: BF16 */
+} hunyuan_attention_args;
+
+int hunyuan_attention(const hunyuan_attention_args* args, hunyuan_target target);
+
 #if defined(__cplusplus)
 }
 #endif

@@ -1,0 +1,43 @@
+// attention: argument checks and dispatch.
+#include "attention/forward.h"
+#include "common/status.h"
+
+namespace {
+
+constexpr int64_t kMostTokens = int64_t{1} << 30;  // tile indices are 32-bit
+
+bool aligned(const void* data, const int64_t (&stride)[3]) {
+  bool fits = reinterpret_cast<uintptr_t>(data) % 16 == 0;
+  for (int64_t step : stride) fits = fits && step >= 0 && step % 8 == 0;
+  return fits;
+}
+
+}  // namespace
+
+extern "C" int hunyuan_attention(const hunyuan_attention_args* args, hunyuan_target target) {
+  using namespace hunyuan;
+  if (target.device < 0) return fail(HUNYUAN_BAD_ARGUMENT, "attention: has no CPU kernel");
+  if (args->batch < 0 || args->queries < 0 || args->keys < 0 || args->heads < 0 || args->queries > kMostTokens ||
+      args->keys > kMostTokens)
+    return fail(HUNYUAN_BAD_ARGUMENT, "attention: sizes must be from 0 to 2^30 tokens");
+  if (args->dtype != HUNYUAN_BF16) return fail(HUNYUAN_BAD_DTYPE, "attention: the CUDA kernels take bfloat16");
+  if (args->head_dim != 64 && args->head_dim != 128)
+    return fail(HUNYUAN_BAD_ARGUMENT, "attention: the CUDA kernels take a head_dim of 64 or 128, got %lld",
+                static_cast<long long>(args->head_dim));
+  if (!(args->scale > 0.0f)) return fail(HUNYUAN_BAD_ARGUMENT, "attention: scale must be positive, got %g", args->scale);
+  if (!aligned(args->q, args->q_stride) || !aligned(args->k, args->k_stride) || !aligned(args->v, args->v_stride) ||
+      !aligned(args->out, args->out_stride))
+    return fail(HUNYUAN_BAD_ARGUMENT, "attention: addresses must be multiples of 16 bytes and strides of 8 elements");
+  if ((args->row_starts == nullptr) != (args->key_blocks == nullptr))
+    return fail(HUNYUAN_BAD_ARGUMENT, "attention: a block list needs both row_starts and key_blocks");
+  if (args->row_starts && (args->query_tile <= 0 || args->query_tile % attention::kListTile || args->key_tile <= 0 ||
+                           args->key_tile % attention::kListTile))
+    return fail(HUNYUAN_BAD_ARGUMENT, "attention: tiles of a block list must be multiples of %lld, got %lld x %lld",
+                static_cast<long long>(attention::kListTile), static_cast<long long>(args->query_tile),
+                static_cast<long long>(args->key_tile));
+  if (attention::work_count(*args, 1) == 0) return HUNYUAN_OK;
+  if (args->keys == 0) return fail(HUNYUAN_BAD_ARGUMENT, "attention: needs at least one key");
+  if (attention::work_count(*args, 128) > 0x7fffffff - 8)
+    return fail(HUNYUAN_BAD_ARGUMENT, "attention: more than 2^31 tiles in one call");
+  return attention_cuda(*args, target);
+}

@@ -1,0 +1,31 @@
+// Attention forward: what the checks in attention.cpp and the kernels of each architecture share. Host-callable.
+#pragma once
+
+#include <stdint.h>
+
+#include "hunyuan_ext.h"
+
+namespace hunyuan::attention {
+
+// Scores are exponentiated as powers of two: exp(scale * x) = 2 ^ (factor * x).
+inline float exponent_factor(float scale) { return scale * 1.4426950408889634f; }
+
+// Tiles of `rows` queries over all heads and samples.
+inline int64_t work_count(const hunyuan_attention_args& args, int64_t rows) {
+  return args.batch * args.heads * ((args.queries + rows - 1) / rows);
+}
+
+// Block lists are in multiples of this many queries and keys: the tiles of every kernel divide it.
+constexpr int64_t kListTile = 128;
+
+int forward_sm80(const hunyuan_attention_args& args, hunyuan_target target);  // compute capability 8.x
+int forward_sm90(const hunyuan_attention_args& args, hunyuan_target target);  // 9.0
+
+}  // namespace hunyuan::attention
+
+namespace hunyuan {
+
+// Picks the kernel of the target's device; in attention_cuda.cu or common/cuda_absent.cpp.
+int attention_cuda(const hunyuan_attention_args& args, hunyuan_target target);
+
+}  // namespace hunyuan

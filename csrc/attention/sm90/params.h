@@ -1,0 +1,46 @@
+// What the Hopper kernels get at launch, by value.
+#pragma once
+
+#include <cuda.h>
+#include <cuda_bf16.h>
+#include <stdint.h>
+
+#include "attention/schedule.h"
+
+namespace hunyuan::attention::sm90 {
+
+struct Params {
+  CUtensorMap query, key, value;  // [head_dim, tokens, heads, batch], innermost first
+  __nv_bfloat16* out;             // [batch, queries, heads, head_dim] through strides
+  int64_t out_batch_stride, out_token_stride, out_head_stride;
+  float* lse;                 // [batch, heads, queries] or null
+  const int32_t* kv_len;      // [batch] or null
+  const int32_t* row_starts;  // block list, or null
+  const int32_t* key_blocks;
+  int tiles_per_row;    // query tiles of the kernel in a row of the list
+  int tiles_per_block;  // key tiles of the kernel in a block of the list
+  int batch, heads, queries, keys;
+  float scale;   // of the scores
+  float factor;  // scale * log2(e)
+};
+
+// The tile of this block: the schedule counts clusters, whose blocks take neighbouring query tiles of one head. The last
+// tile of an odd number is past the queries; its block loads its share of the keys and stores nothing.
+template <class T>
+__device__ Work work_of(const Schedule& schedule, int index, int rank) {
+  Work work = schedule[index];
+  work.query_tile = work.query_tile * T::kCluster + rank;
+  return work;
+}
+
+template <class T>
+__device__ KeyTiles key_tiles(const Params& params, const Work& work) {
+  const int keys = valid_keys(params.kv_len, work.batch, params.keys);
+  if constexpr (T::kListed)
+    return listed_key_tiles(params.row_starts, params.key_blocks, work.query_tile, params.tiles_per_row,
+                            params.tiles_per_block, keys, T::kKeys);
+  else
+    return all_key_tiles(keys, T::kKeys);
+}
+
+}  // namespace hunyuan::attention::sm90

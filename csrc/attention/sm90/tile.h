@@ -1,0 +1,56 @@
+// Tile shapes of the Hopper kernels, one row a case, and what follows from them. Host-callable.
+#pragma once
+
+#include <stdint.h>
+
+#include "common/ptx/shared_layout.h"
+
+namespace hunyuan::attention::sm90 {
+
+struct TileShape {
+  int query_rows;    // of a thread block: 64 for each consumer warpgroup
+  int keys;          // of a key tile; the width of a wgmma
+  int stages;        // key tiles (and value tiles) in flight
+  int cluster;       // blocks that share each key tile by multicast: halves the reads from L2
+};
+
+// None of these rows has been measured on our kernels yet; the reasons are arithmetic (docs/kernels/attention.md).
+constexpr TileShape tile_shape(int head_dim, bool listed) {
+  // A list names blocks that are multiples of 128 keys, and its rows differ, so blocks cannot share key tiles.
+  if (listed) return {128, 128, 2, 1};
+  // 128 x 176: 64 + 88 accumulators and 44 registers of probabilities fit in 240; 208 KB of shared memory of 227.
+  if (head_dim == 128) return {128, 176, 2, 2};
+  return {128, 176, 4, 2};  // head_dim 64: tiles are half as large, so twice the stages
+}
+
+constexpr int kWarp = 32, kWarpgroup = 128;
+constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
+static_assert(kProducerRegisters * kWarpgroup + kConsumerRegisters * 2 * kWarpgroup <= 65536, "the register file");
+
+// Everything the kernel derives from head_dim and the tile; two-byte elements.
+template <int kHeadDim_, bool kListed_>
+struct Traits {
+  static constexpr int kHeadDim = kHeadDim_;
+  static constexpr bool kListed = kListed_;
+  static constexpr TileShape kTile = tile_shape(kHeadDim, kListed);
+  static constexpr int kRows = kTile.query_rows, kKeys = kTile.keys, kStages = kTile.stages, kCluster = kTile.cluster;
+  static constexpr int kGroups = kRows / 64, kConsumers = kGroups * kWarpgroup, kThreads = kConsumers + kWarpgroup;
+  static constexpr int kConsumerWarps = kConsumers / kWarp;
+  static constexpr int kPanelWidth = ptx::kPanelBytes / 2, kPanels = kHeadDim / kPanelWidth;
+  static constexpr int kQueryPanelBytes = kRows * ptx::kPanelBytes, kQueryBytes = kPanels * kQueryPanelBytes;
+  static constexpr int kKeyPanelBytes = kKeys * ptx::kPanelBytes, kKeyBytes = kPanels * kKeyPanelBytes;
+  static constexpr int kBoxKeys = kKeys / kCluster;  // rows of a key tile that one block of the cluster fetches
+  static constexpr int kBarrierBytes = (2 + 4 * kStages) * 8;
+  static constexpr int kSharedBytes = ptx::kAtomBytes + kQueryBytes + 2 * kStages * kKeyBytes + kBarrierBytes;
+
+  static_assert(kHeadDim == 64 || kHeadDim == 128, "head_dim must be one or two panels");
+  static_assert(kGroups == 2, "the ping-pong of the softmax is written for two consumer warpgroups");
+  static_assert(kBoxKeys * kCluster == kKeys && kBoxKeys % ptx::kAtomRows == 0 && kBoxKeys <= 256,
+                "the share of a block must be whole swizzle atoms and fit in a TMA box");
+  static_assert(kKeys % 16 == 0, "values are consumed 16 keys a wgmma");
+  static_assert(kQueryPanelBytes % ptx::kAtomBytes == 0 && kKeyPanelBytes % ptx::kAtomBytes == 0,
+                "panels must start at multiples of the swizzle atom");
+  static_assert(kSharedBytes <= 232448, "a Hopper block has 227 KB of shared memory");
+};
+
+}  // namespace hunyuan::attention::sm90

@@ -1,0 +1,122 @@
+// Online softmax over the accumulators of one product Q K^T: a lane holds two rows (r and r + 8) of every group of eight
+// columns; four neighbouring lanes share a row. Used by the sm_80 and sm_90a kernels.
+#pragma once
+
+#include <math_constants.h>
+#include <stdint.h>
+
+#include <cuda_bf16.h>
+
+#include "common/ptx/fragment.h"
+
+namespace hunyuan::attention {
+
+__device__ inline float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// Two floats rounded to a register of two bf16, `low` in the lower half.
+__device__ inline uint32_t pack_bf16(float low, float high) {
+  uint32_t packed;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+
+__device__ inline float quad_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+  return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+__device__ inline float quad_sum(float x) {
+  x += __shfl_xor_sync(0xffffffffu, x, 1);
+  return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+// Maximum and sum of the two rows of a lane. Scores are raw products; `factor` = scale * log2(e) turns a difference of
+// scores into an exponent of two. `total` is this lane's share until `finish`.
+struct RowSoftmax {
+  float maximum[2];
+  float total[2];
+
+  // Starts with the scores of the first visited tile, which become probabilities relative to `maximum`.
+  template <int kCount>
+  __device__ void first(float (&scores)[kCount], float factor) {
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      maximum[row] = row_maximum(scores, row, -CUDART_INF_F);
+      total[row] = exponentiate(scores, row, factor);
+    }
+  }
+
+  // A further tile; what was accumulated before must be multiplied by `correction`.
+  template <int kCount>
+  __device__ void next(float (&scores)[kCount], float factor, float (&correction)[2]) {
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      const float before = maximum[row];
+      maximum[row] = row_maximum(scores, row, before);
+      correction[row] = exp2_fast((before - maximum[row]) * factor);
+      total[row] = total[row] * correction[row] + exponentiate(scores, row, factor);
+    }
+  }
+
+  // Sums over the four lanes of a row; then `inverse` normalises it. A row without keys stays zero.
+  __device__ void finish(float (&inverse)[2]) {
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      total[row] = quad_sum(total[row]);
+      inverse[row] = total[row] == 0.0f ? 0.0f : 1.0f / total[row];
+    }
+  }
+
+  // log(sum(exp(scale * score))) of a finished row.
+  __device__ float log_sum_exp(int row, float scale) const {
+    return total[row] == 0.0f ? -CUDART_INF_F : maximum[row] * scale + __logf(total[row]);
+  }
+
+ private:
+  template <int kCount>
+  __device__ static float row_maximum(const float (&scores)[kCount], int row, float start) {
+    float result = start;
+#pragma unroll
+    for (int i = 2 * row; i < kCount; i += 4) result = fmaxf(result, fmaxf(scores[i], scores[i + 1]));
+    return quad_max(result);
+  }
+
+  template <int kCount>
+  __device__ float exponentiate(float (&scores)[kCount], int row, float factor) {
+    const float shift = maximum[row] * factor;
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 2 * row; i < kCount; i += 4) {
+      scores[i] = exp2_fast(fmaf(scores[i], factor, -shift));
+      scores[i + 1] = exp2_fast(fmaf(scores[i + 1], factor, -shift));
+      sum += scores[i] + scores[i + 1];
+    }
+    return sum;
+  }
+};
+
+// Hides the columns from `valid` on.
+template <int kCount>
+__device__ void mask_columns(float (&scores)[kCount], int valid, int lane) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i)
+    if (ptx::accumulator_column(lane, i) >= valid) scores[i] = -CUDART_INF_F;
+}
+
+template <int kCount>
+__device__ void rescale_rows(float (&out)[kCount], const float (&correction)[2]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) out[i] *= correction[i / 2 % 2];
+}
+
+// Probabilities as the A operand of the product with V (fragment.h says why no lane has to move).
+template <int kCount>
+__device__ void pack_probabilities(const float (&scores)[kCount], uint32_t (&packed)[kCount / 2]) {
+#pragma unroll
+  for (int i = 0; i < kCount / 2; ++i) packed[i] = pack_bf16(scores[2 * i], scores[2 * i + 1]);
+}
+
+}  // namespace hunyuan::attention

@@ -1,0 +1,69 @@
+// TMA descriptors on the host. The driver function that encodes them is looked up at run time: nothing links libcuda.
+#pragma once
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+#include <stdint.h>
+
+#include "common/ptx/shared_layout.h"
+#include "common/status.h"
+
+namespace hunyuan {
+
+using EncodeTensorMap = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*,
+                                     const cuuint64_t*, const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave,
+                                     CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+
+// The driver's cuTensorMapEncodeTiled, or null without a driver that has it.
+inline EncodeTensorMap tensor_map_encoder() {
+  static const EncodeTensorMap encoder = [] {
+    void* function = nullptr;
+    cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+    constexpr unsigned kSince = 12000;  // the driver interface of CUDA 12.0
+#if CUDART_VERSION >= 12050
+    const cudaError_t error =
+        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, kSince, cudaEnableDefault, &found);
+#else
+    const cudaError_t error = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found);
+#endif
+    if (error != cudaSuccess || found != cudaDriverEntryPointSuccess) function = nullptr;
+    (void)cudaGetLastError();
+    return reinterpret_cast<EncodeTensorMap>(function);
+  }();
+  return encoder;
+}
+
+// A strided tensor of four dimensions, innermost first; the innermost one is contiguous.
+struct TensorView4 {
+  const void* data;
+  int64_t size[4];
+  int64_t stride[4];  // in elements
+};
+
+// Describes `view` for copies of boxes of box_width x box_rows elements (the first two dimensions), 128-byte swizzled.
+// `what` names the tensor in errors.
+inline int make_tensor_map(CUtensorMap* map, const TensorView4& view, CUtensorMapDataType type, int element_bytes,
+                           int box_width, int box_rows, const char* what) {
+  const EncodeTensorMap encode = tensor_map_encoder();
+  if (!encode)
+    return fail(HUNYUAN_CUDA_ERROR, "the CUDA driver has no cuTensorMapEncodeTiled; a driver for CUDA 12 or later is needed");
+  if (box_width * element_bytes != ptx::kPanelBytes || box_rows > 256)
+    return fail(HUNYUAN_BAD_ARGUMENT, "%s: a box of %d x %d elements is not a swizzled panel", what, box_width, box_rows);
+  cuuint64_t size[4], stride_bytes[3];
+  for (int i = 0; i < 4; ++i) size[i] = static_cast<cuuint64_t>(view.size[i]);
+  for (int i = 0; i < 3; ++i)  // the stride of a dimension of one element is never used, but must be valid
+    stride_bytes[i] = view.size[i + 1] == 1 ? 16 : static_cast<cuuint64_t>(view.stride[i + 1] * element_bytes);
+  const cuuint32_t box[4] = {static_cast<cuuint32_t>(box_width), static_cast<cuuint32_t>(box_rows), 1, 1};
+  const cuuint32_t steps[4] = {1, 1, 1, 1};
+  const CUresult result =
+      encode(map, type, 4, const_cast<void*>(view.data), size, stride_bytes, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS)
+    return fail(HUNYUAN_BAD_ARGUMENT,
+                "%s: the driver cannot describe this tensor to the copy engine (error %d); its address and strides must "
+                "be multiples of 16 bytes",
+                what, static_cast<int>(result));
+  return HUNYUAN_OK;
+}
+
+}  // namespace hunyuan
