@@ -24,7 +24,8 @@ extern "C" int hunyuan_attention(const hunyuan_attention_args* args, hunyuan_tar
   if (args->head_dim != 64 && args->head_dim != 128)
     return fail(HUNYUAN_BAD_ARGUMENT, "attention: the CUDA kernels take a head_dim of 64 or 128, got %lld",
                 static_cast<long long>(args->head_dim));
-  if (!(args->scale > 0.0f)) return fail(HUNYUAN_BAD_ARGUMENT, "attention: scale must be positive, got %g", args->scale);
+  if (!(args->scale > 0.0f))
+    return fail(HUNYUAN_BAD_ARGUMENT, "attention: scale must be positive, got %g", args->scale);
   if (!aligned(args->q, args->q_stride) || !aligned(args->k, args->k_stride) || !aligned(args->v, args->v_stride) ||
       !aligned(args->out, args->out_stride))
     return fail(HUNYUAN_BAD_ARGUMENT, "attention: addresses must be multiples of 16 bytes and strides of 8 elements");

@@ -1,5 +1,5 @@
-// Which tile of the output a thread block computes, and which tiles of keys it visits for it. Host-callable and tested on
-// the CPU (tests/cpp/test_schedule.cpp).
+// Which tile of the output a thread block computes, and which tiles of keys it visits for it. Host-callable and tested
+// on the CPU (tests/cpp/test_schedule.cpp).
 #pragma once
 
 #include <stdint.h>
@@ -28,8 +28,8 @@ struct Schedule {
 // The key tiles a query tile visits, from the last to the first: only the first visited one can be cut by the number of
 // keys, so the main loop needs no mask.
 struct KeyTiles {
-  int left;  // tiles still to visit, with the current one; 0: none
-  int tile;  // the current one
+  int left;              // tiles still to visit, with the current one; 0: none
+  int tile;              // the current one
   const int32_t* block;  // its block in the list; null: all tiles, one after the other
   int tiles_per_block;
 
@@ -52,8 +52,8 @@ HUNYUAN_HOST_DEVICE constexpr KeyTiles all_key_tiles(int keys, int tile_keys) {
 // The blocks that row `query_tile / tiles_per_row` of a list in compressed sparse rows names, in ascending order; what
 // starts past the last key is dropped.
 HUNYUAN_HOST_DEVICE constexpr KeyTiles listed_key_tiles(const int32_t* row_starts, const int32_t* key_blocks,
-                                                        int query_tile, int tiles_per_row, int tiles_per_block, int keys,
-                                                        int tile_keys) {
+                                                        int query_tile, int tiles_per_row, int tiles_per_block,
+                                                        int keys, int tile_keys) {
   const int row = query_tile / tiles_per_row, begin = row_starts[row], limit = ceil_div(keys, tile_keys);
   int last = row_starts[row + 1] - 1;
   while (last >= begin && key_blocks[last] * tiles_per_block >= limit) --last;

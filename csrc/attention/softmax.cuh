@@ -1,28 +1,14 @@
-// Online softmax over the accumulators of one product Q K^T: a lane holds two rows (r and r + 8) of every group of eight
-// columns; four neighbouring lanes share a row. Used by the sm_80 and sm_90a kernels.
+// Online softmax over the accumulators of one product Q K^T: a lane holds two rows (r and r + 8) of every group of
+// eight columns; four neighbouring lanes share a row. Used by the sm_80 and sm_90a kernels.
 #pragma once
 
 #include <math_constants.h>
 #include <stdint.h>
 
-#include <cuda_bf16.h>
-
 #include "common/ptx/fragment.h"
+#include "common/ptx/math.cuh"
 
 namespace hunyuan::attention {
-
-__device__ inline float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-// Two floats rounded to a register of two bf16, `low` in the lower half.
-__device__ inline uint32_t pack_bf16(float low, float high) {
-  uint32_t packed;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-  return packed;
-}
 
 __device__ inline float quad_max(float x) {
   x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
@@ -56,7 +42,7 @@ struct RowSoftmax {
     for (int row = 0; row < 2; ++row) {
       const float before = maximum[row];
       maximum[row] = row_maximum(scores, row, before);
-      correction[row] = exp2_fast((before - maximum[row]) * factor);
+      correction[row] = ptx::exp2_fast((before - maximum[row]) * factor);
       total[row] = total[row] * correction[row] + exponentiate(scores, row, factor);
     }
   }
@@ -90,8 +76,8 @@ struct RowSoftmax {
     float sum = 0.0f;
 #pragma unroll
     for (int i = 2 * row; i < kCount; i += 4) {
-      scores[i] = exp2_fast(fmaf(scores[i], factor, -shift));
-      scores[i + 1] = exp2_fast(fmaf(scores[i + 1], factor, -shift));
+      scores[i] = ptx::exp2_fast(fmaf(scores[i], factor, -shift));
+      scores[i + 1] = ptx::exp2_fast(fmaf(scores[i + 1], factor, -shift));
       sum += scores[i] + scores[i + 1];
     }
     return sum;
@@ -116,7 +102,7 @@ __device__ void rescale_rows(float (&out)[kCount], const float (&correction)[2])
 template <int kCount>
 __device__ void pack_probabilities(const float (&scores)[kCount], uint32_t (&packed)[kCount / 2]) {
 #pragma unroll
-  for (int i = 0; i < kCount / 2; ++i) packed[i] = pack_bf16(scores[2 * i], scores[2 * i + 1]);
+  for (int i = 0; i < kCount / 2; ++i) packed[i] = ptx::pack_bf16(scores[2 * i], scores[2 * i + 1]);
 }
 
 }  // namespace hunyuan::attention

@@ -5,16 +5,50 @@
 #include <cuda_runtime.h>
 #include <stdint.h>
 
+#include <map>
+#include <mutex>
+#include <utility>
+
 #include "common/status.h"
 
 namespace hunyuan {
 
 struct LaunchShape {
-  int64_t blocks;            // grid size; blocks of a cluster are neighbours
-  unsigned threads;          // of a block
-  size_t shared_bytes = 0;   // dynamic shared memory of a block
-  unsigned cluster = 1;      // blocks of a cluster
+  int64_t blocks;           // grid size; blocks of a cluster are neighbours
+  unsigned threads;         // of a block
+  size_t shared_bytes = 0;  // dynamic shared memory of a block
+  unsigned cluster = 1;     // blocks of a cluster
 };
+
+inline int launch_failed(const char* op, cudaError_t error) {
+  (void)cudaGetLastError();
+  if (error == cudaErrorInsufficientDriver || error == cudaErrorNoDevice)
+    return fail(HUNYUAN_CUDA_ERROR, "%s: there is no CUDA device, or its driver is older than this build", op);
+  if (error == cudaErrorNoKernelImageForDevice)
+    return fail(HUNYUAN_CUDA_ERROR,
+                "%s: has no kernel for the architecture of this device; hunyuan_ext.capabilities() "
+                "lists those that were built",
+                op);
+  return fail(HUNYUAN_CUDA_ERROR, "%s: %s (%s)", op, cudaGetErrorString(error), cudaGetErrorName(error));
+}
+
+// The launch configuration of a shape; `cluster` is storage for its attribute.
+inline cudaLaunchConfig_t launch_config(const LaunchShape& shape, cudaLaunchAttribute* cluster) {
+  cluster->id = cudaLaunchAttributeClusterDimension;
+  cluster->val.clusterDim.x = shape.cluster, cluster->val.clusterDim.y = 1, cluster->val.clusterDim.z = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(shape.blocks));
+  config.blockDim = dim3(shape.threads);
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.attrs = cluster;
+  config.numAttrs = shape.cluster > 1 ? 1 : 0;
+  return config;
+}
+
+inline cudaError_t allow_shared_bytes(const void* kernel, size_t bytes) {
+  if (bytes <= 48 * 1024) return cudaSuccess;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+}
 
 // Starts kernel(args...) on `stream`; `op` names the operation in error messages.
 template <class... Parameters, class... Arguments>
@@ -24,24 +58,40 @@ int launch(const char* op, const LaunchShape& shape, cudaStream_t stream, void (
   if (shape.blocks > 0x7fffffff)
     return fail(HUNYUAN_BAD_ARGUMENT, "%s: needs %lld thread blocks, a launch has at most 2147483647", op,
                 static_cast<long long>(shape.blocks));
-  cudaError_t error = cudaSuccess;
-  if (shape.shared_bytes > 48 * 1024)
-    error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 static_cast<int>(shape.shared_bytes));
   cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = shape.cluster, cluster.val.clusterDim.y = 1, cluster.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(shape.blocks));
-  config.blockDim = dim3(shape.threads);
-  config.dynamicSmemBytes = shape.shared_bytes;
+  cudaLaunchConfig_t config = launch_config(shape, &cluster);
   config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = shape.cluster > 1 ? 1 : 0;
+  cudaError_t error = allow_shared_bytes(reinterpret_cast<const void*>(kernel), shape.shared_bytes);
   if (error == cudaSuccess) error = cudaLaunchKernelEx(&config, kernel, args...);
-  if (error == cudaSuccess) return HUNYUAN_OK;
-  (void)cudaGetLastError();
-  return fail(HUNYUAN_CUDA_ERROR, "%s: %s (%s)", op, cudaGetErrorString(error), cudaGetErrorName(error));
+  return error == cudaSuccess ? HUNYUAN_OK : launch_failed(op, error);
+}
+
+// How many blocks of this shape (whose `blocks` is not read) a device runs at once, in whole clusters: the grid of a
+// persistent kernel with one block a multiprocessor. Asked once for a kernel and device.
+template <class... Parameters>
+int resident_blocks(const char* op, LaunchShape shape, int device, void (*kernel)(Parameters...), int* blocks) {
+  static std::mutex lock;
+  static std::map<std::pair<const void*, int>, int> known;
+  const void* address = reinterpret_cast<const void*>(kernel);
+  const std::lock_guard<std::mutex> guard(lock);
+  int& answer = known[{address, device}];
+  if (answer == 0) {
+    int processors = 0, clusters = 0;
+    cudaError_t error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+    clusters = processors;
+    if (error == cudaSuccess && shape.cluster > 1) {
+      error = allow_shared_bytes(address, shape.shared_bytes);
+      shape.blocks = processors / shape.cluster * shape.cluster;
+      cudaLaunchAttribute cluster{};
+      const cudaLaunchConfig_t config = launch_config(shape, &cluster);
+      if (error == cudaSuccess) error = cudaOccupancyMaxActiveClusters(&clusters, kernel, &config);
+    }
+    if (error != cudaSuccess) return launch_failed(op, error);
+    if (clusters == 0) return fail(HUNYUAN_CUDA_ERROR, "%s: this device has no room for its thread blocks", op);
+    answer = clusters * static_cast<int>(shape.cluster);
+  }
+  *blocks = answer;
+  return HUNYUAN_OK;
 }
 
 namespace device {

@@ -46,9 +46,11 @@ inline int make_tensor_map(CUtensorMap* map, const TensorView4& view, CUtensorMa
                            int box_width, int box_rows, const char* what) {
   const EncodeTensorMap encode = tensor_map_encoder();
   if (!encode)
-    return fail(HUNYUAN_CUDA_ERROR, "the CUDA driver has no cuTensorMapEncodeTiled; a driver for CUDA 12 or later is needed");
+    return fail(HUNYUAN_CUDA_ERROR,
+                "the CUDA driver has no cuTensorMapEncodeTiled; a driver for CUDA 12 or later is needed");
   if (box_width * element_bytes != ptx::kPanelBytes || box_rows > 256)
-    return fail(HUNYUAN_BAD_ARGUMENT, "%s: a box of %d x %d elements is not a swizzled panel", what, box_width, box_rows);
+    return fail(HUNYUAN_BAD_ARGUMENT, "%s: a box of %d x %d elements is not a swizzled panel", what, box_width,
+                box_rows);
   cuuint64_t size[4], stride_bytes[3];
   for (int i = 0; i < 4; ++i) size[i] = static_cast<cuuint64_t>(view.size[i]);
   for (int i = 0; i < 3; ++i)  // the stride of a dimension of one element is never used, but must be valid
@@ -59,10 +61,11 @@ inline int make_tensor_map(CUtensorMap* map, const TensorView4& view, CUtensorMa
       encode(map, type, 4, const_cast<void*>(view.data), size, stride_bytes, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
              CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS)
-    return fail(HUNYUAN_BAD_ARGUMENT,
-                "%s: the driver cannot describe this tensor to the copy engine (error %d); its address and strides must "
-                "be multiples of 16 bytes",
-                what, static_cast<int>(result));
+    return fail(
+        HUNYUAN_BAD_ARGUMENT,
+        "%s: the driver cannot describe this tensor to the copy engine (error %d); its address and strides must "
+        "be multiples of 16 bytes",
+        what, static_cast<int>(result));
   return HUNYUAN_OK;
 }
 

@@ -1,5 +1,5 @@
-// Attention forward with mma.sync and cp.async: FlashAttention-2's schedule (arXiv 2307.08691). One thread block a query
-// tile; the values of a tile are copied while its scores are computed, the next keys while the values are used.
+// Attention forward with mma.sync and cp.async: FlashAttention-2's schedule (arXiv 2307.08691). One thread block a
+// query tile; the values of a tile are copied while its scores are computed, the next keys while the values are used.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -7,6 +7,7 @@
 #include "attention/schedule.h"
 #include "attention/sm80/tile.h"
 #include "attention/softmax.cuh"
+#include "common/launch.cuh"
 #include "common/ptx/mma.cuh"
 #include "common/ptx/registers.cuh"
 #include "common/ptx/shared_memory.cuh"
@@ -22,7 +23,7 @@ struct Block {
 
   const hunyuan_attention_args& args;
   const Work work;
-  const int keys;  // valid ones of this sample
+  const int keys;        // valid ones of this sample
   const uint32_t query;  // shared address; the key and value tiles follow
 
   float out[T::kRowTiles][kOut];
@@ -83,7 +84,9 @@ struct Block {
     multiply_probability_value(probabilities);
   }
 
-  __device__ void copy_keys(int tile) const { copy_tile<T::kKeys>(args.k, args.k_stride, key(), tile * T::kKeys, keys); }
+  __device__ void copy_keys(int tile) const {
+    copy_tile<T::kKeys>(args.k, args.k_stride, key(), tile * T::kKeys, keys);
+  }
 
   // Rows [first, first + kRows) of a tensor [batch, tokens, heads, head_dim] into a tile; zeros from row `end` on.
   template <int kRows>
@@ -100,7 +103,6 @@ struct Block {
       ptx::copy16(to + pass * kRowsPerPass * ptx::kPanelBytes, from, row + pass * kRowsPerPass < end);
     ptx::copies_commit();
   }
-
 
   // scores = Q K^T, 16 of head_dim at a time; each fragment of K serves all row tiles.
   __device__ void multiply_query_key(float (&scores)[T::kRowTiles][kScores]) const {
@@ -163,7 +165,7 @@ struct Block {
       for (int i = 0; i < kOut; i += 2)
         ptx::store_shared(query + tile_offset(T::kRows, first_row(t) + ptx::accumulator_row(lane, i),
                                               2 * ptx::accumulator_column(lane, i)),
-                          pack_bf16(out[t][i], out[t][i + 1]));
+                          ptx::pack_bf16(out[t][i], out[t][i + 1]));
       if (lane % 4 == 0) {
         store_lse(first_row(t) + lane / 4, softmax[t].log_sum_exp(0, args.scale));
         store_lse(first_row(t) + lane / 4 + 8, softmax[t].log_sum_exp(1, args.scale));
@@ -193,7 +195,6 @@ struct Block {
 template <class T>
 __global__ void __launch_bounds__(T::kThreads, T::kBlocksPerProcessor)
     attention_kernel(const __grid_constant__ hunyuan_attention_args args, const float factor) {
-  extern __shared__ char memory[];
   const Schedule schedule{static_cast<int>(args.batch), static_cast<int>(args.heads),
                           ceil_div(static_cast<int>(args.queries), T::kRows)};
   const Work work = schedule[blockIdx.x];
@@ -203,7 +204,7 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocksPerProcessor)
     tiles = listed_key_tiles(args.row_starts, args.key_blocks, work.query_tile,
                              static_cast<int>(args.query_tile / T::kRows), static_cast<int>(args.key_tile / T::kKeys),
                              keys, T::kKeys);
-  Block<T> block{args, work, keys, ptx::aligned_address(memory, ptx::kAtomBytes)};
+  Block<T> block{args, work, keys, ptx::aligned_address(device::dynamic_shared(), ptx::kAtomBytes)};
   if (tiles.left == 0) return block.store_nothing();
   block.run(tiles, factor);
 }

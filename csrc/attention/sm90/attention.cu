@@ -1,6 +1,4 @@
 // Launch of the Hopper attention kernels.
-#include <atomic>
-
 #include "attention/forward.h"
 #include "attention/sm90/kernel.cuh"
 #include "common/cuda.cuh"
@@ -11,30 +9,6 @@ namespace {
 
 using namespace attention::sm90;
 
-// How many blocks of this kernel the current device runs at once, a whole number of clusters.
-template <class T>
-int resident_blocks(int device, int* blocks) {
-  constexpr int kDevices = 64;
-  static std::atomic<int> known[kDevices];
-  if (device < kDevices && (*blocks = known[device].load()) > 0) return HUNYUAN_OK;
-  HUNYUAN_CUDA_CHECK(cudaDeviceGetAttribute(blocks, cudaDevAttrMultiProcessorCount, device));
-  if constexpr (T::kCluster > 1) {
-    cudaLaunchConfig_t config{};
-    cudaLaunchAttribute attribute{};
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim = {T::kCluster, 1, 1};
-    config.gridDim = static_cast<unsigned>(*blocks / T::kCluster * T::kCluster), config.blockDim = T::kThreads;
-    config.dynamicSmemBytes = T::kSharedBytes, config.attrs = &attribute, config.numAttrs = 1;
-    int clusters = 0;
-    HUNYUAN_CUDA_CHECK(cudaOccupancyMaxActiveClusters(&clusters, attention_kernel<T>, &config));
-    *blocks = clusters * T::kCluster;
-  }
-  if (*blocks < T::kCluster)
-    return fail(HUNYUAN_CUDA_ERROR, "attention: this device has no room for a cluster of %d blocks", T::kCluster);
-  if (device < kDevices) known[device].store(*blocks);
-  return HUNYUAN_OK;
-}
-
 template <class T>
 int tensor_map(CUtensorMap* map, const void* data, int64_t tokens, const int64_t (&stride)[3], int box_rows,
                const hunyuan_attention_args& args, const char* what) {
@@ -43,11 +17,13 @@ int tensor_map(CUtensorMap* map, const void* data, int64_t tokens, const int64_t
 }
 
 template <class T>
-int launch(const hunyuan_attention_args& args, hunyuan_target target) {
+int start(const hunyuan_attention_args& args, hunyuan_target target) {
   Params params{};
   int status = tensor_map<T>(&params.query, args.q, args.queries, args.q_stride, T::kRows, args, "q");
-  if (status == HUNYUAN_OK) status = tensor_map<T>(&params.key, args.k, args.keys, args.k_stride, T::kBoxKeys, args, "k");
-  if (status == HUNYUAN_OK) status = tensor_map<T>(&params.value, args.v, args.keys, args.v_stride, T::kBoxKeys, args, "v");
+  if (status == HUNYUAN_OK)
+    status = tensor_map<T>(&params.key, args.k, args.keys, args.k_stride, T::kBoxKeys, args, "k");
+  if (status == HUNYUAN_OK)
+    status = tensor_map<T>(&params.value, args.v, args.keys, args.v_stride, T::kBoxKeys, args, "v");
   if (status != HUNYUAN_OK) return status;
   params.out = static_cast<__nv_bfloat16*>(args.out);
   params.out_batch_stride = args.out_stride[0], params.out_token_stride = args.out_stride[1];
@@ -60,23 +36,15 @@ int launch(const hunyuan_attention_args& args, hunyuan_target target) {
   params.queries = static_cast<int>(args.queries), params.keys = static_cast<int>(args.keys);
   params.scale = args.scale, params.factor = attention::exponent_factor(args.scale);
 
-  HUNYUAN_CUDA_CHECK(cudaFuncSetAttribute(attention_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, T::kSharedBytes));
-  int blocks = 0;
-  status = resident_blocks<T>(target.device, &blocks);
-  if (status != HUNYUAN_OK) return status;
-  const int64_t tiles = attention::work_count(args, T::kRows * T::kCluster) * T::kCluster;
-  // Rows of a list differ in length: there the hardware hands out the tiles, one to a block.
-  const int64_t grid = T::kListed || tiles < blocks ? tiles : blocks;
-
-  cudaLaunchConfig_t config{};
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {T::kCluster, 1, 1};
-  config.gridDim = static_cast<unsigned>(grid), config.blockDim = T::kThreads, config.dynamicSmemBytes = T::kSharedBytes;
-  config.stream = static_cast<cudaStream_t>(target.stream), config.attrs = &attribute, config.numAttrs = 1;
-  HUNYUAN_CUDA_CHECK(cudaLaunchKernelEx(&config, attention_kernel<T>, params));
-  HUNYUAN_CUDA_CHECK(cudaGetLastError());
-  return HUNYUAN_OK;
+  LaunchShape shape{attention::work_count(args, T::kRows * T::kCluster) * T::kCluster, T::kThreads, T::kSharedBytes,
+                    T::kCluster};
+  if constexpr (!T::kListed) {  // rows of a list differ in length: there the hardware hands out the tiles
+    int resident = 0;
+    status = resident_blocks("attention", shape, target.device, attention_kernel<T>, &resident);
+    if (status != HUNYUAN_OK) return status;
+    if (resident < shape.blocks) shape.blocks = resident;
+  }
+  return launch("attention", shape, static_cast<cudaStream_t>(target.stream), attention_kernel<T>, params);
 }
 
 }  // namespace
@@ -85,8 +53,9 @@ namespace attention {
 
 int forward_sm90(const hunyuan_attention_args& args, hunyuan_target target) {
   const bool listed = args.row_starts != nullptr;
-  if (args.head_dim == 128) return listed ? launch<Traits<128, true>>(args, target) : launch<Traits<128, false>>(args, target);
-  return listed ? launch<Traits<64, true>>(args, target) : launch<Traits<64, false>>(args, target);
+  if (args.head_dim == 128)
+    return listed ? start<Traits<128, true>>(args, target) : start<Traits<128, false>>(args, target);
+  return listed ? start<Traits<64, true>>(args, target) : start<Traits<64, false>>(args, target);
 }
 
 }  // namespace attention

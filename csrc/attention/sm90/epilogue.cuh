@@ -33,7 +33,7 @@ struct Epilogue {
 #pragma unroll
     for (int i = 0; i < T::kHeadDim / 2; i += 2) {
       const int row = row_in_tile + ptx::accumulator_row(lane, i), column_bytes = 2 * ptx::accumulator_column(lane, i);
-      ptx::store_shared(staging + staged_offset<T>(row, column_bytes), pack_bf16(out[i], out[i + 1]));
+      ptx::store_shared(staging + staged_offset<T>(row, column_bytes), ptx::pack_bf16(out[i], out[i + 1]));
     }
     __syncwarp();
     const int first = work.query_tile * T::kRows + row_in_tile;
@@ -57,7 +57,8 @@ struct Epilogue {
 #pragma unroll 1
     for (int i = lane; i < 16 * kChunks; i += kWarp)
       if (first + i / kChunks < params.queries)
-        *reinterpret_cast<uint4*>(out_row(first + i / kChunks) + i % kChunks * ptx::kChunkBytes) = make_uint4(0, 0, 0, 0);
+        *reinterpret_cast<uint4*>(out_row(first + i / kChunks) + i % kChunks * ptx::kChunkBytes) =
+            make_uint4(0, 0, 0, 0);
     if (params.lse && lane < 16 && first + lane < params.queries) lse_row()[first + lane] = -CUDART_INF_F;
   }
 

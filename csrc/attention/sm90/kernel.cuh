@@ -3,13 +3,13 @@
 
 #include "attention/sm90/consumer.cuh"
 #include "attention/sm90/producer.cuh"
+#include "common/launch.cuh"
 
 namespace hunyuan::attention::sm90 {
 
 template <class T>
 __global__ void __launch_bounds__(T::kThreads, 1) attention_kernel(const __grid_constant__ Params params) {
-  extern __shared__ char memory[];
-  const Shared<T> shared(memory);
+  const Shared<T> shared(device::dynamic_shared());
   const int group = threadIdx.x / kWarpgroup;
   const int rank = T::kCluster == 1 ? 0 : static_cast<int>(ptx::cluster_rank());
   const Schedule schedule{params.batch, params.heads, ceil_div(params.queries, T::kRows * T::kCluster)};
@@ -28,7 +28,8 @@ __global__ void __launch_bounds__(T::kThreads, 1) attention_kernel(const __grid_
 
   if (group == 0) {
     ptx::registers_at_most<kProducerRegisters>();
-    if (__shfl_sync(0xffffffffu, threadIdx.x / kWarp, 0) == 0) Producer<T>{params, shared, rank}.run(schedule, first, step);
+    if (__shfl_sync(0xffffffffu, threadIdx.x / kWarp, 0) == 0)
+      Producer<T>{params, shared, rank}.run(schedule, first, step);
   } else {
     ptx::registers_at_least<kConsumerRegisters>();
     Consumer<T>{params, shared, group - 1, static_cast<int>(threadIdx.x) % kWarpgroup}.run(schedule, first, step, rank);

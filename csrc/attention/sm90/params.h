@@ -24,8 +24,8 @@ struct Params {
   float factor;  // scale * log2(e)
 };
 
-// The tile of this block: the schedule counts clusters, whose blocks take neighbouring query tiles of one head. The last
-// tile of an odd number is past the queries; its block loads its share of the keys and stores nothing.
+// The tile of this block: the schedule counts clusters, whose blocks take neighbouring query tiles of one head. The
+// last tile of an odd number is past the queries; its block loads its share of the keys and stores nothing.
 template <class T>
 __device__ Work work_of(const Schedule& schedule, int index, int rank) {
   Work work = schedule[index];

@@ -8,10 +8,10 @@
 namespace hunyuan::attention::sm90 {
 
 struct TileShape {
-  int query_rows;    // of a thread block: 64 for each consumer warpgroup
-  int keys;          // of a key tile; the width of a wgmma
-  int stages;        // key tiles (and value tiles) in flight
-  int cluster;       // blocks that share each key tile by multicast: halves the reads from L2
+  int query_rows;  // of a thread block: 64 for each consumer warpgroup
+  int keys;        // of a key tile; the width of a wgmma
+  int stages;      // key tiles (and value tiles) in flight
+  int cluster;     // blocks that share each key tile by multicast: halves the reads from L2
 };
 
 // None of these rows has been measured on our kernels yet; the reasons are arithmetic (docs/kernels/attention.md).

@@ -2,7 +2,8 @@
 // the 64-bit matrix descriptor (PTX ISA, "Asynchronous warpgroup level matrix shared memory layout"). Host-callable.
 //
 // A tile is stored as panels. A panel is 128 bytes wide (64 two-byte or 128 one-byte elements) and as many rows tall as
-// the tile; it starts at a multiple of 1024 bytes. Within a panel the 16-byte chunk c of row r lies at chunk c ^ (r % 8).
+// the tile; it starts at a multiple of 1024 bytes. Within a panel the 16-byte chunk c of row r lies at chunk c ^ (r %
+// 8).
 #pragma once
 
 #include <stdint.h>
@@ -11,14 +12,15 @@
 
 namespace hunyuan::ptx {
 
-constexpr int kPanelBytes = 128;   // width of a panel: one row of the swizzle pattern
-constexpr int kAtomRows = 8;       // rows after which the pattern repeats
+constexpr int kPanelBytes = 128;  // width of a panel: one row of the swizzle pattern
+constexpr int kAtomRows = 8;      // rows after which the pattern repeats
 constexpr int kAtomBytes = kPanelBytes * kAtomRows;
-constexpr int kChunkBytes = 16;    // what the swizzle moves as a whole
+constexpr int kChunkBytes = 16;  // what the swizzle moves as a whole
 
 // Offset of a byte from the start of its panel.
 HUNYUAN_HOST_DEVICE constexpr uint32_t swizzled_offset(uint32_t row, uint32_t byte_in_row) {
-  return row * kPanelBytes + ((byte_in_row / kChunkBytes) ^ (row % kAtomRows)) * kChunkBytes + byte_in_row % kChunkBytes;
+  return row * kPanelBytes + ((byte_in_row / kChunkBytes) ^ (row % kAtomRows)) * kChunkBytes +
+         byte_in_row % kChunkBytes;
 }
 
 // From the address of a byte of a swizzled row to that of the byte `bytes` further along it, panels being `panel_bytes`

@@ -21,7 +21,8 @@ __device__ inline bool elect_one() {
   return chosen != 0;
 }
 
-// ---- mbarrier, by its shared address: a phase completes when `arrivals` threads have arrived and all announced bytes have landed ----
+// ---- mbarrier, by its shared address: a phase completes when `arrivals` threads have arrived and all announced bytes
+// have landed ----
 
 __device__ inline void barrier_init(uint32_t barrier, uint32_t arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
@@ -31,16 +32,15 @@ __device__ inline void barrier_init(uint32_t barrier, uint32_t arrivals) {
 __device__ inline void barrier_init_fence() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 
 __device__ inline void barrier_arrive_expect(uint32_t barrier, uint32_t bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
-               : "memory");
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 
 __device__ inline void barrier_arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
-// Arrives at the barrier that lies at the same place in block `rank` of the cluster. For handing back what was read by the
-// tensor cores: it publishes no writes (a release at cluster scope costs a full memory barrier).
+// Arrives at the barrier that lies at the same place in block `rank` of the cluster. For handing back what was read by
+// the tensor cores: it publishes no writes (a release at cluster scope costs a full memory barrier).
 __device__ inline void barrier_arrive_remote(uint32_t barrier, uint32_t rank) {
   asm volatile(
       "{\n"

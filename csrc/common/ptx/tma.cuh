@@ -37,8 +37,8 @@ __device__ inline void copy_box(const CUtensorMap* map, uint32_t destination, ui
 
 // The same into the blocks of the cluster whose bits are set in `blocks`: at the same place in each, counted by the
 // barrier at the same place in each.
-__device__ inline void copy_box_multicast(const CUtensorMap* map, uint32_t destination, uint32_t barrier, int c0, int c1,
-                                          int c2, int c3, uint16_t blocks, uint64_t policy) {
+__device__ inline void copy_box_multicast(const CUtensorMap* map, uint32_t destination, uint32_t barrier, int c0,
+                                          int c1, int c2, int c3, uint16_t blocks, uint64_t policy) {
   asm volatile(
       "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster.L2::cache_hint"
       " [%0], [%1, {%3, %4, %5, %6}], [%2], %7, %8;" ::"r"(destination),

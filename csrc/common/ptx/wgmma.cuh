@@ -1,5 +1,5 @@
-// wgmma: D += A B by a warpgroup of four warps, D in registers, B in shared memory, A in shared memory (ss) or registers
-// (rs). Asynchronous: fence, issue, commit, wait; until the wait nothing may touch D or the registers of A.
+// wgmma: D += A B by a warpgroup of four warps, D in registers, B in shared memory, A in shared memory (ss) or
+// registers (rs). Asynchronous: fence, issue, commit, wait; until the wait nothing may touch D or the registers of A.
 // The register lists are long but regular; adding a tile width N means one more HUNYUAN_WGMMA_OUT_<N / 2> list.
 #pragma once
 
