@@ -1,14 +1,14 @@
 """What the object of a clip does and which outline it has, with the camera's motion undone."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_video.data.toyworld.geometry import apply, signed_distance
+from hunyuan_video.data.toyworld.geometry import apply, signed_distance, star_distance
 from hunyuan_video.data.toyworld.vocabulary import DIRECTIONS, SHAPES
 
 # Thresholds half-way (in the logarithm for areas) between a still object and the renderer's own motion.
@@ -21,7 +21,10 @@ _LOOKS = 9
 _GRID = 25  # points along each side of an outline
 _REACH = 1.5  # half the side of an outline's square, in radii
 _BLURS = (0.06, 0.16, 0.3)  # how far an outline may be blurred, standard deviation in radii
-_SYMMETRY = {"circle": 0, "ring": 0, "square": 90, "plus": 90, "triangle": 120, "star": 72}  # degrees
+# Decoders fill the notches of a small star before they round its five tips: such a star is still no circle.
+_WORN_STAR = "worn star"
+_WORN_NOTCH = 0.68
+_SYMMETRY = {"circle": 0, "ring": 0, "square": 90, "plus": 90, "triangle": 120, "star": 72, _WORN_STAR: 72}  # degrees
 _ANGLE_STEP = 9  # degrees
 
 
@@ -86,8 +89,9 @@ def find_shape(
     """The shape whose outline, turned as it needs to be, covers the object best."""
     looks = _whole_frames(view.cover)
     view = View(opacity[looks], view.matrices[looks], view.progress[looks])
-    found = [_fit(view, shape, blur) for shape in SHAPES for blur in _BLURS]
-    return max(found, key=lambda outline: outline.overlap)
+    found = [_fit(view, shape, blur) for shape in (*SHAPES, _WORN_STAR) for blur in _BLURS]
+    best = max(found, key=lambda outline: outline.overlap)
+    return replace(best, shape="star") if best.shape == _WORN_STAR else best
 
 
 def _cosine(a: tuple[float, float], b: tuple[float, float]) -> float:
@@ -139,7 +143,8 @@ def _template(shape: str, blur: float) -> _Template:
 
 
 def _soft_outline(shape: str, u: Tensor, v: Tensor, step: float) -> Tensor:
-    return (0.5 - signed_distance(shape, u, v) / step).clamp(0.0, 1.0)
+    distance = star_distance(u, v, _WORN_NOTCH) if shape == _WORN_STAR else signed_distance(shape, u, v)
+    return (0.5 - distance / step).clamp(0.0, 1.0)
 
 
 def _blurred(

@@ -40,16 +40,23 @@ def signed_distance(
         slope = 0.877 * x.abs() - 0.48 * y
         return torch.maximum(y - 0.62, slope - 0.56)
     if shape == "star":
-        return _star(x, y)
+        return star_distance(x, y)
     raise ValueError(f"shape is {shape!r}; use one of circle, square, triangle, star, plus, ring")
 
 
-def _star(x: Tensor, y: Tensor) -> Tensor:
-    """Five points, the first up: one edge, from a tip to the next notch, folded around ten times."""
+def star_distance(
+    x: Tensor,  # [...]
+    y: Tensor,  # [...]
+    notch: float = 0.48,
+) -> Tensor:
+    """signed_distance of a star with five points, the first up; notch: radius of the notches, the tips' is 1.12. [...]
+
+    One edge, from a tip to the next notch, folded around ten times.
+    """
     sector = 2.0 * math.pi / 5.0
     angle = (torch.remainder(torch.atan2(x, -y) + sector / 2.0, sector) - sector / 2.0).abs()
     radius = torch.hypot(x, y)
-    tip, notch = 1.12, 0.48
+    tip = 1.12
     notch_x, notch_y = notch * math.sin(sector / 2.0), notch * math.cos(sector / 2.0)
     normal_x, normal_y = tip - notch_y, notch_x
     length = math.hypot(normal_x, normal_y)
