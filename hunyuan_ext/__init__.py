@@ -5,6 +5,7 @@ Every op exists in `hunyuan_ext.reference` in plain PyTorch (the specification) 
 """
 
 from hunyuan_ext import _library  # noqa: F401  (registers torch.ops.hunyuan_ext)
+from hunyuan_ext._capabilities import capabilities
 from hunyuan_ext.attention import rope_attention
 from hunyuan_ext.block_mask import BlockMask, tile_order
 from hunyuan_ext.conv import causal_conv3d, pad_causal
@@ -13,6 +14,7 @@ from hunyuan_ext.norm import gate_residual, group_norm_silu, layer_norm_modulate
 
 __all__ = [
     "BlockMask",
+    "capabilities",
     "causal_conv3d",
     "fp8_linear",
     "gate_residual",

@@ -70,7 +70,9 @@ mode: str = _from_environment("HUNYUAN_EXT_BACKEND", MODES) or "auto"
 forced_isa: str | None = _from_environment("HUNYUAN_EXT_ISA", LEVELS)
 module, missing = _load()
 _choices: dict[tuple[str, str, torch.dtype], Choice] = {}
+# Private, but what torch's own wrappers ask; both cost 0.1 us.
 _dispatch_modes = torch._C._len_torch_dispatch_stack
+_transform = torch._C._functorch.peek_interpreter_stack
 
 if module is not None and forced_isa is not None:
     module.set_isa(LEVELS.index(forced_isa))
@@ -150,14 +152,15 @@ _picks_native._dynamo_marked_constant = True
 def runs_native(op: str, x: Tensor, *others: Tensor | None) -> bool:
     """Whether the native kernel of `op` takes this call: x picks device and dtype, all tensors must be plain.
 
-    Gradients, autocast, tensor subclasses and dispatch modes (fake tensors, FLOP counters) get the composed form.
+    Gradients, autocast, tensor subclasses, torch.func transforms and dispatch modes (fake tensors, FLOP counters) get
+    the composed form. While torch.compile or torch.export traces, True means the torch.library op.
     """
     device = x.device
     if not _picks_native(op, device.type, x.dtype) or torch.is_autocast_enabled(device.type):
         return False
     grad = torch.is_grad_enabled()
     compiling = torch.compiler.is_compiling()
-    if not compiling and _dispatch_modes():
+    if not compiling and (_dispatch_modes() or _transform() is not None):
         return False
     for tensor in (x, *others):
         if tensor is None:

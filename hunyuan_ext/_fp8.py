@@ -24,7 +24,11 @@ def decoded_blocks(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Iterato
     rows, columns = weight.shape
     block = scale_block(weight, scale)
     step = max(1, DECODED_BYTES // max(1, columns * dtype.itemsize) // SCALE_BLOCK) * SCALE_BLOCK
-    native = runs_native("decode_fp8", weight, scale) and dtype in (torch.float32, torch.bfloat16)
+    native = (
+        dtype in (torch.float32, torch.bfloat16)
+        and runs_native("decode_fp8", weight, scale)
+        and not torch.compiler.is_compiling()  # a gradient being traced: fake tensors
+    )
     buffer = torch.empty((min(step, rows), columns), dtype=dtype, device=weight.device)
     for start in range(0, rows, step):
         stop = min(start + step, rows)

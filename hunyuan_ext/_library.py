@@ -119,10 +119,13 @@ def qk_norm_rope(q, k, q_norm, k_norm, text_q_norm, text_k_norm, cos, sin, text_
     rope = None if cos is None else (cos, sin)
     if runs_native("qk_norm_rope", q, k, *norms, cos, sin) and _native.qk_fits(q, k, norms, rope):
         return _native.qk_norm_rope(q, k, norms, rope, text_len, eps)
-    q = reference.qk_norm_rope(q, rope, q_norm, text_q_norm, text_len, eps).to(q.dtype)
-    k = reference.qk_norm_rope(k, rope, k_norm, text_k_norm, text_len, eps).to(k.dtype)
-    copies = torch.stack((q, k)).transpose(2, 3).contiguous()
-    return copies[0], copies[1]
+    q_out = reference.qk_norm_rope(q, rope, q_norm, text_q_norm, text_len, eps)
+    k_out = reference.qk_norm_rope(k, rope, k_norm, text_k_norm, text_len, eps)
+    return head_major(q_out, q.dtype), head_major(k_out, k.dtype)
+
+
+def head_major(x: Tensor, dtype: torch.dtype) -> Tensor:  # [B, S, H, D] -> [B, H, S, D], a copy
+    return x.transpose(1, 2).to(dtype).clone(memory_format=torch.contiguous_format)
 
 
 def qk_norm_rope_fake(q, k, q_norm, k_norm, text_q_norm, text_k_norm, cos, sin, text_len, eps):

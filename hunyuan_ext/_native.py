@@ -84,7 +84,7 @@ def qk_norm_rope(
     eps: float,
 ) -> tuple[Tensor, Tensor]:  # [B, H, S, D] each
     batch, tokens, heads, dim = q.shape
-    q_out, k_out = torch.empty((2, batch, heads, tokens, dim), dtype=q.dtype, device=q.device).unbind(0)
+    q_out, k_out = (torch.empty((batch, heads, tokens, dim), dtype=q.dtype, device=q.device) for _ in range(2))
     rope = None if rope is None else (rows(rope[0]), rows(rope[1]))
     _C.qk_norm_rope(rows(q), rows(k), q_out, k_out, norms, rope, text_len, eps, torch.get_num_threads())
     return q_out, k_out

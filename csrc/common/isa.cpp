@@ -1,6 +1,10 @@
 // cpuid: what the processor supports, and the level in effect.
 #include "common/isa.h"
 
+#if defined(HUNYUAN_X86)
+#include <cpuid.h>
+#endif
+
 #include <atomic>
 #include <string>
 
@@ -19,10 +23,18 @@ const char* const level_names[] = {"scalar", "avx2", "avx512"};
 std::string find_features() {
   __builtin_cpu_init();
   std::string names;
-#define HUNYUAN_APPEND(name) \
-  if (__builtin_cpu_supports(name)) names += std::string(names.empty() ? "" : " ") + name;
+  const auto append = [&](bool present, const char* name) {
+    if (present) names += std::string(names.empty() ? "" : " ") + name;
+  };
+#define HUNYUAN_APPEND(name) append(__builtin_cpu_supports(name), name);
   HUNYUAN_FEATURES(HUNYUAN_APPEND)
 #undef HUNYUAN_APPEND
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;  // leaf 7: features that GCC 12 has no name for
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
+    append(edx >> 22 & 1, "amx_bf16");
+    append(edx >> 23 & 1, "avx512fp16");
+    append(edx >> 25 & 1, "amx_int8");
+  }
   return names;
 }
 

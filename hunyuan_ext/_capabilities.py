@@ -1,0 +1,129 @@
+"""What was built, what this machine can run, and which implementation each op would pick: for `hunyuan-video doctor`."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from hunyuan_ext import _backend
+from hunyuan_ext._backend import BFLOAT, FLOAT, Choice
+
+DTYPES = {"float32": FLOAT, "bfloat16": BFLOAT}
+CONDITIONS = (
+    "Native kernels take plain tensors without gradients outside autocast; everything else is composed from torch "
+    "operations, so training works everywhere."
+)
+
+
+def capabilities() -> dict:
+    """A plain dict of the build, the machine and the choices; costs milliseconds, initialises no GPU context.
+
+    "build": how the native module was compiled ({"native": False, "reason": ...} without one). "machine": processor,
+    its features, threads, CUDA devices. "ops": {op: {device: {dtype: {"implementation", "reason"}}}}, implementation
+    one of "native", "torch" and "native + torch" (a native pass around torch's operation).
+    """
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    return {
+        "version": _version(),
+        "backend": _backend.mode,
+        "build": _build(),
+        "machine": _machine(),
+        "conditions": CONDITIONS,
+        "ops": {
+            op: {device: {name: describe(device, dtype) for name, dtype in DTYPES.items()} for device in devices}
+            for op, describe in OPS.items()
+        },
+    }
+
+
+def _version() -> str:
+    try:
+        return version("hunyuan-ext")
+    except PackageNotFoundError:  # run from a source tree
+        return _backend.module.build_facts()["version"] if _backend.module else "unknown"
+
+
+def _build() -> dict:
+    if _backend.module is None:
+        return {"native": False, "reason": _backend.missing}
+    facts = dict(_backend.module.build_facts())
+    facts["cuda_archs"] = facts["cuda_archs"].split(",") if facts["cuda_archs"] else []
+    return {"native": True, **facts, "isa": list(facts["isa"]), "file": str(Path(_backend.module.__file__).name)}
+
+
+def _machine() -> dict:
+    module = _backend.module
+    return {
+        "system": f"{platform.system()} {platform.machine()}, Python {sys.version.split()[0]}, torch {torch.__version__}",
+        "cpu": _cpu_name(),
+        "cpu_features": module.cpu_features().split() if module else [],
+        "isa": _backend.isa(),
+        "threads": torch.get_num_threads(),
+        "bfloat16_matmul": _backend._bfloat16_matmul(),
+        "cuda_devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def _cpu_name() -> str:
+    """The processor's name as the kernel reports it, else its architecture."""
+    facts = Path("/proc/cpuinfo")
+    if facts.exists():
+        for line in facts.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _whole(op: str):
+    """An op that is one kernel."""
+
+    def describe(device: str, dtype: torch.dtype) -> dict:
+        native, reason = _backend.choice(op, device, dtype)
+        return {"implementation": "native" if native else "torch", "reason": reason}
+
+    return describe
+
+
+def _around(op: str, what: str, torch_part: str, key: torch.dtype | None = None):
+    """An op whose main loop is torch's, with a native pass before it."""
+
+    def describe(device: str, dtype: torch.dtype) -> dict:
+        choice: Choice = _backend.choice(op, device, key or dtype)
+        loop = _torch_loop(device, dtype, torch_part)
+        if not choice.native:
+            return {"implementation": "torch", "reason": f"{loop}; {what}: {choice.reason}"}
+        return {"implementation": "native + torch", "reason": f"{what}: {choice.reason}; then {loop}"}
+
+    return describe
+
+
+def _torch_loop(device: str, dtype: torch.dtype, torch_part: str) -> str:
+    if device == "cpu" and dtype == BFLOAT and not _backend._bfloat16_matmul():
+        return f"{torch_part} in float32 (this processor has no bfloat16 matrix unit)"
+    return torch_part
+
+
+def _group_norm(device: str, dtype: torch.dtype) -> dict:
+    facts = _whole("group_norm_silu")(device, dtype)
+    if facts["implementation"] == "native" and _backend.mode == "auto":
+        facts["reason"] += f"; torch below {_backend.SMALL_VOLUME} elements"
+    return facts
+
+
+def _quantize(device: str, dtype: torch.dtype) -> dict:
+    return {"implementation": "torch", "reason": "runs once, when a checkpoint is converted"}
+
+
+OPS = {
+    "rope_attention": _around("qk_norm_rope", "norm and rotation of q and k", "torch's scaled_dot_product_attention"),
+    "causal_conv3d": _around("pad_causal", "replicate padding", "torch's conv3d"),
+    "group_norm_silu": _group_norm,
+    "layer_norm_modulate": _whole("layer_norm_modulate"),
+    "gate_residual": _whole("gate_residual"),
+    "quantize_fp8": _quantize,
+    "fp8_linear": _around("decode_fp8", "decoding of weight rows", "torch's matmul", torch.float8_e4m3fn),
+}

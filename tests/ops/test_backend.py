@@ -1,0 +1,186 @@
+"""Choosing between native and composed: environment, gradients, autocast, strange tensors, the report."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from op_accuracy import LEVELS, needs_native, poisoned_outputs  # noqa: F401
+
+import hunyuan_ext as ops
+from hunyuan_ext import _backend, reference
+
+ROOT = Path(__file__).resolve().parents[2]
+REPORT = """
+import json, hunyuan_ext
+facts = hunyuan_ext.capabilities()
+print(json.dumps({"isa": facts["machine"]["isa"], "backend": facts["backend"],
+                  "norm": facts["ops"]["layer_norm_modulate"]["cpu"]["float32"]["implementation"]}))
+"""
+
+
+def in_subprocess(**environment):
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'python'}"} | environment
+    return subprocess.run([sys.executable, "-c", REPORT], capture_output=True, text=True, env=environment)
+
+
+@needs_native
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_environment_forces_an_instruction_set(level):
+    result = in_subprocess(HUNYUAN_EXT_ISA=level)
+    assert json.loads(result.stdout) == {"isa": level, "backend": "auto", "norm": "native"}, result.stderr
+
+
+def test_the_environment_forces_the_reference():
+    assert json.loads(in_subprocess(HUNYUAN_EXT_BACKEND="reference").stdout)["norm"] == "torch"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("HUNYUAN_EXT_BACKEND", "fast"), ("HUNYUAN_EXT_ISA", "sse2"), ("HUNYUAN_EXT_ISA", "")]
+)
+def test_unknown_values_are_named(name, value):
+    result = in_subprocess(**{name: value})
+    assert result.returncode and f"ValueError: {name}={value}: use one of" in result.stderr
+
+
+def test_without_the_native_module_ops_are_composed(monkeypatch):
+    monkeypatch.setattr(_backend, "module", None)
+    monkeypatch.setattr(_backend, "missing", "hunyuan_ext._C is not built")
+    monkeypatch.setattr(_backend, "_choices", {})
+    x, shift = torch.randn(1, 2, 4), torch.randn(1, 4)
+    assert torch.equal(ops.layer_norm_modulate(x, shift, shift), reference.layer_norm_modulate(x, shift, shift))
+    facts = ops.capabilities()
+    assert facts["build"] == {"native": False, "reason": "hunyuan_ext._C is not built"}
+    assert facts["ops"]["gate_residual"]["cpu"]["float32"]["implementation"] == "torch"
+    monkeypatch.setattr(_backend, "mode", "native")
+    _backend._choices.clear()
+    with pytest.raises(RuntimeError, match="HUNYUAN_EXT_BACKEND=native, but hunyuan_ext._C is not built"):
+        ops.layer_norm_modulate(x, shift, shift)
+
+
+def test_capabilities_are_plain_data_and_complete():
+    facts = ops.capabilities()
+    assert json.loads(json.dumps(facts)) == facts
+    public = {"rope_attention", "causal_conv3d", "group_norm_silu", "layer_norm_modulate", "gate_residual"}
+    assert set(facts["ops"]) == public | {"quantize_fp8", "fp8_linear"}
+    for op in facts["ops"].values():
+        for choice in op["cpu"].values():
+            assert choice["implementation"] in ("native", "torch", "native + torch") and choice["reason"]
+    assert facts["machine"]["cpu"] and facts["machine"]["threads"] == torch.get_num_threads()
+
+
+@needs_native
+def test_capabilities_tell_what_runs(monkeypatch):
+    calls = []
+    original = _backend.module.layer_norm_modulate
+    monkeypatch.setattr(_backend.module, "layer_norm_modulate", lambda *a: (calls.append(1), original(*a)))
+    x, shift = torch.randn(1, 2, 4), torch.randn(1, 4)
+    for mode in ("native", "reference"):
+        with _backend.forced(mode):
+            calls.clear()
+            ops.layer_norm_modulate(x, shift, shift)
+            implementation = ops.capabilities()["ops"]["layer_norm_modulate"]["cpu"]["float32"]["implementation"]
+            assert bool(calls) == (implementation == "native")
+
+
+@needs_native
+def test_gradients_autocast_and_subclasses_are_composed(monkeypatch):
+    monkeypatch.setattr(_backend.module, "layer_norm_modulate", lambda *a: pytest.fail("native kernel called"))
+    x, shift = torch.randn(1, 2, 4), torch.randn(1, 4)
+
+    class Tagged(torch.Tensor):
+        pass
+
+    with _backend.forced("native"):
+        for tensor in (x.clone().requires_grad_(), x.half(), x.as_subclass(Tagged), x.to("meta")):
+            ops.layer_norm_modulate(tensor, shift.to(tensor.device), shift.to(tensor.device))
+        with torch.autocast("cpu", torch.bfloat16):
+            ops.layer_norm_modulate(x, shift, shift)
+        torch.vmap(lambda y: ops.layer_norm_modulate(y, shift, shift))(x[None].expand(3, -1, -1, -1))
+
+
+@needs_native
+def test_parameters_without_gradient_run_native(monkeypatch):
+    called = []
+    monkeypatch.setattr(_backend.module, "layer_norm_modulate", lambda *a: called.append(1))
+    x, shift = torch.randn(1, 2, 4), torch.nn.Parameter(torch.randn(1, 4))
+    with torch.no_grad():
+        ops.layer_norm_modulate(x, shift, shift)
+    assert called
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.int64])
+def test_tensors_read_the_same_with_and_without_the_exchange_api(dtype):
+    tensors = [
+        torch.zeros(2, 3, 4).to(dtype).transpose(0, 2)[1:],
+        torch.zeros(()).to(dtype),
+        torch.zeros(0, 5).to(dtype),
+        torch.nn.Parameter(torch.zeros(3, 1).to(dtype), requires_grad=False),
+    ]
+    described = [_backend.module.describe(tensor) for tensor in tensors]
+    _backend.module.use_exchange_api(None)
+    try:
+        assert [_backend.module.describe(tensor) for tensor in tensors] == described
+        x, shift = torch.randn(1, 2, 4), torch.randn(1, 4)
+        with _backend.forced("native"):
+            torch.testing.assert_close(
+                ops.layer_norm_modulate(x, shift, shift), reference.layer_norm_modulate(x, shift, shift)
+            )
+    finally:
+        _backend.module.use_exchange_api(torch.Tensor.__dlpack_c_exchange_api__)
+    for tensor, (shape, stride, _, device, address) in zip(tensors, described, strict=True):
+        assert (shape, device, address) == (tuple(tensor.shape), -1, tensor.data_ptr())
+        assert stride == tensor.stride() or 1 in shape or 0 in shape
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda c, x, v: c.layer_norm_modulate(x, v, v, None, 1e-6, 1), TypeError, "out: a dense torch.Tensor"),
+        (lambda c, x, v: c.layer_norm_modulate(x, v, v.bfloat16(), x, 1e-6, 1), TypeError, "scale: has another dtype"),
+        (lambda c, x, v: c.layer_norm_modulate(x, v[:, :3], v, x, 1e-6, 1), ValueError, "shift: its shape"),
+        (lambda c, x, v: c.layer_norm_modulate(x, v, v, x.transpose(0, 1), 1e-6, 1), ValueError, "out: its"),
+        (lambda c, x, v: c.layer_norm_modulate(x.to("meta"), v, v, x, 1e-6, 1), TypeError, "x: "),
+        (lambda c, x, v: c.layer_norm_modulate(x.double(), v.double(), v.double(), x.double(), 1e-6, 1), TypeError, "float32 or bfloat16"),
+        (lambda c, x, v: c.describe(torch.zeros((1,) * 7)), ValueError, "tensor: has more than 6 dimensions"),
+        (lambda c, x, v: c.set_isa(7), ValueError, "isa: 7 is not a level"),
+        (lambda c, x, v: c.use_exchange_api(object()), ValueError, "PyCapsule"),
+    ],
+)
+def test_the_binding_protects_memory(call, error, message):
+    with pytest.raises(error, match=message):
+        call(_backend.module, torch.zeros(2, 3, 4), torch.zeros(2, 4))
+    _backend.module.use_exchange_api(torch.Tensor.__dlpack_c_exchange_api__)
+
+
+@needs_native
+def test_the_lock_is_released_while_a_kernel_works():
+    import threading
+
+    x, shift = torch.randn(1, 4000, 1000), torch.randn(1, 1000)
+    expected = ops.layer_norm_modulate(x, shift, shift)
+    results = [None] * 4
+
+    def work(i):
+        for _ in range(3):
+            results[i] = ops.layer_norm_modulate(x, shift, shift)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(result, expected) for result in results)
+
+
+def test_import_does_not_load_the_compiler_or_other_packages():
+    code = "import sys, torch; before = set(sys.modules); import hunyuan_ext; print(*sorted(set(sys.modules) - before))"
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'python'}"}
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    heavy = ("torch._dynamo", "torch._inductor", "sympy", "diffusers", "transformers", "hunyuan_video")
+    assert not [name for name in loaded.stdout.split() if name.startswith(heavy)]
