@@ -25,7 +25,9 @@ class CMakeBuild(build_ext):
         except subprocess.CalledProcessError:
             if wanted != "AUTO":
                 raise
-            print("hunyuan-ext: the build with CUDA kernels failed; building without them (HUNYUAN_CUDA=OFF)", flush=True)
+            print(
+                "hunyuan-ext: the build with CUDA kernels failed; building without them (HUNYUAN_CUDA=OFF)", flush=True
+            )
             self.run_cmake(ext, "OFF")
 
     def run_cmake(self, ext, cuda):

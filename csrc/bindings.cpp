@@ -94,7 +94,8 @@ struct Tensor {
       throw py::value_error(text() + ": has " + std::to_string(dims) + " dimensions, " + std::to_string(dimensions) +
                             " are needed");
     if (dtype != type) throw py::type_error(text() + ": has another dtype than the kernel was asked for");
-    if (!dense(inner)) throw py::value_error(text() + ": its last " + std::to_string(inner) + " dimensions must be contiguous");
+    if (!dense(inner))
+      throw py::value_error(text() + ": its last " + std::to_string(inner) + " dimensions must be contiguous");
     return *this;
   }
 
@@ -111,7 +112,8 @@ struct Tensor {
     dlpack::Tensor view;
     if (exchange_api->tensor_from_py_object(object.ptr(), &view) != 0) {
       PyErr_Clear();
-      throw py::type_error(text() + ": a dense torch.Tensor is needed, got " + std::string(py::str(py::type::of(object))));
+      throw py::type_error(text() + ": a dense torch.Tensor is needed, got " +
+                           std::string(py::str(py::type::of(object))));
     }
     set_dims(view.ndim);
     data = static_cast<char*>(view.data) + view.byte_offset;
@@ -159,7 +161,8 @@ hunyuan_target target_of(std::initializer_list<const Tensor*> tensors, int threa
   hunyuan_target target{first.device, nullptr, threads};
   if (first.device < 0) return target;
   if (exchange_api) {
-    if (exchange_api->current_work_stream(dlpack::kCuda, first.device, &target.stream) != 0) throw py::error_already_set();
+    if (exchange_api->current_work_stream(dlpack::kCuda, first.device, &target.stream) != 0)
+      throw py::error_already_set();
   } else {
     const auto stream = py::module_::import("torch").attr("cuda").attr("current_stream")(first.device);
     target.stream = reinterpret_cast<void*>(stream.attr("cuda_stream").cast<uintptr_t>());
@@ -231,13 +234,14 @@ bool channels_last(const Tensor& x) {
 using Pad = std::array<int64_t, 3>;  // frames in front, rows and columns on both sides
 
 void require_padded(const Tensor& out, const Tensor& x, const Pad& pad, bool last) {
-  out.require(5, 0, x.dtype).require_shape(
-      {x.shape[0], x.shape[1], x.shape[2] + pad[0], x.shape[3] + 2 * pad[1], x.shape[4] + 2 * pad[2]});
+  out.require(5, 0, x.dtype)
+      .require_shape({x.shape[0], x.shape[1], x.shape[2] + pad[0], x.shape[3] + 2 * pad[1], x.shape[4] + 2 * pad[2]});
   if (!out.dense_as(last ? kChannelsLast : kChannelsFirst, 5))
     throw py::value_error(out.text() + ": must be contiguous in the memory format of " + x.text());
 }
 
-// The address of a float32 or bfloat16 vector of `length` elements, or null for None; all vectors of a call share `dtype`.
+// The address of a float32 or bfloat16 vector of `length` elements, or null for None; all vectors of a call share
+// `dtype`.
 const void* vector_data(py::handle object, const char* name, int64_t length, hunyuan_dtype& dtype) {
   if (object.is_none()) return nullptr;
   const Tensor vector(object, name);
@@ -302,7 +306,8 @@ void qk_norm_rope(py::handle q_, py::handle k_, py::handle q_out_, py::handle k_
   if (!rope.is_none()) {
     const py::tuple pair = rope;
     const Tensor cos(pair[0], "cos"), sin(pair[1], "sin");
-    for (const Tensor* table : {&cos, &sin}) table->require(2, 1, HUNYUAN_F32).require_shape({args.tokens - text_tokens, args.head_dim});
+    for (const Tensor* table : {&cos, &sin})
+      table->require(2, 1, HUNYUAN_F32).require_shape({args.tokens - text_tokens, args.head_dim});
     args.cos = static_cast<const float*>(cos.data), args.sin = static_cast<const float*>(sin.data);
     args.cos_stride = cos.stride[0], args.sin_stride = sin.stride[0];
   }

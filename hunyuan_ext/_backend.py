@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+from collections.abc import Iterator
 from types import ModuleType
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -90,6 +91,8 @@ def forced(new_mode: str | None = None, new_isa: str | None = None) -> Iterator[
     before = mode, forced_isa
     mode = new_mode or mode
     if new_isa is not None:
+        if module is None:
+            raise RuntimeError(missing)
         module.set_isa(LEVELS.index(new_isa))
         forced_isa = new_isa
     _choices.clear()
@@ -146,7 +149,7 @@ def _picks_native(op: str, device: str, dtype: torch.dtype) -> bool:
 
 # What torch.compiler.assume_constant_result sets: evaluated while tracing. The call itself would import all of
 # torch._dynamo (a second) with every `import hunyuan_ext`.
-_picks_native._dynamo_marked_constant = True
+setattr(_picks_native, "_dynamo_marked_constant", True)  # noqa: B010
 
 
 def runs_native(op: str, x: Tensor, *others: Tensor | None) -> bool:
@@ -185,4 +188,4 @@ def _bfloat16_matmul() -> bool:
     return torch.ops.mkldnn._is_mkldnn_bf16_supported() if torch.backends.mkldnn.is_available() else False
 
 
-_bfloat16_matmul._dynamo_marked_constant = True
+setattr(_bfloat16_matmul, "_dynamo_marked_constant", True)  # noqa: B010

@@ -1,9 +1,9 @@
-"""What was built, what this machine can run, and which implementation each op would pick: for `hunyuan-video doctor`."""
+"""What was built, what this machine can run and what each op would pick: for `hunyuan-video doctor`."""
 
 from __future__ import annotations
 
 import platform
-import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 from hunyuan_ext import _backend
 from hunyuan_ext._backend import BFLOAT, FLOAT, Choice
 
+Describe = Callable[[str, torch.dtype], dict]  # (device, dtype) -> {"implementation", "reason"}
 DTYPES = {"float32": FLOAT, "bfloat16": BFLOAT}
 CONDITIONS = (
     "Native kernels take plain tensors without gradients outside autocast; everything else is composed from torch "
@@ -52,13 +53,15 @@ def _build() -> dict:
         return {"native": False, "reason": _backend.missing}
     facts = dict(_backend.module.build_facts())
     facts["cuda_archs"] = facts["cuda_archs"].split(",") if facts["cuda_archs"] else []
-    return {"native": True, **facts, "isa": list(facts["isa"]), "file": str(Path(_backend.module.__file__).name)}
+    return {"native": True, **facts, "isa": list(facts["isa"]), "file": Path(str(_backend.module.__file__)).name}
 
 
 def _machine() -> dict:
     module = _backend.module
     return {
-        "system": f"{platform.system()} {platform.machine()}, Python {sys.version.split()[0]}, torch {torch.__version__}",
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
         "cpu": _cpu_name(),
         "cpu_features": module.cpu_features().split() if module else [],
         "isa": _backend.isa(),
@@ -78,7 +81,7 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _whole(op: str):
+def _whole(op: str) -> Describe:
     """An op that is one kernel."""
 
     def describe(device: str, dtype: torch.dtype) -> dict:
@@ -88,7 +91,7 @@ def _whole(op: str):
     return describe
 
 
-def _around(op: str, what: str, torch_part: str, key: torch.dtype | None = None):
+def _around(op: str, what: str, torch_part: str, key: torch.dtype | None = None) -> Describe:
     """An op whose main loop is torch's, with a native pass before it."""
 
     def describe(device: str, dtype: torch.dtype) -> dict:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def tensor(name: str, value: object, layout: str) -> tuple[int, ...]:
+def tensor(name: str, value: Tensor, layout: str) -> tuple[int, ...]:
     """The shape of a floating-point tensor whose dimensions are named by `layout`, such as "B S C"."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: a torch.Tensor [{layout.replace(' ', ', ')}] is needed, got {type(value).__name__}")
     if not value.dtype.is_floating_point:
         raise TypeError(f"{name}: a floating-point tensor is needed, got {value.dtype}")
     if value.ndim != len(layout.split()):
-        raise ValueError(f"{name}: shape {list(value.shape)} has {value.ndim} dimensions, [{layout.replace(' ', ', ')}] is needed")
+        raise ValueError(
+            f"{name}: shape {list(value.shape)} has {value.ndim} dimensions, [{layout.replace(' ', ', ')}] is needed"
+        )
     return value.shape
 
 
-def like(name: str, value: object, layout: str, shape: tuple[int, ...], x: Tensor) -> None:
+def like(name: str, value: Tensor, layout: str, shape: tuple[int, ...], x: Tensor) -> None:
     """A tensor of exactly this shape on the device of the op's first argument."""
     actual = tensor(name, value, layout)
     if tuple(actual) != tuple(shape):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hunyuan_ext import _native, reference
 from hunyuan_ext._backend import runs_native, slow_bfloat16
+from hunyuan_ext._gradients import Gradients
 
 SCALE_BLOCK = 128  # rows and columns that share a scale in the "block" granularity
 DECODED_BYTES = 2 << 20  # of one decoded block of rows: fits the second-level cache
@@ -60,11 +61,13 @@ def linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Ten
         return out.to(x.dtype).view(*x.shape[:-1], weight.shape[0])
 
 
-def linear_gradient(grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None):
+def linear_gradient(grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Gradients:
     """Gradients of x and bias; the weight and its scale are constants (adapters train beside them)."""
     dtype = compute_dtype(grad)
     flat = grad.reshape(-1, grad.shape[-1]).to(dtype)
-    grad_x = torch.zeros((flat.shape[0], weight.shape[1]), dtype=torch.promote_types(dtype, torch.float32), device=x.device)
+    grad_x = torch.zeros(
+        (flat.shape[0], weight.shape[1]), dtype=torch.promote_types(dtype, torch.float32), device=x.device
+    )
     for start, stop, rows in decoded_blocks(weight, scale, dtype):
         grad_x = grad_x + flat[:, start:stop] @ rows
     grad_bias = None if bias is None else flat.sum(0).to(bias.dtype)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+Gradients = tuple[Tensor | None, ...]
+
 
 def widen(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def layer_norm_modulate(grad: Tensor, x: Tensor, shift: Tensor, scale: Tensor, eps: float):
+def layer_norm_modulate(grad: Tensor, x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Gradients:
     grad, wide = widen(grad), widen(x)
     centred = wide - wide.mean(-1, keepdim=True)
     inverse = torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
@@ -23,7 +25,7 @@ def layer_norm_modulate(grad: Tensor, x: Tensor, shift: Tensor, scale: Tensor, e
     return (moved * inverse).to(x.dtype), grad.sum(1).to(shift.dtype), (grad * normed).sum(1).to(scale.dtype), None
 
 
-def gate_residual(grad: Tensor, x: Tensor, y: Tensor, gate: Tensor):
+def gate_residual(grad: Tensor, x: Tensor, y: Tensor, gate: Tensor) -> Gradients:
     wide = widen(grad)
     return grad.to(x.dtype), (wide * gate[:, None]).to(y.dtype), (wide * y).sum(1).to(gate.dtype)
 
@@ -31,16 +33,25 @@ def gate_residual(grad: Tensor, x: Tensor, y: Tensor, gate: Tensor):
 def unpad(grad: Tensor, x: Tensor, pad: list[int]) -> Tensor:
     """Gradient of replicate padding: every copy's gradient goes to the element it was copied from."""
     sides = [pad[2], pad[2], pad[1], pad[1], pad[0], 0]
-    return torch.ops.aten.replication_pad3d_backward(widen(grad).contiguous(), widen(x), sides) if any(pad) else widen(grad)
+    if not any(pad):
+        return widen(grad)
+    return torch.ops.aten.replication_pad3d_backward(widen(grad).contiguous(), widen(x), sides)
 
 
-def pad_causal(grad: Tensor, x: Tensor, pad: list[int]):
+def pad_causal(grad: Tensor, x: Tensor, pad: list[int]) -> Gradients:
     return unpad(grad, x, pad).to(x.dtype), None
 
 
 def group_norm_silu(
-    grad: Tensor, x: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float, silu: bool, pad: list[int]
-):
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    groups: int,
+    eps: float,
+    silu: bool,
+    pad: list[int],
+) -> Gradients:
     def per_channel(vector: Tensor | None, absent: float) -> Tensor | float:
         return absent if vector is None else widen(vector)[:, None, None, None]
 
@@ -74,25 +85,46 @@ def rms_norm(grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tenso
     return (inner - normed * (inner * normed).mean(-1, keepdim=True)) * inverse, (grad * normed).sum((0, 1, 2))
 
 
-def qk_norm_rope(
-    grad_q: Tensor, grad_k: Tensor, q: Tensor, k: Tensor, q_norm, k_norm, text_q_norm, text_k_norm, cos, sin,
-    text_len: int, eps: float,
-):  # fmt: skip
-    def one(grad: Tensor, x: Tensor, norm: Tensor | None, text_norm: Tensor | None):
-        grad, wide = widen(grad).transpose(1, 2), widen(x)
-        split = x.shape[1] - text_len
-        video, text = grad[:, :split], grad[:, split:]
-        if cos is not None:
-            video = rotate_back(video, cos.to(wide.dtype), sin.to(wide.dtype))
-        if norm is None:
-            return torch.cat((video, text), dim=1).to(x.dtype), None, None
-        video, grad_norm = rms_norm(video, wide[:, :split], widen(norm), eps)
-        text, grad_text = rms_norm(text, wide[:, split:], widen(norm if text_norm is None else text_norm), eps)
-        grad_x = torch.cat((video, text), dim=1).to(x.dtype)
-        if text_norm is None:
-            return grad_x, (grad_norm + grad_text).to(norm.dtype), None
-        return grad_x, grad_norm.to(norm.dtype), grad_text.to(text_norm.dtype)
+def norm_rope(
+    grad: Tensor,  # [B, H, S, D]
+    x: Tensor,  # [B, S, H, D]
+    norm: Tensor | None,  # [D]
+    text_norm: Tensor | None,  # [D]
+    rope: tuple[Tensor, Tensor] | None,  # [S - text_len, D] each
+    text_len: int,
+    eps: float,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Gradients of x and of the two norm weights, for one of q and k."""
+    grad, wide = widen(grad).transpose(1, 2), widen(x)
+    split = x.shape[1] - text_len
+    video, text = grad[:, :split], grad[:, split:]
+    if rope is not None:
+        video = rotate_back(video, rope[0].to(wide.dtype), rope[1].to(wide.dtype))
+    if norm is None:
+        return torch.cat((video, text), dim=1).to(x.dtype), None, None
+    video, grad_norm = rms_norm(video, wide[:, :split], widen(norm), eps)
+    text, grad_text = rms_norm(text, wide[:, split:], widen(norm if text_norm is None else text_norm), eps)
+    grad_x = torch.cat((video, text), dim=1).to(x.dtype)
+    if text_norm is None:
+        return grad_x, (grad_norm + grad_text).to(norm.dtype), None
+    return grad_x, grad_norm.to(norm.dtype), grad_text.to(text_norm.dtype)
 
-    gq, gq_norm, gq_text = one(grad_q, q, q_norm, text_q_norm)
-    gk, gk_norm, gk_text = one(grad_k, k, k_norm, text_k_norm)
+
+def qk_norm_rope(
+    grad_q: Tensor,
+    grad_k: Tensor,
+    q: Tensor,
+    k: Tensor,
+    q_norm: Tensor | None,
+    k_norm: Tensor | None,
+    text_q_norm: Tensor | None,
+    text_k_norm: Tensor | None,
+    cos: Tensor | None,
+    sin: Tensor | None,
+    text_len: int,
+    eps: float,
+) -> Gradients:
+    rope = None if cos is None or sin is None else (cos, sin)
+    gq, gq_norm, gq_text = norm_rope(grad_q, q, q_norm, text_q_norm, rope, text_len, eps)
+    gk, gk_norm, gk_text = norm_rope(grad_k, k, k_norm, text_k_norm, rope, text_len, eps)
     return gq, gk, gq_norm, gk_norm, gq_text, gk_text, None, None, None, None

@@ -7,19 +7,22 @@ floating dtype: what has no kernel is composed, with the same strides as the ker
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from hunyuan_ext import _fp8, _gradients, _native, reference
 from hunyuan_ext._backend import runs_native
+from hunyuan_ext._types import Triple
 
 NAMESPACE = "hunyuan_ext"
 library = torch.library.Library(NAMESPACE, "DEF")
 
 
-def register(schema: str, implementation, fake, gradient) -> None:
+def register(schema: str, implementation: Callable, fake: Callable, gradient: Callable) -> None:
     """One op: `implementation` runs on CPU and CUDA tensors, `fake` gives shapes, `gradient` the backward pass."""
     name = schema.partition("(")[0]
     library.define(schema)
@@ -34,7 +37,9 @@ def register(schema: str, implementation, fake, gradient) -> None:
 
     def backward(ctx, *grads):
         saved = iter(ctx.saved_tensors)
-        inputs = [next(saved) if is_tensor else other for is_tensor, other in zip(ctx.is_tensor, ctx.others, strict=True)]
+        inputs = [
+            next(saved) if is_tensor else other for is_tensor, other in zip(ctx.is_tensor, ctx.others, strict=True)
+        ]
         return gradient(*grads, *inputs)
 
     torch.library.register_autograd(f"{NAMESPACE}::{name}", backward, setup_context=setup_context, lib=library)
@@ -81,9 +86,10 @@ register(
 
 
 def pad_causal(x: Tensor, pad: list[int]) -> Tensor:
+    sides = cast(Triple, tuple(pad))
     if runs_native("pad_causal", x):
-        return _native.pad_causal(x, tuple(pad))
-    out = reference.pad_causal(x, tuple(pad)).contiguous(memory_format=_native.memory_format(x))
+        return _native.pad_causal(x, sides)
+    out = reference.pad_causal(x, sides).contiguous(memory_format=_native.memory_format(x))
     return out if any(pad) else out.clone()
 
 

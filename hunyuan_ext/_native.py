@@ -6,12 +6,15 @@ torch.library implementations.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from hunyuan_ext import _backend
+from hunyuan_ext._types import Norms, Pair, Triple
 
-_C = _backend.module
+_C: Any = _backend.module  # runs_native says no where it is None
 
 
 def rows(x: Tensor) -> Tensor:
@@ -30,7 +33,7 @@ def memory_format(x: Tensor) -> torch.memory_format:
     return torch.channels_last_3d if is_channels_last(x) else torch.contiguous_format
 
 
-def padded_shape(x: Tensor, pad: tuple[int, int, int]) -> tuple[int, ...]:
+def padded_shape(x: Tensor, pad: Triple) -> tuple[int, ...]:
     batch, channels, frames, height, width = x.shape
     return batch, channels, frames + pad[0], height + 2 * pad[1], width + 2 * pad[2]
 
@@ -41,9 +44,13 @@ def affine_fits(x: Tensor, *vectors: Tensor | None) -> bool:
     return not dtypes or (len(dtypes) == 1 and dtypes <= {x.dtype, torch.float32})
 
 
-def qk_fits(q: Tensor, k: Tensor, norms, rope) -> bool:
+def qk_fits(q: Tensor, k: Tensor, norms: Norms, rope: Pair | None) -> bool:
     """Whether dtypes suit the kernel: q and k alike, weights of one dtype, tables in float32."""
-    return q.dtype == k.dtype and affine_fits(q, *norms) and (rope is None or rope[0].dtype == rope[1].dtype == torch.float32)
+    return (
+        q.dtype == k.dtype
+        and affine_fits(q, *norms)
+        and (rope is None or rope[0].dtype == rope[1].dtype == torch.float32)
+    )
 
 
 def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
@@ -58,7 +65,7 @@ def gate_residual(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
     return out
 
 
-def pad_causal(x: Tensor, pad: tuple[int, int, int]) -> Tensor:
+def pad_causal(x: Tensor, pad: Triple) -> Tensor:
     layout = memory_format(x)
     out = torch.empty(padded_shape(x, pad), dtype=x.dtype, device=x.device, memory_format=layout)
     _C.pad_causal(x.contiguous(memory_format=layout), out, pad, torch.get_num_threads())
@@ -66,7 +73,13 @@ def pad_causal(x: Tensor, pad: tuple[int, int, int]) -> Tensor:
 
 
 def group_norm_silu(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float, silu: bool, pad: tuple[int, int, int]
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    groups: int,
+    eps: float,
+    silu: bool,
+    pad: Triple,
 ) -> Tensor:
     layout = memory_format(x)
     out = torch.empty(padded_shape(x, pad), dtype=x.dtype, device=x.device, memory_format=layout)
@@ -78,11 +91,11 @@ def group_norm_silu(
 def qk_norm_rope(
     q: Tensor,  # [B, S, H, D]
     k: Tensor,  # [B, S, H, D]
-    norms: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],  # q, k, text q, text k: [D]
-    rope: tuple[Tensor, Tensor] | None,  # cos, sin: [S - text_len, D] fp32
+    norms: Norms,  # [D] each
+    rope: Pair | None,  # cos, sin: [S - text_len, D] fp32
     text_len: int,
     eps: float,
-) -> tuple[Tensor, Tensor]:  # [B, H, S, D] each
+) -> Pair:  # [B, H, S, D] each
     batch, tokens, heads, dim = q.shape
     q_out, k_out = (torch.empty((batch, heads, tokens, dim), dtype=q.dtype, device=q.device) for _ in range(2))
     rope = None if rope is None else (rows(rope[0]), rows(rope[1]))

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from hunyuan_ext import _check, _native, reference
 from hunyuan_ext._backend import runs_native, slow_bfloat16
+from hunyuan_ext._types import Norms, Pair
 from hunyuan_ext.block_mask import BlockMask
 
 PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp8": None, "int8": None}
-Pair = tuple[Tensor, Tensor]
 
 
 def rope_attention(
@@ -45,13 +45,16 @@ def rope_attention(
     _check.one_of("precision", precision, tuple(PRECISIONS))
     if precision in ("fp8", "int8"):
         raise ValueError(f"precision: no {precision} attention kernel for {q.device.type}; use auto, fp32 or bf16")
-    q, k = _norm_and_rotate(q, k, rope, (q_norm, k_norm, *(text_norms or (None, None))), text_len, eps)
+    norms = q_norm, k_norm, *(text_norms or (None, None))
+    q, k = _norm_and_rotate(q, k, rope, norms, text_len, eps)
     dtype = PRECISIONS[precision] or (torch.float32 if slow_bfloat16(v) else v.dtype)
     out = _attend(q.to(dtype), k.to(dtype), v.transpose(1, 2).to(dtype), kv_len, block_mask, scale)
     return out.to(v.dtype).transpose(1, 2)
 
 
-def _norm_and_rotate(q: Tensor, k: Tensor, rope, norms, text_len: int, eps: float) -> Pair:  # -> [B, H, S, D] each
+def _norm_and_rotate(
+    q: Tensor, k: Tensor, rope: Pair | None, norms: Norms, text_len: int, eps: float
+) -> Pair:  # [B, S, H, D] -> [B, H, S, D] each
     if rope is None and norms[0] is None and norms[1] is None:
         return q.transpose(1, 2), k.transpose(1, 2)
     cos, sin = rope or (None, None)
@@ -64,7 +67,9 @@ def _norm_and_rotate(q: Tensor, k: Tensor, rope, norms, text_len: int, eps: floa
     return _native.qk_norm_rope(q, k, norms, rope, text_len, eps)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, kv_len, block_mask, scale) -> Tensor:  # [B, H, S, D]
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, kv_len: Tensor | None, block_mask: BlockMask | None, scale: float | None
+) -> Tensor:  # [B, H, S, D]
     allowed = None if block_mask is None else block_mask.dense(q.shape[2], k.shape[2]).to(q.device)
     if kv_len is not None and (kv_len.device.type != "cpu" or torch.compiler.is_compiling()):
         # Reading the lengths would stall the device or break the graph: mask the keys instead.
@@ -82,7 +87,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, kv_len, block_mask, scale) -> Tenso
     return torch.cat(samples)
 
 
-def _attend_prefix(q: Tensor, k: Tensor, v: Tensor, length: int, allowed: Tensor | None, scale) -> Tensor:
+def _attend_prefix(q: Tensor, k: Tensor, v: Tensor, length: int, allowed: Tensor | None, scale: float | None) -> Tensor:
     mask = None if allowed is None else allowed[:, :length]
     return F.scaled_dot_product_attention(q, k[:, :, :length], v[:, :, :length], mask, scale=scale)
 
@@ -95,7 +100,16 @@ def _lengths(kv_len: Tensor, keys: int) -> list[int]:
     return lengths
 
 
-def _check_arguments(q, k, v, rope, norms, text_len, kv_len, eps) -> None:
+def _check_arguments(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    rope: Pair | None,
+    norms: tuple[Tensor | None, ...],
+    text_len: int,
+    kv_len: Tensor | None,
+    eps: float,
+) -> None:
     batch, tokens, _, dim = shape = _check.tensor("q", q, "B S H D")
     _check.like("k", k, "B S H D", shape, q)
     _check.like("v", v, "B S H D", shape, q)

@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-Triple = tuple[int, int, int]
+from hunyuan_ext._types import Triple
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def tile_order(grid: Triple, tile: Triple) -> Tensor:  # [T * h * w] int64
 def _tile_counts(grid: Triple, tile: Triple) -> Triple:
     if any(size < 1 for size in tile) or any(total % size for total, size in zip(grid, tile, strict=True)):
         raise ValueError(f"tile: {tile} does not divide the grid {grid}; crop or choose another tile")
-    return tuple(total // size for total, size in zip(grid, tile, strict=True))
+    return grid[0] // tile[0], grid[1] // tile[1], grid[2] // tile[2]
 
 
 def _window_overlap(count: int, width: int) -> Tensor:  # [count, count] bool: tile i sees tile j along one axis

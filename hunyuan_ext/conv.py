@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hunyuan_ext import _check, _native, reference
 from hunyuan_ext._backend import runs_native, slow_bfloat16
+from hunyuan_ext._types import Triple
 
 
 def causal_conv3d(
@@ -15,7 +16,7 @@ def causal_conv3d(
     weight: Tensor,  # [N, C, kt, kh, kw]
     bias: Tensor | None = None,  # [N]
     *,
-    stride: tuple[int, int, int] = (1, 1, 1),
+    stride: Triple = (1, 1, 1),
     residual: Tensor | None = None,  # shape of the output
     padded: bool = False,
 ) -> Tensor:  # [B, N, ceil(T / st), ceil(H / sh), ceil(W / sw)] for odd kh, kw
@@ -48,14 +49,14 @@ def causal_conv3d(
     return out.add_(residual) if residual.dtype == out.dtype else out + residual
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int, int]) -> Tensor:
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple) -> Tensor:
     if not slow_bfloat16(x):
         return F.conv3d(x, weight, bias, stride)
     out = F.conv3d(x.float(), weight.float(), None if bias is None else bias.float(), stride)
     return out.to(x.dtype)
 
 
-def pad_causal(x: Tensor, pad: tuple[int, int, int]) -> Tensor:  # [B, C, T, H, W]
+def pad_causal(x: Tensor, pad: Triple) -> Tensor:  # [B, C, T, H, W]
     """Replicate padding of a causal convolution: pad[0] frames in front, pad[1] rows and pad[2] columns around."""
     if not any(pad):
         return x

@@ -76,7 +76,9 @@ def _linear(x: Tensor, w8: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor
     return _fp8.linear(x, w8, scale, bias)
 
 
-def _check_arguments(x, w8, scale, bias, gate, residual) -> None:
+def _check_arguments(
+    x: Tensor, w8: Tensor, scale: Tensor, bias: Tensor | None, gate: Tensor | None, residual: Tensor | None
+) -> None:
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point or x.ndim < 1:
         raise TypeError(f"x: a floating-point tensor [..., K] is needed, got {_check.described(x)}")
     rows, columns = _check.tensor("w8", w8, "N K")
@@ -88,7 +90,9 @@ def _check_arguments(x, w8, scale, bias, gate, residual) -> None:
     if not isinstance(scale, Tensor) or scale.dtype != torch.float32:
         raise TypeError(f"scale: a float32 tensor is needed, got {_check.described(scale)}")
     if tuple(scale.shape) not in shapes:
-        raise ValueError(f"scale: shape {list(scale.shape)} fits no granularity; [], [{rows}, 1] or {list(shapes[3])} is needed")
+        raise ValueError(
+            f"scale: shape {list(scale.shape)} fits no granularity; [], [{rows}, 1] or {list(shapes[3])} is needed"
+        )
     if bias is not None:
         _check.like("bias", bias, "N", (rows,), x)
     if gate is not None:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from hunyuan_ext import _check, _native, reference
 from hunyuan_ext._backend import runs_native, too_small
+from hunyuan_ext._types import Triple
 
 
 def layer_norm_modulate(
@@ -64,7 +65,7 @@ def group_norm_silu(
     groups: int = 32,
     eps: float = 1e-6,
     silu: bool = True,
-    pad: tuple[int, int, int] = (0, 0, 0),
+    pad: Triple = (0, 0, 0),
 ) -> Tensor:  # [B, C, T + pad[0], H + 2 pad[1], W + 2 pad[2]]
     """silu(GroupNorm(x)), statistics over (C / groups, T, H, W), replicate-padded for the next causal convolution.
 

@@ -6,9 +6,14 @@ B batch, S sequence, H heads, D head dim, C channels, T frames (latent or pixel)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from hunyuan_ext._types import Pair, Triple
+from hunyuan_ext.block_mask import BlockMask
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:  # x: [..., D], weight: [D]
@@ -26,7 +31,14 @@ def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # x: [B, S, H,
     return (wide * cos + turned * sin).to(x.dtype)
 
 
-def qk_norm_rope(x: Tensor, rope, norm, text_norm, text_len: int, eps: float) -> Tensor:  # x: [B, S, H, D]
+def qk_norm_rope(
+    x: Tensor,  # [B, S, H, D]
+    rope: Pair | None,  # [S - text_len, D] each
+    norm: Tensor | None,  # [D]
+    text_norm: Tensor | None,  # [D]
+    text_len: int,
+    eps: float,
+) -> Tensor:
     """The pass before attention: RMSNorm of every token, then RoPE on the video tokens only."""
     video, text = x[:, : x.shape[1] - text_len], x[:, x.shape[1] - text_len :]
     if norm is not None:
@@ -37,8 +49,22 @@ def qk_norm_rope(x: Tensor, rope, norm, text_norm, text_len: int, eps: float) ->
     return torch.cat((video, text), dim=1) if text_len else video
 
 
-def rope_attention(q, k, v, *, rope=None, q_norm=None, k_norm=None, text_len=0, text_norms=None,
-                   kv_len=None, eps=1e-6, scale=None, block_mask=None, precision="auto") -> Tensor:  # fmt: skip
+def rope_attention(
+    q: Tensor,  # [B, S, H, D]
+    k: Tensor,  # [B, S, H, D]
+    v: Tensor,  # [B, S, H, D]
+    *,
+    rope: Pair | None = None,  # cos, sin: [S - text_len, D]
+    q_norm: Tensor | None = None,  # [D]
+    k_norm: Tensor | None = None,  # [D]
+    text_len: int = 0,
+    text_norms: Pair | None = None,  # [D] each
+    kv_len: Tensor | None = None,  # [B]
+    eps: float = 1e-6,
+    scale: float | None = None,
+    block_mask: BlockMask | None = None,
+    precision: str = "auto",
+) -> Tensor:  # [B, S, H, D]
     """Softmax attention over [video | text] tokens after QK-RMSNorm and RoPE; see `hunyuan_ext.rope_attention`."""
     text_q, text_k = text_norms if text_norms is not None else (None, None)
     q = qk_norm_rope(q, rope, q_norm, text_q, text_len, eps).to(v.dtype)
@@ -54,12 +80,20 @@ def rope_attention(q, k, v, *, rope=None, q_norm=None, k_norm=None, text_len=0, 
     return out.transpose(1, 2)
 
 
-def pad_causal(x: Tensor, pad: tuple[int, int, int]) -> Tensor:  # [B, C, T, h, w]
+def pad_causal(x: Tensor, pad: Triple) -> Tensor:  # [B, C, T, h, w]
     """Replicate padding: pad[0] frames in front and none behind, pad[1] rows and pad[2] columns on both sides."""
     return F.pad(x, (pad[2], pad[2], pad[1], pad[1], pad[0], 0), mode="replicate") if any(pad) else x
 
 
-def causal_conv3d(x, weight, bias=None, *, stride=(1, 1, 1), residual=None, padded=False) -> Tensor:
+def causal_conv3d(
+    x: Tensor,  # [B, C, T, h, w]
+    weight: Tensor,  # [N, C, kt, kh, kw]
+    bias: Tensor | None = None,  # [N]
+    *,
+    stride: Triple = (1, 1, 1),
+    residual: Tensor | None = None,
+    padded: bool = False,
+) -> Tensor:
     """Causal 3D convolution (paper section 4.1): a frame sees only itself and earlier frames."""
     if not padded:
         x = pad_causal(x, (weight.shape[2] - 1, weight.shape[3] // 2, weight.shape[4] // 2))
@@ -67,23 +101,44 @@ def causal_conv3d(x, weight, bias=None, *, stride=(1, 1, 1), residual=None, padd
     return out if residual is None else out + residual
 
 
-def group_norm_silu(x, weight, bias, *, groups=32, eps=1e-6, silu=True, pad=(0, 0, 0)) -> Tensor:
+def group_norm_silu(
+    x: Tensor,  # [B, C, T, h, w]
+    weight: Tensor | None,  # [C]
+    bias: Tensor | None,  # [C]
+    *,
+    groups: int = 32,
+    eps: float = 1e-6,
+    silu: bool = True,
+    pad: Triple = (0, 0, 0),
+) -> Tensor:
     """GroupNorm over (C / groups, T, h, w), SiLU, and the replicate padding of the next causal convolution."""
     out = torch.group_norm(x, groups, weight, bias, eps)  # F.group_norm refuses groups of a single value
     return pad_causal(F.silu(out) if silu else out, pad)
 
 
-def layer_norm_modulate(x, shift, scale, *, eps=1e-6) -> Tensor:  # x: [B, S, C], shift/scale: [B, C]
+def layer_norm_modulate(
+    x: Tensor,  # [B, S, C]
+    shift: Tensor,  # [B, C]
+    scale: Tensor,  # [B, C]
+    *,
+    eps: float = 1e-6,
+) -> Tensor:
     """LayerNorm(x) * (1 + scale) + shift without affine weights: the adaLN of a DiT block."""
     return F.layer_norm(x, x.shape[-1:], eps=eps) * (1 + scale[:, None]) + shift[:, None]
 
 
-def gate_residual(x, y, gate) -> Tensor:  # x, y: [B, S, C], gate: [B, C]
+def gate_residual(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:  # [B, S, C], [B, S, C], [B, C]
     """x + gate * y: the gated residual of a DiT block."""
     return x + gate[:, None] * y
 
 
-def quantize_fp8(w, *, granularity="row", dtype=torch.float8_e4m3fn, block=128):
+def quantize_fp8(
+    w: Tensor,  # [N, K]
+    *,
+    granularity: str = "row",
+    dtype: torch.dtype = torch.float8_e4m3fn,
+    block: int = 128,
+) -> Pair:
     """Symmetric FP8 quantisation, scale = amax / max(dtype); returns (w8, scale) with w ~ w8 * scale.
 
     scale is fp32: [N, 1] for "row", [] for "tensor", [ceil(N / block), ceil(K / block)] for "block".
@@ -100,7 +155,7 @@ def quantize_fp8(w, *, granularity="row", dtype=torch.float8_e4m3fn, block=128):
     return (wide / expand_scale(scale, w.shape, block)).clamp(-top, top).to(dtype), scale
 
 
-def expand_scale(scale: Tensor, shape, block: int = 128) -> Tensor:
+def expand_scale(scale: Tensor, shape: Sequence[int], block: int = 128) -> Tensor:
     """A row, tensor or block scale, broadcastable to the weight's [N, K]."""
     if scale.ndim == 2 and scale.shape[1] == 1 and scale.shape[0] == shape[0]:
         return scale
@@ -109,8 +164,17 @@ def expand_scale(scale: Tensor, shape, block: int = 128) -> Tensor:
     return scale
 
 
-def fp8_linear(x, w8, scale, bias=None, *, activation=None, gate=None, residual=None,
-               activation_quant="dynamic_row") -> Tensor:  # fmt: skip
+def fp8_linear(
+    x: Tensor,  # [..., K]
+    w8: Tensor,  # [N, K]
+    scale: Tensor,  # [], [N, 1] or [N / 128, K / 128]
+    bias: Tensor | None = None,  # [N]
+    *,
+    activation: str | None = None,
+    gate: Tensor | None = None,  # [B, N]
+    residual: Tensor | None = None,  # [..., N]
+    activation_quant: str = "dynamic_row",
+) -> Tensor:
     """residual + gate * act(x @ (w8 * scale).T + bias), the weight widened to x's dtype (weight-only FP8)."""
     weight = w8.to(x.dtype) * expand_scale(scale, w8.shape).to(x.dtype)
     out = F.linear(x, weight, bias)

@@ -11,8 +11,8 @@ extern "C" int hunyuan_qk_norm_rope(const hunyuan_qk_norm_rope_args* args, hunyu
   if (args->batch < 0 || args->tokens < 0 || args->heads < 0 || args->head_dim < 0)
     return fail(HUNYUAN_BAD_ARGUMENT, "qk_norm_rope: sizes must not be negative");
   if (args->text_tokens < 0 || args->text_tokens > args->tokens)
-    return fail(HUNYUAN_BAD_ARGUMENT, "qk_norm_rope: %lld text tokens of %lld", static_cast<long long>(args->text_tokens),
-                static_cast<long long>(args->tokens));
+    return fail(HUNYUAN_BAD_ARGUMENT, "qk_norm_rope: %lld text tokens of %lld",
+                static_cast<long long>(args->text_tokens), static_cast<long long>(args->tokens));
   if (args->cos && args->head_dim % 2 != 0)
     return fail(HUNYUAN_BAD_ARGUMENT, "qk_norm_rope: rotary pairs need an even head_dim, got %lld",
                 static_cast<long long>(args->head_dim));

@@ -8,14 +8,14 @@
 
 #include "common/status.h"
 
-#define HUNYUAN_CUDA_CHECK(call) \
-  do {                                                                                                    \
-    const cudaError_t error_ = (call);                                                                    \
-    if (error_ != cudaSuccess) {                                                                          \
-      (void)cudaGetLastError();                                                                           \
-      return ::hunyuan::fail(HUNYUAN_CUDA_ERROR, "%s: %s (%s)", #call, cudaGetErrorString(error_),        \
-                             cudaGetErrorName(error_));                                                   \
-    }                                                                                                     \
+#define HUNYUAN_CUDA_CHECK(call)                                                                   \
+  do {                                                                                             \
+    const cudaError_t error_ = (call);                                                             \
+    if (error_ != cudaSuccess) {                                                                   \
+      (void)cudaGetLastError();                                                                    \
+      return ::hunyuan::fail(HUNYUAN_CUDA_ERROR, "%s: %s (%s)", #call, cudaGetErrorString(error_), \
+                             cudaGetErrorName(error_));                                            \
+    }                                                                                              \
   } while (0)
 
 namespace hunyuan {

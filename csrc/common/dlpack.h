@@ -9,8 +9,8 @@
 namespace hunyuan::dlpack {
 
 constexpr uint32_t kMajorVersion = 1;
-constexpr int32_t kCpu = 1, kCuda = 2, kCudaHost = 3;                      // DLDeviceType
-constexpr uint8_t kFloat = 2, kBfloat = 4, kFloat8_e4m3fn = 10;            // DLDataTypeCode
+constexpr int32_t kCpu = 1, kCuda = 2, kCudaHost = 3;            // DLDeviceType
+constexpr uint8_t kFloat = 2, kBfloat = 4, kFloat8_e4m3fn = 10;  // DLDataTypeCode
 
 struct Device {
   int32_t type;
@@ -45,7 +45,7 @@ struct ExchangeApi {
   void (*managed_tensor_allocator)();
   void (*managed_tensor_from_py_object)();
   void (*managed_tensor_to_py_object)();
-  int (*tensor_from_py_object)(void* py_object, Tensor* out);             // no reference taken; may be null
+  int (*tensor_from_py_object)(void* py_object, Tensor* out);  // no reference taken; may be null
   int (*current_work_stream)(int32_t device_type, int32_t device_id, void** stream);
 };
 

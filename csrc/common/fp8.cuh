@@ -10,8 +10,8 @@ namespace hunyuan::device {
 
 constexpr float kE4m3Most = 448.0f;  // largest finite float8_e4m3fn
 
-// The scale of values whose largest magnitude is `amax`: value = code * scale. All zeros get 1; the scale of tiny values
-// stays normal, so that its inverse is finite.
+// The scale of values whose largest magnitude is `amax`: value = code * scale. All zeros get 1; the scale of tiny
+// values stays normal, so that its inverse is finite.
 __device__ inline float e4m3_scale(float amax) {
   return amax > 0.0f ? fmaxf(amax * (1.0f / kE4m3Most), 1.17549435e-38f) : 1.0f;
 }

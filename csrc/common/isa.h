@@ -15,9 +15,9 @@
   namespace avx512 {              \
   void name(__VA_ARGS__);         \
   }
-#define HUNYUAN_PICK(name)                                                      \
-  (hunyuan_isa_in_use() == HUNYUAN_AVX512 ? &::hunyuan::avx512::name            \
-   : hunyuan_isa_in_use() == HUNYUAN_AVX2 ? &::hunyuan::avx2::name              \
+#define HUNYUAN_PICK(name)                                           \
+  (hunyuan_isa_in_use() == HUNYUAN_AVX512 ? &::hunyuan::avx512::name \
+   : hunyuan_isa_in_use() == HUNYUAN_AVX2 ? &::hunyuan::avx2::name   \
                                           : &::hunyuan::scalar::name)
 #else
 #define HUNYUAN_KERNEL(name, ...) \

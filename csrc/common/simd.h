@@ -146,19 +146,34 @@ inline Vec each_lane(Function function) {
 }
 
 inline Vec set(float x) { return {{x, x, x, x}}; }
-inline Vec operator+(Vec a, Vec b) { return each_lane([&](int i) { return a.lanes[i] + b.lanes[i]; }); }
-inline Vec operator-(Vec a, Vec b) { return each_lane([&](int i) { return a.lanes[i] - b.lanes[i]; }); }
-inline Vec operator*(Vec a, Vec b) { return each_lane([&](int i) { return a.lanes[i] * b.lanes[i]; }); }
-inline Vec operator/(Vec a, Vec b) { return each_lane([&](int i) { return a.lanes[i] / b.lanes[i]; }); }
+inline Vec operator+(Vec a, Vec b) {
+  return each_lane([&](int i) { return a.lanes[i] + b.lanes[i]; });
+}
+inline Vec operator-(Vec a, Vec b) {
+  return each_lane([&](int i) { return a.lanes[i] - b.lanes[i]; });
+}
+inline Vec operator*(Vec a, Vec b) {
+  return each_lane([&](int i) { return a.lanes[i] * b.lanes[i]; });
+}
+inline Vec operator/(Vec a, Vec b) {
+  return each_lane([&](int i) { return a.lanes[i] / b.lanes[i]; });
+}
 inline Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
-inline Vec min(Vec a, Vec b) { return each_lane([&](int i) { return a.lanes[i] < b.lanes[i] ? a.lanes[i] : b.lanes[i]; }); }
-inline Vec max(Vec a, Vec b) { return each_lane([&](int i) { return a.lanes[i] > b.lanes[i] ? a.lanes[i] : b.lanes[i]; }); }
+inline Vec min(Vec a, Vec b) {
+  return each_lane([&](int i) { return a.lanes[i] < b.lanes[i] ? a.lanes[i] : b.lanes[i]; });
+}
+inline Vec max(Vec a, Vec b) {
+  return each_lane([&](int i) { return a.lanes[i] > b.lanes[i] ? a.lanes[i] : b.lanes[i]; });
+}
 inline float sum(Vec a) { return (a.lanes[0] + a.lanes[2]) + (a.lanes[1] + a.lanes[3]); }
 inline Vec fma_subtract_even(Vec a, Vec b, Vec c) {
-  return each_lane([&](int i) { return i % 2 ? a.lanes[i] * b.lanes[i] + c.lanes[i] : a.lanes[i] * b.lanes[i] - c.lanes[i]; });
+  return each_lane(
+      [&](int i) { return i % 2 ? a.lanes[i] * b.lanes[i] + c.lanes[i] : a.lanes[i] * b.lanes[i] - c.lanes[i]; });
 }
 inline Vec swap_pairs(Vec a) { return {{a.lanes[1], a.lanes[0], a.lanes[3], a.lanes[2]}}; }
-inline Vec round_nearest(Vec a) { return each_lane([&](int i) { return __builtin_rintf(a.lanes[i]); }); }
+inline Vec round_nearest(Vec a) {
+  return each_lane([&](int i) { return __builtin_rintf(a.lanes[i]); });
+}
 inline Vec times_power_of_two(Vec a, Vec n) {  // n in [-126, 127]
   return each_lane([&](int i) {
     const uint32_t bits = static_cast<uint32_t>(static_cast<int32_t>(n.lanes[i]) + 127) << 23;

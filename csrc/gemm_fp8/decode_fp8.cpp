@@ -16,7 +16,8 @@ void decode_rows(const hunyuan_decode_fp8_args& args, int64_t begin, int64_t end
   for (int64_t row = begin; row < end; ++row) {
     const float* scale = args.scale + row / args.rows_per_scale * args.scale_row_stride;
     for (int64_t start = 0; start < args.columns; start += args.columns_per_scale, ++scale) {
-      const int64_t count = args.columns - start < args.columns_per_scale ? args.columns - start : args.columns_per_scale;
+      const int64_t count =
+          args.columns - start < args.columns_per_scale ? args.columns - start : args.columns_per_scale;
       const uint8_t* codes = args.weight + row * args.weight_row_stride + start;
       char* out = static_cast<char*>(args.out) + (row * args.columns + start) * size;
 #if defined(HUNYUAN_X86)

@@ -76,7 +76,7 @@ typedef struct hunyuan_layer_norm_modulate_args {
   int64_t scale_batch_stride; /**< from one sample of scale to the next */
   float eps;                  /**< added to the variance */
   enum hunyuan_dtype dtype;
-  float* out_scale;           /**< null; or [batch, tokens] (CUDA): out is then E4M3, its values out * out_scale */
+  float* out_scale; /**< null; or [batch, tokens] (CUDA): out is then E4M3, its values out * out_scale */
 } hunyuan_layer_norm_modulate_args;
 
 int hunyuan_layer_norm_modulate(const hunyuan_layer_norm_modulate_args* args, hunyuan_target target);
@@ -123,8 +123,8 @@ int hunyuan_pad_causal(const hunyuan_pad_causal_args* args, hunyuan_target targe
 
 /**
  * out = pad_causal(silu(group_norm(x))): statistics over (channels / groups, frames, rows, columns) in chunks that are
- * merged in float64 in a fixed order, so neither the thread count nor the mean of x costs digits. F32, BF16 and, on CUDA,
- * F16. CUDA takes channels-last volumes of at most 2048 two-byte channels, a multiple of 16 bytes.
+ * merged in float64 in a fixed order, so neither the thread count nor the mean of x costs digits. F32, BF16 and, on
+ * CUDA, F16. CUDA takes channels-last volumes of at most 2048 two-byte channels, a multiple of 16 bytes.
  */
 typedef struct hunyuan_group_norm_silu_args {
   const void* x;                   /**< [B, C, T, H, W], or [B, T, H, W, C] when channels_last; contiguous */
@@ -160,25 +160,25 @@ int hunyuan_group_norm_silu(const hunyuan_group_norm_silu_args* args, hunyuan_ta
  * interleaved pairs on the first tokens - text_tokens (video) tokens. Float32 inside, one rounding. F32 and BF16, CPU.
  */
 typedef struct hunyuan_qk_norm_rope_args {
-  const void* in[2];               /**< q, k: [batch, tokens, heads, head_dim] */
-  void* out[2];                    /**< q, k: [batch, heads, tokens, head_dim], contiguous */
-  const void* norm[2];             /**< RMSNorm weights of q, k: [head_dim], or both null: no norm */
-  const void* text_norm[2];        /**< the same for the text tokens, or null: `norm` serves them too */
-  const float* cos;                /**< [tokens - text_tokens, head_dim], or null: no rotation */
-  const float* sin;                /**< as cos */
-  int64_t batch;                   /**< B */
-  int64_t tokens;                  /**< S, video and text */
-  int64_t heads;                   /**< H */
-  int64_t head_dim;                /**< D; even when there is a rotation */
-  int64_t text_tokens;             /**< how many of the last tokens are text */
-  int64_t in_batch_stride[2];      /**< q, k: from one sample to the next */
-  int64_t in_token_stride[2];      /**< q, k: from one token to the next */
-  int64_t in_head_stride[2];       /**< q, k: from one head to the next */
-  int64_t cos_stride;              /**< from one token to the next in cos */
-  int64_t sin_stride;              /**< from one token to the next in sin */
-  float eps;                       /**< added to the mean square */
-  enum hunyuan_dtype dtype;        /**< of q, k and their outputs */
-  enum hunyuan_dtype norm_dtype;   /**< of the four weights: F32 or BF16 */
+  const void* in[2];             /**< q, k: [batch, tokens, heads, head_dim] */
+  void* out[2];                  /**< q, k: [batch, heads, tokens, head_dim], contiguous */
+  const void* norm[2];           /**< RMSNorm weights of q, k: [head_dim], or both null: no norm */
+  const void* text_norm[2];      /**< the same for the text tokens, or null: `norm` serves them too */
+  const float* cos;              /**< [tokens - text_tokens, head_dim], or null: no rotation */
+  const float* sin;              /**< as cos */
+  int64_t batch;                 /**< B */
+  int64_t tokens;                /**< S, video and text */
+  int64_t heads;                 /**< H */
+  int64_t head_dim;              /**< D; even when there is a rotation */
+  int64_t text_tokens;           /**< how many of the last tokens are text */
+  int64_t in_batch_stride[2];    /**< q, k: from one sample to the next */
+  int64_t in_token_stride[2];    /**< q, k: from one token to the next */
+  int64_t in_head_stride[2];     /**< q, k: from one head to the next */
+  int64_t cos_stride;            /**< from one token to the next in cos */
+  int64_t sin_stride;            /**< from one token to the next in sin */
+  float eps;                     /**< added to the mean square */
+  enum hunyuan_dtype dtype;      /**< of q, k and their outputs */
+  enum hunyuan_dtype norm_dtype; /**< of the four weights: F32 or BF16 */
 } hunyuan_qk_norm_rope_args;
 
 int hunyuan_qk_norm_rope(const hunyuan_qk_norm_rope_args* args, hunyuan_target target);

@@ -78,8 +78,8 @@ struct Normalise {
 
 Normalise normalisation(const Args& args, int threads) {
   int64_t chunks;
-  const auto parts =
-      args.channels_last ? channels_last_partials(args, threads, chunks) : channels_first_partials(args, threads, chunks);
+  const auto parts = args.channels_last ? channels_last_partials(args, threads, chunks)
+                                        : channels_first_partials(args, threads, chunks);
   const auto weight = to_floats(args.weight, args.affine_dtype, args.channels, 1.0f);
   const auto bias = to_floats(args.bias, args.affine_dtype, args.channels, 0.0f);
   const int64_t width = args.channels / args.groups;
@@ -89,7 +89,8 @@ Normalise normalisation(const Args& args, int threads) {
     for (int64_t g = 0; g < args.groups; ++g) {
       Moments moments;
       for (int64_t i = 0; i < chunks; ++i)
-        moments.add(args.channels_last ? parts[(b * chunks + i) * args.groups + g] : parts[(b * args.groups + g) * chunks + i]);
+        moments.add(args.channels_last ? parts[(b * chunks + i) * args.groups + g]
+                                       : parts[(b * args.groups + g) * chunks + i]);
       const double inverse = 1.0 / std::sqrt(moments.variance() + args.eps);
       for (int64_t c = g * width; c < (g + 1) * width; ++c) {
         out.mean[b * args.channels + c] = static_cast<float>(moments.mean());

@@ -31,8 +31,9 @@ struct ChunkPlan {
 };
 
 HUNYUAN_HOST_DEVICE constexpr ChunkPlan chunk_plan(int64_t positions, int64_t channels) {
-  constexpr int64_t kLeastElements = 65536;  // 128 KB of bf16: several microseconds of one block's share of the bandwidth
-  constexpr int64_t kMostChunks = 4096;      // a few waves of blocks on any device
+  constexpr int64_t kLeastElements =
+      65536;                             // 128 KB of bf16: several microseconds of one block's share of the bandwidth
+  constexpr int64_t kMostChunks = 4096;  // a few waves of blocks on any device
   const int64_t per_chunk = (positions + kMostChunks - 1) / kMostChunks;
   const int64_t least = (kLeastElements + channels - 1) / channels;
   const int64_t size = per_chunk > least ? per_chunk : least;

@@ -50,4 +50,6 @@ def assert_error_within(out: Tensor, exact: Tensor, baseline: Tensor, k: float =
         return
     error, plain = max_error(out, exact), max_error(baseline, exact)
     rounding = torch.finfo(out.dtype).eps * float(exact.abs().max())
-    assert error <= k * plain + rounding, f"error {error:.3g} > {k} x plain torch's {plain:.3g} + rounding {rounding:.3g}"
+    assert error <= k * plain + rounding, (
+        f"error {error:.3g} > {k} x plain torch's {plain:.3g} + rounding {rounding:.3g}"
+    )

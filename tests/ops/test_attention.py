@@ -49,7 +49,8 @@ def check(q, k, v, options):
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("shape", "text_len"), [((2, 9, 3, 16), 4), ((1, 1, 1, 2), 0), ((1, 37, 2, 128), 5), ((2, 12, 1, 24), 12), ((1, 8, 2, 10), 0)]
+    ("shape", "text_len"),
+    [((2, 9, 3, 16), 4), ((1, 1, 1, 2), 0), ((1, 37, 2, 128), 5), ((2, 12, 1, 24), 12), ((1, 8, 2, 10), 0)],
 )
 def test_error_within_twice_that_of_torch(shape, text_len, dtype, level):
     with _backend.forced("native", level):
@@ -181,7 +182,11 @@ def test_meta_tensors_give_shapes():
         (dict(text_len=6), ValueError, "text_len: 6 text tokens, but q has 5 tokens"),
         (dict(q_norm=torch.ones(8)), ValueError, r"q_norm: shape \[8\].*\[16\]"),
         (dict(text_norms=(torch.ones(16), torch.ones(2))), ValueError, r"text_norms\[1\]: shape \[2\]"),
-        (dict(rope=(torch.ones(4, 16), torch.ones(5, 16))), ValueError, r"rope\[0\] \(cos\): shape \[4, 16\].*\[5, 16\]"),
+        (
+            dict(rope=(torch.ones(4, 16), torch.ones(5, 16))),
+            ValueError,
+            r"rope\[0\] \(cos\): shape \[4, 16\].*\[5, 16\]",
+        ),
         (dict(kv_len=torch.tensor([5, 6])), ValueError, "kv_len: 6 valid tokens, but 1 to 5"),
         (dict(kv_len=torch.tensor([0, 5])), ValueError, "kv_len: 0 valid tokens"),
         (dict(kv_len=torch.tensor([5])), ValueError, r"kv_len: an integer tensor \[2\]"),

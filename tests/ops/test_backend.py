@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from op_accuracy import LEVELS, needs_native, poisoned_outputs  # noqa: F401
+from op_accuracy import needs_native, poisoned_outputs  # noqa: F401
 
 import hunyuan_ext as ops
 from hunyuan_ext import _backend, reference
@@ -28,22 +28,21 @@ def in_subprocess(**environment):
 
 
 @needs_native
-@pytest.mark.parametrize("level", LEVELS)
-def test_the_environment_forces_an_instruction_set(level):
-    result = in_subprocess(HUNYUAN_EXT_ISA=level)
-    assert json.loads(result.stdout) == {"isa": level, "backend": "auto", "norm": "native"}, result.stderr
+def test_the_environment_forces_an_instruction_set():
+    result = in_subprocess(HUNYUAN_EXT_ISA="scalar")
+    assert json.loads(result.stdout) == {"isa": "scalar", "backend": "auto", "norm": "native"}, result.stderr
 
 
 def test_the_environment_forces_the_reference():
-    assert json.loads(in_subprocess(HUNYUAN_EXT_BACKEND="reference").stdout)["norm"] == "torch"
+    result = in_subprocess(HUNYUAN_EXT_BACKEND="reference")
+    assert json.loads(result.stdout)["norm"] == "torch", result.stderr
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("HUNYUAN_EXT_BACKEND", "fast"), ("HUNYUAN_EXT_ISA", "sse2"), ("HUNYUAN_EXT_ISA", "")]
-)
-def test_unknown_values_are_named(name, value):
-    result = in_subprocess(**{name: value})
-    assert result.returncode and f"ValueError: {name}={value}: use one of" in result.stderr
+@pytest.mark.parametrize("value", ["sse2", "", "AVX2"])
+def test_unknown_values_are_named(value, monkeypatch):
+    monkeypatch.setenv("HUNYUAN_EXT_ISA", value)
+    with pytest.raises(ValueError, match=f"HUNYUAN_EXT_ISA={value}: use one of scalar, avx2, avx512"):
+        _backend._from_environment("HUNYUAN_EXT_ISA", _backend.LEVELS)
 
 
 def test_without_the_native_module_ops_are_composed(monkeypatch):
@@ -146,7 +145,11 @@ def test_tensors_read_the_same_with_and_without_the_exchange_api(dtype):
         (lambda c, x, v: c.layer_norm_modulate(x, v[:, :3], v, x, 1e-6, 1), ValueError, "shift: its shape"),
         (lambda c, x, v: c.layer_norm_modulate(x, v, v, x.transpose(0, 1), 1e-6, 1), ValueError, "out: its"),
         (lambda c, x, v: c.layer_norm_modulate(x.to("meta"), v, v, x, 1e-6, 1), TypeError, "x: "),
-        (lambda c, x, v: c.layer_norm_modulate(x.double(), v.double(), v.double(), x.double(), 1e-6, 1), TypeError, "float32 or bfloat16"),
+        (
+            lambda c, x, v: c.layer_norm_modulate(x.double(), v.double(), v.double(), x.double(), 1e-6, 1),
+            TypeError,
+            "float32 or bfloat16",
+        ),
         (lambda c, x, v: c.describe(torch.zeros((1,) * 7)), ValueError, "tensor: has more than 6 dimensions"),
         (lambda c, x, v: c.set_isa(7), ValueError, "isa: 7 is not a level"),
         (lambda c, x, v: c.use_exchange_api(object()), ValueError, "PyCapsule"),

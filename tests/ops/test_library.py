@@ -42,8 +42,14 @@ def cases(dtype, grad):
         "pad_causal last": (LIBRARY.pad_causal, (volume_inputs(dtype, grad, last)[0], [1, 0, 2])),
         "pad_causal nothing": (LIBRARY.pad_causal, (volume_inputs(dtype, grad)[0], [0, 0, 0])),
         "group_norm_silu": (LIBRARY.group_norm_silu, (*volume_inputs(dtype, grad), 3, 1e-6, True, [2, 1, 1])),
-        "group_norm_silu last": (LIBRARY.group_norm_silu, (*volume_inputs(dtype, grad, last), 2, 1e-6, False, [0, 0, 0])),
-        "group_norm_silu bare": (LIBRARY.group_norm_silu, (volume_inputs(dtype, grad)[0], None, None, 2, 1e-6, True, [0, 1, 0])),
+        "group_norm_silu last": (
+            LIBRARY.group_norm_silu,
+            (*volume_inputs(dtype, grad, last), 2, 1e-6, False, [0, 0, 0]),
+        ),
+        "group_norm_silu bare": (
+            LIBRARY.group_norm_silu,
+            (volume_inputs(dtype, grad)[0], None, None, 2, 1e-6, True, [0, 1, 0]),
+        ),
         "qk_norm_rope": (LIBRARY.qk_norm_rope, attention),
         "qk_norm_rope one norm": (LIBRARY.qk_norm_rope, (*attention[:4], None, None, *attention[6:])),
         "qk_norm_rope rotation": (LIBRARY.qk_norm_rope, (q, k, None, None, None, None, *attention[6:])),
@@ -87,7 +93,9 @@ def test_library_and_eager_paths_agree(name):
     with _backend.forced("reference"):
         composed = op(*arguments)
     torch.testing.assert_close(native, composed, rtol=1e-5, atol=1e-5)
-    for one, other in zip(torch.utils._pytree.tree_leaves(native), torch.utils._pytree.tree_leaves(composed), strict=True):
+    for one, other in zip(
+        torch.utils._pytree.tree_leaves(native), torch.utils._pytree.tree_leaves(composed), strict=True
+    ):
         assert one.stride() == other.stride()
 
 
@@ -105,7 +113,21 @@ def everything_inputs():
     x, shift, scale = norm_inputs(torch.float32)
     volume, weight, bias = volume_inputs(torch.float32)
     q, k, norm, *_, cos, sin, _, _ = attention_inputs(torch.float32)
-    return x, shift, scale, volume, weight, bias, q, k, q + k, norm, (cos, sin), *ops.quantize_fp8(torch.randn(7, 12)), torch.randn(6, 6, 3, 3, 3)
+    return (
+        x,
+        shift,
+        scale,
+        volume,
+        weight,
+        bias,
+        q,
+        k,
+        q + k,
+        norm,
+        (cos, sin),
+        *ops.quantize_fp8(torch.randn(7, 12)),
+        torch.randn(6, 6, 3, 3, 3),
+    )
 
 
 @needs_native

@@ -118,7 +118,9 @@ def test_gradients_reach_x_and_bias_through_blocks(monkeypatch):
     w8, scale = ops.quantize_fp8(torch.randn(140, 6))
     x = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(140, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x, bias: ops.fp8_linear(x, w8, scale, bias, activation="gelu_tanh"), (x, bias))
+    assert torch.autograd.gradcheck(
+        lambda x, bias: ops.fp8_linear(x, w8, scale, bias, activation="gelu_tanh"), (x, bias)
+    )
     out = ops.fp8_linear(x, w8, scale, bias)
     saved = [tensor.numel() for tensor in out.grad_fn.saved_tensors]
     assert max(saved) <= w8.numel()

@@ -76,7 +76,9 @@ def test_non_contiguous_inputs_equal_contiguous_ones(level):
     with _backend.forced("native", level):
         for name, x in views.items():
             out = ops.layer_norm_modulate(x, vector, vector)
-            assert torch.equal(out, ops.layer_norm_modulate(x.contiguous(), vector.contiguous(), vector.contiguous())), name
+            assert torch.equal(
+                out, ops.layer_norm_modulate(x.contiguous(), vector.contiguous(), vector.contiguous())
+            ), name
             out = ops.gate_residual(x, x, vector)
             assert torch.equal(out, ops.gate_residual(x.contiguous(), x.contiguous(), vector.contiguous())), name
 
@@ -124,7 +126,11 @@ def test_mixed_dtypes_promote_like_torch():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x, v: ops.layer_norm_modulate(x[0], v, v), ValueError, r"x: shape \[3, 8\] has 2 dimensions, \[B, S, C\]"),
+        (
+            lambda x, v: ops.layer_norm_modulate(x[0], v, v),
+            ValueError,
+            r"x: shape \[3, 8\] has 2 dimensions, \[B, S, C\]",
+        ),
         (lambda x, v: ops.layer_norm_modulate(x, v[:, :7], v), ValueError, r"shift: shape \[2, 7\].*\[2, 8\]"),
         (lambda x, v: ops.layer_norm_modulate(x, v, v[:1]), ValueError, r"scale: shape \[1, 8\].*\[2, 8\]"),
         (lambda x, v: ops.layer_norm_modulate(x.long(), v, v), TypeError, "x: a floating-point tensor.*int64"),

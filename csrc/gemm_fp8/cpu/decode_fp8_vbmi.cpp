@@ -23,7 +23,8 @@ Table make_table(float scale) {
     low[i] = static_cast<uint8_t>(values[i].bits);
     high[i] = static_cast<uint8_t>(values[i].bits >> 8);
   }
-  return {{_mm512_load_si512(low), _mm512_load_si512(low + 64)}, {_mm512_load_si512(high), _mm512_load_si512(high + 64)}};
+  return {{_mm512_load_si512(low), _mm512_load_si512(low + 64)},
+          {_mm512_load_si512(high), _mm512_load_si512(high + 64)}};
 }
 
 // Quadwords in an order that makes the two byte interleaves below write memory order.

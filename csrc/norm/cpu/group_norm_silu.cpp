@@ -80,7 +80,8 @@ void group_norm_run(const Args& args, int64_t start, int64_t count, Partial& par
 void group_norm_cells(const Args& args, int64_t start, int64_t cells, float* scratch, Partial* parts) {
   const int64_t offset = start * args.channels;
   if (args.dtype == HUNYUAN_F32)
-    return cell_statistics(static_cast<const float*>(args.x) + offset, cells, args.channels, args.groups, scratch, parts);
+    return cell_statistics(static_cast<const float*>(args.x) + offset, cells, args.channels, args.groups, scratch,
+                           parts);
   cell_statistics(static_cast<const bf16*>(args.x) + offset, cells, args.channels, args.groups, scratch, parts);
 }
 

@@ -15,8 +15,10 @@ template <class T, int kCount>
 __global__ void __launch_bounds__(kMostThreads) gate_kernel(const hunyuan_gate_residual_args args) {
   using P = Pack<T, kCount>;
   const int64_t row = blockIdx.x, b = row / args.tokens, s = row % args.tokens;
-  const auto* x = reinterpret_cast<const P*>(static_cast<const T*>(args.x) + b * args.x_batch_stride + s * args.x_token_stride);
-  const auto* y = reinterpret_cast<const P*>(static_cast<const T*>(args.y) + b * args.y_batch_stride + s * args.y_token_stride);
+  const auto* x =
+      reinterpret_cast<const P*>(static_cast<const T*>(args.x) + b * args.x_batch_stride + s * args.x_token_stride);
+  const auto* y =
+      reinterpret_cast<const P*>(static_cast<const T*>(args.y) + b * args.y_batch_stride + s * args.y_token_stride);
   const auto* gate = reinterpret_cast<const P*>(static_cast<const T*>(args.gate) + b * args.gate_batch_stride);
   P* out = reinterpret_cast<P*>(static_cast<T*>(args.out) + row * args.channels);
   const int packs = static_cast<int>(args.channels / kCount), step = blockDim.x;
@@ -66,10 +68,14 @@ int gate_residual_cuda(const hunyuan_gate_residual_args& args, hunyuan_target ta
   HUNYUAN_CUDA_CHECK(guard.error);
   const auto stream = static_cast<cudaStream_t>(target.stream);
   switch (args.dtype) {
-    case HUNYUAN_F32: return launch_dtype<float>(args, stream);
-    case HUNYUAN_BF16: return launch_dtype<__nv_bfloat16>(args, stream);
-    case HUNYUAN_F16: return launch_dtype<__half>(args, stream);
-    default: return fail(HUNYUAN_BAD_DTYPE, "gate_residual: the CUDA kernel takes float32, bfloat16 or float16");
+    case HUNYUAN_F32:
+      return launch_dtype<float>(args, stream);
+    case HUNYUAN_BF16:
+      return launch_dtype<__nv_bfloat16>(args, stream);
+    case HUNYUAN_F16:
+      return launch_dtype<__half>(args, stream);
+    default:
+      return fail(HUNYUAN_BAD_DTYPE, "gate_residual: the CUDA kernel takes float32, bfloat16 or float16");
   }
 }
 

@@ -16,9 +16,9 @@ using namespace device;
 using Args = hunyuan_group_norm_silu_args;
 
 constexpr int kThreads = 256;
-constexpr int kUnroll = 4;   // independent 16-byte loads in flight
+constexpr int kUnroll = 4;       // independent 16-byte loads in flight
 constexpr int kApplyUnroll = 2;  // the same in the last pass, whose coefficients take the registers
-constexpr int kRounds = 8;   // rounds of kUnroll positions between two updates of the running mean
+constexpr int kRounds = 8;       // rounds of kUnroll positions between two updates of the running mean
 
 // The threads of a block as slots x packs: a thread keeps its channels and walks over positions.
 struct Lane {
@@ -119,8 +119,8 @@ __device__ float affine(const void* values, hunyuan_dtype dtype, int64_t i, floa
 }
 
 // One block a group of a sample. coefficients: [3][batch, channels] mean, scale, shift.
-__global__ void __launch_bounds__(kThreads) coefficients_kernel(const Args args, const Moments* parts, int64_t chunks,
-                                                                float* coefficients) {
+__global__ void __launch_bounds__(kThreads)
+    coefficients_kernel(const Args args, const Moments* parts, int64_t chunks, float* coefficients) {
   __shared__ MomentsOf<double> merged[kThreads];
   const int64_t b = blockIdx.x / args.groups, g = blockIdx.x % args.groups;
   MomentsOf<double> moments{0.0, 0.0, 0.0};
@@ -150,8 +150,8 @@ __device__ float silu(float z) {
 
 // One block `rows_per_block` rows of one frame.
 template <class T>
-__global__ void __launch_bounds__(kThreads, 3) apply_kernel(const Args args, const float* coefficients, int64_t rows_per_block,
-                                                         int64_t blocks_per_frame) {
+__global__ void __launch_bounds__(kThreads, 3)
+    apply_kernel(const Args args, const float* coefficients, int64_t rows_per_block, int64_t blocks_per_frame) {
   constexpr int kCount = Pack16<T>::count;
   using P = Pack16<T>;
   const Lane lane(args.channels, kCount);
@@ -177,7 +177,8 @@ __global__ void __launch_bounds__(kThreads, 3) apply_kernel(const Args args, con
   const int64_t out_row = (args.columns + 2 * args.pad_columns) * lane.packs;  // in packs
   const int64_t out_frame = (args.rows + 2 * args.pad_rows) * out_row;
   const Copies frames = padded_copies(frame, args.frames, args.pad_frames, 0);
-  P* out_frames = static_cast<P*>(args.out) + (b * (args.frames + args.pad_frames) + frames.first) * out_frame + lane.pack;
+  P* out_frames =
+      static_cast<P*>(args.out) + (b * (args.frames + args.pad_frames) + frames.first) * out_frame + lane.pack;
   const int frame_copies = static_cast<int>(frames.last - frames.first);
   for (int64_t row = first_row; row < end_row; ++row) {
     const Copies rows = padded_copies(row, args.rows, args.pad_rows, args.pad_rows);
@@ -212,7 +213,8 @@ template <class T>
 int launch_dtype(const Args& args, cudaStream_t stream) {
   constexpr int64_t kCount = Pack16<T>::count;
   if (args.channels % kCount != 0 || args.channels > kThreads * kCount)
-    return fail(HUNYUAN_BAD_ARGUMENT, "group_norm_silu: the CUDA kernel takes multiples of %lld up to %lld channels, not %lld",
+    return fail(HUNYUAN_BAD_ARGUMENT,
+                "group_norm_silu: the CUDA kernel takes multiples of %lld up to %lld channels, not %lld",
                 static_cast<long long>(kCount), static_cast<long long>(kThreads * kCount),
                 static_cast<long long>(args.channels));
   if (!aligned16<T>(args.x, 0) || !aligned16<T>(args.out, 0))
@@ -224,12 +226,14 @@ int launch_dtype(const Args& args, cudaStream_t stream) {
   if (!moments) {
     auto* parts = reinterpret_cast<Moments*>(coefficients + 3 * args.batch * args.channels);
     const LaunchShape shape{args.batch * plan.chunks, kThreads};
-    if (const int status = launch("group_norm_silu", shape, stream, statistics_kernel<T>, args, plan, parts)) return status;
+    if (const int status = launch("group_norm_silu", shape, stream, statistics_kernel<T>, args, plan, parts))
+      return status;
     moments = parts;
     chunks = plan.chunks;
   }
   const LaunchShape groups{args.batch * args.groups, kThreads};
-  if (const int status = launch("group_norm_silu", groups, stream, coefficients_kernel, args, moments, chunks, coefficients))
+  if (const int status =
+          launch("group_norm_silu", groups, stream, coefficients_kernel, args, moments, chunks, coefficients))
     return status;
   if (args.columns * args.channels > 0x7fffffff)
     return fail(HUNYUAN_BAD_ARGUMENT, "group_norm_silu: rows of %lld columns are too long for the CUDA kernel",
@@ -257,10 +261,14 @@ int group_norm_silu_cuda(const Args& args, hunyuan_target target) {
   HUNYUAN_CUDA_CHECK(guard.error);
   const auto stream = static_cast<cudaStream_t>(target.stream);
   switch (args.dtype) {
-    case HUNYUAN_F32: return launch_dtype<float>(args, stream);
-    case HUNYUAN_BF16: return launch_dtype<__nv_bfloat16>(args, stream);
-    case HUNYUAN_F16: return launch_dtype<__half>(args, stream);
-    default: return fail(HUNYUAN_BAD_DTYPE, "group_norm_silu: the CUDA kernel takes float32, bfloat16 or float16");
+    case HUNYUAN_F32:
+      return launch_dtype<float>(args, stream);
+    case HUNYUAN_BF16:
+      return launch_dtype<__nv_bfloat16>(args, stream);
+    case HUNYUAN_F16:
+      return launch_dtype<__half>(args, stream);
+    default:
+      return fail(HUNYUAN_BAD_DTYPE, "group_norm_silu: the CUDA kernel takes float32, bfloat16 or float16");
   }
 }
 

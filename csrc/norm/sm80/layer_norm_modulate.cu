@@ -21,7 +21,8 @@ __global__ void __launch_bounds__(1024) modulate_kernel(const hunyuan_layer_norm
   constexpr int kPacks = kPacksPerThread<kCount>;
   __shared__ float scratch[32];
   const int64_t row = blockIdx.x, b = row / args.tokens, s = row % args.tokens;
-  const auto* x = reinterpret_cast<const P*>(static_cast<const T*>(args.x) + b * args.x_batch_stride + s * args.x_token_stride);
+  const auto* x =
+      reinterpret_cast<const P*>(static_cast<const T*>(args.x) + b * args.x_batch_stride + s * args.x_token_stride);
   const auto* shift = reinterpret_cast<const P*>(static_cast<const T*>(args.shift) + b * args.shift_batch_stride);
   const auto* scale = reinterpret_cast<const P*>(static_cast<const T*>(args.scale) + b * args.scale_batch_stride);
   const int packs = static_cast<int>(args.channels / kCount), step = blockDim.x;
@@ -110,10 +111,14 @@ int layer_norm_modulate_cuda(const hunyuan_layer_norm_modulate_args& args, hunyu
   HUNYUAN_CUDA_CHECK(guard.error);
   const auto stream = static_cast<cudaStream_t>(target.stream);
   switch (args.dtype) {
-    case HUNYUAN_F32: return launch_dtype<float>(args, stream);
-    case HUNYUAN_BF16: return launch_dtype<__nv_bfloat16>(args, stream);
-    case HUNYUAN_F16: return launch_dtype<__half>(args, stream);
-    default: return fail(HUNYUAN_BAD_DTYPE, "layer_norm_modulate: the CUDA kernel takes float32, bfloat16 or float16");
+    case HUNYUAN_F32:
+      return launch_dtype<float>(args, stream);
+    case HUNYUAN_BF16:
+      return launch_dtype<__nv_bfloat16>(args, stream);
+    case HUNYUAN_F16:
+      return launch_dtype<__half>(args, stream);
+    default:
+      return fail(HUNYUAN_BAD_DTYPE, "layer_norm_modulate: the CUDA kernel takes float32, bfloat16 or float16");
   }
 }
 
