@@ -73,7 +73,8 @@ def pipeline_generator(pipe, **settings) -> Callable[[list[str], int], Tensor]:
     """Adapts a HunyuanVideoPipeline: prompts and a first seed to uint8 clips, seed + i for the i-th prompt."""
 
     def generate(prompts: list[str], seed: int) -> Tensor:
-        out = pipe(prompts, seed=[seed + i for i in range(len(prompts))], output_type="np", **settings)
+        seeds = [seed + i for i in range(len(prompts))]
+        out = pipe(prompts, seed=seeds, output_type="np", batch_size=len(prompts), **settings)
         return torch.from_numpy(out.frames)
 
     return generate
