@@ -152,6 +152,11 @@ def _picks_native(op: str, device: str, dtype: torch.dtype) -> bool:
 setattr(_picks_native, "_dynamo_marked_constant", True)  # noqa: B010
 
 
+def autocast_enabled(device: torch.device) -> bool:
+    """Whether autocast is in effect on a device; never on those that know no autocast, such as meta."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
 def runs_native(op: str, x: Tensor, *others: Tensor | None) -> bool:
     """Whether the native kernel of `op` takes this call: x picks device and dtype, all tensors must be plain.
 
@@ -159,7 +164,7 @@ def runs_native(op: str, x: Tensor, *others: Tensor | None) -> bool:
     the composed form. While torch.compile or torch.export traces, True means the torch.library op.
     """
     device = x.device
-    if not _picks_native(op, device.type, x.dtype) or torch.is_autocast_enabled(device.type):
+    if not _picks_native(op, device.type, x.dtype) or autocast_enabled(device):
         return False
     grad = torch.is_grad_enabled()
     compiling = torch.compiler.is_compiling()

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_ext import _check, _fp8, reference
+from hunyuan_ext import _backend, _check, _fp8, reference
 from hunyuan_ext.norm import gate_residual
 
 ACTIVATIONS = (None, "gelu_tanh")
@@ -54,7 +54,7 @@ def fp8_linear(
     _check_arguments(x, w8, scale, bias, gate, residual)
     _check.one_of("activation", activation, ACTIVATIONS)
     _check.one_of("activation_quant", activation_quant, ACTIVATION_QUANT)
-    if torch.is_autocast_enabled(x.device.type):
+    if _backend.autocast_enabled(x.device):
         x = x.to(torch.get_autocast_dtype(x.device.type))
     out = _linear(x, w8, scale, bias)
     if activation == "gelu_tanh":

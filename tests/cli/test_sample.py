@@ -177,6 +177,8 @@ def test_a_run_ended_by_sigkill_resumes_to_the_same_frames(sample, command, work
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_how_to_resume(sample, command, work, two_prompts, monkeypatch, number):
+    if number == signal.SIGINT:  # a test run in the background of a shell inherits "ignore"
+        signal.signal(number, signal.default_int_handler)
     event, handlers = SampleStream._event, [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
 
     def interrupted(self, done):
