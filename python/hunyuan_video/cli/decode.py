@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     for video, names in enumerate(paths):
         prompt = state.prompts[video // state.settings.num_videos_per_prompt]
         for path in names:
-            command = shlex.join(["hunyuan-video", "decode", Path(args.latents).name, "-o", Path(path).name])
+            command = shlex.join(["hunyuan-video", "decode", Path(args.latents).name])
             facts = {"program": "hunyuan-video", "command": command, "prompt": prompt}
             facts["settings"] = state.settings.as_dict()
             save_video(path, frames[video], fps=fps, metadata=facts, contact_sheet=args.contact_sheet)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 from pathlib import Path
 from typing import Any
 
 from hunyuan_video import __version__
 
 GB = 1e9
+WORDS = {
+    "native": "own kernel",
+    "torch": "PyTorch",
+    "native + torch": "own kernel, then PyTorch",
+}
 
 
 def add_parser(commands) -> argparse.ArgumentParser:
@@ -21,36 +25,27 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    facts = {**machine(), "kernels": kernels(), "checkpoint": bundled(), "video": video_codec()}
+    facts = collect()
     print(json.dumps(facts, indent=2, default=str) if args.json else "\n".join(in_words(facts)))
     return 0
 
 
-def machine() -> dict[str, Any]:
+def collect() -> dict[str, Any]:
+    """Everything the report is made of."""
     import torch
+
+    import hunyuan_ext
 
     return {
         "version": __version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory": memory(),
-        "torch": torch.__version__,
-        "torch_threads": torch.get_num_threads(),
-        "torch_cpu": torch.backends.cpu.get_cpu_capability(),
-        "torch_cuda": torch.version.cuda,
+        "cuda_build": torch.version.cuda,
         "gpus": [gpu(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else [],
+        "checkpoint": bundled(),
+        "video": video_codec(),
+        "kernels": hunyuan_ext.capabilities(),
     }
-
-
-def cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def memory() -> dict[str, float] | None:
@@ -60,14 +55,6 @@ def memory() -> dict[str, float] | None:
         table = {words[0].rstrip(":"): 1024.0 * int(words[1]) for words in lines}
         return {"total": table["MemTotal"], "free": table["MemAvailable"]}
     except (OSError, KeyError, ValueError, IndexError):
-        return posix_memory()
-
-
-def posix_memory() -> dict[str, float] | None:
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        return {"total": page * os.sysconf("SC_PHYS_PAGES"), "free": page * os.sysconf("SC_AVPHYS_PAGES")}
-    except (ValueError, OSError, AttributeError):
         return None
 
 
@@ -76,12 +63,6 @@ def gpu(index: int) -> dict[str, Any]:
 
     facts = torch.cuda.get_device_properties(index)
     return {"name": facts.name, "memory": facts.total_memory, "capability": f"sm_{facts.major}{facts.minor}"}
-
-
-def kernels() -> dict[str, Any]:
-    import hunyuan_ext
-
-    return getattr(hunyuan_ext, "capabilities", dict)()
 
 
 def bundled() -> dict[str, Any]:
@@ -96,36 +77,49 @@ def bundled() -> dict[str, Any]:
 def video_codec() -> dict[str, Any]:
     try:
         import av
-    except ImportError as error:
-        return {"pyav": None, "h264": False, "why": str(error)}
+    except ImportError:
+        return {"pyav": None, "h264": False}
     return {"pyav": av.__version__, "h264": "libx264" in av.codecs_available}
 
 
 def in_words(facts: dict[str, Any]) -> list[str]:
     """The report, one thought per line, problems with what to do about them."""
-    lines = [f"hunyuan-video {facts['version']} on Python {facts['python']}, {facts['system']}", "", "Machine"]
-    lines.append(
-        f"  processor: {facts['cpu']}, {facts['cores']} usable cores; torch uses {facts['torch_threads']} threads"
-    )
-    if facts["memory"]:
-        total, free = facts["memory"]["total"] / GB, facts["memory"]["free"] / GB
-        lines.append(f"  memory: {total:.1f} GB, {free:.1f} GB of it free")
-    build = f"CUDA {facts['torch_cuda']}" if facts["torch_cuda"] else "CPU only"
-    lines.append(f"  torch {facts['torch']} ({build}); its own CPU kernels use {facts['torch_cpu']}")
-    lines += gpu_lines(facts)
+    kernels = facts["kernels"]
+    machine = kernels["machine"]
+    title = f"hunyuan-video {facts['version']} with Python {machine['python']} and torch {machine['torch']}"
+    lines = [f"{title} on {machine['system']}", "", "Machine", *machine_lines(facts)]
+    lines += ["", "Build", *build_lines(kernels)]
     lines += ["", "Files", *file_lines(facts)]
-    lines += ["", "Operations", *kernel_lines(facts["kernels"])]
+    lines += ["", "Operations", *operation_lines(kernels), f"  {kernels['conditions']}"]
     return lines
 
 
-def gpu_lines(facts: dict[str, Any]) -> list[str]:
-    if facts["gpus"]:
-        return [
-            f"  GPU {i}: {one['name']}, {one['memory'] / GB:.0f} GB, {one['capability']}; models run here in bfloat16"
-            for i, one in enumerate(facts["gpus"])
-        ]
-    why = "torch was built without CUDA" if not facts["torch_cuda"] else "torch finds no usable device"
-    return [f"  GPU: none ({why}); models run on the processor in float32"]
+def machine_lines(facts: dict[str, Any]) -> list[str]:
+    machine, free = facts["kernels"]["machine"], facts["memory"]
+    lines = [f"  processor: {machine['cpu']}, {facts['cores']} usable cores; torch uses {machine['threads']} threads"]
+    fast = "has a" if machine["bfloat16_matmul"] else "has no"
+    lines.append(f"  it {fast} matrix unit for bfloat16")
+    if free:
+        lines.append(f"  memory: {free['total'] / GB:.1f} GB, {free['free'] / GB:.1f} GB of it free")
+    for i, one in enumerate(facts["gpus"]):
+        size = f"{one['memory'] / GB:.0f} GB"
+        lines.append(f"  GPU {i}: {one['name']}, {size}, {one['capability']}; models run here in bfloat16")
+    if not facts["gpus"]:
+        why = "torch finds no usable device" if facts["cuda_build"] else "this torch was built without CUDA"
+        lines.append(f"  GPU: none ({why}); models run on the processor in float32")
+    return lines
+
+
+def build_lines(kernels: dict[str, Any]) -> list[str]:
+    build = kernels["build"]
+    if not build["native"]:
+        return [f"  own kernels: none, PyTorch does everything; {build['reason']}"]
+    archs = ", ".join(build["cuda_archs"]) or "none (built without CUDA; it needs nvcc and HUNYUAN_CUDA=ON)"
+    lines = [f"  own kernels for processors: {', '.join(build['isa'])}; this machine runs {kernels['machine']['isa']}"]
+    lines.append(f"  own kernels for GPUs: {archs}")
+    if kernels["backend"] != "auto":
+        lines.append(f"  HUNYUAN_EXT_BACKEND={kernels['backend']} overrides the choice below")
+    return lines
 
 
 def file_lines(facts: dict[str, Any]) -> list[str]:
@@ -139,5 +133,16 @@ def file_lines(facts: dict[str, Any]) -> list[str]:
     return [*lines, "  video files: no H.264 encoder; pip install av (until then .gif, .webp and .png work)"]
 
 
-def kernel_lines(facts: dict[str, Any]) -> list[str]:
-    return [f"  {name}: {value}" for name, value in facts.items()] or ["  plain PyTorch for every operation"]
+def operation_lines(kernels: dict[str, Any]) -> list[str]:
+    """Per operation and device what runs and why; number formats with the same answer share a line."""
+    lines, missing = [], kernels["build"].get("reason")
+    for op, devices in kernels["ops"].items():
+        lines.append(f"  {op}")
+        for device, dtypes in devices.items():
+            answers: dict[tuple[str, str], list[str]] = {}
+            for dtype, choice in dtypes.items():
+                reason = choice["reason"].replace(missing, "no own kernels, see Build") if missing else choice["reason"]
+                answers.setdefault((choice["implementation"], reason), []).append(dtype)
+            for (implementation, reason), names in answers.items():
+                lines.append(f"    {device}, {' and '.join(names)}: {WORDS[implementation]} ({reason})")
+    return lines

@@ -153,8 +153,8 @@ def resume_command(state: str | Path) -> str:
     return shlex.join(["hunyuan-video", "sample", "--resume", str(state)])
 
 
-def sample_command(job: Job, prompt: str, seed: int, settings: Mapping[str, Any], path: str) -> str:
-    """The command that makes one video of a job again, all numbers of `settings` spelled out."""
+def sample_command(job: Job, prompt: str, seed: int, settings: Mapping[str, Any]) -> str:
+    """The command that makes one video of a job again, all numbers of `settings` spelled out, without -o."""
     words = ["hunyuan-video", "sample", prompt, "--seed", str(seed), "--model", job.model]
     words += ["--dtype", job.dtype] if job.dtype else []
     if job.arguments.get("negative_prompt"):
@@ -162,4 +162,4 @@ def sample_command(job: Job, prompt: str, seed: int, settings: Mapping[str, Any]
     for name, value in settings.items():
         words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
     words += ["--contact-sheet"] if job.contact_sheet else []
-    return shlex.join([*words, "-o", Path(path).name + ("/" if path.endswith("/") else "")])
+    return shlex.join(words)

@@ -170,7 +170,7 @@ def write_outputs(pipe: HunyuanVideoPipeline, job: Job, stream: SampleStream, ou
     for video in range(len(output.latents)):
         for path in job.paths(job.index, video):
             if Path(path).suffix != LATENTS:
-                facts = facts_of(pipe, job, stream.state.prompts, output, video, path)
+                facts = facts_of(pipe, job, stream.state.prompts, output, video)
                 save_video(path, output.frames[video], fps=fps, metadata=facts, contact_sheet=job.contact_sheet)
             elif video == 0:  # the file holds all videos of its prompt
                 stream.state.save(path)
@@ -180,9 +180,9 @@ def write_outputs(pipe: HunyuanVideoPipeline, job: Job, stream: SampleStream, ou
 
 
 def facts_of(
-    pipe: HunyuanVideoPipeline, job: Job, prompts: list[str], output: SampleOutput, video: int, path: str
+    pipe: HunyuanVideoPipeline, job: Job, prompts: list[str], output: SampleOutput, video: int
 ) -> dict[str, Any]:
-    """What goes into a file's metadata: nothing about this machine, so equal videos are equal files."""
+    """What goes into a file's metadata: nothing of this machine or the file's name, so equal videos are equal files."""
     settings = {**output.settings, "fps": job.fps}
     number = video // settings.pop("num_videos_per_prompt")
     if not pipe.transformer.config.guidance_embed:
@@ -191,7 +191,7 @@ def facts_of(
     return {
         "program": "hunyuan-video",
         "version": __version__,
-        "command": sample_command(job, prompts[number], seed, settings, path),
+        "command": sample_command(job, prompts[number], seed, settings),
         "prompt": prompts[number],
         "seed": seed,
         "settings": settings,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 from hunyuan_video.cli.job import LATENTS, resume_command
@@ -24,8 +25,15 @@ def run(args: argparse.Namespace) -> int:
     facts = state_facts(args.file) if args.file.endswith(LATENTS) else read_metadata(args.file)
     if "command" not in facts:
         raise UserError(f"{args.file} does not say how it was made; only files written by hunyuan-video do")
+    if not args.file.endswith(LATENTS):
+        facts["command"] += f" -o {shlex.quote(output_name(args.file))}"
     print(json.dumps(facts, indent=2) if args.json else facts["command"])
     return 0
+
+
+def output_name(path: str) -> str:
+    """What to give to -o for such a file: its name, a folder's with a slash."""
+    return Path(path).name + ("/" if Path(path).is_dir() else "")
 
 
 def state_facts(path: str) -> dict[str, Any]:

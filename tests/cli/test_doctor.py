@@ -1,0 +1,68 @@
+"""The doctor's report: complete, and honest about what is missing."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+import hunyuan_ext
+from hunyuan_video.cli import doctor
+
+
+@pytest.fixture(scope="module")
+def facts():
+    return doctor.collect()
+
+
+def test_report_names_every_operation_with_a_reason(command):
+    result = command("doctor")
+    assert result.code == 0 and result.err == ""
+    for title in ("Machine", "Build", "Files", "Operations"):
+        assert f"\n{title}\n" in result.out
+    lines = result.out.splitlines()
+    for op in hunyuan_ext.capabilities()["ops"]:
+        after = lines[lines.index(f"  {op}") + 1]
+        assert after.startswith("    cpu, float32") and "(" in after
+
+
+def test_json_holds_the_same_facts(command, facts):
+    told = json.loads(command("doctor", "--json").out)
+    assert told["kernels"]["ops"] == facts["kernels"]["ops"] and told["version"] == facts["version"]
+
+
+def test_what_is_missing_comes_with_advice(facts):
+    bare = copy.deepcopy(facts)
+    why = "hunyuan_ext._C is not built; `pip install .` builds it"
+    bare["kernels"]["build"] = {"native": False, "reason": why}
+    bare["kernels"]["ops"] = {"op": {"cpu": {"float32": {"implementation": "torch", "reason": f"torch's conv; {why}"}}}}
+    bare["checkpoint"]["present"], bare["video"]["h264"], bare["gpus"], bare["cuda_build"] = False, False, [], None
+    text = "\n".join(doctor.in_words(bare))
+    assert "PyTorch does everything; hunyuan_ext._C is not built; `pip install .` builds it" in text
+    assert "cpu, float32: PyTorch (torch's conv; no own kernels, see Build)" in text
+    assert "tiny: missing; install the package again" in text
+    assert "no H.264 encoder; pip install av" in text
+    assert "GPU: none (this torch was built without CUDA); models run on the processor in float32" in text
+
+
+def test_a_gpu_and_a_forced_backend_are_told(facts):
+    rich = copy.deepcopy(facts)
+    rich["gpus"] = [{"name": "Big One", "memory": 80e9, "capability": "sm_90"}]
+    rich["kernels"]["backend"] = "reference"
+    rich["kernels"]["build"] = {"native": True, "isa": ["scalar", "avx2"], "cuda_archs": ["sm_80", "sm_90a"]}
+    text = "\n".join(doctor.in_words(rich))
+    assert "GPU 0: Big One, 80 GB, sm_90; models run here in bfloat16" in text and "GPU: none" not in text
+    assert "own kernels for processors: scalar, avx2;" in text and "own kernels for GPUs: sm_80, sm_90a" in text
+    assert "HUNYUAN_EXT_BACKEND=reference overrides" in text
+
+
+def test_formats_with_the_same_answer_share_a_line():
+    same, other = {"implementation": "torch", "reason": "why"}, {"implementation": "native", "reason": "fast"}
+    ops = {"op": {"cpu": {"float32": same, "bfloat16": same}, "cuda": {"float32": same, "bfloat16": other}}}
+    assert doctor.operation_lines({"build": {"native": True}, "ops": ops}) == [
+        "  op",
+        "    cpu, float32 and bfloat16: PyTorch (why)",
+        "    cuda, float32: PyTorch (why)",
+        "    cuda, bfloat16: own kernel (fast)",
+    ]
