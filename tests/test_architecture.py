@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import hunyuan_video
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEM = ROOT / "python" / "hunyuan_video"
 MAX_LINES = 400
+FOLDERS = ("csrc", "hunyuan_ext", "python", "tests", "docs", "examples", "recipes", "benchmarks", ".ci")
 C_SOURCES = ("*.cpp", "*.h", "*.cu", "*.cuh")
 
 # Each package may import those of the rows above its own, and those before it in its own row.
@@ -34,9 +36,13 @@ FILE_LIBRARIES = {"json", "safetensors", "pickle", "av", "PIL", "yaml"}
 
 
 def tracked(*patterns: str) -> list[Path]:
-    """The repository's files; every file below the root where git is absent."""
-    git = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
-    paths = [ROOT / name for name in git.stdout.splitlines()] if git.returncode == 0 else list(ROOT.rglob("*"))
+    """The repository's files of some patterns; without git, those in the folders that the repository has."""
+    if shutil.which("git") and (ROOT / ".git").exists():
+        command = ["git", "-c", "safe.directory=*", "ls-files", "-co", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        paths = [ROOT / name for name in listed.stdout.splitlines()]
+    else:
+        paths = [*ROOT.glob("*"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*"))]
     return sorted(path for path in paths if path.is_file() and any(path.match(pattern) for pattern in patterns))
 
 
