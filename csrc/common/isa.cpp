@@ -16,10 +16,11 @@ const char* const level_names[] = {"scalar", "avx2", "avx512"};
 
 #if defined(HUNYUAN_X86)
 // One row per feature that a kernel here or in torch's oneDNN asks for; reported by `doctor`.
-#define HUNYUAN_FEATURES(X)                                                                                 \
-  X("avx2")                                                                                                 \
-  X("fma") X("f16c") X("avx512f") X("avx512bw") X("avx512dq") X("avx512vl") X("avx512vbmi") X("avx512vnni") \
-      X("avx512bf16")
+// clang-format off
+#define HUNYUAN_FEATURES(X)                                                                       \
+  X("avx2") X("fma") X("f16c")                                                                    \
+  X("avx512f") X("avx512bw") X("avx512dq") X("avx512vl") X("avx512vbmi") X("avx512vnni") X("avx512bf16")
+// clang-format on
 
 std::string find_features() {
   __builtin_cpu_init();
