@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from random_checkpoint import write_random_checkpoint
 
+import hunyuan_ext
 from hunyuan_video.cli import main
 from hunyuan_video.sampling import loading
 
@@ -44,7 +45,7 @@ def readme_blocks() -> list[Block]:
 
 
 BLOCKS = readme_blocks()
-EXAMPLE_ARGUMENTS = {"grid.py": [str(ROOT / "docs" / "media" / "demo.txt"), "demo.gif"]}
+EXAMPLE_ARGUMENTS = {"grid.py": ["prompts.txt", "grid.gif"]}
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,7 @@ def workplace(tmp_path, monkeypatch, quick_checkpoint) -> Path:
     monkeypatch.setattr(sys, "argv", ["example.py"])
     monkeypatch.setitem(loading.BUNDLED, "tiny", quick_checkpoint)
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    (tmp_path / "prompts.txt").write_text("a red circle moves right\n")
     return tmp_path
 
 
@@ -106,8 +108,17 @@ def test_python_blocks_that_need_weights_compile():
 def test_example_runs(path, workplace, monkeypatch):
     monkeypatch.setattr(sys, "argv", [path.name, *EXAMPLE_ARGUMENTS.get(path.name, [])])
     run_python(path.read_text(encoding="utf-8"), str(path))
-    assert {entry.name for entry in workplace.iterdir()} - {"recipes"}, "an example writes a file"
+    assert {entry.name for entry in workplace.iterdir()} - {"recipes", "prompts.txt"}, "an example writes a file"
 
 
 def test_readme_shows_the_example_of_embedding():
     assert (ROOT / "examples" / "embed.py").read_text(encoding="utf-8") in [block.code for block in BLOCKS]
+
+
+def test_table_of_operations_is_what_doctor_says():
+    facts = hunyuan_ext.capabilities()
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    assert [name for name, _ in rows] == list(facts["ops"])
+    if not facts["build"]["native"] or facts["machine"]["isa"] == "scalar":
+        pytest.skip("the table is about a machine with AVX2 and a built extension")
+    assert dict(rows) == {name: op["cpu"]["float32"]["implementation"] for name, op in facts["ops"].items()}
