@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hunyuan_video.data.toyworld import WORLDS, analyse, parse, render, score, shuffled_floor
+from hunyuan_video.data.toyworld import WORLDS, analyse, parse, render, score, shuffled_floor, with_details
 from hunyuan_video.data.toyworld.__main__ import main
 from hunyuan_video.data.toyworld.degrade import degrade
 from hunyuan_video.data.toyworld.vocabulary import DIRECTIONS
@@ -38,6 +38,21 @@ def test_size_and_length_of_the_clip_do_not_matter():
     scenes = WORLDS["full"].scenes(8, seed=778)
     clips = render(scenes, num_frames=9, size=(96, 128))
     assert score([analyse(clip) for clip in clips], scenes)["all"] >= 7 / 8
+
+
+def test_a_camera_is_seen_over_every_texture_and_background():
+    """Some dark textures have a light tone nearly as bright as the threshold for objects."""
+    world = WORLDS["full"]
+    texts = [
+        f"a small green star does not move on a {texture} {background} background, the camera pans left"
+        for texture in world.textures[2:]
+        for background in world.backgrounds
+        if background != "black"
+    ]
+    scenes = [with_details(parse(text, world), seed) for seed, text in enumerate(texts)]
+    judgements = [analyse(clip) for clip in render(scenes, num_frames=9)]
+    assert [text for text, found in zip(texts, judgements, strict=True) if found.camera != "pan left"] == []
+    assert score(judgements, scenes)["all"] == 1.0
 
 
 def test_noise_alone_is_no_moving_camera_and_no_object():

@@ -15,7 +15,8 @@ from torch import Tensor
 from hunyuan_video.data.toyworld import analyser_camera, analyser_object
 from hunyuan_video.data.toyworld.vocabulary import BACKGROUND_COLORS, OBJECT_COLORS, WORLD_UNITS
 
-_SOFTNESS = 0.12  # half the width of the soft threshold between background and object
+_SOFTNESS = 0.12  # half the width of the soft threshold between background and object, at most
+_BRIGHTEST_GROUND = 0.46  # no background is brighter, so nothing darker is an object
 _MIN_AREA = 12.0  # square units: less is no object
 _MIN_VISIBLE = 0.6  # of the frames
 
@@ -88,13 +89,15 @@ def _object_cover(pictures: Tensor) -> Tensor:
     """How much of each pixel the object covers, 0 to 1: [F, h, w].
 
     The object's largest channel is at least 0.8, the background's at most 0.46; the threshold lies half-way between
-    what this clip shows of both, so that a pale object of a blurred clip is still cut at its outline.
+    what this clip shows of both, so that a pale object of a blurred clip is still cut at its outline, and is sharp
+    enough to leave out the light tone of a dark texture.
     """
     brightness = pictures.amax(1)
     values = brightness.flatten()
     ground, peak = values.median(), torch.quantile(values, 0.997)
-    threshold = (0.5 * (ground + peak)).clamp(0.5, 0.65)
-    return ((brightness - threshold) / (2.0 * _SOFTNESS) + 0.5).clamp(0.0, 1.0)
+    threshold = (0.5 * (ground + peak)).clamp(_BRIGHTEST_GROUND + 0.05, 0.65)
+    softness = (threshold - _BRIGHTEST_GROUND).clamp(max=_SOFTNESS)
+    return ((brightness - threshold) / (2.0 * softness) + 0.5).clamp(0.0, 1.0)
 
 
 def _paint(pictures: Tensor, cover: Tensor) -> Tensor:
