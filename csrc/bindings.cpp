@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "bindings/template.h"
 #include "bindings/tensor.h"
 #include "bindings/tokens.h"
 #include "bindings/volume.h"
@@ -22,7 +23,7 @@ namespace dlpack = hunyuan::dlpack;
 
 // Raised with every change of a signature below; hunyuan_ext/_backend.py refuses a module of another number, such as
 // one left in the source tree by an older build.
-constexpr int kInterface = 2;
+constexpr int kInterface = 3;
 
 // Takes torch.Tensor.__dlpack_c_exchange_api__, or None for reading tensors through their attributes.
 void use_exchange_api(py::handle capsule) {
@@ -82,6 +83,7 @@ PYBIND11_MODULE(_C, m) {
         py::arg("eps"), py::arg("threads"));
   m.def("gate_residual", &gate_residual, py::arg("x"), py::arg("y"), py::arg("gate"), py::arg("out"),
         py::arg("threads"));
+  m.def("template_scale", &template_scale, py::arg("x"), py::arg("factor"), py::arg("out"), py::arg("threads"));
   m.def("pad_causal", &pad_causal, py::arg("x"), py::arg("out"), py::arg("pad"), py::arg("threads"));
   m.def("group_norm_silu", &group_norm_silu, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("out"),
         py::arg("groups"), py::arg("eps"), py::arg("silu"), py::arg("pad"), py::arg("threads"));

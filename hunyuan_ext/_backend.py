@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-INTERFACE = 2  # of the native module; kInterface in csrc/bindings.cpp
+INTERFACE = 3  # of the native module; kInterface in csrc/bindings.cpp
 MODES = ("auto", "reference", "native")
 LEVELS = ("scalar", "avx2", "avx512")
 
@@ -29,6 +29,7 @@ KERNELS: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
     "group_norm_silu": {"cpu": (FLOAT, BFLOAT)},
     "pad_causal": {"cpu": (FLOAT, BFLOAT, HALF)},
     "qk_norm_rope": {"cpu": (FLOAT, BFLOAT)},
+    "template_scale": {"cpu": (FLOAT, BFLOAT), "cuda": (FLOAT, BFLOAT, HALF)},
     "decode_fp8": {"cpu": (torch.float8_e4m3fn,)},
 }
 

@@ -15,6 +15,10 @@ def widen(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def template_scale(grad: Tensor, x: Tensor, factor: float) -> Gradients:
+    return (widen(grad) * factor).to(x.dtype), None
+
+
 def layer_norm_modulate(grad: Tensor, x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Gradients:
     grad, wide = widen(grad), widen(x)
     centred = wide - wide.mean(-1, keepdim=True)

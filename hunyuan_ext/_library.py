@@ -49,6 +49,21 @@ def promoted(*tensors: Tensor) -> torch.dtype:
     return reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
 
 
+def template_scale(x: Tensor, factor: float) -> Tensor:
+    if runs_native("template_scale", x):
+        return _native.template_scale(x, factor)
+    return reference.template_scale(x, factor).contiguous()
+
+
+def template_scale_fake(x, factor):
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+
+
+register(
+    "template_scale(Tensor x, float factor) -> Tensor", template_scale, template_scale_fake, _gradients.template_scale
+)
+
+
 def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
     if runs_native("layer_norm_modulate", x, shift, scale) and x.dtype == shift.dtype == scale.dtype:
         return _native.layer_norm_modulate(x, shift, scale, eps)

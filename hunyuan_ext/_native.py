@@ -53,6 +53,12 @@ def qk_fits(q: Tensor, k: Tensor, norms: Norms, rope: Pair | None) -> bool:
     )
 
 
+def template_scale(x: Tensor, factor: float) -> Tensor:
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    _C.template_scale(rows(x), factor, out, torch.get_num_threads())
+    return out
+
+
 def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     _C.layer_norm_modulate(rows(x), rows(shift), rows(scale), out, eps, torch.get_num_threads())

@@ -16,6 +16,11 @@ from hunyuan_ext._types import Pair, Triple
 from hunyuan_ext.block_mask import BlockMask
 
 
+def template_scale(x: Tensor, factor: float) -> Tensor:  # [N]
+    """x * factor: the template op of docs/add_an_op.md."""
+    return x * factor
+
+
 def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:  # x: [..., D], weight: [D]
     """x / rms(x) * weight, statistics in at least float32, rounded to x's dtype before the weight (paper model)."""
     wide = x if x.dtype == torch.float64 else x.float()

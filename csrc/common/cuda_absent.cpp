@@ -2,6 +2,7 @@
 #include "attention/forward.h"
 #include "common/status.h"
 #include "norm/norm.h"
+#include "template/template.h"
 
 namespace hunyuan {
 namespace {
@@ -20,6 +21,7 @@ int layer_norm_modulate_cuda(const hunyuan_layer_norm_modulate_args&, hunyuan_ta
 }
 int gate_residual_cuda(const hunyuan_gate_residual_args&, hunyuan_target) { return no_cuda("gate_residual"); }
 int group_norm_silu_cuda(const hunyuan_group_norm_silu_args&, hunyuan_target) { return no_cuda("group_norm_silu"); }
+int template_scale_cuda(const hunyuan_template_scale_args&, hunyuan_target) { return no_cuda("template_scale"); }
 int64_t group_norm_silu_cuda_workspace(const hunyuan_group_norm_silu_args&) { return 0; }
 
 }  // namespace hunyuan

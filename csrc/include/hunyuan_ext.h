@@ -58,6 +58,17 @@ const char* hunyuan_cpu_features(void);
 /** Number of usable CUDA devices; 0 without a driver or a CUDA build. */
 int hunyuan_cuda_device_count(void);
 
+/** The template op: out = x * factor; x and out share `dtype` (F32, BF16; F16 on CUDA). See docs/add_an_op.md. */
+typedef struct hunyuan_template_scale_args {
+  const void* x; /**< [count], contiguous */
+  void* out;     /**< [count], contiguous; may be x */
+  int64_t count; /**< elements */
+  float factor;  /**< what to multiply with */
+  enum hunyuan_dtype dtype;
+} hunyuan_template_scale_args;
+
+int hunyuan_template_scale(const hunyuan_template_scale_args* args, hunyuan_target target);
+
 /**
  * out = layer_norm(x) * (1 + scale) + shift over the last dimension, statistics in float32.
  * x, shift, scale and out share `dtype` (F32, BF16; F16 on CUDA).

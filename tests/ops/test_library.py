@@ -36,6 +36,7 @@ def cases(dtype, grad):
     bias = torch.randn(7).to(dtype).requires_grad_(grad)
     q, k, *_ = attention = attention_inputs(dtype, grad)
     return {
+        "template_scale": (LIBRARY.template_scale, (torch.randn(9).to(dtype).requires_grad_(grad), 0.7)),
         "layer_norm_modulate": (LIBRARY.layer_norm_modulate, (*norm_inputs(dtype, grad), 1e-6)),
         "gate_residual": (LIBRARY.gate_residual, (x, y, gate)),
         "pad_causal": (LIBRARY.pad_causal, (volume_inputs(dtype, grad)[0], [2, 1, 1])),

@@ -1,0 +1,43 @@
+// x * factor: a thread an element, bound by memory. Kernels worth their file move 16 bytes a thread: norm/sm80/.
+#include "common/cuda.cuh"
+#include "common/launch.cuh"
+#include "template/template.h"
+
+namespace hunyuan {
+namespace {
+
+using namespace device;
+
+constexpr int kThreads = 256;
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) scale_kernel(const hunyuan_template_scale_args args) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i < args.count)
+    static_cast<T*>(args.out)[i] = from_float<T>(to_float(static_cast<const T*>(args.x)[i]) * args.factor);
+}
+
+template <class T>
+int launch_dtype(const hunyuan_template_scale_args& args, cudaStream_t stream) {
+  return launch("template_scale", {(args.count + kThreads - 1) / kThreads, kThreads}, stream, scale_kernel<T>, args);
+}
+
+}  // namespace
+
+int template_scale_cuda(const hunyuan_template_scale_args& args, hunyuan_target target) {
+  const DeviceGuard guard(target.device);
+  HUNYUAN_CUDA_CHECK(guard.error);
+  const auto stream = static_cast<cudaStream_t>(target.stream);
+  switch (args.dtype) {
+    case HUNYUAN_F32:
+      return launch_dtype<float>(args, stream);
+    case HUNYUAN_BF16:
+      return launch_dtype<__nv_bfloat16>(args, stream);
+    case HUNYUAN_F16:
+      return launch_dtype<__half>(args, stream);
+    default:
+      return fail(HUNYUAN_BAD_DTYPE, "template_scale: the CUDA kernel takes float32, bfloat16 or float16");
+  }
+}
+
+}  // namespace hunyuan
