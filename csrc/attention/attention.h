@@ -16,4 +16,7 @@ struct QkNormWeights {
 HUNYUAN_KERNEL(qk_norm_rope_tokens, const hunyuan_qk_norm_rope_args& args, const QkNormWeights* weights, int64_t begin,
                int64_t end)
 
+// CUDA, in sm80/ or in common/cuda_absent.cpp.
+int qk_norm_rope_cuda(const hunyuan_qk_norm_rope_args& args, hunyuan_target target);
+
 }  // namespace hunyuan

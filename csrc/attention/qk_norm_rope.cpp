@@ -16,11 +16,11 @@ extern "C" int hunyuan_qk_norm_rope(const hunyuan_qk_norm_rope_args* args, hunyu
   if (args->cos && args->head_dim % 2 != 0)
     return fail(HUNYUAN_BAD_ARGUMENT, "qk_norm_rope: rotary pairs need an even head_dim, got %lld",
                 static_cast<long long>(args->head_dim));
-  if (args->dtype != HUNYUAN_F32 && args->dtype != HUNYUAN_BF16)
-    return fail(HUNYUAN_BAD_DTYPE, "qk_norm_rope: the CPU kernel takes float32 or bfloat16");
-  if (target.device >= 0) return fail(HUNYUAN_NO_CUDA, "qk_norm_rope: has no CUDA kernel");
   const int64_t tokens = args->batch * args->tokens, elements = 2 * tokens * args->heads * args->head_dim;
   if (elements == 0) return HUNYUAN_OK;
+  if (target.device >= 0) return qk_norm_rope_cuda(*args, target);
+  if (args->dtype != HUNYUAN_F32 && args->dtype != HUNYUAN_BF16)
+    return fail(HUNYUAN_BAD_DTYPE, "qk_norm_rope: the CPU kernel takes float32 or bfloat16");
 
   std::vector<float> values[4];
   QkNormWeights weights[2];

@@ -1,4 +1,5 @@
 // Compiled instead of the .cu files when there is no CUDA compiler: the same functions, one clear error.
+#include "attention/attention.h"
 #include "attention/forward.h"
 #include "common/status.h"
 #include "norm/norm.h"
@@ -16,6 +17,7 @@ int no_cuda(const char* op) {
 }  // namespace
 
 int attention_cuda(const hunyuan_attention_args&, hunyuan_target) { return no_cuda("attention"); }
+int qk_norm_rope_cuda(const hunyuan_qk_norm_rope_args&, hunyuan_target) { return no_cuda("qk_norm_rope"); }
 int layer_norm_modulate_cuda(const hunyuan_layer_norm_modulate_args&, hunyuan_target) {
   return no_cuda("layer_norm_modulate");
 }

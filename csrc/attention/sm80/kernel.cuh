@@ -97,7 +97,7 @@ struct Block {
     const int row = first + thread / T::kRowChunks;
     const auto* from = static_cast<const __nv_bfloat16*>(tensor) + ptx::computed_here(work.batch) * stride[0] +
                        ptx::computed_here(work.head) * stride[2] + row * stride[1] + chunk * (ptx::kChunkBytes / 2);
-    const uint32_t to = tile + tile_offset(kRows, thread / T::kRowChunks, chunk * ptx::kChunkBytes);
+    const uint32_t to = tile + ptx::tile_offset(kRows, thread / T::kRowChunks, chunk * ptx::kChunkBytes);
 #pragma unroll 4
     for (int pass = 0; pass < kRows / kRowsPerPass; ++pass, from += kRowsPerPass * stride[1])
       ptx::copy16(to + pass * kRowsPerPass * ptx::kPanelBytes, from, row + pass * kRowsPerPass < end);
@@ -112,8 +112,8 @@ struct Block {
       for (int i = 0; i < kScores; ++i) scores[t][i] = 0.0f;
     const int here = lane();
     const ptx::MatrixRow from_query = ptx::load_a(here), from_key = ptx::load_b_k_contiguous(here);
-    const uint32_t query_row = query + tile_offset(T::kRows, first_row(0) + from_query.row, 2 * from_query.column);
-    const uint32_t key_row = key() + tile_offset(T::kKeys, from_key.row, 2 * from_key.column);
+    const uint32_t query_row = query + ptx::tile_offset(T::kRows, first_row(0) + from_query.row, 2 * from_query.column);
+    const uint32_t key_row = key() + ptx::tile_offset(T::kKeys, from_key.row, 2 * from_key.column);
 #pragma unroll
     for (int k = 0; k < T::kHeadDim; k += 16) {
       uint32_t a[T::kRowTiles][4];
@@ -136,7 +136,7 @@ struct Block {
   // out += P V, 16 keys at a time; each fragment of V serves all row tiles.
   __device__ void multiply_probability_value(const uint32_t (&probabilities)[T::kRowTiles][kScores / 2]) {
     const ptx::MatrixRow from_value = ptx::load_b_n_contiguous(lane());
-    const uint32_t value_row = value() + tile_offset(T::kKeys, from_value.row, 2 * from_value.column);
+    const uint32_t value_row = value() + ptx::tile_offset(T::kKeys, from_value.row, 2 * from_value.column);
 #pragma unroll
     for (int k = 0; k < T::kKeys; k += 16) {
 #pragma unroll
@@ -163,7 +163,7 @@ struct Block {
       rescale_rows(out[t], inverse);
 #pragma unroll
       for (int i = 0; i < kOut; i += 2)
-        ptx::store_shared(query + tile_offset(T::kRows, first_row(t) + ptx::accumulator_row(lane, i),
+        ptx::store_shared(query + ptx::tile_offset(T::kRows, first_row(t) + ptx::accumulator_row(lane, i),
                                               2 * ptx::accumulator_column(lane, i)),
                           ptx::pack_bf16(out[t][i], out[t][i + 1]));
       if (lane % 4 == 0) {
@@ -174,7 +174,7 @@ struct Block {
     __syncwarp();
     for (int i = lane; i < 16 * T::kRowTiles * T::kRowChunks; i += 32) {
       const int row = first_row(0) + i / T::kRowChunks, chunk = i % T::kRowChunks;
-      store_chunk(row, chunk, ptx::load_shared16(query + tile_offset(T::kRows, row, chunk * ptx::kChunkBytes)));
+      store_chunk(row, chunk, ptx::load_shared16(query + ptx::tile_offset(T::kRows, row, chunk * ptx::kChunkBytes)));
     }
   }
 

@@ -28,10 +28,4 @@ struct Traits {
   static_assert(kSharedBytes <= 99 * 1024, "an 8.6 or 8.9 block has 99 KB of shared memory");
 };
 
-// Place of a byte of a row in a tile of `rows` rows: panels of 128 bytes, swizzled.
-HUNYUAN_HOST_DEVICE constexpr uint32_t tile_offset(int rows, int row, int byte_in_row) {
-  return byte_in_row / ptx::kPanelBytes * (rows * ptx::kPanelBytes) +
-         ptx::swizzled_offset(row, byte_in_row % ptx::kPanelBytes);
-}
-
 }  // namespace hunyuan::attention::sm80

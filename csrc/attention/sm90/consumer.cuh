@@ -7,6 +7,7 @@
 
 #include "attention/schedule.h"
 #include "attention/sm90/epilogue.cuh"
+#include "attention/sm90/operands.h"
 #include "attention/sm90/params.h"
 #include "attention/sm90/shared.cuh"
 #include "attention/softmax.cuh"
@@ -94,26 +95,23 @@ struct Consumer {
 
   // S = Q K^T of this group's rows.
   __device__ void issue_scores(float (&scores)[kScores]) const {
-    const uint64_t query = ptx::matrix_descriptor(shared.query() + group * 64 * ptx::kPanelBytes, 16);
-    const uint64_t key = ptx::matrix_descriptor(shared.key(key_slot.stage), 16);
     ptx::pin(scores);
     ptx::wgmma_fence();
 #pragma unroll
-    for (int k = 0; k < T::kHeadDim; k += 16)
-      ptx::wgmma_bf16(scores, ptx::advance_descriptor(query, ptx::k_major_offset(2 * k, T::kRows)),
-                      ptx::advance_descriptor(key, ptx::k_major_offset(2 * k, T::kKeys)), k > 0);
+    for (int k = 0; k < T::kHeadDim; k += kStep)
+      ptx::wgmma_bf16(scores, query_operand<T>(shared.query(), group, k), key_operand<T>(shared.key(key_slot.stage), k),
+                      k > 0);
     ptx::wgmma_commit();
   }
 
-  // O += P V, 16 keys at a time: two atoms of a value panel; the panels continue head_dim.
+  // O += P V.
   __device__ void issue_out(float (&out)[kOut], uint32_t (&probabilities)[kScores / 2]) const {
-    const uint64_t value = ptx::matrix_descriptor(shared.value(value_slot.stage), T::kKeyPanelBytes);
     ptx::pin(out);
     ptx::pin(probabilities);
     ptx::wgmma_fence();
 #pragma unroll
-    for (int k = 0; k < T::kKeys; k += 16)
-      ptx::wgmma_bf16(out, probabilities + k / 4, ptx::advance_descriptor(value, k * ptx::kPanelBytes), 1);
+    for (int k = 0; k < T::kKeys; k += kStep)
+      ptx::wgmma_bf16(out, probabilities + k / 4, value_operand<T>(shared.value(value_slot.stage), k), 1);
     ptx::wgmma_commit();
   }
 

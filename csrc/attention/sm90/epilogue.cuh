@@ -8,13 +8,6 @@
 
 namespace hunyuan::attention::sm90 {
 
-// Place of a byte of an output row in the staged tile, laid out like the query tile: free of bank conflicts both ways.
-template <class T>
-HUNYUAN_HOST_DEVICE constexpr uint32_t staged_offset(int row, int byte_in_row) {
-  return byte_in_row / ptx::kPanelBytes * T::kQueryPanelBytes +
-         ptx::swizzled_offset(row, byte_in_row % ptx::kPanelBytes);
-}
-
 template <class T>
 struct Epilogue {
   static constexpr int kChunks = T::kHeadDim * 2 / ptx::kChunkBytes;  // 16-byte chunks of an output row
@@ -23,7 +16,8 @@ struct Epilogue {
   const Work& work;
   const int group, thread;
 
-  // `staging` is the query tile: a warp only touches the rows that its own products read.
+  // `staging` is the query tile, laid out as it was (free of bank conflicts both ways): a warp only touches the rows
+  // that its own products read.
   __device__ void store(float (&out)[T::kHeadDim / 2], RowSoftmax& softmax, uint32_t staging) const {
     const int lane = thread % kWarp, row_in_tile = group * 64 + thread / kWarp * 16;
     float inverse[2];
@@ -33,14 +27,14 @@ struct Epilogue {
 #pragma unroll
     for (int i = 0; i < T::kHeadDim / 2; i += 2) {
       const int row = row_in_tile + ptx::accumulator_row(lane, i), column_bytes = 2 * ptx::accumulator_column(lane, i);
-      ptx::store_shared(staging + staged_offset<T>(row, column_bytes), ptx::pack_bf16(out[i], out[i + 1]));
+      ptx::store_shared(staging + ptx::tile_offset(T::kRows, row, column_bytes), ptx::pack_bf16(out[i], out[i + 1]));
     }
     __syncwarp();
     const int first = work.query_tile * T::kRows + row_in_tile;
 #pragma unroll 1
     for (int i = lane; i < 16 * kChunks; i += kWarp) {
       const int row = i / kChunks, column_bytes = i % kChunks * ptx::kChunkBytes;
-      const uint4 chunk = ptx::load_shared16(staging + staged_offset<T>(row_in_tile + row, column_bytes));
+      const uint4 chunk = ptx::load_shared16(staging + ptx::tile_offset(T::kRows, row_in_tile + row, column_bytes));
       if (first + row < params.queries) *reinterpret_cast<uint4*>(out_row(first + row) + column_bytes) = chunk;
     }
     if (!params.lse || lane % 4 != 0) return;

@@ -23,6 +23,11 @@ HUNYUAN_HOST_DEVICE constexpr uint32_t swizzled_offset(uint32_t row, uint32_t by
          byte_in_row % kChunkBytes;
 }
 
+// Offset of a byte from the start of a tile of `rows` rows.
+HUNYUAN_HOST_DEVICE constexpr uint32_t tile_offset(int rows, int row, int byte_in_row) {
+  return byte_in_row / kPanelBytes * (rows * kPanelBytes) + swizzled_offset(row, byte_in_row % kPanelBytes);
+}
+
 // From the address of a byte of a swizzled row to that of the byte `bytes` further along it, panels being `panel_bytes`
 // apart: one exclusive or instead of a new address. Holds when panels start at multiples of 128, `bytes` is a multiple
 // of a power of two of chunks and the address is in the first chunks below that power.
