@@ -48,19 +48,19 @@ void products_read_what_was_copied() {
   using namespace attention::sm90;
   const uint32_t query = 1024, key = query + T::kQueryBytes + T::kKeyBytes, value = key + T::kStages * T::kKeyBytes;
   for (int group = 0; group < T::kGroups; ++group)
-    for (int k = 0; k < T::kHeadDim; k += kStep)
+    for (int k = 0; k < T::kHeadDim; k += T::kStep)
       for (int row = 0; row < 64; ++row)
-        for (int e = 0; e < kStep; ++e)
+        for (int e = 0; e < T::kStep; ++e)
           CHECK(k_major_address(query_operand<T>(query, group, k), row, 2 * e) ==
                     copied_address(query, T::kRows, group * 64 + row, 2 * (k + e)),
                 "query group %d step %d row %d element %d", group, k, row, e);
-  for (int k = 0; k < T::kHeadDim; k += kStep)
+  for (int k = 0; k < T::kHeadDim; k += T::kStep)
     for (int row = 0; row < T::kKeys; ++row)
-      for (int e = 0; e < kStep; ++e)
+      for (int e = 0; e < T::kStep; ++e)
         CHECK(k_major_address(key_operand<T>(key, k), row, 2 * e) == copied_address(key, T::kKeys, row, 2 * (k + e)),
               "key %d step %d element %d", row, k, e);
-  for (int k = 0; k < T::kKeys; k += kStep)
-    for (int e = 0; e < kStep; ++e)
+  for (int k = 0; k < T::kKeys; k += T::kStep)
+    for (int e = 0; e < T::kStep; ++e)
       for (int n = 0; n < T::kHeadDim; ++n)
         CHECK(n_major_address(value_operand<T>(value, k), e, n) == copied_address(value, T::kKeys, k + e, 2 * n),
               "value %d step %d column %d", e, k, n);

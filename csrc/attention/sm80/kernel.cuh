@@ -27,9 +27,9 @@ struct Block {
   const uint32_t query;  // shared address; the key and value tiles follow
 
   float out[T::kRowTiles][kOut];
-  RowSoftmax softmax[T::kRowTiles];
+  RowSoftmax<> softmax[T::kRowTiles];
 
-  __device__ void run(KeyTiles& tiles, float factor) {
+  __device__ void run(KeyTiles& tiles, const float (&factor)[2]) {
 #pragma unroll
     for (int t = 0; t < T::kRowTiles; ++t)
 #pragma unroll
@@ -56,7 +56,7 @@ struct Block {
   __device__ uint32_t value() const { return key() + T::kKeyBytes; }
 
   template <bool kFirst>
-  __device__ void step(KeyTiles& tiles, float factor) {
+  __device__ void step(KeyTiles& tiles, const float (&factor)[2]) {
     float scores[T::kRowTiles][kScores];
     uint32_t probabilities[T::kRowTiles][kScores / 2];
     ptx::copies_wait();
@@ -93,11 +93,11 @@ struct Block {
   __device__ void copy_tile(const void* tensor, const int64_t (&stride)[3], uint32_t tile, int first, int end) const {
     constexpr int kRowsPerPass = T::kThreads / T::kRowChunks;
     static_assert(kRows % kRowsPerPass == 0 && kRowsPerPass % ptx::kAtomRows == 0, "passes keep the swizzle phase");
-    const int thread = ptx::computed_here(threadIdx.x), chunk = thread % T::kRowChunks;
-    const int row = first + thread / T::kRowChunks;
+    const unsigned chunk = threadIdx.x % T::kRowChunks, row_in_tile = threadIdx.x / T::kRowChunks;
+    const int row = first + static_cast<int>(row_in_tile);
     const auto* from = static_cast<const __nv_bfloat16*>(tensor) + ptx::computed_here(work.batch) * stride[0] +
                        ptx::computed_here(work.head) * stride[2] + row * stride[1] + chunk * (ptx::kChunkBytes / 2);
-    const uint32_t to = tile + ptx::tile_offset(kRows, thread / T::kRowChunks, chunk * ptx::kChunkBytes);
+    const uint32_t to = tile + ptx::tile_offset(kRows, row_in_tile, chunk * ptx::kChunkBytes);
 #pragma unroll 4
     for (int pass = 0; pass < kRows / kRowsPerPass; ++pass, from += kRowsPerPass * stride[1])
       ptx::copy16(to + pass * kRowsPerPass * ptx::kPanelBytes, from, row + pass * kRowsPerPass < end);
@@ -114,7 +114,7 @@ struct Block {
     const ptx::MatrixRow from_query = ptx::load_a(here), from_key = ptx::load_b_k_contiguous(here);
     const uint32_t query_row = query + ptx::tile_offset(T::kRows, first_row(0) + from_query.row, 2 * from_query.column);
     const uint32_t key_row = key() + ptx::tile_offset(T::kKeys, from_key.row, 2 * from_key.column);
-#pragma unroll
+#pragma unroll 4  // fully, so many fragments are loaded ahead that accumulators are spilled
     for (int k = 0; k < T::kHeadDim; k += 16) {
       uint32_t a[T::kRowTiles][4];
 #pragma unroll
@@ -167,8 +167,8 @@ struct Block {
                                               2 * ptx::accumulator_column(lane, i)),
                           ptx::pack_bf16(out[t][i], out[t][i + 1]));
       if (lane % 4 == 0) {
-        store_lse(first_row(t) + lane / 4, softmax[t].log_sum_exp(0, args.scale));
-        store_lse(first_row(t) + lane / 4 + 8, softmax[t].log_sum_exp(1, args.scale));
+        store_lse(first_row(t) + lane / 4, softmax[t].log_sum_exp(0));
+        store_lse(first_row(t) + lane / 4 + 8, softmax[t].log_sum_exp(1));
       }
     }
     __syncwarp();
@@ -206,7 +206,7 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocksPerProcessor)
                              keys, T::kKeys);
   Block<T> block{args, work, keys, ptx::aligned_address(device::dynamic_shared(), ptx::kAtomBytes)};
   if (tiles.left == 0) return block.store_nothing();
-  block.run(tiles, factor);
+  block.run(tiles, {factor, factor});
 }
 
 }  // namespace hunyuan::attention::sm80

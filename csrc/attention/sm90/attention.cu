@@ -1,5 +1,6 @@
 // Launch of the Hopper attention kernels.
 #include "attention/forward.h"
+#include "attention/sm90/consumer.cuh"
 #include "attention/sm90/kernel.cuh"
 #include "common/cuda.cuh"
 #include "common/tensor_map.cuh"
@@ -34,17 +35,17 @@ int start(const hunyuan_attention_args& args, hunyuan_target target) {
   params.tiles_per_block = static_cast<int>(args.key_tile / T::kKeys);
   params.batch = static_cast<int>(args.batch), params.heads = static_cast<int>(args.heads);
   params.queries = static_cast<int>(args.queries), params.keys = static_cast<int>(args.keys);
-  params.scale = args.scale, params.factor = attention::exponent_factor(args.scale);
+  params.factor = attention::exponent_factor(args.scale);
 
   LaunchShape shape{attention::work_count(args, T::kRows * T::kCluster) * T::kCluster, T::kThreads, T::kSharedBytes,
                     T::kCluster};
   if constexpr (!T::kListed) {  // rows of a list differ in length: there the hardware hands out the tiles
     int resident = 0;
-    status = resident_blocks("attention", shape, target.device, attention_kernel<T>, &resident);
+    status = resident_blocks("attention", shape, target.device, attention_kernel<T, Consumer>, &resident);
     if (status != HUNYUAN_OK) return status;
     if (resident < shape.blocks) shape.blocks = resident;
   }
-  return launch("attention", shape, static_cast<cudaStream_t>(target.stream), attention_kernel<T>, params);
+  return launch("attention", shape, static_cast<cudaStream_t>(target.stream), attention_kernel<T, Consumer>, params);
 }
 
 }  // namespace

@@ -12,13 +12,14 @@ template <class T>
 struct Epilogue {
   static constexpr int kChunks = T::kHeadDim * 2 / ptx::kChunkBytes;  // 16-byte chunks of an output row
 
-  const Params& params;
+  const ParamsOf<T>& params;
   const Work& work;
   const int group, thread;
 
-  // `staging` is the query tile, laid out as it was (free of bank conflicts both ways): a warp only touches the rows
-  // that its own products read.
-  __device__ void store(float (&out)[T::kHeadDim / 2], RowSoftmax& softmax, uint32_t staging) const {
+  // `staging` is laid out like a query tile, free of bank conflicts both ways. It may be the query tile itself: a warp
+  // only touches the rows that its own products read.
+  template <class Softmax>
+  __device__ void store(float (&out)[T::kHeadDim / 2], Softmax& softmax, uint32_t staging) const {
     const int lane = thread % kWarp, row_in_tile = group * 64 + thread / kWarp * 16;
     float inverse[2];
     softmax.finish(inverse);
@@ -41,7 +42,7 @@ struct Epilogue {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int row = first + lane / 4 + 8 * i;
-      if (row < params.queries) lse_row()[row] = softmax.log_sum_exp(i, params.scale);
+      if (row < params.queries) lse_row()[row] = softmax.log_sum_exp(i) + lse_shift(row);
     }
   }
 
@@ -57,6 +58,13 @@ struct Epilogue {
   }
 
  private:
+  // What smoothing the keys took from every score of this row.
+  __device__ float lse_shift(int row) const {
+    if constexpr (T::kFp8)
+      return params.lse_shift[(static_cast<int64_t>(work.batch) * params.heads + work.head) * params.queries + row];
+    else
+      return 0.0f;
+  }
   __device__ char* out_row(int row) const {
     return reinterpret_cast<char*>(params.out + work.batch * params.out_batch_stride + row * params.out_token_stride +
                                    work.head * params.out_head_stride);

@@ -1,14 +1,14 @@
-// The Hopper forward kernel: roles of the warpgroups. Warpgroup 0 is the producer, the others consume.
+// The Hopper forward kernels: roles of the warpgroups. Warpgroup 0 is the producer, the others consume.
 #pragma once
 
-#include "attention/sm90/consumer.cuh"
 #include "attention/sm90/producer.cuh"
 #include "common/launch.cuh"
 
 namespace hunyuan::attention::sm90 {
 
-template <class T>
-__global__ void __launch_bounds__(T::kThreads, 1) attention_kernel(const __grid_constant__ Params params) {
+// `C` is Consumer<T> or Fp8Consumer<T>.
+template <class T, template <class> class C>
+__global__ void __launch_bounds__(T::kThreads, 1) attention_kernel(const __grid_constant__ ParamsOf<T> params) {
   const Shared<T> shared(device::dynamic_shared());
   const int group = threadIdx.x / kWarpgroup;
   const int rank = T::kCluster == 1 ? 0 : static_cast<int>(ptx::cluster_rank());
@@ -32,7 +32,10 @@ __global__ void __launch_bounds__(T::kThreads, 1) attention_kernel(const __grid_
       Producer<T>{params, shared, rank}.run(schedule, first, step);
   } else {
     ptx::registers_at_least<kConsumerRegisters>();
-    Consumer<T>{params, shared, group - 1, static_cast<int>(threadIdx.x) % kWarpgroup}.run(schedule, first, step, rank);
+    C<T> consumer{params, {shared, group - 1, static_cast<int>(threadIdx.x) % kWarpgroup}};
+    consumer.pipeline.begin_turns();
+    for (int index = first; index < schedule.count(); index += step) consumer.tile(work_of<T>(schedule, index, rank));
+    consumer.pipeline.end_turns();
   }
   // No block leaves while another of its cluster may still copy into its shared memory or arrive at its barriers.
   if constexpr (T::kCluster > 1) ptx::cluster_sync();

@@ -6,25 +6,25 @@
 
 namespace hunyuan::attention::sm90 {
 
-constexpr int kStep = 16;  // elements of K that a wgmma of 16-bit operands takes
-
-// A of S = Q K^T: the 64 rows of a warpgroup, columns [k, k + 16) of head_dim.
+// A of S = Q K^T: the 64 rows of a warpgroup, columns [k, k + kStep) of head_dim.
 template <class T>
 HUNYUAN_HOST_DEVICE constexpr uint64_t query_operand(uint32_t tile, int group, int k) {
   return ptx::advance_descriptor(ptx::matrix_descriptor(tile + group * 64 * ptx::kPanelBytes, 16),
-                                 ptx::k_major_offset(2 * k, T::kRows));
+                                 ptx::k_major_offset(k * T::kElementBytes, T::kRows));
 }
 
-// B of S = Q K^T: all keys of a tile, columns [k, k + 16) of head_dim.
+// B of S = Q K^T: all keys of a tile, columns [k, k + kStep) of head_dim.
 template <class T>
 HUNYUAN_HOST_DEVICE constexpr uint64_t key_operand(uint32_t tile, int k) {
-  return ptx::advance_descriptor(ptx::matrix_descriptor(tile, 16), ptx::k_major_offset(2 * k, T::kKeys));
+  return ptx::advance_descriptor(ptx::matrix_descriptor(tile, 16), ptx::k_major_offset(k * T::kElementBytes, T::kKeys));
 }
 
-// B of O += P V: keys [k, k + 16) of a tile, two atoms of a panel; the panels continue head_dim.
+// B of O += P V: keys [k, k + kStep) of a tile. Two bytes: two atoms of a panel, the panels continue head_dim. FP8: the
+// keys run along the panel.
 template <class T>
 HUNYUAN_HOST_DEVICE constexpr uint64_t value_operand(uint32_t tile, int k) {
-  return ptx::advance_descriptor(ptx::matrix_descriptor(tile, T::kKeyPanelBytes), k * ptx::kPanelBytes);
+  const uint32_t offset = T::kFp8 ? k * T::kElementBytes : k * ptx::kPanelBytes;
+  return ptx::advance_descriptor(ptx::matrix_descriptor(tile, T::kKeyPanelBytes), offset);
 }
 
 }  // namespace hunyuan::attention::sm90

@@ -5,6 +5,8 @@
 #include <cuda_bf16.h>
 #include <stdint.h>
 
+#include <type_traits>
+
 #include "attention/schedule.h"
 
 namespace hunyuan::attention::sm90 {
@@ -20,9 +22,19 @@ struct Params {
   int tiles_per_row;    // query tiles of the kernel in a row of the list
   int tiles_per_block;  // key tiles of the kernel in a block of the list
   int batch, heads, queries, keys;
-  float scale;   // of the scores
-  float factor;  // scale * log2(e)
+  float factor;  // of the scores: scale * log2(e)
 };
+
+// FP8: e4m3 query and key tiles as above, value as [keys, head_dim, heads, batch] with its keys renamed (fragment.h).
+struct Fp8Params : Params {
+  const float* query_scale;  // [batch, heads, queries]: real value = code * scale
+  const float* key_scale;    // [batch, heads, blocks]: of each key tile
+  const float* value_scale;  // [batch, heads, blocks]
+  const float* lse_shift;    // [batch, heads, queries]: scale * q . mean(k), taken out of every score of a row
+};
+
+template <class T>
+using ParamsOf = std::conditional_t<T::kFp8, Fp8Params, Params>;
 
 // The tile of this block: the schedule counts clusters, whose blocks take neighbouring query tiles of one head. The
 // last tile of an odd number is past the queries; its block loads its share of the keys and stores nothing.

@@ -50,28 +50,36 @@ struct Producer {
   __device__ void load_key(int tile, const Work& work) {
     const int stage = key_slot.stage;
     ptx::barrier_wait(shared.key_empty(stage), key_slot.parity ^ 1);
-    if (ptx::elect_one()) load(params.key, shared.key(stage), shared.key_full(stage), tile, work);
+    if (ptx::elect_one()) {
+      const uint32_t to = shared.key(stage) + rank * T::kBoxKeys * ptx::kPanelBytes;
+      load(params.key, to, shared.key_full(stage), 0, tile * T::kKeys + rank * T::kBoxKeys, work);
+    }
     key_slot.advance();
   }
 
   __device__ void load_value(int tile, const Work& work) {
     const int stage = value_slot.stage;
     ptx::barrier_wait(shared.value_empty(stage), value_slot.parity ^ 1);
-    if (ptx::elect_one()) load(params.value, shared.value(stage), shared.value_full(stage), tile, work);
+    if (ptx::elect_one()) {
+      const uint32_t to = shared.value(stage) + rank * T::kBoxRows * ptx::kPanelBytes;
+      const int first_key = tile * T::kKeys, share = rank * T::kBoxRows;
+      if constexpr (T::kFp8)
+        load(params.value, to, shared.value_full(stage), first_key, share, work);
+      else
+        load(params.value, to, shared.value_full(stage), 0, first_key + share, work);
+    }
     value_slot.advance();
   }
 
   // In a cluster each block fetches its share of the rows for all of them, and each block's barrier counts all bytes.
-  __device__ void load(const CUtensorMap& map, uint32_t destination, uint32_t full, int tile, const Work& work) const {
+  __device__ void load(const CUtensorMap& map, uint32_t to, uint32_t full, int column, int row, const Work& work) const {
     ptx::barrier_arrive_expect(full, T::kKeyBytes);
-    destination += rank * T::kBoxKeys * ptx::kPanelBytes;
-    const int row = tile * T::kKeys + rank * T::kBoxKeys;
-    for (int panel = 0; panel < T::kPanels; ++panel, destination += T::kKeyPanelBytes) {
+    for (int panel = 0; panel < T::kPanels; ++panel, to += T::kKeyPanelBytes, column += T::kPanelWidth) {
       if constexpr (T::kCluster == 1)
-        ptx::copy_box(&map, destination, full, panel * T::kPanelWidth, row, work.head, work.batch, ptx::evict_last());
+        ptx::copy_box(&map, to, full, column, row, work.head, work.batch, ptx::evict_last());
       else
-        ptx::copy_box_multicast(&map, destination, full, panel * T::kPanelWidth, row, work.head, work.batch,
-                                (1 << T::kCluster) - 1, ptx::evict_last());
+        ptx::copy_box_multicast(&map, to, full, column, row, work.head, work.batch, (1 << T::kCluster) - 1,
+                                ptx::evict_last());
     }
   }
 };

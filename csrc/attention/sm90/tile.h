@@ -15,9 +15,11 @@ struct TileShape {
 };
 
 // None of these rows has been measured on our kernels yet; the reasons are arithmetic (docs/kernels/attention.md).
-constexpr TileShape tile_shape(int head_dim, bool listed) {
+constexpr TileShape tile_shape(int head_dim, bool listed, bool fp8) {
+  // FP8: 64 + 64 + 64 accumulators (scores, output, product of one tile) leave no room for wider tiles.
+  if (fp8) return {128, 128, 4, listed ? 1 : 2};
   // A list names blocks that are multiples of 128 keys, and its rows differ, so blocks cannot share key tiles.
-  if (listed) return {128, 128, 2, 1};
+  if (listed) return {128, 128, head_dim == 128 ? 2 : 4, 1};
   // 128 x 176: 64 + 88 accumulators and 44 registers of probabilities fit in 240; 208 KB of shared memory of 227.
   if (head_dim == 128) return {128, 176, 2, 2};
   return {128, 176, 4, 2};  // head_dim 64: tiles are half as large, so twice the stages
@@ -27,27 +29,38 @@ constexpr int kWarp = 32, kWarpgroup = 128;
 constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
 static_assert(kProducerRegisters * kWarpgroup + kConsumerRegisters * 2 * kWarpgroup <= 65536, "the register file");
 
-// Everything the kernel derives from head_dim and the tile; two-byte elements.
-template <int kHeadDim_, bool kListed_>
+// Everything the kernels derive from head_dim, tile and element size. Query and key tiles have head_dim along their
+// panels; value tiles too, or, for FP8, whose wgmma takes no other layout, the keys.
+template <int kHeadDim_, bool kListed_, bool kFp8_ = false>
 struct Traits {
   static constexpr int kHeadDim = kHeadDim_;
-  static constexpr bool kListed = kListed_;
-  static constexpr TileShape kTile = tile_shape(kHeadDim, kListed);
+  static constexpr bool kListed = kListed_, kFp8 = kFp8_;
+  static constexpr TileShape kTile = tile_shape(kHeadDim, kListed, kFp8);
   static constexpr int kRows = kTile.query_rows, kKeys = kTile.keys, kStages = kTile.stages, kCluster = kTile.cluster;
   static constexpr int kGroups = kRows / 64, kConsumers = kGroups * kWarpgroup, kThreads = kConsumers + kWarpgroup;
   static constexpr int kConsumerWarps = kConsumers / kWarp;
-  static constexpr int kPanelWidth = ptx::kPanelBytes / 2, kPanels = kHeadDim / kPanelWidth;
+  static constexpr int kElementBytes = kFp8 ? 1 : 2;
+  static constexpr int kStep = 32 / kElementBytes;  // elements of K that a wgmma takes
+
+  static constexpr int kPanelWidth = ptx::kPanelBytes / kElementBytes, kPanels = kHeadDim / kPanelWidth;
   static constexpr int kQueryPanelBytes = kRows * ptx::kPanelBytes, kQueryBytes = kPanels * kQueryPanelBytes;
   static constexpr int kKeyPanelBytes = kKeys * ptx::kPanelBytes, kKeyBytes = kPanels * kKeyPanelBytes;
-  static constexpr int kBoxKeys = kKeys / kCluster;  // rows of a key tile that one block of the cluster fetches
-  static constexpr int kBarrierBytes = (2 + 4 * kStages) * 8;
-  static constexpr int kSharedBytes = ptx::kAtomBytes + kQueryBytes + 2 * kStages * kKeyBytes + kBarrierBytes;
+  static constexpr int kBoxRows = (kFp8 ? kHeadDim : kKeys) / kCluster;  // panel rows of a value tile that a block fetches
+  static constexpr int kBoxKeys = kKeys / kCluster;                      // the same of a key tile
 
-  static_assert(kHeadDim == 64 || kHeadDim == 128, "head_dim must be one or two panels");
+  static constexpr int kOutBytes = kRows * kHeadDim * 2;  // the staged output
+  static constexpr bool kOwnStaging = kOutBytes > kQueryBytes;
+  static constexpr int kBarrierBytes = (2 + 4 * kStages) * 8;
+  static constexpr int kSharedBytes =
+      ptx::kAtomBytes + kQueryBytes + 2 * kStages * kKeyBytes + (kOwnStaging ? kOutBytes : 0) + kBarrierBytes;
+
+  static_assert(kFp8 ? kHeadDim == 128 : kHeadDim == 64 || kHeadDim == 128, "head_dim must be whole panels");
+  static_assert(!kFp8 || (kKeys == kPanelWidth && kKeys == kHeadDim), "an FP8 value tile is one panel, as large as K's");
   static_assert(kGroups == 2, "the ping-pong of the softmax is written for two consumer warpgroups");
-  static_assert(kBoxKeys * kCluster == kKeys && kBoxKeys % ptx::kAtomRows == 0 && kBoxKeys <= 256,
+  static_assert(kBoxKeys * kCluster == kKeys && kBoxKeys % ptx::kAtomRows == 0 && kBoxKeys <= 256 &&
+                    kBoxRows % ptx::kAtomRows == 0,
                 "the share of a block must be whole swizzle atoms and fit in a TMA box");
-  static_assert(kKeys % 16 == 0, "values are consumed 16 keys a wgmma");
+  static_assert(kKeys % kStep == 0, "values are consumed a wgmma step at a time");
   static_assert(kQueryPanelBytes % ptx::kAtomBytes == 0 && kKeyPanelBytes % ptx::kAtomBytes == 0,
                 "panels must start at multiples of the swizzle atom");
   static_assert(kSharedBytes <= 232448, "a Hopper block has 227 KB of shared memory");
