@@ -164,7 +164,7 @@ struct Block {
 #pragma unroll
       for (int i = 0; i < kOut; i += 2)
         ptx::store_shared(query + ptx::tile_offset(T::kRows, first_row(t) + ptx::accumulator_row(lane, i),
-                                              2 * ptx::accumulator_column(lane, i)),
+                                                   2 * ptx::accumulator_column(lane, i)),
                           ptx::pack_bf16(out[t][i], out[t][i + 1]));
       if (lane % 4 == 0) {
         store_lse(first_row(t) + lane / 4, softmax[t].log_sum_exp(0));

@@ -6,11 +6,11 @@
 #pragma once
 
 #include "attention/schedule.h"
-#include "attention/softmax.cuh"
 #include "attention/sm90/epilogue.cuh"
 #include "attention/sm90/operands.h"
 #include "attention/sm90/params.h"
 #include "attention/sm90/shared.cuh"
+#include "attention/softmax.cuh"
 #include "common/ptx/registers.cuh"
 #include "common/ptx/wgmma.cuh"
 
@@ -113,7 +113,8 @@ struct Consumer {
   // Zeros in the rows from `first` on of the value tile that comes next; all consumers take part.
   __device__ void clear_values(int first) const {
     pipeline.wait_value();
-    const uint32_t begin = first * ptx::kPanelBytes + (pipeline.group * kWarpgroup + pipeline.thread) * ptx::kChunkBytes;
+    const uint32_t begin =
+        first * ptx::kPanelBytes + (pipeline.group * kWarpgroup + pipeline.thread) * ptx::kChunkBytes;
     for (int panel = 0; panel < T::kPanels; ++panel)
 #pragma unroll 1
       for (uint32_t offset = begin; offset < T::kKeyPanelBytes; offset += T::kConsumers * ptx::kChunkBytes)

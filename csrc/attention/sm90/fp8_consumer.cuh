@@ -1,17 +1,18 @@
-// A consumer warpgroup: 64 rows of queries against all key tiles of its block, e4m3. The schedule is that of consumer.cuh.
+// A consumer warpgroup: 64 rows of queries against all key tiles of its block, e4m3. The schedule is that of
+// consumer.cuh.
 //
-// The tensor cores accumulate FP8 products in about 22 bits, so the product of each tile of 128 keys goes to accumulators
-// of its own and is added to the output in float32. Scales cost nothing in the loop: those of queries (a row) and keys (a
-// tile) are part of the softmax's factor; the output is kept in units of the latest value tile's scale, and the change
-// of unit is part of the softmax's correction.
+// The tensor cores accumulate FP8 products in about 22 bits, so the product of each tile of 128 keys goes to
+// accumulators of its own and is added to the output in float32. Scales cost nothing in the loop: those of queries (a
+// row) and keys (a tile) are part of the softmax's factor; the output is kept in units of the latest value tile's
+// scale, and the change of unit is part of the softmax's correction.
 #pragma once
 
 #include "attention/schedule.h"
-#include "attention/softmax.cuh"
 #include "attention/sm90/epilogue.cuh"
 #include "attention/sm90/operands.h"
 #include "attention/sm90/params.h"
 #include "attention/sm90/shared.cuh"
+#include "attention/softmax.cuh"
 #include "common/ptx/registers.cuh"
 #include "common/ptx/wgmma.cuh"
 
@@ -29,7 +30,8 @@ struct Fp8Consumer {
     KeyTiles tiles = key_tiles<T>(params, work);
     if (tiles.left == 0) return epilogue(work).store_nothing();
 
-    const int64_t scales = (static_cast<int64_t>(work.batch) * params.heads + work.head) * ceil_div(params.keys, T::kKeys);
+    const int64_t scales =
+        (static_cast<int64_t>(work.batch) * params.heads + work.head) * ceil_div(params.keys, T::kKeys);
     const float *key_scale = params.key_scale + scales, *value_scale = params.value_scale + scales;
     float out[kOut], product[kOut], scores[kScores], row_factor[2], factor[2], carry[2] = {1.0f, 1.0f};
     uint32_t probabilities[kScores / 4];
@@ -94,7 +96,8 @@ struct Fp8Consumer {
 
   // The softmax's factor for the two rows of this lane, without the scale of the keys. Rows past the queries are zero.
   __device__ void load_row_factors(float (&row_factor)[2], const Work& work) const {
-    const float* scale = params.query_scale + (static_cast<int64_t>(work.batch) * params.heads + work.head) * params.queries;
+    const float* scale =
+        params.query_scale + (static_cast<int64_t>(work.batch) * params.heads + work.head) * params.queries;
     const int first = work.query_tile * T::kRows + pipeline.group * 64 + pipeline.thread / kWarp * 16;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {

@@ -1,5 +1,5 @@
-// Matrix descriptors of the two products: which bytes of shared memory a wgmma reads. Host-callable; an emulation of the
-// hardware's addressing checks them in tests/cpp/test_layouts.cpp.
+// Matrix descriptors of the two products: which bytes of shared memory a wgmma reads. Host-callable; an emulation of
+// the hardware's addressing checks them in tests/cpp/test_layouts.cpp.
 #pragma once
 
 #include "attention/sm90/tile.h"

@@ -72,7 +72,8 @@ struct Producer {
   }
 
   // In a cluster each block fetches its share of the rows for all of them, and each block's barrier counts all bytes.
-  __device__ void load(const CUtensorMap& map, uint32_t to, uint32_t full, int column, int row, const Work& work) const {
+  __device__ void load(const CUtensorMap& map, uint32_t to, uint32_t full, int column, int row,
+                       const Work& work) const {
     ptx::barrier_arrive_expect(full, T::kKeyBytes);
     for (int panel = 0; panel < T::kPanels; ++panel, to += T::kKeyPanelBytes, column += T::kPanelWidth) {
       if constexpr (T::kCluster == 1)

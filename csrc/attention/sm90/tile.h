@@ -45,8 +45,9 @@ struct Traits {
   static constexpr int kPanelWidth = ptx::kPanelBytes / kElementBytes, kPanels = kHeadDim / kPanelWidth;
   static constexpr int kQueryPanelBytes = kRows * ptx::kPanelBytes, kQueryBytes = kPanels * kQueryPanelBytes;
   static constexpr int kKeyPanelBytes = kKeys * ptx::kPanelBytes, kKeyBytes = kPanels * kKeyPanelBytes;
-  static constexpr int kBoxRows = (kFp8 ? kHeadDim : kKeys) / kCluster;  // panel rows of a value tile that a block fetches
-  static constexpr int kBoxKeys = kKeys / kCluster;                      // the same of a key tile
+  static constexpr int kBoxRows =
+      (kFp8 ? kHeadDim : kKeys) / kCluster;          // panel rows of a value tile that a block fetches
+  static constexpr int kBoxKeys = kKeys / kCluster;  // the same of a key tile
 
   static constexpr int kOutBytes = kRows * kHeadDim * 2;  // the staged output
   static constexpr bool kOwnStaging = kOutBytes > kQueryBytes;
@@ -55,7 +56,8 @@ struct Traits {
       ptx::kAtomBytes + kQueryBytes + 2 * kStages * kKeyBytes + (kOwnStaging ? kOutBytes : 0) + kBarrierBytes;
 
   static_assert(kFp8 ? kHeadDim == 128 : kHeadDim == 64 || kHeadDim == 128, "head_dim must be whole panels");
-  static_assert(!kFp8 || (kKeys == kPanelWidth && kKeys == kHeadDim), "an FP8 value tile is one panel, as large as K's");
+  static_assert(!kFp8 || (kKeys == kPanelWidth && kKeys == kHeadDim),
+                "an FP8 value tile is one panel, as large as K's");
   static_assert(kGroups == 2, "the ping-pong of the softmax is written for two consumer warpgroups");
   static_assert(kBoxKeys * kCluster == kKeys && kBoxKeys % ptx::kAtomRows == 0 && kBoxKeys <= 256 &&
                     kBoxRows % ptx::kAtomRows == 0,
