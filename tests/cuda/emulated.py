@@ -1,7 +1,7 @@
 """CUDA kernels run on the CPU by tests/cuda/emulator: builds them with g++ and calls them with torch CPU tensors.
 
-`kernels()` gives the library; `kernels().call("gate_residual", x=x, ...)` fills hunyuan_gate_residual_args, whose fields
-are read from hunyuan_ext.h, and raises with the kernel's message when it fails.
+`kernels()` gives the library; `kernels().call("gate_residual", x=x, ...)` fills hunyuan_gate_residual_args, whose
+fields are read from hunyuan_ext.h, and raises with the kernel's message when it fails.
 """
 
 from __future__ import annotations

@@ -147,6 +147,13 @@ def test_large_mean_keeps_its_digits():
     assert_error_within(group_norm(x, None, None, groups=8, silu=False), exact, plain)
 
 
+def moments_of(part: torch.Tensor) -> torch.Tensor:  # [B, groups, positions, width] -> [B, groups, 3]
+    """Count, mean and sum of squares about the mean; zeros for no positions."""
+    mean = part.mean((2, 3)).nan_to_num()
+    squares = ((part - mean[..., None, None]) ** 2).sum((2, 3))
+    return torch.stack((torch.full_like(mean, part[0, 0].numel()), mean, squares), -1)
+
+
 def test_several_chunks_and_given_moments_agree():
     x = volume((2, 512, 3, 9, 10), torch.bfloat16)  # 270 positions: three chunks of 128
     weight, bias = torch.randn(2, 512).bfloat16()
@@ -155,14 +162,7 @@ def test_several_chunks_and_given_moments_agree():
     assert_error_within(group_norm(x, weight, bias, pad=(2, 1, 1)), exact, plain)
     grouped = x.double().unflatten(1, (32, 16)).permute(0, 1, 3, 4, 5, 2).flatten(2, 4)  # [B, groups, positions, width]
     pieces = [grouped[:, :, :100], grouped[:, :, 100:100], grouped[:, :, 100:]]
-    moments = torch.stack(
-        [
-            torch.stack((torch.full((2, 32), part[0, 0].numel()), mean, ((part - mean[..., None, None]) ** 2).sum((2, 3))), -1)
-            for part in pieces
-            for mean in [part.mean((2, 3)).nan_to_num()]
-        ],
-        dim=1,
-    ).float()  # fmt: skip
+    moments = torch.stack([moments_of(part) for part in pieces], dim=1).float()
     out = group_norm(x, weight, bias, pad=(2, 1, 1), moments=moments.contiguous(), moment_chunks=3)
     assert_error_within(out, exact, plain)
 
