@@ -6,6 +6,7 @@ import torch
 from hunyuan_video.data.toyworld import WORLDS, render
 from hunyuan_video.evaluation.prompt_following import (
     as_markdown,
+    attributes,
     held_out_prompts,
     prompt_following,
     psnr,
@@ -39,6 +40,15 @@ def test_prompts_are_repeatable_and_not_the_training_ones():
     assert (scenes, prompts) == held_out_prompts("narrow", 4)
     assert scenes != [WORLDS["narrow"].scene(i, seed=1) for i in range(4)]
     assert shifted(scenes)[0] == scenes[1] and shifted(scenes)[-1] == scenes[0]
+
+
+def test_combinations_that_training_showed_are_left_out():
+    trained_on = {"seed": 1, "clips": 5000}
+    seen = {attributes(WORLDS["narrow"].scene(i, seed=1)) for i in range(5000)}
+    scenes, prompts = held_out_prompts("narrow", 20, 7, trained_on=trained_on)
+    assert len(scenes) == len(prompts) == 20
+    assert not seen & {attributes(scene) for scene in scenes}
+    assert seen & {attributes(scene) for scene in held_out_prompts("narrow", 20, 7)[0]}  # the filter is not idle
 
 
 class Shade(torch.nn.Module):

@@ -17,9 +17,29 @@ from hunyuan_video.data.toyworld import WORLDS, Scene, analyse, caption, render,
 COLUMNS = ("color", "shape", "motion", "direction", "camera", "camera_moving", "all")
 
 
-def held_out_prompts(world: str, count: int, seed: int = 4242) -> tuple[list[Scene], list[str]]:
-    """Scenes of a seed that training never uses, and one caption each."""
-    scenes = [WORLDS[world].scene(index, seed=seed) for index in range(count)]
+def attributes(scene: Scene) -> tuple[str, ...]:
+    """What a caption says of a scene; its details (position, tint, phases) left out."""
+    names = ("shape", "color", "size", "motion", "texture", "background", "camera")
+    return tuple(getattr(scene, name) for name in names)
+
+
+def held_out_prompts(
+    world: str, count: int, seed: int = 4242, *, trained_on: dict[str, int] | None = None
+) -> tuple[list[Scene], list[str]]:
+    """Scenes of a seed that training does not use, and one caption each.
+
+    trained_on: seed and clips of the training. With it, only combinations of attributes that no training clip showed.
+    """
+    seen = set()
+    if trained_on is not None:
+        seen = {attributes(WORLDS[world].scene(i, seed=trained_on["seed"])) for i in range(trained_on["clips"])}
+    scenes: list[Scene] = []
+    index = 0
+    while len(scenes) < count:
+        scene = WORLDS[world].scene(index, seed=seed)
+        index += 1
+        if attributes(scene) not in seen:
+            scenes.append(scene)
     return scenes, [caption(scene, rng=random.Random(f"{seed}/{i}")).text for i, scene in enumerate(scenes)]
 
 
@@ -43,9 +63,10 @@ def prompt_following(
     num_frames: int = 17,
     seed: int = 4242,
     batch: int = 20,
+    trained_on: dict[str, int] | None = None,
 ) -> tuple[dict[str, dict[str, float]], Tensor, list[str]]:
     """The table {row: {column: fraction}}, the generated clips, and their prompts."""
-    scenes, prompts = held_out_prompts(world, count, seed)
+    scenes, prompts = held_out_prompts(world, count, seed, trained_on=trained_on)
     clips = torch.cat([generate(prompts[i : i + batch], seed + i) for i in range(0, count, batch)])
     generated = [analyse(clip) for clip in clips]
     table = {
