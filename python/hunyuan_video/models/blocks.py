@@ -1,7 +1,9 @@
 """The two kinds of transformer block (paper section 4.2, figure 8): dual stream, then single stream.
 
 Token order everywhere: video first, text last. `rope` is the pair (cos, sin) of the video tokens, `kv_len` the number
-of valid tokens of each sample (video and unpadded text) or None when no token is padding.
+of valid tokens of each sample (video and unpadded text) or None when no token is padding. `modulation` is what
+`modulate` makes of `vec`; given, `vec` is not read. (Blocks call it themselves in training: a sharded block gathers its
+weights for its own forward only.)
 """
 
 from __future__ import annotations
@@ -12,20 +14,9 @@ from torch import Tensor, nn
 
 import hunyuan_ext as ops
 from hunyuan_video.models.config import TransformerConfig
+from hunyuan_video.models.modulation import Modulation
 
 Rope = tuple[Tensor, Tensor]  # cos, sin: each [S_video, head_dim] fp32
-
-
-class Modulation(nn.Module):
-    """Linear(SiLU(vec)) cut into `count` vectors."""
-
-    def __init__(self, width: int, count: int):
-        super().__init__()
-        self.count = count
-        self.linear = nn.Linear(width, count * width)
-
-    def forward(self, vec: Tensor) -> tuple[Tensor, ...]:  # [B, D] -> count x [B, D]
-        return self.linear(F.silu(vec)).chunk(self.count, dim=-1)
 
 
 class HeadNorm(nn.Module):
@@ -72,12 +63,14 @@ class DoubleBlock(nn.Module):
         self,
         img: Tensor,  # [B, S, D]
         txt: Tensor,  # [B, L, D]
-        vec: Tensor,  # [B, D]
+        vec: Tensor | None,  # [B, D]
         rope: Rope,
         kv_len: Tensor | None,  # [B]
+        modulation: tuple[Tensor, Tensor] | None = None,  # [B, 6 D] each
     ) -> tuple[Tensor, Tensor]:
-        img_shift1, img_scale1, img_gate1, img_shift2, img_scale2, img_gate2 = self.img_mod(vec)
-        txt_shift1, txt_scale1, txt_gate1, txt_shift2, txt_scale2, txt_gate2 = self.txt_mod(vec)
+        img_mod, txt_mod = self.modulate(vec) if modulation is None else modulation
+        img_shift1, img_scale1, img_gate1, img_shift2, img_scale2, img_gate2 = img_mod.chunk(6, dim=-1)
+        txt_shift1, txt_scale1, txt_gate1, txt_shift2, txt_scale2, txt_gate2 = txt_mod.chunk(6, dim=-1)
 
         img_qkv = self.img_attn_qkv(ops.layer_norm_modulate(img, img_shift1, img_scale1))
         txt_qkv = self.txt_attn_qkv(ops.layer_norm_modulate(txt, txt_shift1, txt_scale1))
@@ -89,6 +82,9 @@ class DoubleBlock(nn.Module):
         txt = ops.gate_residual(txt, self.txt_attn_proj(txt_attended), txt_gate1)
         txt = ops.gate_residual(txt, self.txt_mlp(ops.layer_norm_modulate(txt, txt_shift2, txt_scale2)), txt_gate2)
         return img, txt
+
+    def modulate(self, vec: Tensor) -> tuple[Tensor, Tensor]:  # [..., D] -> video and text, [..., 6 D] each
+        return self.img_mod(vec), self.txt_mod(vec)
 
     def attend(self, qkv: Tensor, text_len: int, rope: Rope, kv_len: Tensor | None) -> Tensor:  # [B, S + L, 3 D]
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
@@ -123,12 +119,13 @@ class SingleBlock(nn.Module):
     def forward(
         self,
         x: Tensor,  # [B, S + L, D]
-        vec: Tensor,  # [B, D]
+        vec: Tensor | None,  # [B, D]
         rope: Rope,
         text_len: int,
         kv_len: Tensor | None,  # [B]
+        modulation: Tensor | None = None,  # [B, 3 D]
     ) -> Tensor:
-        shift, scale, gate = self.modulation(vec)
+        shift, scale, gate = (self.modulate(vec) if modulation is None else modulation).chunk(3, dim=-1)
         qkv, mlp = self.linear1(ops.layer_norm_modulate(x, shift, scale)).split(self.widths, dim=-1)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
         attended = ops.rope_attention(
@@ -144,6 +141,9 @@ class SingleBlock(nn.Module):
         out = self.linear2(torch.cat((attended.flatten(2), F.gelu(mlp, approximate="tanh")), dim=-1))
         return ops.gate_residual(x, out, gate)
 
+    def modulate(self, vec: Tensor) -> Tensor:  # [..., D] -> [..., 3 D]
+        return self.modulation(vec)
+
 
 class FinalLayer(nn.Module):
     """adaLN (shift, scale) and the projection of a token to its patch of velocity."""
@@ -153,6 +153,14 @@ class FinalLayer(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
         self.linear = nn.Linear(width, out_features)
 
-    def forward(self, x: Tensor, vec: Tensor) -> Tensor:  # [B, S, D], [B, D] -> [B, S, patch volume * C]
-        shift, scale = self.adaLN_modulation(vec).chunk(2, dim=-1)
+    def forward(
+        self,
+        x: Tensor,  # [B, S, D]
+        vec: Tensor | None,  # [B, D]
+        modulation: Tensor | None = None,  # [B, 2 D]
+    ) -> Tensor:  # [B, S, patch volume * C]
+        shift, scale = (self.modulate(vec) if modulation is None else modulation).chunk(2, dim=-1)
         return self.linear(ops.layer_norm_modulate(x, shift, scale))
+
+    def modulate(self, vec: Tensor) -> Tensor:  # [..., D] -> [..., 2 D]
+        return self.adaLN_modulation(vec)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hunyuan_video.models.blocks import DoubleBlock, FinalLayer, Modulation, SingleBlock
+from hunyuan_video.models.blocks import DoubleBlock, FinalLayer, SingleBlock
 from hunyuan_video.models.config import TransformerConfig
 from hunyuan_video.models.embeddings import PatchEmbed, TimestepEmbedder, VectorEmbedder, unpatchify
+from hunyuan_video.models.modulation import Modulation, Modulations
 from hunyuan_video.models.pretrained import Pretrained
 from hunyuan_video.models.rope import cached_rope_table, rope_table
 from hunyuan_video.models.token_refiner import RefinerBlock, TokenRefiner
@@ -73,9 +75,11 @@ class HunyuanVideoTransformer(Pretrained):
         text_mask: Tensor | None = None,  # [B, L], nonzero = valid, a prefix of each row; None: all valid
         pooled_text: Tensor,  # [B, pooled_text_dim]
         guidance: Tensor | None = None,  # [B], embedded scale * 1000 (see `guidance_input`)
+        modulations: Modulations | None = None,  # one step of `modulations`, for the same condition
     ) -> Tensor:
         """Velocity (noise - data) [B, C_out, T, h, w], in the dtype the weights (or autocast) compute in.
 
+        With `modulations`, the weights of `modulation_modules` are not read; timestep still conditions the text.
         Floating inputs may have any dtype; they are cast to the weights'. Text beyond the mask never influences the
         result. Raises ValueError on shapes that do not fit the config, and on guidance that is missing or unwanted.
         """
@@ -84,15 +88,52 @@ class HunyuanVideoTransformer(Pretrained):
         grid = tuple(size // patch for size, patch in zip(latents.shape[2:], self.config.patch_size, strict=True))
         rope = self.rope(grid, latents.device)
 
-        vec = self.condition(timestep, pooled_text, guidance)
+        vec = self.condition(timestep, pooled_text, guidance) if modulations is None else None
         img = self.img_in(latents.to(self.dtype))
         txt = self.txt_in(text, timestep, text_mask)
         kv_len = None if text_mask is None else img.shape[1] + (text_mask != 0).sum(dim=1, dtype=torch.int32)
-        img = self.run_blocks(img, txt, vec, rope, kv_len)
-        return unpatchify(self.final_layer(img, vec), grid, self.config.patch_size)
+        img = self.run_blocks(img, txt, vec, rope, kv_len, modulations)
+        out = self.final_layer(img, vec, None if modulations is None else modulations.final)
+        return unpatchify(out, grid, self.config.patch_size)
+
+    def modulations(
+        self,
+        timesteps: Tensor,  # [N], 0..1000
+        pooled_text: Tensor,  # [B, pooled_text_dim]
+        guidance: Tensor | None = None,  # [B], as in a forward
+    ) -> Modulations:
+        """All vectors that condition the blocks at N timesteps, from one GEMM of N * B rows per layer.
+
+        `forward(..., modulations=table.step(i))` is then the forward at timesteps[i], to rounding: a GEMM of N * B rows
+        may add in another order than one of B rows (measured: 1e-6 of the largest value in float32, equal bits in
+        bfloat16, whose sums are wide). The same N, B and condition give the same bits. Size: N * B * (12 * double + 3 * single + 2) * D
+        values, 2.2 MB a row for the 13B model in bf16.
+        """
+        vec = self.condition(timesteps[:, None], pooled_text, guidance)  # [N, B, D]
+        rows = vec.flatten(0, 1)
+        double = tuple(block.modulate(rows) for block in self.double_blocks)
+        single = tuple(block.modulate(rows) for block in self.single_blocks)
+        split = vec.shape[:2]
+        return Modulations(
+            tuple((video.unflatten(0, split), text.unflatten(0, split)) for video, text in double),
+            tuple(one.unflatten(0, split) for one in single),
+            self.final_layer.modulate(rows).unflatten(0, split),
+        )
+
+    def modulation_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """(path, module) of all that a forward with `modulations` never touches: it may be moved away meanwhile."""
+        for path in ("time_in", "vector_in", "guidance_in"):
+            if getattr(self, path) is not None:
+                yield path, getattr(self, path)
+        for i, double in enumerate(self.double_blocks):
+            yield f"double_blocks.{i}.img_mod", double.img_mod
+            yield f"double_blocks.{i}.txt_mod", double.txt_mod
+        for i, single in enumerate(self.single_blocks):
+            yield f"single_blocks.{i}.modulation", single.modulation
+        yield "final_layer.adaLN_modulation", self.final_layer.adaLN_modulation
 
     def condition(self, timestep: Tensor, pooled_text: Tensor, guidance: Tensor | None) -> Tensor:
-        """The vector that modulates every block: timestep + pooled text + guidance embeddings, [B, D]."""
+        """Timestep + pooled text + guidance embeddings: [B] -> [B, D]; timesteps [N, 1] -> [N, B, D]."""
         vec = self.time_in(timestep) + self.vector_in(pooled_text.to(self.dtype))
         return vec if self.guidance_in is None else vec + self.guidance_in(guidance)
 
@@ -100,16 +141,19 @@ class HunyuanVideoTransformer(Pretrained):
         self,
         img: Tensor,  # [B, S, D]
         txt: Tensor,  # [B, L, D]
-        vec: Tensor,  # [B, D]
+        vec: Tensor | None,  # [B, D]
         rope: tuple[Tensor, Tensor],  # each [S, head_dim] fp32
         kv_len: Tensor | None,  # [B]
+        modulations: Modulations | None = None,  # of one step; instead of vec
     ) -> Tensor:
         """All blocks; returns the video tokens [B, S, D]."""
-        for block in self.double_blocks:
-            img, txt = self._run(block, img, txt, vec, rope, kv_len)
+        for i, block in enumerate(self.double_blocks):
+            given = None if modulations is None else modulations.double[i]
+            img, txt = self._run(block, img, txt, vec, rope, kv_len, given)
         x = torch.cat((img, txt), dim=1)
-        for block in self.single_blocks:
-            x = self._run(block, x, vec, rope, txt.shape[1], kv_len)
+        for i, block in enumerate(self.single_blocks):
+            given = None if modulations is None else modulations.single[i]
+            x = self._run(block, x, vec, rope, txt.shape[1], kv_len, given)
         return x[:, : img.shape[1]]
 
     def _run(self, block: nn.Module, *args: Any) -> Any:

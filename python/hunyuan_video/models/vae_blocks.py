@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hunyuan_ext as ops
+from hunyuan_video.models.vae_upsample import FoldedWeights, can_fold, upsample_conv
 
 EPS = 1e-6
 CONV_PAD = (2, 1, 1)  # (front frames, rows, columns) that a causal 3x3x3 convolution reads beyond its output
@@ -77,15 +78,30 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest neighbour, then a causal convolution. Frame 0 is not doubled in time: T -> 1 + st * (T - 1)."""
+    """Nearest neighbour, then a causal convolution. Frame 0 is not doubled in time: T -> 1 + st * (T - 1).
+
+    In inference on a CPU both at once, with 8 or 12 taps instead of 27 (vae_upsample.py): the same to rounding.
+    """
 
     def __init__(self, channels: int, stride: tuple[int, int, int]):
         super().__init__()
         self.stride = stride
         self.conv = CausalConv3d(channels, channels)
+        self._folded = FoldedWeights()
 
     def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.conv.conv.weight, self.conv.conv.bias
+        if can_fold(x, weight, self.stride):
+            return upsample_conv(x, self._folded.of(weight, self.stride), bias, self.stride)
         return self.conv(upsample_nearest(x, self.stride))
+
+    def _apply(self, fn, recurse=True):
+        self._folded.clear()
+        return super()._apply(fn, recurse)
+
+    def train(self, mode: bool = True) -> Upsample:
+        self._folded.clear()
+        return super().train(mode)
 
 
 def upsample_nearest(x: Tensor, stride: tuple[int, int, int]) -> Tensor:  # [B, C, T, H, W]

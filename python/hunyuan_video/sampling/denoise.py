@@ -13,6 +13,7 @@ from hunyuan_video.errors import UserError
 from hunyuan_video.flow import FlowSchedule, classifier_free_guidance, make_solver
 from hunyuan_video.models.embeddings import guidance_input
 from hunyuan_video.sampling.embeds import PromptEmbeds, concatenate
+from hunyuan_video.sampling.modulation import ModulationTables
 
 if TYPE_CHECKING:
     from hunyuan_video.models import HunyuanVideoTransformer
@@ -36,6 +37,7 @@ class GuidedVelocity:
             self._conditioning(state, start, min(start + batch_size, len(state.embeds)))
             for start in range(0, len(state.embeds), batch_size)
         ]
+        self.modulations = ModulationTables(transformer, schedule_of(state).timesteps)
 
     def _conditioning(self, state: SamplingState, start: int, stop: int) -> PromptEmbeds:
         """Rows start..stop of the prompts; with classifier-free guidance one doubled batch, the negative rows first."""
@@ -61,13 +63,16 @@ class GuidedVelocity:
         guided = len(embeds) == 2 * len(latents)
         inputs = latents.to(self.device)
         inputs = torch.cat((inputs, inputs)) if guided else inputs
+        guidance = self._guidance(len(inputs))
+        known = self.modulations.at(timestep, embeds.pooled, guidance)
         velocity = self.transformer(
             inputs,
             timestep.to(self.device).expand(len(inputs)),
             text=embeds.text,
             text_mask=embeds.mask,
             pooled_text=embeds.pooled,
-            guidance=self._guidance(len(inputs)),
+            guidance=guidance,
+            **({} if known is None else {"modulations": known}),
         ).float()
         if guided:
             negative, positive = velocity.chunk(2)
@@ -90,10 +95,14 @@ class Step:
     denoised: Tensor  # [N, C, T, h, w] the clean latents the last velocity pointed to: x - sigma * v
 
 
+def schedule_of(state: SamplingState) -> FlowSchedule:
+    """All noise levels of a run, of the finished steps too."""
+    return FlowSchedule(state.settings.num_inference_steps, state.settings.flow_shift)
+
+
 def denoise(velocity: GuidedVelocity, state: SamplingState) -> Iterator[Step]:
     """Runs the remaining steps of `state`, which is up to date (latents, solver history, step) at every yield."""
-    settings = state.settings
-    schedule = FlowSchedule(settings.num_inference_steps, settings.flow_shift)
+    settings, schedule = state.settings, schedule_of(state)
     solver = make_solver(settings.solver, schedule)
     solver.load_state_dict(state.solver)
     for index in range(state.step, settings.num_inference_steps):

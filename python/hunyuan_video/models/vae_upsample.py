@@ -1,0 +1,120 @@
+"""Nearest upsampling and the causal convolution after it, folded into convolutions of the small tensor.
+
+After doubling, two of the three taps along an axis read copies of one source value, so their weights can be added once
+instead of multiplied twice: along a doubled axis each parity of the output is a convolution with 2 taps,
+
+    row 2i:    w0 x[i - 1] + (w1 + w2) x[i]      row 2i + 1:    (w0 + w1) x[i] + w2 x[i + 1]    (columns likewise)
+    frame 2k:  w0 x[k - 1] + (w1 + w2) x[k]      frame 2k - 1:  (w0 + w1) x[k - 1] + w2 x[k]
+
+Replicate borders of the large tensor are replicate borders of the small one, and the first frame, which is not doubled,
+is the even frame 0. 27 taps become 8 (12 where time is not doubled), and the large input never exists. The result is
+that of the plain path to rounding: sums of weights are rounded once more.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import torch
+from torch import Tensor
+
+import hunyuan_ext as ops
+
+FOLDED_STRIDES = (1, 2)
+# Frames x rows x columns of the source below which call overhead decides and the plain path can be faster. From 768
+# positions on, it takes 1.05 to 3.2 times the CPU time (Zen4, 32..256 channels, bf16 and fp32, both memory formats).
+SMALL_VOLUME = 512
+EVEN = ((1.0, 0.0, 0.0), (0.0, 1.0, 1.0))  # [taps of the small convolution, taps of the large]
+ODD = ((1.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+WHOLE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+Stride = tuple[int, int, int]
+
+
+class FoldedWeights:
+    """The per-parity weights of one convolution, made when first used and again when the weight has changed.
+
+    They take 64/27 of the weight's memory (48/27 where time is not doubled). Changes made through `weight.data` leave
+    no trace in torch; `clear` is for the moments at which those happen.
+    """
+
+    def __init__(self) -> None:
+        self._made: tuple[object, list[Tensor]] | None = None
+
+    def __reduce__(self):
+        return FoldedWeights, ()  # copies and pickles of a model make their own
+
+    def clear(self) -> None:
+        self._made = None
+
+    def of(self, weight: Tensor, stride: Stride) -> list[Tensor]:
+        """weight: [N, C, 3, 3, 3] -> a weight per parity, in the order of `parities`."""
+        key = (weight.data_ptr(), weight._version, weight.dtype, weight.device, stride)
+        made = self._made
+        if made is None or made[0] != key:  # two threads may both get here: they make the same values
+            made = self._made = (key, fold(weight, stride))
+        return made[1]
+
+
+def parities(stride: Stride) -> product:
+    """Of each output phase, (t, h, w): 0 even, 1 odd; along an axis that is not doubled there is one phase, 0."""
+    return product(*(range(size) for size in stride))
+
+
+@torch.no_grad()
+def fold(weight: Tensor, stride: Stride) -> list[Tensor]:  # [N, C, 3, 3, 3] -> [N, C, 2 or 3, 2 or 3, 2 or 3] each
+    """Sums in float32 (float64 for float64 weights), rounded once to the weight's dtype."""
+    wide = weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
+    out = []
+    for phases in parities(stride):
+        sums = (wide.new_tensor(_sums(*axis)) for axis in zip(phases, stride, strict=True))
+        out.append(torch.einsum("nctuv,at,bu,dv->ncabd", wide, *sums).to(weight.dtype).contiguous())
+    return out
+
+
+def _sums(phase: int, stride: int) -> tuple[tuple[float, ...], ...]:
+    if stride == 1:
+        return WHOLE
+    return ODD if phase else EVEN
+
+
+def can_fold(x: Tensor, weight: Tensor, stride: Stride) -> bool:
+    """Inference on a CPU, in eager mode, doubling or keeping each axis, not too small.
+
+    Training keeps the plain path, whose weight gradient is one convolution. So do GPUs: there the fold is correct too,
+    but whether eight small convolutions beat one is not measured.
+    """
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or weight.is_inference():
+        return False
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        return False
+    if x[0, 0].numel() < SMALL_VOLUME:
+        return False
+    return max(stride) > 1 and all(size in FOLDED_STRIDES for size in stride) and weight.shape[2:] == (3, 3, 3)
+
+
+def upsample_conv(
+    x: Tensor,  # [B, C, T, H, W]
+    weights: list[Tensor],  # of `fold`
+    bias: Tensor | None,  # [N]
+    stride: Stride,
+) -> Tensor:  # [B, N, 1 + st * (T - 1), sh * H, sw * W]
+    """causal_conv3d(upsample_nearest(x, stride), weight, bias) to rounding, in x's memory format."""
+    frames, rows, columns = x.shape[2:]
+    padded = ops.pad_causal(x, (3 - stride[0], 1, 1))
+    out: Tensor | None = None
+    for weight, (t, h, w) in zip(weights, parities(stride), strict=True):
+        if t and frames == 1:
+            continue  # one frame: nothing is doubled in time
+        source = padded[:, :, t:]
+        source = source[:, :, :, h : h + rows + weight.shape[3] - 1, w : w + columns + weight.shape[4] - 1]
+        values = ops.causal_conv3d(source, weight, bias, padded=True)
+        if out is None:
+            out = _empty_like(values, (1 + stride[0] * (frames - 1), stride[1] * rows, stride[2] * columns))
+        # Odd frames are 2k - 1: the first of them comes after frame 0.
+        out[:, :, t :: stride[0], h :: stride[1], w :: stride[2]] = values
+    return out
+
+
+def _empty_like(values: Tensor, volume: tuple[int, int, int]) -> Tensor:
+    layout = torch.contiguous_format if values.is_contiguous() else torch.channels_last_3d
+    return torch.empty((*values.shape[:2], *volume), dtype=values.dtype, device=values.device, memory_format=layout)
