@@ -106,8 +106,8 @@ class HunyuanVideoTransformer(Pretrained):
 
         `forward(..., modulations=table.step(i))` is then the forward at timesteps[i], to rounding: a GEMM of N * B rows
         may add in another order than one of B rows (measured: 1e-6 of the largest value in float32, equal bits in
-        bfloat16, whose sums are wide). The same N, B and condition give the same bits. Size: N * B * (12 * double + 3 * single + 2) * D
-        values, 2.2 MB a row for the 13B model in bf16.
+        bfloat16, whose sums are wide). The same N, B and condition give the same bits. Size: N * B *
+        (12 * double + 3 * single + 2) * D values, 2.2 MB a row for the 13B model in bf16.
         """
         vec = self.condition(timesteps[:, None], pooled_text, guidance)  # [N, B, D]
         rows = vec.flatten(0, 1)
