@@ -122,15 +122,12 @@ class HunyuanVideoTransformer(Pretrained):
 
     def modulation_modules(self) -> Iterator[tuple[str, nn.Module]]:
         """(path, module) of all that a forward with `modulations` never touches: it may be moved away meanwhile."""
-        for path in ("time_in", "vector_in", "guidance_in"):
-            if getattr(self, path) is not None:
-                yield path, getattr(self, path)
-        for i, double in enumerate(self.double_blocks):
-            yield f"double_blocks.{i}.img_mod", double.img_mod
-            yield f"double_blocks.{i}.txt_mod", double.txt_mod
-        for i, single in enumerate(self.single_blocks):
-            yield f"single_blocks.{i}.modulation", single.modulation
-        yield "final_layer.adaLN_modulation", self.final_layer.adaLN_modulation
+        paths = ["time_in", "vector_in", *(["guidance_in"] if self.config.guidance_embed else [])]
+        for i in range(len(self.double_blocks)):
+            paths += [f"double_blocks.{i}.img_mod", f"double_blocks.{i}.txt_mod"]
+        paths += [f"single_blocks.{i}.modulation" for i in range(len(self.single_blocks))]
+        for path in (*paths, "final_layer.adaLN_modulation"):
+            yield path, self.get_submodule(path)
 
     def condition(self, timestep: Tensor, pooled_text: Tensor, guidance: Tensor | None) -> Tensor:
         """Timestep + pooled text + guidance embeddings: [B] -> [B, D]; timesteps [N, 1] -> [N, B, D]."""
@@ -148,12 +145,12 @@ class HunyuanVideoTransformer(Pretrained):
     ) -> Tensor:
         """All blocks; returns the video tokens [B, S, D]."""
         for i, block in enumerate(self.double_blocks):
-            given = None if modulations is None else modulations.double[i]
-            img, txt = self._run(block, img, txt, vec, rope, kv_len, given)
+            double = None if modulations is None else modulations.double[i]
+            img, txt = self._run(block, img, txt, vec, rope, kv_len, double)
         x = torch.cat((img, txt), dim=1)
         for i, block in enumerate(self.single_blocks):
-            given = None if modulations is None else modulations.single[i]
-            x = self._run(block, x, vec, rope, txt.shape[1], kv_len, given)
+            single = None if modulations is None else modulations.single[i]
+            x = self._run(block, x, vec, rope, txt.shape[1], kv_len, single)
         return x[:, : img.shape[1]]
 
     def _run(self, block: nn.Module, *args: Any) -> Any:
