@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class ArgumentError(UserError, ValueError):
     """An argument with a wrong value: names the argument, the value and the nearest one that works."""
+
+
+class PrecisionWarning(UserWarning):
+    """The models run in another dtype than was asked for. The command line prints the text."""

@@ -246,3 +246,10 @@ def test_a_failed_decode_keeps_the_latents(sample, work, monkeypatch):
     last = result.err.splitlines()[-1]
     assert result.code == 1 and "not enough memory for decoding" in last
     assert last.endswith("the latents are safe, when that is done: hunyuan-video decode a.state.safetensors -o a.mp4")
+
+
+def test_float16_on_a_cpu_is_told_in_one_line(sample, work):
+    result = sample(PROMPT, "--seed", 3, "--dtype", "float16", "--device", "cpu", "-o", "a.mp4")
+    assert result.code == 0 and names(work) == ["a.mp4"]
+    notes = [line for line in result.err.splitlines() if "float16" in line]
+    assert len(notes) == 1 and notes[0].startswith("note: float16 is not usable on a CPU; the models run in ")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
 from hunyuan_video import HunyuanVideoPipeline, UserError
 from hunyuan_video.checkpoints import convert
+from hunyuan_video.errors import PrecisionWarning
 from hunyuan_video.sampling.defaults import NEGATIVE_PROMPT, SamplingDefaults
 from hunyuan_video.sampling.loading import BUNDLED, default_dtype, read_defaults, read_grid, vae_dtype
 
@@ -64,6 +67,29 @@ def test_dtypes_by_device():
     assert (default_dtype(cpu), default_dtype(gpu)) == (torch.float32, torch.bfloat16)
     assert (vae_dtype(None, cpu), vae_dtype(torch.bfloat16, cpu)) == (torch.float32, torch.float32)
     assert (vae_dtype(None, gpu), vae_dtype(torch.float32, gpu)) == (torch.float16, torch.float32)
+
+
+@pytest.mark.parametrize("native, dtype", [(True, torch.bfloat16), (False, torch.float32)])
+def test_float16_on_a_cpu_becomes_a_usable_dtype_with_one_warning(checkpoint, monkeypatch, native, dtype):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: native)
+    with pytest.warns(PrecisionWarning, match="float16 is not usable on a CPU") as warned:
+        pipe = HunyuanVideoPipeline.from_pretrained(checkpoint, device="cpu", dtype=torch.float16)
+    assert len(warned) == 1 and pipe.transformer.dtype == dtype
+    stored = {weight.dtype for part in (pipe.text_encoder, pipe.clip_text_encoder) for weight in part.parameters()}
+    assert stored == {dtype} and next(pipe.vae.parameters()).dtype == torch.float32
+
+
+def test_float16_parts_that_come_to_a_cpu_leave_it(checkpoint):
+    pipe = HunyuanVideoPipeline.from_pretrained(checkpoint, device="cpu", dtype=torch.float32)
+    pipe.vae.half(), pipe.text_encoder.half()
+    with pytest.warns(PrecisionWarning) as warned:
+        pipe.to("cpu")
+    usable = {next(part.parameters()).dtype for part in (pipe.vae, pipe.text_encoder)}
+    assert len(warned) == 1 and usable <= {torch.bfloat16, torch.float32}
+    assert pipe.transformer.dtype == torch.float32
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipe.to("cpu")
 
 
 @pytest.mark.skipif(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from hunyuan_video import __version__
 from hunyuan_video.cli import convert, decode, doctor, evaluate, sample, show, train
-from hunyuan_video.errors import ArgumentError, UserError
+from hunyuan_video.errors import ArgumentError, PrecisionWarning, UserError
 
 COMMANDS = (sample, decode, show, doctor, convert, train, evaluate)
 
@@ -50,7 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         if not args.debug:
             warnings.simplefilter("ignore")  # libraries' notes to programmers; failures are told below
+            warnings.simplefilter("always", PrecisionWarning)
+            warnings.showwarning = _show
         return _run(args)
+
+
+def _show(message: Warning | str, *_: object) -> None:
+    print(f"note: {message}", file=sys.stderr)
 
 
 def _run(args: argparse.Namespace) -> int:

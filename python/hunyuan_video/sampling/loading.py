@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hunyuan_video.errors import UserError
+from hunyuan_video.errors import PrecisionWarning, UserError
 from hunyuan_video.sampling.defaults import SamplingDefaults
 from hunyuan_video.sampling.request import Grid
 
@@ -61,6 +63,7 @@ def load_parts(
     device: torch.device,
 ) -> dict[str, Any]:
     """The wanted parts on `device`, as keyword arguments of HunyuanVideoPipeline."""
+    dtype = usable_dtype(dtype, device)
     folders = part_folders(folder)
     unknown = sorted(set(wanted) - set(folders))
     if unknown:
@@ -154,6 +157,29 @@ def read_grid(folder: Path) -> Grid:
 def default_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 on accelerators; float32 on the CPU, where it is exact and equal on every machine."""
     return torch.float32 if device.type == "cpu" else torch.bfloat16
+
+
+def usable_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype | None:
+    """dtype; but on a CPU, where torch has no usable float16 multiplication, bfloat16 for float16, or float32 where the
+    processor does not compute in bfloat16 either; with a warning.
+    """
+    if dtype != torch.float16 or device.type != "cpu":
+        return dtype
+    native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    chosen = torch.bfloat16 if native else torch.float32
+    message = f"float16 is not usable on a CPU; the models run in {str(chosen).removeprefix('torch.')} instead"
+    warnings.warn(message, PrecisionWarning, stacklevel=2)
+    return chosen
+
+
+def move_parts(parts: Sequence[torch.nn.Module], device: torch.device) -> None:
+    """Moves parts; those in float16 (the VAE of a GPU, official encoders) change to `usable_dtype` on a CPU."""
+    for part in parts:
+        part.to(device)
+    halves = [part for part in parts if any(weight.dtype == torch.float16 for weight in part.parameters())]
+    dtype = usable_dtype(torch.float16, device) if halves else None
+    for part in halves:
+        part.to(dtype)
 
 
 def vae_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype:

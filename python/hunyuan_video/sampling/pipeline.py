@@ -14,7 +14,14 @@ from hunyuan_video.sampling.arguments import Arguments
 from hunyuan_video.sampling.decode import as_output, decode_latents
 from hunyuan_video.sampling.defaults import SamplingDefaults
 from hunyuan_video.sampling.embeds import PromptEmbeds, encode_prompts
-from hunyuan_video.sampling.loading import PARTS, checkpoint_folder, default_device, load_parts, read_defaults
+from hunyuan_video.sampling.loading import (
+    PARTS,
+    checkpoint_folder,
+    default_device,
+    load_parts,
+    move_parts,
+    read_defaults,
+)
 from hunyuan_video.sampling.output import Finished, SampleOutput
 from hunyuan_video.sampling.preview import LatentPreview
 from hunyuan_video.sampling.request import OUTPUT_TYPES, VAE_MODES, Grid, check_choice
@@ -64,8 +71,9 @@ class HunyuanVideoPipeline:
         """Loads "tiny" (bundled) or a checkpoint folder in diffusers or official layout.
 
         dtype: of the transformer; None: bfloat16 on a GPU, float32 on the CPU. The VAE runs in float16 on a GPU, in
-        float32 on the CPU or with dtype float32. device: None: the GPU if there is one. parts: those to load, of
-        "transformer", "vae", "text_encoder", "clip_text_encoder". UserError, one line, for anything missing or damaged.
+        float32 on the CPU or with dtype float32. For float16 a CPU takes bfloat16 or float32, with one warning.
+        device: None: the GPU if there is one. parts: those to load, of "transformer", "vae", "text_encoder",
+        "clip_text_encoder". UserError, one line, for anything missing or damaged.
         """
         if "transformer" not in parts:
             raise ArgumentError("parts must contain 'transformer'")
@@ -79,10 +87,9 @@ class HunyuanVideoPipeline:
         return next(self.transformer.parameters()).device
 
     def to(self, device: torch.device | str) -> HunyuanVideoPipeline:
-        """Moves every part; returns the pipeline."""
-        for part in (self.transformer, self.vae, self.text_encoder, self.clip_text_encoder):
-            if part is not None:
-                part.to(device)
+        """Moves every part, those in float16 to bfloat16 or float32 where they come to a CPU; returns the pipeline."""
+        parts = (self.transformer, self.vae, self.text_encoder, self.clip_text_encoder)
+        move_parts([part for part in parts if part is not None], torch.device(device))
         return self
 
     def __call__(
