@@ -148,16 +148,11 @@ def test_equal_videos_are_equal_files(tmp_path, name):
     assert contents[0] == contents[1]
 
 
-def test_mp4_bytes_do_not_depend_on_where_frames_lie_in_memory(tmp_path):
-    """x264's macroblock tree made 1 file in 4 differ on such frames; arrays that stay alive move the buffers around."""
-    noise = np.random.default_rng(0).normal(0, 3, (17, 64, 64, 3))
-    video = (moving_square(17, 64, 64) * 0.5 + 60 + noise).round().clip(0, 255).astype(np.uint8)
-    contents, kept = set(), []
-    for i in range(30):
-        kept.append(np.ones(50_000 * (i % 7 + 1), np.uint8))
-        save_video(tmp_path / "a.mp4", video, fps=8, metadata=FACTS)
-        contents.add((tmp_path / "a.mp4").read_bytes())
-    assert len(contents) == 1
+def test_mp4_is_made_without_what_differs_from_run_to_run(tmp_path):
+    """With its macroblock tree, x264 made other bytes in about 1 of 20 runs; with the machine's threads, elsewhere."""
+    save_video(tmp_path / "a.mp4", moving_square(2, 256, 64), fps=8)
+    options = (tmp_path / "a.mp4").read_bytes()  # x264 notes its options in the stream
+    assert b"x264" in options and b" mbtree=0" in options and b" threads=4" in options
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         result = {"prompts": args.prompts, "seed": args.seed, "world": world, "trained_on": trained_on}
         temporary = Path(args.output + ".tmp")
-        temporary.write_text(json.dumps({**result, "settings": settings, "table": table, "vae_psnr": psnr}, indent=1) + "\n")
+        temporary.write_text(
+            json.dumps({**result, "settings": settings, "table": table, "vae_psnr": psnr}, indent=1) + "\n"
+        )
         temporary.replace(args.output)
     return 0
