@@ -1,5 +1,6 @@
 // attention: argument checks and dispatch.
 #include "attention/forward.h"
+#include "attention/sm90/fp8_workspace.h"
 #include "common/status.h"
 
 namespace {
@@ -14,8 +15,10 @@ bool aligned(const void* data, const int64_t (&stride)[3]) {
 
 }  // namespace
 
-extern "C" int hunyuan_attention(const hunyuan_attention_args* args, hunyuan_target target) {
-  using namespace hunyuan;
+namespace hunyuan::attention {
+namespace {
+
+int check(const hunyuan_attention_args* args, hunyuan_target target) {
   if (target.device < 0) return fail(HUNYUAN_BAD_ARGUMENT, "attention: has no CPU kernel");
   if (args->batch < 0 || args->queries < 0 || args->keys < 0 || args->heads < 0 || args->queries > kMostTokens ||
       args->keys > kMostTokens)
@@ -31,14 +34,38 @@ extern "C" int hunyuan_attention(const hunyuan_attention_args* args, hunyuan_tar
     return fail(HUNYUAN_BAD_ARGUMENT, "attention: addresses must be multiples of 16 bytes and strides of 8 elements");
   if ((args->row_starts == nullptr) != (args->key_blocks == nullptr))
     return fail(HUNYUAN_BAD_ARGUMENT, "attention: a block list needs both row_starts and key_blocks");
-  if (args->row_starts && (args->query_tile <= 0 || args->query_tile % attention::kListTile || args->key_tile <= 0 ||
-                           args->key_tile % attention::kListTile))
+  if (args->row_starts &&
+      (args->query_tile <= 0 || args->query_tile % kListTile || args->key_tile <= 0 || args->key_tile % kListTile))
     return fail(HUNYUAN_BAD_ARGUMENT, "attention: tiles of a block list must be multiples of %lld, got %lld x %lld",
-                static_cast<long long>(attention::kListTile), static_cast<long long>(args->query_tile),
+                static_cast<long long>(kListTile), static_cast<long long>(args->query_tile),
                 static_cast<long long>(args->key_tile));
-  if (attention::work_count(*args, 1) == 0) return HUNYUAN_OK;
-  if (args->keys == 0) return fail(HUNYUAN_BAD_ARGUMENT, "attention: needs at least one key");
-  if (attention::work_count(*args, 128) > 0x7fffffff - 8)
+  if (work_count(*args, 1) != 0 && args->keys == 0)
+    return fail(HUNYUAN_BAD_ARGUMENT, "attention: needs at least one key");
+  if (work_count(*args, 128) > 0x7fffffff - 8)
     return fail(HUNYUAN_BAD_ARGUMENT, "attention: more than 2^31 tiles in one call");
+  return HUNYUAN_OK;
+}
+
+}  // namespace
+}  // namespace hunyuan::attention
+
+using namespace hunyuan;
+
+extern "C" int hunyuan_attention(const hunyuan_attention_args* args, hunyuan_target target) {
+  const int status = attention::check(args, target);
+  if (status != HUNYUAN_OK || attention::work_count(*args, 1) == 0) return status;
   return attention_cuda(*args, target);
+}
+
+extern "C" int64_t hunyuan_attention_fp8_workspace(const hunyuan_attention_args* args) {
+  return attention::sm90::fp8_workspace(*args).bytes;
+}
+
+extern "C" int hunyuan_attention_fp8(const hunyuan_attention_args* args, void* workspace, hunyuan_target target) {
+  const int status = attention::check(args, target);
+  if (status != HUNYUAN_OK || attention::work_count(*args, 1) == 0) return status;
+  if (args->head_dim != 128)
+    return fail(HUNYUAN_BAD_ARGUMENT, "attention: the FP8 kernel takes a head_dim of 128, got %lld",
+                static_cast<long long>(args->head_dim));
+  return attention_fp8_cuda(*args, workspace, target);
 }

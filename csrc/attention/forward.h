@@ -20,6 +20,7 @@ constexpr int64_t kListTile = 128;
 
 int forward_sm80(const hunyuan_attention_args& args, hunyuan_target target);  // compute capability 8.x
 int forward_sm90(const hunyuan_attention_args& args, hunyuan_target target);  // 9.0
+int forward_fp8_sm90(const hunyuan_attention_args& args, void* workspace, hunyuan_target target);
 
 }  // namespace hunyuan::attention
 
@@ -27,5 +28,6 @@ namespace hunyuan {
 
 // Picks the kernel of the target's device; in attention_cuda.cu or common/cuda_absent.cpp.
 int attention_cuda(const hunyuan_attention_args& args, hunyuan_target target);
+int attention_fp8_cuda(const hunyuan_attention_args& args, void* workspace, hunyuan_target target);
 
 }  // namespace hunyuan

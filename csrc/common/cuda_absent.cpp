@@ -17,6 +17,7 @@ int no_cuda(const char* op) {
 }  // namespace
 
 int attention_cuda(const hunyuan_attention_args&, hunyuan_target) { return no_cuda("attention"); }
+int attention_fp8_cuda(const hunyuan_attention_args&, void*, hunyuan_target) { return no_cuda("attention"); }
 int qk_norm_rope_cuda(const hunyuan_qk_norm_rope_args&, hunyuan_target) { return no_cuda("qk_norm_rope"); }
 int layer_norm_modulate_cuda(const hunyuan_layer_norm_modulate_args&, hunyuan_target) {
   return no_cuda("layer_norm_modulate");
