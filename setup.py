@@ -5,6 +5,7 @@ Environment: HUNYUAN_CUDA = AUTO (default) | ON | OFF, CUTLASS_DIR, CMAKE_BUILD_
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,12 +23,15 @@ class CMakeBuild(build_ext):
         wanted = os.environ.get("HUNYUAN_CUDA", "AUTO").upper()
         try:
             self.run_cmake(ext, wanted)
+        except FileNotFoundError as error:
+            raise SystemExit(
+                f"hunyuan-ext: {error.filename} was not found; install cmake and ninja, or drop "
+                "--no-build-isolation so that pip brings them"
+            ) from None
         except subprocess.CalledProcessError:
             if wanted != "AUTO":
-                raise
-            print(
-                "hunyuan-ext: the build with CUDA kernels failed; building without them (HUNYUAN_CUDA=OFF)", flush=True
-            )
+                raise SystemExit("hunyuan-ext: the build failed; the reason is above") from None
+            print("hunyuan-ext: the build failed; trying again without CUDA kernels (HUNYUAN_CUDA=OFF)", flush=True)
             self.run_cmake(ext, "OFF")
 
     def run_cmake(self, ext, cuda):
@@ -46,8 +50,13 @@ class CMakeBuild(build_ext):
         }
         flags = [f"-D{name}={value}" for name, value in options.items()]
         extra = shlex.split(os.environ.get("CMAKE_ARGS", ""))
-        subprocess.check_call(["cmake", "--fresh", "-G", "Ninja", "-S", str(ROOT), "-B", str(folder), *flags, *extra])
-        subprocess.check_call(["cmake", "--build", str(folder)])
+        # The cmake and ninja of this interpreter's environment come first, whether or not it is activated.
+        search = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+        cmake = shutil.which("cmake", path=search) or "cmake"
+        environment = os.environ | {"PATH": search}
+        configure = [cmake, "--fresh", "-G", "Ninja", "-S", str(ROOT), "-B", str(folder), *flags, *extra]
+        subprocess.check_call(configure, env=environment)
+        subprocess.check_call([cmake, "--build", str(folder)], env=environment)
 
 
 setup(ext_modules=[Extension("hunyuan_ext._C", sources=[])], cmdclass={"build_ext": CMakeBuild})

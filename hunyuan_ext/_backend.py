@@ -34,6 +34,8 @@ KERNELS: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
 }
 
 
+PLAIN_COPIES = ("pad_causal",)  # no arithmetic, so no instruction sets
+
 # Volumes below this many elements are left to torch in auto mode: the time is call overhead either way, and tiny
 # models keep agreeing with other implementations to the last bit.
 SMALL_VOLUME = 1 << 17
@@ -110,8 +112,6 @@ def _decide(op: str, device: str, dtype: torch.dtype) -> Choice:
     if mode == "reference":
         return Choice(False, "HUNYUAN_EXT_BACKEND=reference")
     if module is None:
-        if mode == "native":
-            raise RuntimeError(f"HUNYUAN_EXT_BACKEND=native, but {missing}")
         return Choice(False, missing)
     dtypes = KERNELS[op].get(device, ())
     if dtype not in dtypes:
@@ -123,6 +123,8 @@ def _decide(op: str, device: str, dtype: torch.dtype) -> Choice:
         major, minor = torch.cuda.get_device_capability()
         covered = any(_runs_on(arch, major, minor) for arch in archs.split(","))
         return Choice(covered, f"built for {archs}, this device is sm_{major}{minor}")
+    if op in PLAIN_COPIES:
+        return Choice(True, "own copy, of whole rows and for channels-last volumes only")
     if isa() == "scalar" and forced_isa is None and mode == "auto":
         return Choice(False, "this processor has no AVX2; torch is at least as fast")
     return Choice(True, f"own {isa()} kernel")
@@ -145,6 +147,8 @@ def choice(op: str, device: str, dtype: torch.dtype) -> Choice:
 
 
 def _picks_native(op: str, device: str, dtype: torch.dtype) -> bool:
+    if module is None and mode == "native":
+        raise RuntimeError(f"HUNYUAN_EXT_BACKEND=native, but {missing}")
     return choice(op, device, dtype).native
 
 
@@ -181,8 +185,13 @@ def runs_native(op: str, x: Tensor, *others: Tensor | None) -> bool:
     return True
 
 
+def insisted() -> bool:
+    """Whether kernels run even where torch is at least as fast."""
+    return mode == "native"
+
+
 def too_small(x: Tensor) -> bool:
-    return mode == "auto" and x.numel() < SMALL_VOLUME
+    return not insisted() and x.numel() < SMALL_VOLUME
 
 
 def slow_bfloat16(x: Tensor) -> bool:

@@ -21,7 +21,7 @@ CONDITIONS = (
 
 
 def capabilities() -> dict:
-    """A plain dict of the build, the machine and the choices; costs milliseconds, initialises no GPU context.
+    """A plain dict of the build, the machine and the choices; costs milliseconds.
 
     "build": how the native module was compiled ({"native": False, "reason": ...} without one). "machine": processor,
     its features, threads, CUDA devices. "ops": {op: {device: {dtype: {"implementation", "reason"}}}}, implementation

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hunyuan_ext import _check, _native, reference
-from hunyuan_ext._backend import runs_native, slow_bfloat16
+from hunyuan_ext._backend import insisted, runs_native, slow_bfloat16
 from hunyuan_ext._types import Triple
 
 
@@ -24,8 +24,8 @@ def causal_conv3d(
 
     The border is replicated: kt - 1 copies of the first frame in front, kh // 2 rows and kw // 2 columns around;
     `padded` says that x already carries that (group_norm_silu writes it with `pad`). The output has x's memory
-    format. The convolution itself is torch's (oneDNN, cuDNN), 80-94 % of a CPU's peak; padding is a native copy. On
-    processors without a bfloat16 convolution the arithmetic is float32.
+    format. The convolution itself is torch's (oneDNN, cuDNN), 80-94 % of a CPU's peak; padding of channels-last
+    volumes is a native copy. On processors without a bfloat16 convolution the arithmetic is float32.
 
     Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
     """
@@ -60,7 +60,8 @@ def pad_causal(x: Tensor, pad: Triple) -> Tensor:  # [B, C, T, H, W]
     """Replicate padding of a causal convolution: pad[0] frames in front, pad[1] rows and pad[2] columns around."""
     if not any(pad):
         return x
-    if not runs_native("pad_causal", x):
+    # One element at a time, torch copies as fast; whole channels at a time, it does not.
+    if not runs_native("pad_causal", x) or not (_native.is_channels_last(x) or insisted()):
         return reference.pad_causal(x, pad)
     if torch.compiler.is_compiling():
         return torch.ops.hunyuan_ext.pad_causal(x, pad)

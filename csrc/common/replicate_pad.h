@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "hunyuan_ext.h"
 
@@ -19,27 +20,49 @@ class ReplicatePad {
 
   int64_t row_count() const { return volume_.planes * volume_.frames * volume_.rows; }
 
-  // Row `index` of the unpadded volume, in memory order: write(destination) fills its columns * cell_bytes bytes.
+  // Rows [begin, end) of the unpadded volume, in memory order: write(row, plane, destination) fills a row's
+  // columns * cell_bytes bytes.
   template <class Write>
-  void put_row(int64_t index, Write&& write) const {
-    const int64_t row = index % volume_.rows, frame = index / volume_.rows % volume_.frames;
-    char* plane = static_cast<char*>(volume_.out) + index / volume_.rows / volume_.frames * plane_bytes_;
+  void put_rows(int64_t begin, int64_t end, Write&& write) const {
+    int64_t row = begin % volume_.rows, frame = begin / volume_.rows % volume_.frames;
+    int64_t plane = begin / volume_.rows / volume_.frames;
+    for (int64_t index = begin; index < end; ++index) {
+      put_row(plane, frame, row, [&](char* destination) { write(index, plane, destination); });
+      if (++row < volume_.rows) continue;
+      row = 0;
+      if (++frame < volume_.frames) continue;
+      frame = 0;
+      ++plane;
+    }
+  }
+
+ private:
+  template <class Write>
+  void put_row(int64_t plane, int64_t frame, int64_t row, Write&& write) const {
+    char* out = static_cast<char*>(volume_.out) + plane * plane_bytes_;
     const int64_t first_frame = frame == 0 ? 0 : frame + volume_.pad_frames;
     const int64_t first_row = row == 0 ? 0 : row + volume_.pad_rows;
     const int64_t last_row = row + volume_.pad_rows + (row == volume_.rows - 1 ? volume_.pad_rows : 0);
-    char* first = plane + first_frame * frame_bytes_ + first_row * row_bytes_;
+    char* first = out + first_frame * frame_bytes_ + first_row * row_bytes_;
     write(first + volume_.pad_columns * volume_.cell_bytes);
     pad_columns(first);
     for (int64_t f = first_frame; f <= frame + volume_.pad_frames; ++f)
       for (int64_t r = first_row; r <= last_row; ++r) {
-        char* copy = plane + f * frame_bytes_ + r * row_bytes_;
+        char* copy = out + f * frame_bytes_ + r * row_bytes_;
         if (copy != first) std::memcpy(copy, first, row_bytes_);
       }
   }
 
- private:
+  // Both borders of a row whose middle is written; sizes known to the compiler where a cell is one element.
   void pad_columns(char* row) const {
-    const int64_t cell = volume_.cell_bytes, pad = volume_.pad_columns;
+    if (volume_.cell_bytes == 2) return repeat_borders(row, std::integral_constant<int64_t, 2>());
+    if (volume_.cell_bytes == 4) return repeat_borders(row, std::integral_constant<int64_t, 4>());
+    repeat_borders(row, volume_.cell_bytes);
+  }
+
+  template <class Bytes>
+  void repeat_borders(char* row, Bytes cell) const {
+    const int64_t pad = volume_.pad_columns;
     char* left = row + pad * cell;
     char* right = left + (volume_.columns - 1) * cell;
     for (int64_t i = 1; i <= pad; ++i) {

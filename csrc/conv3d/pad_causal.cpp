@@ -15,8 +15,7 @@ extern "C" int hunyuan_pad_causal(const hunyuan_pad_causal_args* args, hunyuan_t
   const int64_t bytes = args->columns * args->cell_bytes;
   const char* x = static_cast<const char*>(args->x);
   parallel_ranges(pad.row_count(), pad.row_count() * args->columns, target.threads, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row)
-      pad.put_row(row, [&](char* out) { std::memcpy(out, x + row * bytes, bytes); });
+    pad.put_rows(begin, end, [&](int64_t row, int64_t, char* out) { std::memcpy(out, x + row * bytes, bytes); });
   });
   return HUNYUAN_OK;
 }

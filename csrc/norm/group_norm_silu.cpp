@@ -122,19 +122,16 @@ void apply(const Args& args, const Normalise& normalise, int threads) {
   const ReplicatePad pad(shape);
   const auto row_kernel = HUNYUAN_PICK(norm_silu_row);
   const auto cells_kernel = HUNYUAN_PICK(norm_silu_cells);
-  const int64_t rows_per_plane = shape.frames * shape.rows;
   const int64_t elements = args.batch * args.channels * positions(args);
   parallel_ranges(pad.row_count(), elements, threads, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t first = row / rows_per_plane * (args.channels_last ? args.channels : 1);
+    pad.put_rows(begin, end, [&](int64_t row, int64_t plane, char* out) {
+      const int64_t first = plane * (args.channels_last ? args.channels : 1);
       const float *mean = &normalise.mean[first], *scale = &normalise.scale[first], *shift = &normalise.shift[first];
-      pad.put_row(row, [&](char* out) {
-        if (args.channels_last)
-          cells_kernel(args, row * shape.columns, shape.columns, mean, scale, shift, out);
-        else
-          row_kernel(args, row * shape.columns, shape.columns, *mean, *scale, *shift, out);
-      });
-    }
+      if (args.channels_last)
+        cells_kernel(args, row * shape.columns, shape.columns, mean, scale, shift, out);
+      else
+        row_kernel(args, row * shape.columns, shape.columns, *mean, *scale, *shift, out);
+    });
   });
 }
 

@@ -56,6 +56,7 @@ def test_without_the_native_module_ops_are_composed(monkeypatch):
     assert facts["ops"]["gate_residual"]["cpu"]["float32"]["implementation"] == "torch"
     monkeypatch.setattr(_backend, "mode", "native")
     _backend._choices.clear()
+    assert ops.capabilities()["backend"] == "native"
     with pytest.raises(RuntimeError, match="HUNYUAN_EXT_BACKEND=native, but hunyuan_ext._C is not built"):
         ops.layer_norm_modulate(x, shift, shift)
 
