@@ -242,8 +242,8 @@ typedef struct hunyuan_attention_args {
 int hunyuan_attention(const hunyuan_attention_args* args, hunyuan_target target);
 
 /**
- * The same with e4m3 products (compute capability 9.0, head_dim 128): q, k and v are bf16 and quantised in `workspace`, a
- * buffer on the device of hunyuan_attention_fp8_workspace(args) bytes, 256-byte aligned.
+ * The same with e4m3 products (compute capability 9.0, head_dim 128): q, k and v are bf16 and quantised in `workspace`,
+ * a buffer on the device of hunyuan_attention_fp8_workspace(args) bytes, 256-byte aligned.
  */
 int hunyuan_attention_fp8(const hunyuan_attention_args* args, void* workspace, hunyuan_target target);
 int64_t hunyuan_attention_fp8_workspace(const hunyuan_attention_args* args);
