@@ -2,6 +2,7 @@
 #include "common/parallel.h"
 #include "common/replicate_pad.h"
 #include "common/status.h"
+#include "conv3d/conv3d.h"
 
 extern "C" int hunyuan_pad_causal(const hunyuan_pad_causal_args* args, hunyuan_target target) {
   using namespace hunyuan;
@@ -9,8 +10,8 @@ extern "C" int hunyuan_pad_causal(const hunyuan_pad_causal_args* args, hunyuan_t
     return fail(HUNYUAN_BAD_ARGUMENT, "pad_causal: sizes must not be negative");
   if (args->pad_frames < 0 || args->pad_rows < 0 || args->pad_columns < 0)
     return fail(HUNYUAN_BAD_ARGUMENT, "pad_causal: pads must not be negative");
-  if (target.device >= 0) return fail(HUNYUAN_NO_CUDA, "pad_causal: has no CUDA kernel");
   if (args->planes * args->frames * args->rows * args->columns == 0) return HUNYUAN_OK;
+  if (target.device >= 0) return pad_causal_cuda(*args, target);
   const ReplicatePad pad(*args);
   const int64_t bytes = args->columns * args->cell_bytes;
   const char* x = static_cast<const char*>(args->x);

@@ -115,7 +115,7 @@ int hunyuan_gate_residual(const hunyuan_gate_residual_args* args, hunyuan_target
  * Replicate padding of a causal convolution: `pad_frames` copies of the first frame in front and none behind,
  * `pad_rows` and `pad_columns` copies of the border on both sides. Moves whole cells, so any element type works.
  * A cell is what is contiguous at one position: one element of an NCDHW tensor (planes = B * C), all channels of a
- * channels-last one (planes = B). CPU only.
+ * channels-last one (planes = B).
  */
 typedef struct hunyuan_pad_causal_args {
   const void* x;       /**< [planes, frames, rows, columns] cells, contiguous */
@@ -131,6 +131,36 @@ typedef struct hunyuan_pad_causal_args {
 } hunyuan_pad_causal_args;
 
 int hunyuan_pad_causal(const hunyuan_pad_causal_args* args, hunyuan_target target);
+
+/**
+ * out = conv(x) + bias + residual, CUDA only: x already carries its padding (pad_causal, group_norm_silu), so there is
+ * none here. Implicit matrix product on tensor cores with float32 accumulation, one rounding. Channels-last, contiguous.
+ * x and weight start at multiples of 16 bytes.
+ */
+typedef struct hunyuan_causal_conv3d_args {
+  const void* x;                 /**< [batch, frames, rows, columns, channels] */
+  const void* weight;            /**< [out_channels, kernel[0], kernel[1], kernel[2], channels] */
+  const void* bias;              /**< [out_channels], or null */
+  const void* residual;          /**< as out, or null; may be out */
+  void* out;                     /**< [batch, frames', rows', columns', out_channels], n' = (n - kernel) / stride + 1 */
+  float* moments;                /**< null, or the statistics of out for the next group_norm_silu:
+                                      [batch, hunyuan_causal_conv3d_moment_chunks, groups, 3] */
+  int64_t batch;                 /**< B */
+  int64_t channels;              /**< C, a multiple of 8 */
+  int64_t out_channels;          /**< N */
+  int64_t frames;                /**< T of x, with its padding */
+  int64_t rows;                  /**< H of x, with its padding */
+  int64_t columns;               /**< W of x, with its padding */
+  int64_t kernel[3];             /**< frames, rows, columns; at most 64 taps */
+  int64_t stride[3];             /**< frames, rows, columns; 1 or 2 */
+  int64_t groups;                /**< of the moments; out_channels / groups divides 128 or 32 */
+  enum hunyuan_dtype dtype;      /**< of x, weight, residual and out: BF16 or F16 */
+  enum hunyuan_dtype bias_dtype; /**< of bias: `dtype` or F32 */
+} hunyuan_causal_conv3d_args;
+
+int hunyuan_causal_conv3d(const hunyuan_causal_conv3d_args* args, hunyuan_target target);
+/** Chunks of a sample in `moments`, on this device; it depends on the shape and the architecture. */
+int64_t hunyuan_causal_conv3d_moment_chunks(const hunyuan_causal_conv3d_args* args, hunyuan_target target);
 
 /**
  * out = pad_causal(silu(group_norm(x))): statistics over (channels / groups, frames, rows, columns) in chunks that are
@@ -247,6 +277,47 @@ int hunyuan_attention(const hunyuan_attention_args* args, hunyuan_target target)
  */
 int hunyuan_attention_fp8(const hunyuan_attention_args* args, void* workspace, hunyuan_target target);
 int64_t hunyuan_attention_fp8_workspace(const hunyuan_attention_args* args);
+
+/** Float8_e4m3fn codes of the rows of x with a scale each, x ~ out * scale: what linear_fp8 reads. CUDA only. */
+typedef struct hunyuan_quantize_rows_args {
+  const void* x;            /**< [rows, columns] */
+  void* out;                /**< [rows, columns] E4M3, contiguous */
+  float* scale;             /**< [rows]; or [ceil(columns / block), rows] when `block` is set */
+  int64_t rows;             /**< M */
+  int64_t columns;          /**< K, a multiple of 8; at most 32768 when block is 0 */
+  int64_t x_row_stride;     /**< from one row of x to the next */
+  int64_t block;            /**< columns that share a scale: 0 (the whole row) or 128 */
+  enum hunyuan_dtype dtype; /**< of x: F32, BF16 or F16 */
+} hunyuan_quantize_rows_args;
+
+int hunyuan_quantize_rows(const hunyuan_quantize_rows_args* args, hunyuan_target target);
+
+/**
+ * out = residual + gate * activation(x weight^T + bias) with E4M3 operands on FP8 tensor cores (sm_89, sm_90), CUDA only.
+ * From 8192 columns on, or with scales by block, the products of 128 columns are added up in float32 outside the tensor
+ * cores, whose own sums have about 22 bits. Addresses are multiples of 16 bytes.
+ */
+typedef struct hunyuan_linear_fp8_args {
+  const void* x;                 /**< [rows, in_columns] E4M3, contiguous */
+  const float* x_scale;          /**< [rows], or [ceil(in_columns / 128), rows] when x_block is 128 */
+  const void* weight;            /**< [out_columns, in_columns] E4M3, contiguous */
+  const float* weight_scale;     /**< one value, [out_columns], or [ceil(out_columns / 128), ceil(in_columns / 128)] */
+  const void* bias;              /**< [out_columns] BF16, or null */
+  const void* gate;              /**< [rows / tokens, out_columns] BF16, or null */
+  const void* residual;          /**< [rows, out_columns] BF16, contiguous, or null; may be out */
+  void* out;                     /**< [rows, out_columns], contiguous: BF16, or E4M3 when out_scale is given */
+  float* out_scale;              /**< null; or [ceil(out_columns / 128), rows]: out is quantised by blocks of 128 columns */
+  int64_t rows;                  /**< M */
+  int64_t in_columns;            /**< K, a multiple of 16 */
+  int64_t out_columns;           /**< N, a multiple of 16 */
+  int64_t tokens;                /**< rows that share a row of gate */
+  int64_t gate_stride;           /**< from one row of gate to the next, a multiple of 2 */
+  int64_t x_block;               /**< 0 or 128: columns of x that share a scale */
+  int64_t weight_scales;         /**< 0: one value; 1: a value a row; 128: a value a block of 128 x 128 */
+  int gelu;                      /**< 1: activation is GELU in its tanh form; 0: none */
+} hunyuan_linear_fp8_args;
+
+int hunyuan_linear_fp8(const hunyuan_linear_fp8_args* args, hunyuan_target target);
 
 #if defined(__cplusplus)
 }

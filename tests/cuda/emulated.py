@@ -76,10 +76,12 @@ class Kernels:
             setattr(args, name, value)
         return args
 
-    def call(self, op: str, seed: int = 0, **values) -> None:
+    def call(self, op: str, seed: int = 0, arch: str = "", **values) -> None:
+        """Runs the op, or its kernel for one architecture such as "sm90"."""
         os.environ["HUNYUAN_EMULATOR_SEED"] = str(seed)
         args = self.arguments(op, **values)
-        if getattr(self.library, f"emulated_{op}")(ctypes.byref(args)):
+        name = f"emulated_{arch}_{op}" if arch else f"emulated_{op}"
+        if getattr(self.library, name)(ctypes.byref(args)):
             raise RuntimeError(self.library.hunyuan_last_error().decode())
 
     def number(self, function: str, op: str, **values) -> int:

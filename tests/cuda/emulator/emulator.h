@@ -1,8 +1,8 @@
 // Runs CUDA kernels on a CPU, for tests on machines without a GPU. Compiled in front of every kernel source by g++.
 //
 // A thread of a block is a fiber; the fibers of a cluster take turns in a random order, switching only where they wait
-// (barriers, shuffles, asynchronous copies). What the hardware does asynchronously is done here at a random moment
-// between its start and its wait, so that a missing wait or a buffer reused too early gives wrong numbers for some seed.
+// (barriers, shuffles, asynchronous copies). What the hardware does asynchronously is done here at some moment between
+// its start and its wait (see defer), so that a missing wait or a buffer reused too early gives wrong numbers.
 // Faults (deadlock, diverged warp, misaligned copy) end the launch with a message.
 //
 // Not modelled: memory ordering (fences), bank conflicts, time, accesses outside of buffers.
@@ -17,7 +17,10 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <map>
+#include <memory>
 #include <string>
+#include <typeindex>
 #include <vector>
 
 namespace emulator {
@@ -49,6 +52,7 @@ struct Block {
 struct Thread {
   Block* block = nullptr;
   uint3 index{};
+  std::map<std::type_index, std::shared_ptr<void>> own;  // see per_thread
 };
 
 Thread& thread();
@@ -57,14 +61,25 @@ unsigned cluster_size();
 dim3 block_dim();
 dim3 grid_dim();
 
+// A value of type T that belongs to the running thread.
+template <class T>
+T& per_thread() {
+  auto& slot = thread().own[typeid(T)];
+  if (!slot) slot = std::make_shared<T>();
+  return *static_cast<T*>(slot.get());
+}
+
 // Waits, giving other threads their turn, until ready() is true.
 void wait_until(const char* what, const std::function<bool()>& ready);
 // Says that something happened that another thread may be waiting for.
 void progress();
 // Ends the launch with this message.
 [[noreturn]] void fault(const std::string& message);
-// Runs `action` now or at a random later moment, at the latest when every thread waits or finish(ticket) is called.
-uint64_t defer(std::function<void()> action);
+// Runs `action` now or at a later moment, at the latest when every thread waits or finish(ticket) is called. The seed
+// decides: 0 a random moment; 1 copies at once and products as late as possible; 2 the other way round; 3 all at once;
+// 4 all as late as possible; then again from 0.
+enum class Work { kCopy, kProduct };
+uint64_t defer(Work kind, std::function<void()> action);
 void finish(uint64_t ticket);
 
 // All `count` participants bring `argument`; the last to arrive runs act(arguments of all).

@@ -1,5 +1,7 @@
 // C entries of the emulated kernels, one an op; called by tests/cuda/emulated.py.
 #include "common/status.h"
+#include "conv3d/conv3d.h"
+#include "gemm_fp8/gemm_fp8.h"
 #include "norm/norm.h"
 
 using namespace hunyuan;
@@ -14,7 +16,21 @@ constexpr hunyuan_target kDevice{0, nullptr, 1};
 HUNYUAN_EMULATED(layer_norm_modulate)
 HUNYUAN_EMULATED(gate_residual)
 HUNYUAN_EMULATED(group_norm_silu)
+HUNYUAN_EMULATED(pad_causal)
+HUNYUAN_EMULATED(quantize_rows)
 
 extern "C" int64_t emulated_group_norm_silu_workspace(const hunyuan_group_norm_silu_args* args) {
   return group_norm_silu_cuda_workspace(*args);
 }
+
+// Kernels of one architecture, whatever the emulated device says it is.
+#define HUNYUAN_EMULATED_ON(arch, family, op) \
+  extern "C" int emulated_##arch##_##op(const hunyuan_##op##_args* args) { return family::arch##_##op(*args, kDevice); }
+
+HUNYUAN_EMULATED_ON(sm80, conv3d, causal_conv3d)
+HUNYUAN_EMULATED_ON(sm90, conv3d, causal_conv3d)
+HUNYUAN_EMULATED_ON(sm89, gemm_fp8, linear_fp8)
+HUNYUAN_EMULATED_ON(sm90, gemm_fp8, linear_fp8)
+
+extern "C" int64_t emulated_sm80_moment_chunks(const hunyuan_causal_conv3d_args* args) { return conv3d::sm80_moment_chunks(*args); }
+extern "C" int64_t emulated_sm90_moment_chunks(const hunyuan_causal_conv3d_args* args) { return conv3d::sm90_moment_chunks(*args); }

@@ -21,10 +21,10 @@ int launch(const char* op, const LaunchShape& shape, cudaStream_t, void (*kernel
   return error.empty() ? HUNYUAN_OK : fail(HUNYUAN_CUDA_ERROR, "%s: %s", op, error.c_str());
 }
 
-// Two multiprocessors: persistent kernels then walk over several tiles even in small tests.
+// Four multiprocessors: persistent kernels then walk over several tiles even in small tests.
 template <class... Parameters>
 int resident_blocks(const char*, const LaunchShape&, int, void (*)(Parameters...), int* blocks) {
-  *blocks = 2;
+  *blocks = 4;
   return HUNYUAN_OK;
 }
 
