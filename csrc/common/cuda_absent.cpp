@@ -2,6 +2,8 @@
 #include "attention/attention.h"
 #include "attention/forward.h"
 #include "common/status.h"
+#include "conv3d/conv3d.h"
+#include "gemm_fp8/gemm_fp8.h"
 #include "norm/norm.h"
 #include "template/template.h"
 
@@ -19,6 +21,11 @@ int no_cuda(const char* op) {
 int attention_cuda(const hunyuan_attention_args&, hunyuan_target) { return no_cuda("attention"); }
 int attention_fp8_cuda(const hunyuan_attention_args&, void*, hunyuan_target) { return no_cuda("attention"); }
 int qk_norm_rope_cuda(const hunyuan_qk_norm_rope_args&, hunyuan_target) { return no_cuda("qk_norm_rope"); }
+int causal_conv3d_cuda(const hunyuan_causal_conv3d_args&, hunyuan_target) { return no_cuda("causal_conv3d"); }
+int64_t causal_conv3d_cuda_moment_chunks(const hunyuan_causal_conv3d_args&, int) { return 0; }
+int pad_causal_cuda(const hunyuan_pad_causal_args&, hunyuan_target) { return no_cuda("pad_causal"); }
+int linear_fp8_cuda(const hunyuan_linear_fp8_args&, hunyuan_target) { return no_cuda("linear_fp8"); }
+int quantize_rows_cuda(const hunyuan_quantize_rows_args&, hunyuan_target) { return no_cuda("quantize_rows"); }
 int layer_norm_modulate_cuda(const hunyuan_layer_norm_modulate_args&, hunyuan_target) {
   return no_cuda("layer_norm_modulate");
 }

@@ -10,22 +10,26 @@ bool aligned16(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer
 
 int check(const hunyuan_causal_conv3d_args& args) {
   const auto number = [](int64_t n) { return static_cast<long long>(n); };
-  if (args.batch < 0 || args.frames < 0 || args.rows < 0 || args.columns < 0 || args.channels <= 0 || args.out_channels <= 0)
+  if (args.batch < 0 || args.frames < 0 || args.rows < 0 || args.columns < 0 || args.channels <= 0 ||
+      args.out_channels <= 0)
     return fail(HUNYUAN_BAD_ARGUMENT, "causal_conv3d: sizes must not be negative, channels must be positive");
   if (args.channels % 8 != 0)
-    return fail(HUNYUAN_BAD_ARGUMENT, "causal_conv3d: channels must be a multiple of 8, got %lld", number(args.channels));
+    return fail(HUNYUAN_BAD_ARGUMENT, "causal_conv3d: channels must be a multiple of 8, got %lld",
+                number(args.channels));
   if (args.channels > 0x7fffffff || args.out_channels > 0x7fffffff)
     return fail(HUNYUAN_BAD_ARGUMENT, "causal_conv3d: too many channels");
   int64_t taps = 1;
   for (int i = 0; i < 3; ++i) {
     if (args.kernel[i] <= 0 || args.kernel[i] > conv3d::kMostTaps)
-      return fail(HUNYUAN_BAD_ARGUMENT, "causal_conv3d: a kernel dimension of %lld is not supported", number(args.kernel[i]));
+      return fail(HUNYUAN_BAD_ARGUMENT, "causal_conv3d: a kernel dimension of %lld is not supported",
+                  number(args.kernel[i]));
     if (args.stride[i] < 1 || args.stride[i] > 2)
       return fail(HUNYUAN_BAD_ARGUMENT, "causal_conv3d: stride must be 1 or 2, got %lld", number(args.stride[i]));
     taps *= args.kernel[i];
   }
   if (taps > conv3d::kMostTaps)
-    return fail(HUNYUAN_BAD_ARGUMENT, "causal_conv3d: a kernel of %lld taps is not supported, at most 64 are", number(taps));
+    return fail(HUNYUAN_BAD_ARGUMENT, "causal_conv3d: a kernel of %lld taps is not supported, at most 64 are",
+                number(taps));
   if (args.dtype != HUNYUAN_BF16 && args.dtype != HUNYUAN_F16)
     return fail(HUNYUAN_BAD_DTYPE, "causal_conv3d: the CUDA kernel takes bfloat16 or float16");
   if (args.bias && args.bias_dtype != HUNYUAN_F32 && args.bias_dtype != args.dtype)

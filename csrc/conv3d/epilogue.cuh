@@ -12,10 +12,10 @@ struct Output {
   const void* bias;      // [channels] or null
   const void* residual;  // like out, or null
   void* out;
-  Moments* moments;      // [batch, chunks, groups] or null
+  Moments* moments;  // [batch, chunks, groups] or null
   int channels, groups;
-  bool bias_is_float;    // else it has the type of out
-  bool wide;             // channels are a multiple of 8 and addresses of 16 bytes: 16-byte accesses
+  bool bias_is_float;  // else it has the type of out
+  bool wide;           // channels are a multiple of 8 and addresses of 16 bytes: 16-byte accesses
 };
 
 inline Output output_of(const hunyuan_causal_conv3d_args& args) {
@@ -31,7 +31,7 @@ inline Output output_of(const hunyuan_causal_conv3d_args& args) {
 
 // Shared memory that the moments need, in floats.
 template <class Tile>
-constexpr int kMomentFloats = Tile::kWarpsDown* Tile::kColumns + 2 * Tile::kColumns;
+constexpr int kMomentFloats = Tile::kWarpsDown * Tile::kColumns + 2 * Tile::kColumns;
 
 template <class T>
 __device__ float bias_at(const Output& output, int column) {
@@ -88,10 +88,11 @@ __device__ void finish_fragment(const Output& output, float* d, const int64_t (&
   }
 }
 
-// Sums over the rows of the tile of value(d[i], column in the tile), a column at a time, into scratch[warp_down][column].
+// Sums over the rows of the tile of value(d[i], column in the tile), a column at a time, into
+// scratch[warp_down][column].
 template <class Tile, class Value>
-__device__ void column_sums(typename Tile::Accumulators& acc, const bool (&present)[Tile::kRowFragments][2], float* scratch,
-                            const Value& value) {
+__device__ void column_sums(typename Tile::Accumulators& acc, const bool (&present)[Tile::kRowFragments][2],
+                            float* scratch, const Value& value) {
 #pragma unroll
   for (int i = 0; i < Tile::kStrips * 8; ++i) {
     const int strip = i / 8, chunk = i / 2 % 4, e = i % 2;

@@ -17,12 +17,14 @@ struct Point {
 
 struct Geometry {
   int64_t batch, channels, out_channels;
-  int64_t in_frames, in_rows, in_columns;     // of the padded input
+  int64_t in_frames, in_rows, in_columns;  // of the padded input
   int64_t out_frames, out_rows, out_columns;
-  int64_t kernel[3], stride[3];               // frames, rows, columns
+  int64_t kernel[3], stride[3];  // frames, rows, columns
 
   HUNYUAN_HOST_DEVICE constexpr int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
-  HUNYUAN_HOST_DEVICE constexpr int64_t positions() const { return out_frames * out_rows * out_columns; }  // of a sample
+  HUNYUAN_HOST_DEVICE constexpr int64_t positions() const {
+    return out_frames * out_rows * out_columns;
+  }  // of a sample
 
   HUNYUAN_HOST_DEVICE constexpr Point tap(int64_t index) const {
     return {index / (kernel[1] * kernel[2]), index / kernel[2] % kernel[1], index % kernel[2]};
@@ -59,8 +61,8 @@ inline Geometry geometry_of(const hunyuan_causal_conv3d_args& args) {
   return g;
 }
 
-// An output tile of the Hopper kernel: kBoxPositions positions of one frame, as rows x columns. The copy engine fetches a
-// tap of it as one box of the input, so no index is computed in the main loop.
+// An output tile of the Hopper kernel: kBoxPositions positions of one frame, as rows x columns. The copy engine fetches
+// a tap of it as one box of the input, so no index is computed in the main loop.
 struct Box {
   int rows, columns;
 };
@@ -82,7 +84,8 @@ struct BoxGrid {
 };
 
 constexpr BoxGrid box_grid(const Geometry& g, const Box& box) {
-  return {box, (g.out_rows + box.rows - 1) / box.rows, (g.out_columns + box.columns - 1) / box.columns, g.out_frames, g.batch};
+  return {box, (g.out_rows + box.rows - 1) / box.rows, (g.out_columns + box.columns - 1) / box.columns, g.out_frames,
+          g.batch};
 }
 
 // The box with the fewest tiles, the squarest on a tie: a square box has the smallest border that its taps share.

@@ -14,7 +14,7 @@ struct Output {
   const float* column_scale;  // [columns] or one value, or null: the main loop has applied it
   const __nv_bfloat16 *bias, *gate, *residual;
   void* out;
-  float* out_scale;           // [ceil(columns / 128), rows], or null
+  float* out_scale;  // [ceil(columns / 128), rows], or null
   int64_t gate_stride;
   int rows, columns, tokens;
   bool scale_per_column, gelu;
@@ -26,7 +26,8 @@ inline Output output_of(const hunyuan_linear_fp8_args& args, bool promoted) {
   output.row_scale = promoted ? nullptr : args.x_scale;
   output.column_scale = args.weight_scales == 128 ? nullptr : args.weight_scale;
   output.scale_per_column = args.weight_scales == 1;
-  output.bias = static_cast<const __nv_bfloat16*>(args.bias), output.gate = static_cast<const __nv_bfloat16*>(args.gate);
+  output.bias = static_cast<const __nv_bfloat16*>(args.bias),
+  output.gate = static_cast<const __nv_bfloat16*>(args.gate);
   output.residual = static_cast<const __nv_bfloat16*>(args.residual);
   output.out = args.out, output.out_scale = args.out_scale, output.gate_stride = args.gate_stride;
   output.rows = static_cast<int>(args.rows), output.columns = static_cast<int>(args.out_columns);
@@ -140,7 +141,8 @@ __device__ void store_quantised(const Output& output, typename Tile::Accumulator
     for (int half = 0; half < 2; ++half) {
       const int in_tile = Tile::row(m) + lane_row() + half * 8, row = first_row + in_tile;
       float most = amax[m][half];
-      for (int across = 0; across < Tile::kWarpsAcross; ++across) most = fmaxf(most, scratch[across * Tile::kRows + in_tile]);
+      for (int across = 0; across < Tile::kWarpsAcross; ++across)
+        most = fmaxf(most, scratch[across * Tile::kRows + in_tile]);
       const float scale = device::e4m3_scale(most);
       const bool present = row < output.rows;
       if (present && Tile::warp_across() == 0 && threadIdx.x % 4 == 0)
@@ -150,7 +152,8 @@ __device__ void store_quantised(const Output& output, typename Tile::Accumulator
         const uint2 codes = e4m3_row(acc[m] + strip * kFragmentFloats, half, 1.0f / scale);
         const int column = first_column + Tile::column(strip) + threadIdx.x % 4 * 8;
         if (present && column < output.columns)
-          *reinterpret_cast<uint2*>(static_cast<uint8_t*>(output.out) + static_cast<int64_t>(row) * output.columns + column) = codes;
+          *reinterpret_cast<uint2*>(static_cast<uint8_t*>(output.out) + static_cast<int64_t>(row) * output.columns +
+                                    column) = codes;
       }
     }
 }

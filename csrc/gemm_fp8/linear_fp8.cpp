@@ -9,21 +9,29 @@ bool aligned16(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer
 
 int check(const hunyuan_linear_fp8_args& args) {
   const auto number = [](int64_t n) { return static_cast<long long>(n); };
-  if (args.rows < 0 || args.in_columns <= 0 || args.out_columns <= 0 || args.in_columns % 16 != 0 || args.out_columns % 16 != 0)
-    return fail(HUNYUAN_BAD_ARGUMENT, "linear_fp8: the weight must be a multiple of 16 on both sides, it is %lld x %lld",
+  if (args.rows < 0 || args.in_columns <= 0 || args.out_columns <= 0 || args.in_columns % 16 != 0 ||
+      args.out_columns % 16 != 0)
+    return fail(HUNYUAN_BAD_ARGUMENT,
+                "linear_fp8: the weight must be a multiple of 16 on both sides, it is %lld x %lld",
                 number(args.out_columns), number(args.in_columns));
-  constexpr int64_t kMost = 0x7fffffff - 512;  // rows and columns are counted in 32 bits, up to the end of the last tile
+  constexpr int64_t kMost =
+      0x7fffffff - 512;  // rows and columns are counted in 32 bits, up to the end of the last tile
   if (args.rows > kMost || args.in_columns > kMost || args.out_columns > kMost)
-    return fail(HUNYUAN_BAD_ARGUMENT, "linear_fp8: %lld rows of %lld columns are too many", number(args.rows), number(args.in_columns));
+    return fail(HUNYUAN_BAD_ARGUMENT, "linear_fp8: %lld rows of %lld columns are too many", number(args.rows),
+                number(args.in_columns));
   if (args.x_block != 0 && args.x_block != 128)
     return fail(HUNYUAN_BAD_ARGUMENT, "linear_fp8: x_block must be 0 or 128, got %lld", number(args.x_block));
   if (args.weight_scales != 0 && args.weight_scales != 1 && args.weight_scales != 128)
-    return fail(HUNYUAN_BAD_ARGUMENT, "linear_fp8: weight_scales must be 0, 1 or 128, got %lld", number(args.weight_scales));
+    return fail(HUNYUAN_BAD_ARGUMENT, "linear_fp8: weight_scales must be 0, 1 or 128, got %lld",
+                number(args.weight_scales));
   if (args.gate && (args.tokens <= 0 || args.gate_stride % 2 != 0))
     return fail(HUNYUAN_BAD_ARGUMENT, "linear_fp8: gate needs a positive number of tokens and an even stride");
-  for (const void* pointer : {args.x, args.weight, args.bias, args.gate, args.residual, static_cast<const void*>(args.out)})
-    if (!aligned16(pointer)) return fail(HUNYUAN_BAD_ARGUMENT, "linear_fp8: tensors must start at multiples of 16 bytes");
-  if (!args.x_scale || !args.weight_scale) return fail(HUNYUAN_BAD_ARGUMENT, "linear_fp8: needs the scales of x and of the weight");
+  for (const void* pointer :
+       {args.x, args.weight, args.bias, args.gate, args.residual, static_cast<const void*>(args.out)})
+    if (!aligned16(pointer))
+      return fail(HUNYUAN_BAD_ARGUMENT, "linear_fp8: tensors must start at multiples of 16 bytes");
+  if (!args.x_scale || !args.weight_scale)
+    return fail(HUNYUAN_BAD_ARGUMENT, "linear_fp8: needs the scales of x and of the weight");
   return HUNYUAN_OK;
 }
 

@@ -1,5 +1,6 @@
-// Two-level accumulation: the product of 128 columns of K, which the tensor cores add up in about 22 bits, is multiplied
-// by its scales and added to float32 sums. Needed for scales that change along K and for long K (8192 and more).
+// Two-level accumulation: the product of 128 columns of K, which the tensor cores add up in about 22 bits, is
+// multiplied by its scales and added to float32 sums. Needed for scales that change along K and for long K (8192 and
+// more).
 #pragma once
 
 #include "common/matmul/fragment.cuh"
@@ -7,15 +8,15 @@
 
 namespace hunyuan::gemm_fp8 {
 
-constexpr int kStepColumns = 128;         // of K: one scale block, one step of the main loop
-constexpr int64_t kPromoteFrom = 8192;    // columns of K
+constexpr int kStepColumns = 128;       // of K: one scale block, one step of the main loop
+constexpr int64_t kPromoteFrom = 8192;  // columns of K
 
 struct StepScales {
   static constexpr bool kNone = false;
-  const float* x;          // [steps, rows], or [rows] with x_step 0
-  int64_t x_step;          // from one step to the next
-  const float* weight;     // of this tile's block of columns: [steps]; or null: applied in the epilogue
-  int rows, first_row;     // of the matrix, of the tile
+  const float* x;       // [steps, rows], or [rows] with x_step 0
+  int64_t x_step;       // from one step to the next
+  const float* weight;  // of this tile's block of columns: [steps]; or null: applied in the epilogue
+  int rows, first_row;  // of the matrix, of the tile
 
   __device__ float weight_at(int step) const { return weight ? __ldg(weight + step) : 1.0f; }
   __device__ float x_at(int step, int row_in_tile) const {

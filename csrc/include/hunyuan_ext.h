@@ -134,8 +134,8 @@ int hunyuan_pad_causal(const hunyuan_pad_causal_args* args, hunyuan_target targe
 
 /**
  * out = conv(x) + bias + residual, CUDA only: x already carries its padding (pad_causal, group_norm_silu), so there is
- * none here. Implicit matrix product on tensor cores with float32 accumulation, one rounding. Channels-last, contiguous.
- * x and weight start at multiples of 16 bytes.
+ * none here. Implicit matrix product on tensor cores with float32 accumulation, one rounding. Channels-last,
+ * contiguous. x and weight start at multiples of 16 bytes.
  */
 typedef struct hunyuan_causal_conv3d_args {
   const void* x;                 /**< [batch, frames, rows, columns, channels] */
@@ -293,28 +293,28 @@ typedef struct hunyuan_quantize_rows_args {
 int hunyuan_quantize_rows(const hunyuan_quantize_rows_args* args, hunyuan_target target);
 
 /**
- * out = residual + gate * activation(x weight^T + bias) with E4M3 operands on FP8 tensor cores (sm_89, sm_90), CUDA only.
- * From 8192 columns on, or with scales by block, the products of 128 columns are added up in float32 outside the tensor
- * cores, whose own sums have about 22 bits. Addresses are multiples of 16 bytes.
+ * out = residual + gate * activation(x weight^T + bias) with E4M3 operands on FP8 tensor cores (sm_89, sm_90), CUDA
+ * only. From 8192 columns on, or with scales by block, the products of 128 columns are added up in float32 outside the
+ * tensor cores, whose own sums have about 22 bits. Addresses are multiples of 16 bytes.
  */
 typedef struct hunyuan_linear_fp8_args {
-  const void* x;                 /**< [rows, in_columns] E4M3, contiguous */
-  const float* x_scale;          /**< [rows], or [ceil(in_columns / 128), rows] when x_block is 128 */
-  const void* weight;            /**< [out_columns, in_columns] E4M3, contiguous */
-  const float* weight_scale;     /**< one value, [out_columns], or [ceil(out_columns / 128), ceil(in_columns / 128)] */
-  const void* bias;              /**< [out_columns] BF16, or null */
-  const void* gate;              /**< [rows / tokens, out_columns] BF16, or null */
-  const void* residual;          /**< [rows, out_columns] BF16, contiguous, or null; may be out */
-  void* out;                     /**< [rows, out_columns], contiguous: BF16, or E4M3 when out_scale is given */
-  float* out_scale;              /**< null; or [ceil(out_columns / 128), rows]: out is quantised by blocks of 128 columns */
-  int64_t rows;                  /**< M */
-  int64_t in_columns;            /**< K, a multiple of 16 */
-  int64_t out_columns;           /**< N, a multiple of 16 */
-  int64_t tokens;                /**< rows that share a row of gate */
-  int64_t gate_stride;           /**< from one row of gate to the next, a multiple of 2 */
-  int64_t x_block;               /**< 0 or 128: columns of x that share a scale */
-  int64_t weight_scales;         /**< 0: one value; 1: a value a row; 128: a value a block of 128 x 128 */
-  int gelu;                      /**< 1: activation is GELU in its tanh form; 0: none */
+  const void* x;             /**< [rows, in_columns] E4M3, contiguous */
+  const float* x_scale;      /**< [rows], or [ceil(in_columns / 128), rows] when x_block is 128 */
+  const void* weight;        /**< [out_columns, in_columns] E4M3, contiguous */
+  const float* weight_scale; /**< one value, [out_columns], or [ceil(out_columns / 128), ceil(in_columns / 128)] */
+  const void* bias;          /**< [out_columns] BF16, or null */
+  const void* gate;          /**< [rows / tokens, out_columns] BF16, or null */
+  const void* residual;      /**< [rows, out_columns] BF16, contiguous, or null; may be out */
+  void* out;                 /**< [rows, out_columns], contiguous: BF16, or E4M3 when out_scale is given */
+  float* out_scale;          /**< null; or [ceil(out_columns / 128), rows]: out is quantised by blocks of 128 columns */
+  int64_t rows;              /**< M */
+  int64_t in_columns;        /**< K, a multiple of 16 */
+  int64_t out_columns;       /**< N, a multiple of 16 */
+  int64_t tokens;            /**< rows that share a row of gate */
+  int64_t gate_stride;       /**< from one row of gate to the next, a multiple of 2 */
+  int64_t x_block;           /**< 0 or 128: columns of x that share a scale */
+  int64_t weight_scales;     /**< 0: one value; 1: a value a row; 128: a value a block of 128 x 128 */
+  int gelu;                  /**< 1: activation is GELU in its tanh form; 0: none */
 } hunyuan_linear_fp8_args;
 
 int hunyuan_linear_fp8(const hunyuan_linear_fp8_args* args, hunyuan_target target);

@@ -20,7 +20,8 @@ inline int make_box_map(CUtensorMap* map, const BoxView& view, int dims, CUtenso
                         const char* what) {
   const EncodeTensorMap encode = tensor_map_encoder();
   if (!encode)
-    return fail(HUNYUAN_CUDA_ERROR, "the CUDA driver has no cuTensorMapEncodeTiled; a driver for CUDA 12 or later is needed");
+    return fail(HUNYUAN_CUDA_ERROR,
+                "the CUDA driver has no cuTensorMapEncodeTiled; a driver for CUDA 12 or later is needed");
   cuuint64_t size[kMostDims], stride_bytes[kMostDims];
   cuuint32_t box[kMostDims], step[kMostDims];
   for (int d = 0; d < dims; ++d) {
@@ -30,14 +31,15 @@ inline int make_box_map(CUtensorMap* map, const BoxView& view, int dims, CUtenso
     // The stride of a dimension of one element is never used, but must be valid.
     if (d > 0) stride_bytes[d - 1] = view.size[d] == 1 ? 16 : static_cast<cuuint64_t>(view.stride[d] * element_bytes);
   }
-  const CUresult result = encode(map, type, static_cast<cuuint32_t>(dims), const_cast<void*>(view.data), size, stride_bytes,
-                                 box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+  const CUresult result = encode(map, type, static_cast<cuuint32_t>(dims), const_cast<void*>(view.data), size,
+                                 stride_bytes, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result == CUDA_SUCCESS) return HUNYUAN_OK;
-  return fail(HUNYUAN_BAD_ARGUMENT,
-              "%s: the driver cannot describe this tensor to the copy engine (error %d); its address and strides must be "
-              "multiples of 16 bytes",
-              what, static_cast<int>(result));
+  return fail(
+      HUNYUAN_BAD_ARGUMENT,
+      "%s: the driver cannot describe this tensor to the copy engine (error %d); its address and strides must be "
+      "multiples of 16 bytes",
+      what, static_cast<int>(result));
 }
 
 }  // namespace hunyuan::matmul

@@ -20,12 +20,16 @@ __device__ inline void quad_transpose(uint32_t (&r)[4]) {
   const bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
   uint32_t first = __shfl_xor_sync(0xffffffffu, odd ? r[0] : r[1], 1);
   uint32_t second = __shfl_xor_sync(0xffffffffu, odd ? r[2] : r[3], 1);
-  if (odd) r[0] = first, r[2] = second;
-  else r[1] = first, r[3] = second;
+  if (odd)
+    r[0] = first, r[2] = second;
+  else
+    r[1] = first, r[3] = second;
   first = __shfl_xor_sync(0xffffffffu, high ? r[0] : r[2], 2);
   second = __shfl_xor_sync(0xffffffffu, high ? r[1] : r[3], 2);
-  if (high) r[0] = first, r[1] = second;
-  else r[2] = first, r[3] = second;
+  if (high)
+    r[0] = first, r[1] = second;
+  else
+    r[2] = first, r[3] = second;
 }
 
 // Two neighbouring 16-bit values in one register.
@@ -37,7 +41,9 @@ struct PairOf<__nv_bfloat16> {
     const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
     return reinterpret_cast<const uint32_t&>(pair);
   }
-  __device__ static float2 unpack(uint32_t pair) { return __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(pair)); }
+  __device__ static float2 unpack(uint32_t pair) {
+    return __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(pair));
+  }
 };
 template <>
 struct PairOf<__half> {
@@ -70,7 +76,8 @@ __device__ void add_row(float* d, int half, uint32_t (&r)[4]) {
   }
 }
 
-// Columns `column` to `column` + 7 of a row of `columns`, all of them or none; nothing (zeros) where `present` is false.
+// Columns `column` to `column` + 7 of a row of `columns`, all of them or none; nothing (zeros) where `present` is
+// false.
 template <class T>
 __device__ void load8(const T* row, int column, bool present, uint32_t (&r)[4]) {
   uint4 value = make_uint4(0, 0, 0, 0);

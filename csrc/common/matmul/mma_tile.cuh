@@ -80,8 +80,9 @@ struct MmaTile {
       uint32_t b[2][4];  // two pairs of 8-column chunks: {first, second half of K} of each chunk
 #pragma unroll
       for (int pair = 0; pair < 2; ++pair)
-        ptx::load_matrices(b[pair], stage + kBytesA + ptx::swizzled_offset(column(0) + pair * 16 + lane % 8 + lane / 16 * 8,
-                                                                          k + lane / 8 % 2 * 16));
+        ptx::load_matrices(
+            b[pair], stage + kBytesA +
+                         ptx::swizzled_offset(column(0) + pair * 16 + lane % 8 + lane / 16 * 8, k + lane / 8 % 2 * 16));
 #pragma unroll
       for (int m = 0; m < kRowFragments; ++m) {
         uint32_t a[4];
@@ -92,8 +93,8 @@ struct MmaTile {
     }
   }
 
-  // acc = A B over `steps` K steps. `promote`(acc, step_acc, step) adds the product of one step to the accumulators; for
-  // NoPromotion the tensor cores do. On return all threads are past their last use of shared memory.
+  // acc = A B over `steps` K steps. `promote`(acc, step_acc, step) adds the product of one step to the accumulators;
+  // for NoPromotion the tensor cores do. On return all threads are past their last use of shared memory.
   template <class Source, class Promote>
   __device__ static void run(Source& source, const void* anywhere, int steps, uint32_t shared, Accumulators& acc,
                              const Promote& promote) {

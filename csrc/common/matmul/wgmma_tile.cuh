@@ -1,7 +1,7 @@
 // Persistent matrix products on Hopper: one producer warp keeps a ring of operand tiles full by TMA, two consumer
-// warpgroups multiply them with wgmma. A block computes 256 x 128 tiles: 128 x 128 accumulators a warpgroup fill half of
-// its registers, and 48 KB a step are the fewest bytes from L2 for that many. Blocks of a cluster of two share the A or
-// the B tile by multicast, which takes a third (A) or a sixth (B) off that.
+// warpgroups multiply them with wgmma. A block computes 256 x 128 tiles: 128 x 128 accumulators a warpgroup fill half
+// of its registers, and 48 KB a step are the fewest bytes from L2 for that many. Blocks of a cluster of two share the A
+// or the B tile by multicast, which takes a third (A) or a sixth (B) off that.
 //
 // A Problem says what is multiplied:
 //   Tile      this WgmmaTile
@@ -27,17 +27,23 @@ namespace hunyuan::matmul {
 struct WideBf16 {
   using Type = __nv_bfloat16;
   static constexpr CUtensorMapDataType kMapType = CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
-  __device__ static void multiply(float (&d)[64], uint64_t a, uint64_t b, int accumulate) { ptx::wgmma_bf16(d, a, b, accumulate); }
+  __device__ static void multiply(float (&d)[64], uint64_t a, uint64_t b, int accumulate) {
+    ptx::wgmma_bf16(d, a, b, accumulate);
+  }
 };
 struct WideF16 {
   using Type = __half;
   static constexpr CUtensorMapDataType kMapType = CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-  __device__ static void multiply(float (&d)[64], uint64_t a, uint64_t b, int accumulate) { ptx::wgmma_f16(d, a, b, accumulate); }
+  __device__ static void multiply(float (&d)[64], uint64_t a, uint64_t b, int accumulate) {
+    ptx::wgmma_f16(d, a, b, accumulate);
+  }
 };
 struct WideE4m3 {
   using Type = uint8_t;
   static constexpr CUtensorMapDataType kMapType = CU_TENSOR_MAP_DATA_TYPE_UINT8;
-  __device__ static void multiply(float (&d)[64], uint64_t a, uint64_t b, int accumulate) { ptx::wgmma_e4m3(d, a, b, accumulate); }
+  __device__ static void multiply(float (&d)[64], uint64_t a, uint64_t b, int accumulate) {
+    ptx::wgmma_e4m3(d, a, b, accumulate);
+  }
 };
 
 template <class Operand_, bool kPromote_>
@@ -46,12 +52,12 @@ struct WgmmaTile {
   static constexpr bool kPromote = kPromote_;
   static constexpr int kRows = 256, kColumns = 128, kStages = 4;
   static constexpr int kWarpgroup = 128, kGroups = 2;
-  static constexpr int kThreads = kGroups * kWarpgroup;          // that hold accumulators
-  static constexpr int kBlockThreads = kThreads + kWarpgroup;    // and the producer
+  static constexpr int kThreads = kGroups * kWarpgroup;        // that hold accumulators
+  static constexpr int kBlockThreads = kThreads + kWarpgroup;  // and the producer
   static constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
   static_assert(kProducerRegisters * kWarpgroup + kConsumerRegisters * kThreads <= 65536, "the register file");
 
-  static constexpr int kGroupRows = kRows / kGroups;             // of a warpgroup: two wgmmas of 64
+  static constexpr int kGroupRows = kRows / kGroups;  // of a warpgroup: two wgmmas of 64
   static constexpr int kWgmmaRows = 64, kRowFragments = kGroupRows / kWgmmaRows, kStrips = kColumns / kFragmentColumns;
   static constexpr int kWarpsDown = kThreads / 32, kWarpsAcross = 1;
   using Accumulators = float[kRowFragments][kStrips * kFragmentFloats];
@@ -68,7 +74,9 @@ struct WgmmaTile {
   __device__ static int thread() { return static_cast<int>(threadIdx.x) - kWarpgroup; }
   __device__ static int warp_down() { return thread() / 32; }
   __device__ static int warp_across() { return 0; }
-  __device__ static int row(int m) { return thread() / kWarpgroup * kGroupRows + m * kWgmmaRows + thread() / 32 % 4 * kFragmentRows; }
+  __device__ static int row(int m) {
+    return thread() / kWarpgroup * kGroupRows + m * kWgmmaRows + thread() / 32 % 4 * kFragmentRows;
+  }
   __device__ static int column(int strip) { return strip * kFragmentColumns; }
   __device__ static void synchronize() { ptx::named_sync(1, kThreads); }
 };
@@ -97,8 +105,8 @@ struct WgmmaShared {
 };
 
 template <class Problem>
-__device__ void produce(const typename Problem::Params& params, const WgmmaShared<typename Problem::Tile>& shared, int rank,
-                        int64_t first, int64_t stride) {
+__device__ void produce(const typename Problem::Params& params, const WgmmaShared<typename Problem::Tile>& shared,
+                        int rank, int64_t first, int64_t stride) {
   using Tile = typename Problem::Tile;
   constexpr uint16_t kBoth = 3;
   const Sharing sharing = params.order.sharing;
@@ -113,8 +121,10 @@ __device__ void produce(const typename Problem::Params& params, const WgmmaShare
         for (int part = 0; part < 2; ++part) {
           // Of a shared operand each block fetches one part, for both.
           const bool mine = part == rank;
-          if (sharing != Sharing::kA || mine) source.fetch_a(part, a + part * Tile::kPartA, full, sharing == Sharing::kA ? kBoth : 0);
-          if (sharing != Sharing::kB || mine) source.fetch_b(part, b + part * Tile::kPartB, full, sharing == Sharing::kB ? kBoth : 0);
+          if (sharing != Sharing::kA || mine)
+            source.fetch_a(part, a + part * Tile::kPartA, full, sharing == Sharing::kA ? kBoth : 0);
+          if (sharing != Sharing::kB || mine)
+            source.fetch_b(part, b + part * Tile::kPartB, full, sharing == Sharing::kB ? kBoth : 0);
         }
       }
       source.advance();
@@ -136,8 +146,10 @@ struct Consumer {
     for (int64_t index = first; index < params.order.pairs.count(); index += stride) {
       const TileIndex tile = params.order.tile(index, rank);
       Accumulators acc;
-      if constexpr (Tile::kPromote) multiply_promoted(acc, Problem::promotion(params, tile));
-      else multiply(acc);
+      if constexpr (Tile::kPromote)
+        multiply_promoted(acc, Problem::promotion(params, tile));
+      else
+        multiply(acc);
       Problem::finish(params, tile, acc, shared.scratch(memory));
     }
   }
@@ -172,8 +184,8 @@ struct Consumer {
       for (int k = 0; k < kSteps; ++k)
 #pragma unroll
         for (int m = 0; m < Tile::kRowFragments; ++m)
-          Tile::Operand::multiply(acc[m], ptx::advance_descriptor(descriptor_a(m), k * 32), ptx::advance_descriptor(b, k * 32),
-                                  step + k > 0);
+          Tile::Operand::multiply(acc[m], ptx::advance_descriptor(descriptor_a(m), k * 32),
+                                  ptx::advance_descriptor(b, k * 32), step + k > 0);
       ptx::wgmma_commit();
       if (step > 0) {
         ptx::wgmma_wait<1>();
@@ -209,13 +221,15 @@ struct Consumer {
         ptx::wgmma_fence();
 #pragma unroll
         for (int k = 0; k < kSteps; ++k)
-          Tile::Operand::multiply(part, ptx::advance_descriptor(descriptor_a(m), k * 32), ptx::advance_descriptor(b, k * 32), k > 0);
+          Tile::Operand::multiply(part, ptx::advance_descriptor(descriptor_a(m), k * 32),
+                                  ptx::advance_descriptor(b, k * 32), k > 0);
         ptx::wgmma_commit();
         ptx::wgmma_wait<0>();
         ptx::pin(part);
         if (m == Tile::kRowFragments - 1) release(slot.stage);
 #pragma unroll
-        for (int i = 0; i < Tile::kStrips * kFragmentFloats; ++i) acc[m][i] = fmaf(part[i], scale[m][i / 2 % 2], acc[m][i]);
+        for (int i = 0; i < Tile::kStrips * kFragmentFloats; ++i)
+          acc[m][i] = fmaf(part[i], scale[m][i / 2 % 2], acc[m][i]);
       }
       slot.advance();
     }
@@ -223,7 +237,8 @@ struct Consumer {
 };
 
 template <class Problem>
-__global__ void __launch_bounds__(Problem::Tile::kBlockThreads, 1) wgmma_kernel(const __grid_constant__ typename Problem::Params params) {
+__global__ void __launch_bounds__(Problem::Tile::kBlockThreads, 1)
+    wgmma_kernel(const __grid_constant__ typename Problem::Params params) {
   using Tile = typename Problem::Tile;
   char* memory = device::dynamic_shared();
   const WgmmaShared<Tile> shared(memory);
@@ -235,8 +250,10 @@ __global__ void __launch_bounds__(Problem::Tile::kBlockThreads, 1) wgmma_kernel(
     ptx::prefetch_tensor_map(&params.a);
     ptx::prefetch_tensor_map(&params.b);
   }
-  if (cluster == 1) __syncthreads();
-  else ptx::cluster_sync();
+  if (cluster == 1)
+    __syncthreads();
+  else
+    ptx::cluster_sync();
 
   if (threadIdx.x < Tile::kWarpgroup) {
     ptx::registers_at_most<Tile::kProducerRegisters>();

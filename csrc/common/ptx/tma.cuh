@@ -61,8 +61,8 @@ __device__ inline void copy_box(const CUtensorMap* map, uint32_t destination, ui
       "l"(map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4), "l"(policy)
       : "memory");
 }
-__device__ inline void copy_box_multicast(const CUtensorMap* map, uint32_t destination, uint32_t barrier, int c0, int c1,
-                                          int c2, int c3, int c4, uint16_t blocks, uint64_t policy) {
+__device__ inline void copy_box_multicast(const CUtensorMap* map, uint32_t destination, uint32_t barrier, int c0,
+                                          int c1, int c2, int c3, int c4, uint16_t blocks, uint64_t policy) {
   asm volatile(
       "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster.L2::cache_hint"
       " [%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8, %9;" ::"r"(destination),

@@ -92,7 +92,8 @@ __device__ void wgmma_bf16(float (&d)[kCount], const uint32_t* a, uint64_t b, in
     HUNYUAN_WGMMA_RS(64, "m64n128k16.f32.bf16.bf16", "%64", "%65", "%66", "%67", "%68", "%69", ", 1");
 }
 
-// D [64, 2 kCount] (+)= A [64, 16] B [16, 2 kCount], float16; A and B are descriptors of tiles with K along their panels.
+// D [64, 2 kCount] (+)= A [64, 16] B [16, 2 kCount], float16; A and B are descriptors of tiles with K along their
+// panels.
 template <int kCount>
 __device__ void wgmma_f16(float (&d)[kCount], uint64_t a, uint64_t b, int accumulate) {
   static_assert(kCount == 64, "no float16 wgmma list of this width");

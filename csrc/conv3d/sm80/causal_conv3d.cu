@@ -25,7 +25,8 @@ struct Params {
 template <class Tile>
 class Gather {
  public:
-  __device__ Gather(const Params& params, int64_t sample, int64_t first_position, int first_column, const int64_t* tap_offsets)
+  __device__ Gather(const Params& params, int64_t sample, int64_t first_position, int first_column,
+                    const int64_t* tap_offsets)
       : params_(params), tap_offsets_(tap_offsets), channel_(Tile::copy_chunk() * 8) {
     const Geometry& g = params.geometry;
     const auto* x = static_cast<const uint16_t*>(params.x);
@@ -116,7 +117,8 @@ int launch_tile(Params& params, cudaStream_t stream) {
   static_assert(kMomentFloats<Tile> * sizeof(float) <= Tile::kSharedBytes, "the moments reuse the operands' memory");
   params.tiles_per_sample = ceil_div(params.geometry.positions(), Tile::kRows);
   params.column_tiles = ceil_div(params.geometry.out_channels, Tile::kColumns);
-  const LaunchShape shape{params.geometry.batch * params.tiles_per_sample * params.column_tiles, Tile::kThreads, Tile::kSharedBytes};
+  const LaunchShape shape{params.geometry.batch * params.tiles_per_sample * params.column_tiles, Tile::kThreads,
+                          Tile::kSharedBytes};
   return launch("causal_conv3d", shape, stream, conv_kernel<Tile>, params);
 }
 
@@ -137,7 +139,8 @@ int64_t sm80_moment_chunks(const hunyuan_causal_conv3d_args& args) {
 int sm80_causal_conv3d(const hunyuan_causal_conv3d_args& args, hunyuan_target target) {
   Params params{geometry_of(args), output_of(args), args.x, args.weight, 0, 0};
   const auto stream = static_cast<cudaStream_t>(target.stream);
-  return args.dtype == HUNYUAN_BF16 ? launch_operand<matmul::Bf16>(params, stream) : launch_operand<matmul::F16>(params, stream);
+  return args.dtype == HUNYUAN_BF16 ? launch_operand<matmul::Bf16>(params, stream)
+                                    : launch_operand<matmul::F16>(params, stream);
 }
 
 }  // namespace hunyuan::conv3d

@@ -26,14 +26,16 @@ __global__ void __launch_bounds__(kThreads) pad_kernel(const hunyuan_pad_causal_
     const Copies columns = padded_copies(column, args.columns, args.pad_columns, args.pad_columns);
     for (int64_t f = frames.first; f <= frames.last; ++f)
       for (int64_t r = rows.first; r <= rows.last; ++r)
-        for (int64_t c = columns.first; c <= columns.last; ++c) out[f * frame_units + r * row_units + c * units + unit] = value;
+        for (int64_t c = columns.first; c <= columns.last; ++c)
+          out[f * frame_units + r * row_units + c * units + unit] = value;
   }
 }
 
 template <class Unit>
 int launch_unit(const hunyuan_pad_causal_args& args, cudaStream_t stream) {
   const LaunchShape shape{args.planes * args.frames * args.rows, kThreads};
-  return launch("pad_causal", shape, stream, pad_kernel<Unit>, args, args.cell_bytes / static_cast<int64_t>(sizeof(Unit)));
+  return launch("pad_causal", shape, stream, pad_kernel<Unit>, args,
+                args.cell_bytes / static_cast<int64_t>(sizeof(Unit)));
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
-// Causal convolution as an implicit matrix product on wgmma (Hopper). An output tile is a box of positions of one frame;
-// since the input already carries its padding, a tap of the whole tile is one shifted box of it, which the copy engine
-// fetches (stride 2 by stepping over every second element): no index is computed and no padding is known here.
+// Causal convolution as an implicit matrix product on wgmma (Hopper). An output tile is a box of positions of one
+// frame; since the input already carries its padding, a tap of the whole tile is one shifted box of it, which the copy
+// engine fetches (stride 2 by stepping over every second element): no index is computed and no padding is known here.
 #include "common/cuda.cuh"
 #include "common/matmul/box_map.cuh"
 #include "common/matmul/wgmma_tile.cuh"
@@ -48,18 +48,21 @@ struct Convolution {
     }
     // Parts are the upper and the lower half of the box.
     __device__ void fetch_a(int part, uint32_t destination, uint32_t full, uint16_t blocks) const {
-      const int first_row = row + part * params.grid.box.rows / 2 * static_cast<int>(params.geometry.stride[1]) + tap_row;
+      const int first_row =
+          row + part * params.grid.box.rows / 2 * static_cast<int>(params.geometry.stride[1]) + tap_row;
       if (blocks)
-        ptx::copy_box_multicast(&params.a, destination, full, channel, column + tap_column, first_row, frame + tap_frame, sample,
-                                blocks, ptx::evict_normal());
+        ptx::copy_box_multicast(&params.a, destination, full, channel, column + tap_column, first_row,
+                                frame + tap_frame, sample, blocks, ptx::evict_normal());
       else
         ptx::copy_box(&params.a, destination, full, channel, column + tap_column, first_row, frame + tap_frame, sample,
                       ptx::evict_normal());
     }
     __device__ void fetch_b(int part, uint32_t destination, uint32_t full, uint16_t blocks) const {
       const int from = first_channel + part * Tile::kColumns / 2;
-      if (blocks) ptx::copy_box_multicast(&params.b, destination, full, channel, tap, from, 0, blocks, ptx::evict_last());
-      else ptx::copy_box(&params.b, destination, full, channel, tap, from, 0, ptx::evict_last());
+      if (blocks)
+        ptx::copy_box_multicast(&params.b, destination, full, channel, tap, from, 0, blocks, ptx::evict_last());
+      else
+        ptx::copy_box(&params.b, destination, full, channel, tap, from, 0, ptx::evict_last());
     }
     __device__ void advance() {
       channel += kPanelChannels;
@@ -74,7 +77,8 @@ struct Convolution {
     }
   };
 
-  __device__ static void finish(const Params& params, const TileIndex& tile, typename Tile::Accumulators& acc, float* scratch) {
+  __device__ static void finish(const Params& params, const TileIndex& tile, typename Tile::Accumulators& acc,
+                                float* scratch) {
     const Geometry& g = params.geometry;
     const Point corner = params.grid.corner(tile.row);
     const int64_t sample = params.grid.sample(tile.row);
@@ -90,12 +94,14 @@ struct Convolution {
         const int i = Tile::row(m) + matmul::lane_row() + half * 8;
         const int row = i >> params.box_columns_log2, column = i - (row << params.box_columns_log2);
         present[m][half] = row < rows_left && column < columns_left;
-        const int64_t position = (corner.frame * g.out_rows + corner.row + row) * g.out_columns + corner.column + column;
+        const int64_t position =
+            (corner.frame * g.out_rows + corner.row + row) * g.out_columns + corner.column + column;
         offset[half] = present[m][half] ? g.output(sample, position) : -1;
       }
 #pragma unroll
       for (int strip = 0; strip < Tile::kStrips; ++strip)
-        finish_fragment<T>(params.output, acc[m] + strip * matmul::kFragmentFloats, offset, first_column + Tile::column(strip));
+        finish_fragment<T>(params.output, acc[m] + strip * matmul::kFragmentFloats, offset,
+                           first_column + Tile::column(strip));
     }
     if (!params.output.moments) return;
     const int64_t height = rows_left < params.grid.box.rows ? rows_left : params.grid.box.rows;
@@ -153,7 +159,8 @@ bool sm90_takes(const hunyuan_causal_conv3d_args& args, int major, int minor) {
 int64_t sm90_moment_chunks(const hunyuan_causal_conv3d_args& args) { return best_grid(geometry_of(args)).per_sample(); }
 
 int sm90_causal_conv3d(const hunyuan_causal_conv3d_args& args, hunyuan_target target) {
-  return args.dtype == HUNYUAN_BF16 ? launch_operand<matmul::WideBf16>(args, target) : launch_operand<matmul::WideF16>(args, target);
+  return args.dtype == HUNYUAN_BF16 ? launch_operand<matmul::WideBf16>(args, target)
+                                    : launch_operand<matmul::WideF16>(args, target);
 }
 
 }  // namespace hunyuan::conv3d

@@ -77,8 +77,10 @@ __global__ void __launch_bounds__(kBlockThreads) quantize_blocks_kernel(const Ar
 
 template <class T>
 int launch_dtype(const Args& args, cudaStream_t stream) {
-  if (args.columns % 8 != 0 || !aligned16<T>(args.x, args.x_row_stride) || reinterpret_cast<uintptr_t>(args.out) % 8 != 0)
-    return fail(HUNYUAN_BAD_ARGUMENT, "quantize_rows: columns must be a multiple of 8, rows of x must start at multiples of 16 bytes");
+  if (args.columns % 8 != 0 || !aligned16<T>(args.x, args.x_row_stride) ||
+      reinterpret_cast<uintptr_t>(args.out) % 8 != 0)
+    return fail(HUNYUAN_BAD_ARGUMENT,
+                "quantize_rows: columns must be a multiple of 8, rows of x must start at multiples of 16 bytes");
   if (args.block == kBlock) {
     const int64_t blocks_per_row = (args.columns + kBlock - 1) / kBlock, per_launch = kBlockThreads / kLanes;
     const LaunchShape shape{(args.rows * blocks_per_row + per_launch - 1) / per_launch, kBlockThreads};
@@ -99,10 +101,14 @@ int quantize_rows_cuda(const Args& args, hunyuan_target target) {
   HUNYUAN_CUDA_CHECK(guard.error);
   const auto stream = static_cast<cudaStream_t>(target.stream);
   switch (args.dtype) {
-    case HUNYUAN_F32: return launch_dtype<float>(args, stream);
-    case HUNYUAN_BF16: return launch_dtype<__nv_bfloat16>(args, stream);
-    case HUNYUAN_F16: return launch_dtype<__half>(args, stream);
-    default: return fail(HUNYUAN_BAD_DTYPE, "quantize_rows: takes float32, bfloat16 or float16");
+    case HUNYUAN_F32:
+      return launch_dtype<float>(args, stream);
+    case HUNYUAN_BF16:
+      return launch_dtype<__nv_bfloat16>(args, stream);
+    case HUNYUAN_F16:
+      return launch_dtype<__half>(args, stream);
+    default:
+      return fail(HUNYUAN_BAD_DTYPE, "quantize_rows: takes float32, bfloat16 or float16");
   }
 }
 

@@ -38,7 +38,9 @@ class Rows {
     }
   }
   __device__ const void* next_a(int i) const { return column_ < columns_ && x_[i] ? x_[i] + column_ : nullptr; }
-  __device__ const void* next_b(int i) const { return column_ < columns_ && weight_[i] ? weight_[i] + column_ : nullptr; }
+  __device__ const void* next_b(int i) const {
+    return column_ < columns_ && weight_[i] ? weight_[i] + column_ : nullptr;
+  }
   __device__ void advance() { column_ += kStepColumns; }
 
  private:
@@ -52,7 +54,8 @@ struct Promotion : StepScales {
 #pragma unroll
     for (int m = 0; m < Tile::kRowFragments; ++m) {
       const int row = Tile::row(m) + matmul::lane_row();
-      promote<matmul::kFragmentFloats>(acc[m], part[m], x_at(step, row) * weight_scale, x_at(step, row + 8) * weight_scale);
+      promote<matmul::kFragmentFloats>(acc[m], part[m], x_at(step, row) * weight_scale,
+                                       x_at(step, row + 8) * weight_scale);
     }
   }
 };
@@ -62,7 +65,8 @@ __global__ void __launch_bounds__(Tile::kThreads) linear_kernel(const __grid_con
   char* memory = device::dynamic_shared();
   const uint32_t shared = ptx::aligned_address(memory, ptx::kPanelBytes);
   const matmul::TileIndex tile = params.order[blockIdx.x];
-  const int first_row = static_cast<int>(tile.row) * Tile::kRows, first_column = static_cast<int>(tile.column) * Tile::kColumns;
+  const int first_row = static_cast<int>(tile.row) * Tile::kRows,
+            first_column = static_cast<int>(tile.column) * Tile::kColumns;
   const int steps = static_cast<int>(matmul::ceil_div(params.args.in_columns, kStepColumns));
   Tile::Accumulators acc;
   Rows rows(params.args, first_row, first_column);
@@ -78,7 +82,8 @@ __global__ void __launch_bounds__(Tile::kThreads) linear_kernel(const __grid_con
 int sm89_linear_fp8(const hunyuan_linear_fp8_args& args, hunyuan_target target) {
   using matmul::ceil_div;
   const bool promotion = needs_promotion(args);
-  const Params params{args, output_of(args, promotion),
+  const Params params{args,
+                      output_of(args, promotion),
                       {ceil_div(args.rows, Tile::kRows), ceil_div(args.out_columns, Tile::kColumns), kGroup}};
   const LaunchShape shape{params.order.count(), Tile::kThreads, Tile::kSharedBytes};
   const auto stream = static_cast<cudaStream_t>(target.stream);

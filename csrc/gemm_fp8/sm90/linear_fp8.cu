@@ -31,7 +31,9 @@ struct Linear {
     int k = 0;
 
     __device__ Source(const Params& params, const TileIndex& tile)
-        : params(params), row(static_cast<int>(tile.row) * Tile::kRows), column(static_cast<int>(tile.column) * Tile::kColumns) {}
+        : params(params),
+          row(static_cast<int>(tile.row) * Tile::kRows),
+          column(static_cast<int>(tile.column) * Tile::kColumns) {}
     __device__ void fetch_a(int part, uint32_t destination, uint32_t full, uint16_t blocks) const {
       fetch(params.a, destination, full, row + part * Tile::kRows / 2, blocks, ptx::evict_normal());
     }
@@ -41,9 +43,12 @@ struct Linear {
     __device__ void advance() { k += kStepColumns; }
 
    private:
-    __device__ void fetch(const CUtensorMap& map, uint32_t destination, uint32_t full, int from, uint16_t blocks, uint64_t policy) const {
-      if (blocks) ptx::copy_box_multicast(&map, destination, full, k, from, 0, 0, blocks, policy);
-      else ptx::copy_box(&map, destination, full, k, from, 0, 0, policy);
+    __device__ void fetch(const CUtensorMap& map, uint32_t destination, uint32_t full, int from, uint16_t blocks,
+                          uint64_t policy) const {
+      if (blocks)
+        ptx::copy_box_multicast(&map, destination, full, k, from, 0, 0, blocks, policy);
+      else
+        ptx::copy_box(&map, destination, full, k, from, 0, 0, policy);
     }
   };
 
@@ -51,12 +56,14 @@ struct Linear {
     __device__ float operator()(int step, int row_in_tile) const { return x_at(step, row_in_tile) * weight_at(step); }
   };
   __device__ static Promotion promotion(const Params& params, const TileIndex& tile) {
-    return {step_scales(params.args, static_cast<int>(tile.row) * Tile::kRows, static_cast<int>(tile.column) * Tile::kColumns)};
+    return {step_scales(params.args, static_cast<int>(tile.row) * Tile::kRows,
+                        static_cast<int>(tile.column) * Tile::kColumns)};
   }
 
-  __device__ static void finish(const Params& params, const TileIndex& tile, typename Tile::Accumulators& acc, float* scratch) {
-    finish_tile<Tile>(params.output, acc, static_cast<int>(tile.row) * Tile::kRows, static_cast<int>(tile.column) * Tile::kColumns,
-                      scratch);
+  __device__ static void finish(const Params& params, const TileIndex& tile, typename Tile::Accumulators& acc,
+                                float* scratch) {
+    finish_tile<Tile>(params.output, acc, static_cast<int>(tile.row) * Tile::kRows,
+                      static_cast<int>(tile.column) * Tile::kColumns, scratch);
   }
 };
 
@@ -73,12 +80,15 @@ int sm90_linear_fp8(const hunyuan_linear_fp8_args& args, hunyuan_target target) 
   using Tile = Linear<false>::Tile;
   const bool promotion = needs_promotion(args);
   Params params{};
-  params.order = matmul::pair_order(ceil_div(args.rows, Tile::kRows), ceil_div(args.out_columns, Tile::kColumns), kGroup);
+  params.order =
+      matmul::pair_order(ceil_div(args.rows, Tile::kRows), ceil_div(args.out_columns, Tile::kColumns), kGroup);
   params.steps = static_cast<int>(ceil_div(args.in_columns, kStepColumns));
   params.args = args;
   params.output = output_of(args, promotion);
-  if (const int status = map_matrix(&params.a, args.x, args.rows, args.in_columns, Tile::kRows / 2, "linear_fp8: x")) return status;
-  if (const int status = map_matrix(&params.b, args.weight, args.out_columns, args.in_columns, Tile::kColumns / 2, "linear_fp8: weight"))
+  if (const int status = map_matrix(&params.a, args.x, args.rows, args.in_columns, Tile::kRows / 2, "linear_fp8: x"))
+    return status;
+  if (const int status = map_matrix(&params.b, args.weight, args.out_columns, args.in_columns, Tile::kColumns / 2,
+                                    "linear_fp8: weight"))
     return status;
   return promotion ? matmul::launch_wgmma<Linear<true>>("linear_fp8", params, target)
                    : matmul::launch_wgmma<Linear<false>>("linear_fp8", params, target);

@@ -146,6 +146,13 @@ void wait_until(const char* what, const std::function<bool()>& ready) {
   current->waiting_for = nullptr;
 }
 
+void pause() {
+  for (int turns = static_cast<int>(random_bits() % 6); turns > 0; --turns) {
+    progress();
+    if (_setjmp(current->state) == 0) _longjmp(scheduler, 1);
+  }
+}
+
 void fault(const std::string& message) {
   error = message;
   if (current) _longjmp(scheduler, 1);

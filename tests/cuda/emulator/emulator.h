@@ -71,6 +71,8 @@ T& per_thread() {
 
 // Waits, giving other threads their turn, until ready() is true.
 void wait_until(const char* what, const std::function<bool()>& ready);
+// Gives other threads a few turns, so that they may overtake this one.
+void pause();
 // Says that something happened that another thread may be waiting for.
 void progress();
 // Ends the launch with this message.

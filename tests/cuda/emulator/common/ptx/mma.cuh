@@ -104,6 +104,7 @@ inline void copies_commit() {
 template <int kPending>
 void copies_wait_group() {
   auto& groups = ::emulator::per_thread<EmulatedCopies>().groups;
+  if (groups.size() > kPending) ::emulator::pause();
   while (groups.size() > kPending) {
     for (uint64_t ticket : groups.front()) ::emulator::finish(ticket);
     groups.erase(groups.begin());

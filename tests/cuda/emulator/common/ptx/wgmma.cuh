@@ -24,6 +24,7 @@ inline void wgmma_commit() {
 template <int kPending>
 void wgmma_wait() {
   auto& groups = ::emulator::per_thread<EmulatedProducts>().groups;
+  if (groups.size() > kPending) ::emulator::pause();
   while (groups.size() > kPending) {
     for (uint64_t ticket : groups.front()) ::emulator::finish(ticket);
     groups.erase(groups.begin());

@@ -12,7 +12,8 @@ int linear_fp8_cuda(const hunyuan_linear_fp8_args& args, hunyuan_target target) 
   HUNYUAN_CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, target.device));
   if (major == 9) return gemm_fp8::sm90_linear_fp8(args, target);
   if (major == 8 && minor == 9) return gemm_fp8::sm89_linear_fp8(args, target);
-  return fail(HUNYUAN_BAD_ARGUMENT, "linear_fp8: needs a GPU of compute capability 8.9 or 9.0, this one has %d.%d", major, minor);
+  return fail(HUNYUAN_BAD_ARGUMENT, "linear_fp8: needs a GPU of compute capability 8.9 or 9.0, this one has %d.%d",
+              major, minor);
 }
 
 }  // namespace hunyuan
