@@ -1,4 +1,6 @@
 // linear_fp8 and quantize_rows: argument checks and dispatch.
+#include <initializer_list>
+
 #include "common/status.h"
 #include "gemm_fp8/gemm_fp8.h"
 
