@@ -13,7 +13,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 HUNYUAN_CUDA ?= AUTO
 WORKERS ?= 2
-PROMPT ?= a green star moves up on a gray background, the camera is static
+PROMPT ?= a large yellow star moves up on a gray background, the camera is static
 
 export HUNYUAN_CUDA
 export PIP_DISABLE_PIP_VERSION_CHECK = 1

@@ -1,8 +1,8 @@
-"""One animated GIF with a video for each line of a prompt file:
+"""One animated picture with a video for each line of a prompt file:
 
-    python examples/grid.py docs/media/demo.txt docs/media/demo.gif
+    python examples/grid.py docs/media/demo.txt docs/media/demo.webp
 
-The GIF in the README was made by this command with the bundled checkpoint.
+The picture in the README was made by this command with the bundled checkpoint.
 """
 
 import sys
@@ -39,8 +39,8 @@ def main(prompt_file, output, seed=3):
         sheet = Image.new("RGB", (width * COLUMNS, height * -(-len(panels) // COLUMNS)), "white")
         for i, picture in enumerate(panels):
             sheet.paste(picture, (i % COLUMNS * width, i // COLUMNS * height))
-        pictures.append(sheet.quantize(128))
-    pictures[0].save(output, save_all=True, append_images=pictures[1:], duration=125, loop=0)
+        pictures.append(sheet)
+    pictures[0].save(output, save_all=True, append_images=pictures[1:], duration=125, loop=0, quality=85)
     print(output, np.prod(pictures[0].size), "pixels a frame")
 
 
