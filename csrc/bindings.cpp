@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "bindings/attention.h"
 #include "bindings/template.h"
 #include "bindings/tensor.h"
 #include "bindings/tokens.h"
@@ -23,7 +24,7 @@ namespace dlpack = hunyuan::dlpack;
 
 // Raised with every change of a signature below; hunyuan_ext/_backend.py refuses a module of another number, such as
 // one left in the source tree by an older build.
-constexpr int kInterface = 3;
+constexpr int kInterface = 4;
 
 // Takes torch.Tensor.__dlpack_c_exchange_api__, or None for reading tensors through their attributes.
 void use_exchange_api(py::handle capsule) {
@@ -89,6 +90,10 @@ PYBIND11_MODULE(_C, m) {
         py::arg("groups"), py::arg("eps"), py::arg("silu"), py::arg("pad"), py::arg("threads"));
   m.def("qk_norm_rope", &qk_norm_rope, py::arg("q"), py::arg("k"), py::arg("q_out"), py::arg("k_out"), py::arg("norms"),
         py::arg("rope"), py::arg("text_tokens"), py::arg("eps"), py::arg("threads"));
+  m.def("attention", &attention, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("out"), py::arg("lse"),
+        py::arg("kv_len"), py::arg("blocks"), py::arg("scale"), py::arg("workspace"));
+  m.def("attention_fp8_workspace", &attention_fp8_workspace, py::arg("batch"), py::arg("queries"), py::arg("keys"),
+        py::arg("heads"), py::arg("head_dim"));
   m.def("decode_fp8", &decode_fp8, py::arg("weight"), py::arg("scale"), py::arg("out"), py::arg("block"),
         py::arg("threads"));
 }

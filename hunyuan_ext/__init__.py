@@ -6,7 +6,7 @@ Every op exists in `hunyuan_ext.reference` in plain PyTorch (the specification) 
 
 from hunyuan_ext import _library  # noqa: F401  (registers torch.ops.hunyuan_ext)
 from hunyuan_ext._capabilities import capabilities
-from hunyuan_ext.attention import rope_attention
+from hunyuan_ext.attention import attention_with_lse, rope_attention
 from hunyuan_ext.block_mask import BlockMask, tile_order
 from hunyuan_ext.conv import causal_conv3d, pad_causal
 from hunyuan_ext.linear import fp8_linear, quantize_fp8
@@ -14,6 +14,7 @@ from hunyuan_ext.norm import gate_residual, group_norm_silu, layer_norm_modulate
 
 __all__ = [
     "BlockMask",
+    "attention_with_lse",
     "capabilities",
     "causal_conv3d",
     "fp8_linear",

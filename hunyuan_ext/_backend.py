@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-INTERFACE = 3  # of the native module; kInterface in csrc/bindings.cpp
+INTERFACE = 4  # of the native module; kInterface in csrc/bindings.cpp
 MODES = ("auto", "reference", "native")
 LEVELS = ("scalar", "avx2", "avx512")
 
@@ -28,11 +28,14 @@ KERNELS: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
     "gate_residual": {"cpu": (FLOAT, BFLOAT), "cuda": (FLOAT, BFLOAT, HALF)},
     "group_norm_silu": {"cpu": (FLOAT, BFLOAT)},
     "pad_causal": {"cpu": (FLOAT, BFLOAT, HALF)},
-    "qk_norm_rope": {"cpu": (FLOAT, BFLOAT)},
+    "qk_norm_rope": {"cpu": (FLOAT, BFLOAT), "cuda": (FLOAT, BFLOAT, HALF)},
+    "attention": {"cuda": (BFLOAT,)},
+    "attention_fp8": {"cuda": (BFLOAT,)},
     "template_scale": {"cpu": (FLOAT, BFLOAT), "cuda": (FLOAT, BFLOAT, HALF)},
     "decode_fp8": {"cpu": (torch.float8_e4m3fn,)},
 }
-
+# Kernels that not every architecture has.
+ONLY_ON: dict[str, tuple[str, ...]] = {"attention_fp8": ("sm_90a",)}
 
 PLAIN_COPIES = ("pad_causal",)  # no arithmetic, so no instruction sets
 
@@ -121,8 +124,9 @@ def _decide(op: str, device: str, dtype: torch.dtype) -> Choice:
         if not archs:
             return Choice(False, "built without CUDA kernels")
         major, minor = torch.cuda.get_device_capability()
-        covered = any(_runs_on(arch, major, minor) for arch in archs.split(","))
-        return Choice(covered, f"built for {archs}, this device is sm_{major}{minor}")
+        having = [arch for arch in archs.split(",") if arch in ONLY_ON.get(op, (arch,))]
+        covered = any(_runs_on(arch, major, minor) for arch in having)
+        return Choice(covered, f"built for {', '.join(having) or 'no architecture'}; this device is sm_{major}{minor}")
     if op in PLAIN_COPIES:
         return Choice(True, "own copy, of whole rows and for channels-last volumes only")
     if isa() == "scalar" and forced_isa is None and mode == "auto":

@@ -117,12 +117,22 @@ def _group_norm(device: str, dtype: torch.dtype) -> dict:
     return facts
 
 
+def _attention(device: str, dtype: torch.dtype) -> dict:
+    loop = _backend.choice("attention", device, dtype)
+    around = _around("qk_norm_rope", "norm and rotation of q and k", "torch's scaled_dot_product_attention")
+    if not loop.native:
+        return around(device, dtype)
+    fp8 = _backend.choice("attention_fp8", device, dtype)
+    reason = f"head dimension 64 or 128, {loop.reason}; precision fp8: {fp8.reason}"
+    return {"implementation": "native", "reason": reason}
+
+
 def _quantize(device: str, dtype: torch.dtype) -> dict:
     return {"implementation": "torch", "reason": "runs once, when a checkpoint is converted"}
 
 
 OPS = {
-    "rope_attention": _around("qk_norm_rope", "norm and rotation of q and k", "torch's scaled_dot_product_attention"),
+    "rope_attention": _attention,
     "causal_conv3d": _around("pad_causal", "replicate padding", "torch's conv3d"),
     "group_norm_silu": _group_norm,
     "layer_norm_modulate": _whole("layer_norm_modulate"),

@@ -8,6 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hunyuan_ext import reference
+from hunyuan_ext.block_mask import BlockMask
+
 Gradients = tuple[Tensor | None, ...]
 
 
@@ -112,6 +115,29 @@ def norm_rope(
     if text_norm is None:
         return grad_x, (grad_norm + grad_text).to(norm.dtype), None
     return grad_x, grad_norm.to(norm.dtype), grad_text.to(text_norm.dtype)
+
+
+def attention(
+    grad_out: Tensor,  # [B, Q, H, D]
+    grad_lse: Tensor,  # [B, H, Q]
+    q: Tensor,  # [B, H, Q, D]
+    k: Tensor,  # [B, H, K, D]
+    v: Tensor,  # [B, H, K, D]
+    kv_len: Tensor | None,
+    row_starts: Tensor | None,
+    key_blocks: Tensor | None,
+    query_tile: int,
+    key_tile: int,
+    scale: float,
+    fp8: bool,
+) -> Gradients:
+    """By recomputation, with all scores in memory; training takes torch's SDPA before it comes here."""
+    mask = None if row_starts is None or key_blocks is None else BlockMask(row_starts, key_blocks, query_tile, key_tile)
+    with torch.enable_grad():
+        leaves = [x.detach().transpose(1, 2).requires_grad_() for x in (q, k, v)]
+        outputs = reference.attention_with_lse(*leaves, kv_len=kv_len, scale=scale, block_mask=mask)
+        grads = torch.autograd.grad(outputs, leaves, (grad_out, grad_lse))
+    return *(grad.transpose(1, 2) for grad in grads), *[None] * 7
 
 
 def qk_norm_rope(

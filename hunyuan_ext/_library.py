@@ -17,6 +17,7 @@ from torch import Tensor
 from hunyuan_ext import _fp8, _gradients, _native, reference
 from hunyuan_ext._backend import runs_native
 from hunyuan_ext._types import Triple
+from hunyuan_ext.block_mask import BlockMask
 
 NAMESPACE = "hunyuan_ext"
 library = torch.library.Library(NAMESPACE, "DEF")
@@ -160,6 +161,33 @@ register(
     qk_norm_rope,
     qk_norm_rope_fake,
     _gradients.qk_norm_rope,
+)
+
+
+def attention(q, k, v, kv_len, row_starts, key_blocks, query_tile, key_tile, scale, fp8):
+    mask = None if row_starts is None else BlockMask(row_starts, key_blocks, query_tile, key_tile)
+    if runs_native("attention_fp8" if fp8 else "attention", q, k, v) and _native.attention_fits(q, k, v, mask, scale):
+        return _native.attention(q, k, v, kv_len, mask, scale, fp8)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    out, lse = reference.attention_with_lse(q, k, v, kv_len=kv_len, scale=scale, block_mask=mask)
+    return out.contiguous(), lse.contiguous()
+
+
+def attention_fake(q, k, v, kv_len, row_starts, key_blocks, query_tile, key_tile, scale, fp8):
+    batch, heads, queries, dim = q.shape
+    lse_dtype = torch.promote_types(q.dtype, torch.float32)
+    return (
+        torch.empty((batch, queries, heads, dim), dtype=v.dtype, device=q.device),
+        torch.empty((batch, heads, queries), dtype=lse_dtype, device=q.device),
+    )
+
+
+register(
+    "attention(Tensor q, Tensor k, Tensor v, Tensor? kv_len, Tensor? row_starts, Tensor? key_blocks, int query_tile, "
+    "int key_tile, float scale, bool fp8) -> (Tensor, Tensor)",
+    attention,
+    attention_fake,
+    _gradients.attention,
 )
 
 

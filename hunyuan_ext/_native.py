@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hunyuan_ext import _backend
 from hunyuan_ext._types import Norms, Pair, Triple
+from hunyuan_ext.block_mask import BlockMask
 
 _C: Any = _backend.module  # runs_native says no where it is None
 
@@ -45,11 +46,16 @@ def affine_fits(x: Tensor, *vectors: Tensor | None) -> bool:
 
 
 def qk_fits(q: Tensor, k: Tensor, norms: Norms, rope: Pair | None) -> bool:
-    """Whether dtypes suit the kernel: q and k alike, weights of one dtype, tables in float32."""
+    """Whether dtypes suit the kernel: q and k alike, weights of one dtype, tables in float32.
+
+    On CUDA a head must be 16 bytes times a power of two up to 32: 8 to 256 elements of two bytes.
+    """
+    lanes, rest = divmod(q.shape[-1] * q.element_size(), 16)
     return (
         q.dtype == k.dtype
         and affine_fits(q, *norms)
         and (rope is None or rope[0].dtype == rope[1].dtype == torch.float32)
+        and (q.device.type != "cuda" or (rest == 0 and lanes in (1, 2, 4, 8, 16, 32)))
     )
 
 
@@ -104,9 +110,58 @@ def qk_norm_rope(
 ) -> Pair:  # [B, H, S, D] each
     batch, tokens, heads, dim = q.shape
     q_out, k_out = (torch.empty((batch, heads, tokens, dim), dtype=q.dtype, device=q.device) for _ in range(2))
-    rope = None if rope is None else (rows(rope[0]), rows(rope[1]))
-    _C.qk_norm_rope(rows(q), rows(k), q_out, k_out, norms, rope, text_len, eps, torch.get_num_threads())
+    ready = vectors if q.is_cuda else rows
+    rope = None if rope is None else (ready(rope[0]), ready(rope[1]))
+    _C.qk_norm_rope(ready(q), ready(k), q_out, k_out, norms, rope, text_len, eps, torch.get_num_threads())
     return q_out, k_out
+
+
+def vectors(x: Tensor) -> Tensor:
+    """x itself when a CUDA kernel can read each row 16 bytes at a time, else a contiguous copy."""
+    step = 16 // x.element_size()
+    outer = zip(x.shape[:-1], x.stride()[:-1], strict=True)
+    if (
+        x.stride(-1) == 1
+        and x.data_ptr() % 16 == 0
+        and all(size == 1 or (stride > 0 and stride % step == 0) for size, stride in outer)
+    ):
+        return x
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+def attention_fits(q: Tensor, k: Tensor, v: Tensor, block_mask: BlockMask | None, scale: float) -> bool:
+    """Whether the CUDA attention kernels take these [B, H, S, D] tensors of one dtype."""
+    tiles = (128,) if block_mask is None else (block_mask.query_tile, block_mask.key_tile)
+    return (
+        q.shape[-1] in (64, 128)
+        and q.dtype == k.dtype == v.dtype
+        and 0 < scale < float("inf")
+        and all(tile % 128 == 0 for tile in tiles)
+    )
+
+
+def attention(
+    q: Tensor,  # [B, H, Q, D]
+    k: Tensor,  # [B, H, K, D]
+    v: Tensor,  # [B, H, K, D]
+    kv_len: Tensor | None,  # [B] int32, on q's device
+    block_mask: BlockMask | None,  # on q's device
+    scale: float,
+    fp8: bool,
+) -> Pair:  # [B, Q, H, D], [B, H, Q] float32
+    batch, heads, queries, dim = q.shape
+    q, k, v = (vectors(x.transpose(1, 2)) for x in (q, k, v))
+    out = torch.empty((batch, queries, heads, dim), dtype=q.dtype, device=q.device)
+    lse = torch.empty((batch, heads, queries), dtype=torch.float32, device=q.device)
+    blocks = None
+    if block_mask is not None:
+        blocks = block_mask.row_starts, block_mask.key_blocks, block_mask.query_tile, block_mask.key_tile
+    workspace = None
+    if fp8:
+        size = _C.attention_fp8_workspace(batch, queries, k.shape[1], heads, dim)
+        workspace = torch.empty(size, dtype=torch.uint8, device=q.device)
+    _C.attention(q, k, v, out, lse, kv_len, blocks, scale, workspace)
+    return out, lse
 
 
 def decode_fp8(weight: Tensor, scale: Tensor, out: Tensor, block: int) -> Tensor:  # [N, K] -> out [N, K]

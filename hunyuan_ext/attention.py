@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hunyuan_ext import _check, _native, reference
-from hunyuan_ext._backend import runs_native, slow_bfloat16
+from hunyuan_ext._backend import choice, runs_native, slow_bfloat16
 from hunyuan_ext._types import Norms, Pair
 from hunyuan_ext.block_mask import BlockMask
 
-PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp8": None, "int8": None}
+PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16, "int8": None}
 
 
 def rope_attention(
@@ -35,21 +35,50 @@ def rope_attention(
     rope turns interleaved pairs (2i, 2i + 1) of video tokens, after the norm. text_norms are the norm weights of the
     text tokens of a double-stream block; without them q_norm and k_norm serve all tokens. kv_len: valid tokens per
     sample, a prefix of the sequence (all video, some text), 1..S; the keys after it are skipped, not masked, when it
-    is on the CPU. scale: 1 / sqrt(D) by default. block_mask: tiles to compute. precision: arithmetic of the
-    attention, "auto" is v's dtype; "fp8" and "int8" need a device with such a kernel. The result has v's dtype.
+    is on the CPU or a CUDA kernel runs (which limits lengths on the device to 0..S, unchecked). scale: 1 / sqrt(D) by
+    default. block_mask: tiles to compute; on CUDA in tiles of multiples of 128. precision: arithmetic of the attention,
+    "auto" is v's dtype; "fp8" and "int8" need a device with such a kernel. The result has v's dtype.
 
-    Norm and rotation are one native pass for float32 and bfloat16 on CPUs; the attention is torch's SDPA.
-    Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
+    Norm and rotation are one native pass for float32 and bfloat16, and float16 on CUDA. The attention is native for
+    bfloat16 and head dimensions 64 and 128 on compute capability 8.x and 9.0, else torch's SDPA, which also has the
+    gradients. Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
     """
     _check_arguments(q, k, v, rope, (q_norm, k_norm, *(text_norms or ())), text_len, kv_len, eps)
     _check.one_of("precision", precision, tuple(PRECISIONS))
-    if precision in ("fp8", "int8"):
+    if precision == "int8":
         raise ValueError(f"precision: no {precision} attention kernel for {q.device.type}; use auto, fp32 or bf16")
     norms = q_norm, k_norm, *(text_norms or (None, None))
     q, k = _norm_and_rotate(q, k, rope, norms, text_len, eps)
     dtype = PRECISIONS[precision] or (torch.float32 if slow_bfloat16(v) else v.dtype)
-    out = _attend(q.to(dtype), k.to(dtype), v.transpose(1, 2).to(dtype), kv_len, block_mask, scale)
-    return out.to(v.dtype).transpose(1, 2)
+    heads = q.to(dtype), k.to(dtype), v.transpose(1, 2).to(dtype)
+    if precision == "fp8":
+        return _attend_fp8(*heads, kv_len, block_mask, scale).to(v.dtype)
+    return _attend(*heads, kv_len, block_mask, scale).to(v.dtype).transpose(1, 2)
+
+
+def attention_with_lse(
+    q: Tensor,  # [B, Q, H, D]
+    k: Tensor,  # [B, K, H, D]
+    v: Tensor,  # [B, K, H, D]
+    *,
+    kv_len: Tensor | None = None,  # [B] int
+    scale: float | None = None,
+    block_mask: BlockMask | None = None,
+) -> Pair:  # [B, Q, H, D], [B, H, Q] float32 (float64 for float64)
+    """Softmax attention that also returns the logarithm of each row's sum of exponentials of scaled scores.
+
+    For sequence parallelism: ranks that hold parts of the keys merge their outputs with weights exp(lse). A row without
+    keys (kv_len of 0, an empty list) gives zeros and -inf. Arguments as in `rope_attention`; native where that is, else
+    composed from torch operations with all scores in memory.
+    """
+    batch, _, heads, dim = _check.tensor("q", q, "B Q H D")
+    _check.like("k", k, "B K H D", (batch, k.shape[1], heads, dim), q)
+    _check.like("v", v, "B K H D", tuple(k.shape), q)
+    _check_lengths(kv_len, batch)
+    q_heads, k_heads, v_heads = (x.transpose(1, 2) for x in (q, k, v))
+    if _runs_kernel("attention", q_heads, k_heads, v_heads, block_mask, scale):
+        return _kernel(q_heads, k_heads, v_heads, kv_len, block_mask, scale, fp8=False)
+    return reference.attention_with_lse(q, k, v, kv_len=kv_len, scale=scale, block_mask=block_mask)
 
 
 def _norm_and_rotate(
@@ -67,9 +96,54 @@ def _norm_and_rotate(
     return _native.qk_norm_rope(q, k, norms, rope, text_len, eps)
 
 
+def _runs_kernel(
+    op: str, q: Tensor, k: Tensor, v: Tensor, block_mask: BlockMask | None, scale: float | None
+) -> bool:  # [B, H, S, D]
+    return runs_native(op, q, k, v) and _native.attention_fits(q, k, v, block_mask, _scale(q, scale))
+
+
+def _scale(q: Tensor, scale: float | None) -> float:
+    return q.shape[-1] ** -0.5 if scale is None else scale
+
+
+def _kernel(
+    q: Tensor,  # [B, H, Q, D]
+    k: Tensor,  # [B, H, K, D]
+    v: Tensor,  # [B, H, K, D]
+    kv_len: Tensor | None,
+    block_mask: BlockMask | None,
+    scale: float | None,
+    fp8: bool,
+) -> Pair:  # [B, Q, H, D], [B, H, Q]
+    compiling = torch.compiler.is_compiling()
+    if kv_len is not None:
+        if kv_len.device.type == "cpu" and not compiling:
+            _lengths(kv_len, k.shape[2])
+        kv_len = kv_len.to(device=q.device, dtype=torch.int32, non_blocking=True)
+    mask = None if block_mask is None else block_mask.to(q.device)
+    if not compiling:
+        return _native.attention(q, k, v, kv_len, mask, _scale(q, scale), fp8)
+    blocks = (None, None, 0, 0) if mask is None else (mask.row_starts, mask.key_blocks, mask.query_tile, mask.key_tile)
+    return torch.ops.hunyuan_ext.attention(q, k, v, kv_len, *blocks, _scale(q, scale), fp8)
+
+
+def _attend_fp8(
+    q: Tensor, k: Tensor, v: Tensor, kv_len: Tensor | None, block_mask: BlockMask | None, scale: float | None
+) -> Tensor:  # [B, H, S, D] -> [B, S, H, D]
+    if q.shape[-1] != 128 or not _runs_kernel("attention_fp8", q, k, v, block_mask, scale):
+        why = choice("attention_fp8", q.device.type, q.dtype).reason
+        raise ValueError(
+            "precision: the fp8 kernel takes plain CUDA tensors of head dimension 128 without gradients on sm_90a "
+            f"({why}); use auto, fp32 or bf16"
+        )
+    return _kernel(q, k, v, kv_len, block_mask, scale, fp8=True)[0]
+
+
 def _attend(
     q: Tensor, k: Tensor, v: Tensor, kv_len: Tensor | None, block_mask: BlockMask | None, scale: float | None
 ) -> Tensor:  # [B, H, S, D]
+    if _runs_kernel("attention", q, k, v, block_mask, scale):
+        return _kernel(q, k, v, kv_len, block_mask, scale, fp8=False)[0].transpose(1, 2)
     allowed = None if block_mask is None else block_mask.dense(q.shape[2], k.shape[2]).to(q.device)
     if kv_len is not None and (kv_len.device.type != "cpu" or torch.compiler.is_compiling()):
         # Reading the lengths would stall the device or break the graph: mask the keys instead.
@@ -123,6 +197,10 @@ def _check_arguments(
             _check.like(name, table, "S-text_len D", (tokens - text_len, dim), q)
         if dim % 2:
             raise ValueError(f"rope: pairs need an even head dimension, q has {dim}")
+    _check_lengths(kv_len, batch)
+    _check.positive("eps", eps)
+
+
+def _check_lengths(kv_len: Tensor | None, batch: int) -> None:
     if kv_len is not None and (kv_len.dtype.is_floating_point or tuple(kv_len.shape) != (batch,)):
         raise ValueError(f"kv_len: an integer tensor [{batch}] is needed, got {_check.described(kv_len)}")
-    _check.positive("eps", eps)

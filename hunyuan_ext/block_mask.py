@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -52,6 +52,12 @@ class BlockMask:
         allowed = torch.ones(prod(tiles) + text_tiles, prod(tiles) + text_tiles, dtype=torch.bool)
         allowed[: prod(tiles), : prod(tiles)] = video
         return cls.from_tiles(allowed, size, size)
+
+    def to(self, device: torch.device | str) -> BlockMask:
+        """The same list on a device, where its attention kernel reads it; itself when it is there already."""
+        if self.row_starts.device == torch.device(device):
+            return self
+        return replace(self, row_starts=self.row_starts.to(device), key_blocks=self.key_blocks.to(device))
 
     @property
     def density(self) -> float:

@@ -54,6 +54,28 @@ def qk_norm_rope(
     return torch.cat((video, text), dim=1) if text_len else video
 
 
+def attention_with_lse(
+    q: Tensor,  # [B, Q, H, D]
+    k: Tensor,  # [B, K, H, D]
+    v: Tensor,  # [B, K, H, D]
+    *,
+    kv_len: Tensor | None = None,  # [B] int
+    scale: float | None = None,
+    block_mask: BlockMask | None = None,
+) -> Pair:  # [B, Q, H, D], [B, H, Q] in at least float32
+    """Softmax attention and the logarithm of each row's sum of exponentials; zeros and -inf for a row without keys."""
+    wide = q.dtype if q.dtype == torch.float64 else torch.float32
+    scores = torch.einsum("bqhd,bkhd->bhqk", q.to(wide), k.to(wide)) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if block_mask is not None:
+        scores = scores.masked_fill(~block_mask.dense(q.shape[1], k.shape[1]).to(q.device), -torch.inf)
+    if kv_len is not None:
+        keys = torch.arange(k.shape[1], device=q.device)
+        scores = scores.masked_fill((keys >= kv_len.to(q.device)[:, None])[:, None, None], -torch.inf)
+    lse = scores.logsumexp(-1)
+    weights = (scores - lse.masked_fill(lse == -torch.inf, 0)[..., None]).exp()
+    return torch.einsum("bhqk,bkhd->bqhd", weights, v.to(wide)).to(v.dtype), lse
+
+
 def rope_attention(
     q: Tensor,  # [B, S, H, D]
     k: Tensor,  # [B, S, H, D]

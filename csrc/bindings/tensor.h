@@ -27,6 +27,7 @@ inline hunyuan_dtype dtype_of(dlpack::DataType type) {
   if (type.code == dlpack::kFloat && type.bits == 16) return HUNYUAN_F16;
   if (type.code == dlpack::kBfloat && type.bits == 16) return HUNYUAN_BF16;
   if (type.code == dlpack::kFloat8_e4m3fn && type.bits == 8) return HUNYUAN_E4M3;
+  if (type.code == dlpack::kInt && type.bits == 32) return HUNYUAN_I32;
   return HUNYUAN_OTHER;
 }
 
@@ -35,6 +36,7 @@ inline hunyuan_dtype dtype_of(const std::string& name) {
   if (name == "torch.bfloat16") return HUNYUAN_BF16;
   if (name == "torch.float16") return HUNYUAN_F16;
   if (name == "torch.float8_e4m3fn") return HUNYUAN_E4M3;
+  if (name == "torch.int32") return HUNYUAN_I32;
   return HUNYUAN_OTHER;
 }
 
@@ -99,6 +101,11 @@ struct Tensor {
     return *this;
   }
 
+  const Tensor& require_beside(const Tensor& other) const {
+    if (device != other.device) throw py::value_error(text() + ": is on another device than " + other.text());
+    return *this;
+  }
+
  private:
   void read_dlpack() {
     dlpack::Tensor view;
@@ -147,9 +154,7 @@ struct Tensor {
 // Where the call runs: the device all tensors share, and torch's current stream there.
 inline hunyuan_target target_of(std::initializer_list<const Tensor*> tensors, int threads) {
   const Tensor& first = **tensors.begin();
-  for (const Tensor* tensor : tensors)
-    if (tensor->device != first.device)
-      throw py::value_error(tensor->text() + ": is on another device than " + first.text());
+  for (const Tensor* tensor : tensors) tensor->require_beside(first);
   hunyuan_target target{first.device, nullptr, threads};
   if (first.device < 0) return target;
   if (exchange_api) {
@@ -182,16 +187,16 @@ inline void run(int (*call)(const Args*, hunyuan_target), const Args& args, huny
   check(status);
 }
 
-// The address of a float32 or bfloat16 vector of `length` elements, or null for None; all vectors of a call share
-// `dtype`.
-inline const void* vector_data(py::handle object, const char* name, int64_t length, hunyuan_dtype& dtype) {
+// The address of a vector of `length` elements on the device of `x`, or null for None; all vectors of a call share
+// `dtype`: float32, bfloat16 or, on CUDA, float16.
+inline const void* vector_data(py::handle object, const char* name, int64_t length, const Tensor& x,
+                               hunyuan_dtype& dtype) {
   if (object.is_none()) return nullptr;
   const Tensor vector(object, name);
-  if (vector.dtype != HUNYUAN_F32 && vector.dtype != HUNYUAN_BF16)
-    throw py::type_error(vector.text() + ": must be float32 or bfloat16");
+  if (vector.dtype != HUNYUAN_F32 && vector.dtype != HUNYUAN_BF16 && (vector.dtype != HUNYUAN_F16 || x.device < 0))
+    throw py::type_error(vector.text() + ": must be float32 or bfloat16, or float16 on CUDA");
   if (dtype == HUNYUAN_OTHER) dtype = vector.dtype;
-  vector.require(1, 1, dtype).require_shape({length});
-  if (vector.device >= 0) throw py::value_error(vector.text() + ": must be on the CPU");
+  vector.require(1, 1, dtype).require_shape({length}).require_beside(x);
   return vector.data;
 }
 

@@ -51,8 +51,8 @@ inline void qk_norm_rope(py::handle q_, py::handle k_, py::handle q_out_, py::ha
   }
   args.norm_dtype = HUNYUAN_OTHER;
   for (int i = 0; i < 2; ++i) {
-    args.norm[i] = vector_data(norms[i], "norm weight", q.shape[3], args.norm_dtype);
-    args.text_norm[i] = vector_data(norms[2 + i], "text norm weight", q.shape[3], args.norm_dtype);
+    args.norm[i] = vector_data(norms[i], "norm weight", q.shape[3], q, args.norm_dtype);
+    args.text_norm[i] = vector_data(norms[2 + i], "text norm weight", q.shape[3], q, args.norm_dtype);
   }
   args.batch = q.shape[0], args.tokens = q.shape[1], args.heads = q.shape[2], args.head_dim = q.shape[3];
   args.text_tokens = text_tokens, args.eps = eps, args.dtype = q.dtype;
@@ -60,7 +60,7 @@ inline void qk_norm_rope(py::handle q_, py::handle k_, py::handle q_out_, py::ha
     const py::tuple pair = rope;
     const Tensor cos(pair[0], "cos"), sin(pair[1], "sin");
     for (const Tensor* table : {&cos, &sin})
-      table->require(2, 1, HUNYUAN_F32).require_shape({args.tokens - text_tokens, args.head_dim});
+      table->require(2, 1, HUNYUAN_F32).require_shape({args.tokens - text_tokens, args.head_dim}).require_beside(q);
     args.cos = static_cast<const float*>(cos.data), args.sin = static_cast<const float*>(sin.data);
     args.cos_stride = cos.stride[0], args.sin_stride = sin.stride[0];
   }

@@ -45,8 +45,8 @@ inline void group_norm_silu(py::handle x_, py::handle weight, py::handle bias, p
   require_padded(out, x, pad, last);
   hunyuan_group_norm_silu_args args{};
   args.affine_dtype = HUNYUAN_OTHER;
-  args.weight = vector_data(weight, "weight", x.shape[1], args.affine_dtype);
-  args.bias = vector_data(bias, "bias", x.shape[1], args.affine_dtype);
+  args.weight = vector_data(weight, "weight", x.shape[1], x, args.affine_dtype);
+  args.bias = vector_data(bias, "bias", x.shape[1], x, args.affine_dtype);
   args.x = x.data, args.out = out.data;
   args.batch = x.shape[0], args.channels = x.shape[1];
   args.frames = x.shape[2], args.rows = x.shape[3], args.columns = x.shape[4];

@@ -9,8 +9,8 @@
 namespace hunyuan::dlpack {
 
 constexpr uint32_t kMajorVersion = 1;
-constexpr int32_t kCpu = 1, kCuda = 2, kCudaHost = 3;            // DLDeviceType
-constexpr uint8_t kFloat = 2, kBfloat = 4, kFloat8_e4m3fn = 10;  // DLDataTypeCode
+constexpr int32_t kCpu = 1, kCuda = 2, kCudaHost = 3;                      // DLDeviceType
+constexpr uint8_t kInt = 0, kFloat = 2, kBfloat = 4, kFloat8_e4m3fn = 10;  // DLDataTypeCode
 
 struct Device {
   int32_t type;

@@ -193,6 +193,7 @@ def test_meta_tensors_give_shapes():
         (dict(kv_len=torch.tensor([5.0, 5.0])), ValueError, "kv_len: an integer tensor"),
         (dict(precision="fp4"), ValueError, "precision: 'fp4' is not one of 'auto', 'fp32'"),
         (dict(precision="int8"), ValueError, "precision: no int8 attention kernel for cpu"),
+        (dict(precision="fp8"), ValueError, r"precision: the fp8 kernel.*\(no .* kernel for cpu\); use auto"),
         (dict(eps=0), ValueError, "eps: must be positive"),
     ],
 )
@@ -206,3 +207,49 @@ def test_rotary_pairs_need_an_even_head():
     x = torch.zeros(1, 2, 1, 3)
     with pytest.raises(ValueError, match="rope: pairs need an even head dimension, q has 3"):
         ops.rope_attention(x, x, x, rope=(torch.ones(2, 3), torch.ones(2, 3)))
+
+
+def separate(shape, keys, dtype=torch.float32, seed=0):
+    """q of `shape` and k, v with another number of tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    batch, _, heads, dim = shape
+    return [torch.randn(size, generator=generator).to(dtype) for size in (shape, *[(batch, keys, heads, dim)] * 2)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, *DTYPES])
+def test_attention_with_lse_is_softmax_attention(dtype):
+    q, k, v = separate((2, 7, 3, 16), 11, dtype)
+    out, lse = ops.attention_with_lse(q, k, v, scale=0.3, kv_len=torch.tensor([11, 4]))
+    for sample, length in enumerate((11, 4)):
+        scores = torch.einsum("qhd,khd->hqk", q[sample].double(), k[sample, :length].double()) * 0.3
+        exact = torch.einsum("hqk,khd->qhd", scores.softmax(-1), v[sample, :length].double())
+        tolerance = 1e-12 if dtype == torch.float64 else 1e-5 if dtype == torch.float32 else 2e-2
+        torch.testing.assert_close(out[sample].double(), exact, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(lse[sample].double(), scores.logsumexp(-1), rtol=1e-5, atol=1e-5)
+
+
+def test_parts_of_the_keys_merge_by_lse():
+    q, k, v = separate((1, 5, 2, 8), 9, torch.float64)
+    whole, lse = ops.attention_with_lse(q, k, v)
+    parts = [ops.attention_with_lse(q, k[:, part], v[:, part]) for part in (slice(0, 4), slice(4, 9))]
+    weights = torch.stack([part[1] for part in parts]).softmax(0).transpose(2, 3)[..., None]  # [2, B, Q, H, 1]
+    torch.testing.assert_close(sum(w * part[0] for w, part in zip(weights, parts, strict=True)), whole)
+    torch.testing.assert_close(torch.logaddexp(parts[0][1], parts[1][1]), lse)
+
+
+def test_rows_without_keys_are_zero():
+    q, k, v = separate((2, 4, 1, 8), 4)
+    mask = BlockMask(torch.tensor([0, 0, 1], dtype=torch.int32), torch.tensor([1], dtype=torch.int32), 2, 2)
+    out, lse = ops.attention_with_lse(q, k, v, block_mask=mask, kv_len=torch.tensor([4, 2]))
+    assert (out[:, :2] == 0).all() and (lse[:, :, :2] == -torch.inf).all()
+    assert (out[1] == 0).all() and (out[0, 2:] != 0).all() and lse[0, :, 2:].isfinite().all()
+
+
+def test_attention_with_lse_names_bad_arguments():
+    q, k, v = separate((2, 4, 1, 8), 5)
+    with pytest.raises(ValueError, match=r"k: shape \[1, 5, 1, 8\]"):
+        ops.attention_with_lse(q, k[:1], v)
+    with pytest.raises(ValueError, match=r"v: shape \[2, 4, 1, 8\]"):
+        ops.attention_with_lse(q, k, v[:, :4])
+    with pytest.raises(ValueError, match="kv_len: an integer tensor"):
+        ops.attention_with_lse(q, k, v, kv_len=torch.ones(2))

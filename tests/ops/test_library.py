@@ -8,6 +8,7 @@ import hunyuan_ext as ops
 from hunyuan_ext import _backend, reference
 
 LIBRARY = torch.ops.hunyuan_ext
+TILES = torch.tensor([0, 2, 3], dtype=torch.int32), torch.tensor([0, 2, 1], dtype=torch.int32)  # starts, key blocks
 
 
 def norm_inputs(dtype, grad=False):
@@ -27,6 +28,11 @@ def attention_inputs(dtype, grad=False):
     norms = [torch.rand(8).add(0.5).to(dtype).requires_grad_(grad) for _ in range(4)]
     table = torch.float64 if dtype == torch.float64 else torch.float32
     return q, k, *norms, torch.rand(3, 8, dtype=table), torch.rand(3, 8, dtype=table), 2, 1e-6
+
+
+def product_inputs(dtype, grad=False):
+    """q, k, v as attention walks them: [B, H, Q or K, D]."""
+    return [torch.randn(2, 3, tokens, 4).to(dtype).requires_grad_(grad) for tokens in (5, 6, 6)]
 
 
 def cases(dtype, grad):
@@ -54,6 +60,15 @@ def cases(dtype, grad):
         "qk_norm_rope": (LIBRARY.qk_norm_rope, attention),
         "qk_norm_rope one norm": (LIBRARY.qk_norm_rope, (*attention[:4], None, None, *attention[6:])),
         "qk_norm_rope rotation": (LIBRARY.qk_norm_rope, (q, k, None, None, None, None, *attention[6:])),
+        "attention": (LIBRARY.attention, (*product_inputs(dtype, grad), None, None, None, 0, 0, 0.4, False)),
+        "attention lengths": (
+            LIBRARY.attention,
+            (*product_inputs(dtype, grad), torch.tensor([3, 6]), None, None, 0, 0, 0.4, False),
+        ),
+        "attention tiles": (
+            LIBRARY.attention,
+            (*product_inputs(dtype, grad), None, *TILES, 3, 2, 0.4, False),
+        ),
         "fp8_linear": (LIBRARY.fp8_linear, (norm_inputs(dtype, grad)[0], w8, scale, bias)),
         "fp8_linear bare": (LIBRARY.fp8_linear, (norm_inputs(dtype, grad)[0], w8, scale, None)),
     }
