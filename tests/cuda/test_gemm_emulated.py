@@ -63,7 +63,9 @@ def assert_rounded_once(out, exact):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("shape", "block"), [((3, 3072), 0), ((5, 40), 0), ((2, 15360), 0), ((7, 200), 128), ((33, 256), 128)])
+@pytest.mark.parametrize(
+    ("shape", "block"), [((3, 3072), 0), ((5, 40), 0), ((2, 15360), 0), ((7, 200), 128), ((33, 256), 128)]
+)
 def test_quantize_rows(shape, block, dtype):
     x = (torch.randn(shape) * torch.logspace(-3, 3, shape[0])[:, None]).to(dtype)
     codes, scale = quantize(x, block)
