@@ -25,7 +25,14 @@ enum hunyuan_status {
 };
 
 /** Element types. */
-enum hunyuan_dtype { HUNYUAN_F32 = 0, HUNYUAN_BF16 = 1, HUNYUAN_F16 = 2, HUNYUAN_E4M3 = 3, HUNYUAN_OTHER = 4, HUNYUAN_I32 = 5 };
+enum hunyuan_dtype {
+  HUNYUAN_F32 = 0,
+  HUNYUAN_BF16 = 1,
+  HUNYUAN_F16 = 2,
+  HUNYUAN_E4M3 = 3,
+  HUNYUAN_OTHER = 4,
+  HUNYUAN_I32 = 5
+};
 
 /** Instruction sets of the CPU kernels; a level includes the ones below it. */
 enum hunyuan_isa { HUNYUAN_SCALAR = 0, HUNYUAN_AVX2 = 1, HUNYUAN_AVX512 = 2 };

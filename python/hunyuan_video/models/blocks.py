@@ -63,7 +63,7 @@ class DoubleBlock(nn.Module):
         self,
         img: Tensor,  # [B, S, D]
         txt: Tensor,  # [B, L, D]
-        vec: Tensor | None,  # [B, D]
+        vec: Tensor,  # [B, D], not read with modulation
         rope: Rope,
         kv_len: Tensor | None,  # [B]
         modulation: tuple[Tensor, Tensor] | None = None,  # [B, 6 D] each
@@ -119,7 +119,7 @@ class SingleBlock(nn.Module):
     def forward(
         self,
         x: Tensor,  # [B, S + L, D]
-        vec: Tensor | None,  # [B, D]
+        vec: Tensor,  # [B, D], not read with modulation
         rope: Rope,
         text_len: int,
         kv_len: Tensor | None,  # [B]
@@ -156,7 +156,7 @@ class FinalLayer(nn.Module):
     def forward(
         self,
         x: Tensor,  # [B, S, D]
-        vec: Tensor | None,  # [B, D]
+        vec: Tensor,  # [B, D], not read with modulation
         modulation: Tensor | None = None,  # [B, 2 D]
     ) -> Tensor:  # [B, S, patch volume * C]
         shift, scale = (self.modulate(vec) if modulation is None else modulation).chunk(2, dim=-1)

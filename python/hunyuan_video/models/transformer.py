@@ -111,8 +111,8 @@ class HunyuanVideoTransformer(Pretrained):
         """
         vec = self.condition(timesteps[:, None], pooled_text, guidance)  # [N, B, D]
         rows = vec.flatten(0, 1)
-        double = tuple(block.modulate(rows) for block in self.double_blocks)
-        single = tuple(block.modulate(rows) for block in self.single_blocks)
+        double = tuple(block.modulate(rows) for block in self.double_blocks)  # type: ignore[operator]
+        single = tuple(block.modulate(rows) for block in self.single_blocks)  # type: ignore[operator]
         split = vec.shape[:2]
         return Modulations(
             tuple((video.unflatten(0, split), text.unflatten(0, split)) for video, text in double),

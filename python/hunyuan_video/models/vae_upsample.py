@@ -112,6 +112,7 @@ def upsample_conv(
             out = _empty_like(values, (1 + stride[0] * (frames - 1), stride[1] * rows, stride[2] * columns))
         # Odd frames are 2k - 1: the first of them comes after frame 0.
         out[:, :, t :: stride[0], h :: stride[1], w :: stride[2]] = values
+    assert out is not None  # parity (0, 0, 0) is always there
     return out
 
 
