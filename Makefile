@@ -2,7 +2,7 @@
 # make demo         sample a video with the bundled checkpoint into outputs/demo.mp4
 # make test         the test suite
 # make lint         ruff, clang-format, mypy
-# make cuda-check   compile one CUDA kernel of each family, without a GPU
+# make cuda-check   compile every CUDA kernel, without a GPU
 # make clean        remove everything that these made, but not outputs/
 #
 # Variables: PYTHON (makes the environment), VENV, TORCH (what to install where no torch >= 2.10 is),

@@ -6,6 +6,7 @@ A block runs unless a comment directly above it says why not: <!-- not run by th
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -122,3 +123,12 @@ def test_table_of_operations_is_what_doctor_says():
     if not facts["build"]["native"] or facts["machine"]["isa"] == "scalar":
         pytest.skip("the table is about a machine with AVX2 and a built extension")
     assert dict(rows) == {name: op["cpu"]["float32"]["implementation"] for name, op in facts["ops"].items()}
+
+
+def test_links_lead_to_files():
+    broken = []
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            if not os.path.exists(page.parent / target):
+                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    assert broken == []
