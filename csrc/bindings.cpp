@@ -5,6 +5,7 @@
 #include <string>
 
 #include "bindings/attention.h"
+#include "bindings/attention_cpu.h"
 #include "bindings/template.h"
 #include "bindings/tensor.h"
 #include "bindings/tokens.h"
@@ -24,7 +25,7 @@ namespace dlpack = hunyuan::dlpack;
 
 // Raised with every change of a signature below; hunyuan_ext/_backend.py refuses a module of another number, such as
 // one left in the source tree by an older build.
-constexpr int kInterface = 4;
+constexpr int kInterface = 5;
 
 // Takes torch.Tensor.__dlpack_c_exchange_api__, or None for reading tensors through their attributes.
 void use_exchange_api(py::handle capsule) {
@@ -94,6 +95,14 @@ PYBIND11_MODULE(_C, m) {
         py::arg("kv_len"), py::arg("blocks"), py::arg("scale"), py::arg("workspace"));
   m.def("attention_fp8_workspace", &attention_fp8_workspace, py::arg("batch"), py::arg("queries"), py::arg("keys"),
         py::arg("heads"), py::arg("head_dim"));
+  m.def("cpu_is_intel", [] { return hunyuan_cpu_is_intel() != 0; });
+  m.def(
+      "has_attention_unit",
+      [](int unit) { return hunyuan_has_attention_unit(static_cast<hunyuan_attention_unit>(unit)) != 0; },
+      py::arg("unit"));
+  m.def("rope_attention", &rope_attention, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("out"), py::arg("norms"),
+        py::arg("rope"), py::arg("kv_len"), py::arg("block_list"), py::arg("text_tokens"), py::arg("eps"),
+        py::arg("scale"), py::arg("unit"), py::arg("threads"));
   m.def("decode_fp8", &decode_fp8, py::arg("weight"), py::arg("scale"), py::arg("out"), py::arg("block"),
         py::arg("threads"));
 }

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-INTERFACE = 4  # of the native module; kInterface in csrc/bindings.cpp
+INTERFACE = 5  # of the native module; kInterface in csrc/bindings.cpp
 MODES = ("auto", "reference", "native")
 LEVELS = ("scalar", "avx2", "avx512")
 
@@ -31,6 +31,7 @@ KERNELS: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
     "qk_norm_rope": {"cpu": (FLOAT, BFLOAT), "cuda": (FLOAT, BFLOAT, HALF)},
     "attention": {"cuda": (BFLOAT,)},
     "attention_fp8": {"cuda": (BFLOAT,)},
+    "rope_attention": {"cpu": (FLOAT, BFLOAT)},
     "template_scale": {"cpu": (FLOAT, BFLOAT), "cuda": (FLOAT, BFLOAT, HALF)},
     "decode_fp8": {"cpu": (torch.float8_e4m3fn,)},
 }

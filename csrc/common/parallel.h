@@ -27,4 +27,14 @@ void parallel_ranges(int64_t items, int64_t elements, int threads, Run&& run) {
   for (int64_t part = 0; part < parts; ++part) run(items * part / parts, items * (part + 1) / parts);
 }
 
+// Calls run(item) for every item, each on whichever thread is free.
+template <class Run>
+void parallel_items(int64_t items, int64_t elements, int threads, Run&& run) {
+  [[maybe_unused]] const int64_t parts = elements < kSerialElements ? 1 : threads < items ? threads : items;
+#if defined(_OPENMP)
+#pragma omp parallel for num_threads(static_cast<int>(parts)) schedule(dynamic, 1) if (parts > 1)
+#endif
+  for (int64_t item = 0; item < items; ++item) run(item);
+}
+
 }  // namespace hunyuan

@@ -231,6 +231,59 @@ typedef struct hunyuan_qk_norm_rope_args {
 
 int hunyuan_qk_norm_rope(const hunyuan_qk_norm_rope_args* args, hunyuan_target target);
 
+/** Arithmetic units of the CPU attention. */
+enum hunyuan_attention_unit {
+  HUNYUAN_UNIT_FLOAT = 0, /**< float32, at the level in use */
+  HUNYUAN_UNIT_BF16 = 1,  /**< AVX512-BF16: bfloat16 products, float32 sums */
+  HUNYUAN_UNIT_AMX = 2    /**< AMX-BF16: the same on tiles of registers */
+};
+
+/** Whether this build has kernels for `unit`, and this processor, at the level in use, can run them. */
+int hunyuan_has_attention_unit(enum hunyuan_attention_unit unit);
+
+/** Whether Intel made the processor: MKL, which multiplies for torch, takes slower paths on others. */
+int hunyuan_cpu_is_intel(void);
+
+/**
+ * out = softmax(scale * q' k'^T) v for every head, where ' is RMSNorm, then rotary embedding of the first
+ * tokens - text_tokens tokens, in float32 with one rounding to the unit's type. F32 and BF16, CPU. Strides are
+ * {batch, token, head}. Keys from kv_len on are never read. A query without keys gives zeros.
+ */
+typedef struct hunyuan_rope_attention_args {
+  const void* q;                    /**< [batch, tokens, heads, head_dim] */
+  const void* k;                    /**< [batch, tokens, heads, head_dim] */
+  const void* v;                    /**< [batch, tokens, heads, head_dim] */
+  void* out;                        /**< [batch, tokens, heads, head_dim], contiguous */
+  const void* norm[2];              /**< as in hunyuan_qk_norm_rope_args, each on its own null for no norm */
+  const void* text_norm[2];         /**< as in hunyuan_qk_norm_rope_args */
+  const float* cos;                 /**< [tokens - text_tokens, head_dim], or null: no rotation */
+  const float* sin;                 /**< as cos */
+  const int64_t* kv_len;            /**< [batch] keys to attend to, 1..tokens; or null: all */
+  const int32_t* row_starts;        /**< block list: [list_rows + 1]; or null: all keys */
+  const int32_t* key_blocks;        /**< block list: [list_pairs], ascending blocks of each row */
+  int64_t list_rows;                /**< rows of the list; they must cover all queries */
+  int64_t list_pairs;               /**< length of key_blocks */
+  int64_t query_tile;               /**< queries of a row of the list */
+  int64_t key_tile;                 /**< keys of a block of the list */
+  int64_t batch;                    /**< B */
+  int64_t tokens;                   /**< S */
+  int64_t heads;                    /**< H */
+  int64_t head_dim;                 /**< D: a multiple of 16 up to 128 */
+  int64_t text_tokens;              /**< how many of the last tokens are text */
+  int64_t q_stride[3];              /**< of q */
+  int64_t k_stride[3];              /**< of k */
+  int64_t v_stride[3];              /**< of v */
+  int64_t cos_stride;               /**< from one token to the next in cos */
+  int64_t sin_stride;               /**< from one token to the next in sin */
+  float scale;                      /**< positive */
+  float eps;                        /**< added to the mean square */
+  enum hunyuan_dtype dtype;         /**< of q, k, v and out */
+  enum hunyuan_dtype norm_dtype;    /**< of the four weights: F32 or BF16 */
+  enum hunyuan_attention_unit unit; /**< what multiplies */
+} hunyuan_rope_attention_args;
+
+int hunyuan_rope_attention(const hunyuan_rope_attention_args* args, hunyuan_target target);
+
 /** out = weight * scale, from float8_e4m3fn to F32 or BF16, rounded once. CPU only. */
 typedef struct hunyuan_decode_fp8_args {
   const uint8_t* weight;        /**< [rows, columns] codes */

@@ -1,29 +1,10 @@
 // RMSNorm + rotary embedding of q and k, a token at a time: its row of the cos/sin table is read once for all heads
 // of both. Outputs are head-major, the order in which attention walks them.
 #include "attention/attention.h"
-#include "common/simd.h"
+#include "attention/cpu/norm_rope.h"
 
 namespace hunyuan::HUNYUAN_LEVEL {
 namespace {
-
-// One head of one token; weight null: no norm; cos null: no rotation.
-template <class T>
-void head(const T* x, T* out, int64_t dim, const float* weight, const float* cos, const float* sin, float eps) {
-  Vec inverse = set(1.0f);
-  if (weight) {
-    const float squares = sum_terms(dim, [&](int64_t d, auto piece) {
-      const Vec value = load(x + d, piece);
-      return value * value;
-    });
-    inverse = set(1.0f / __builtin_sqrtf(squares / static_cast<float>(dim) + eps));
-  }
-  for_each_vec(dim, [&](int64_t d, auto piece) {
-    Vec value = load(x + d, piece);
-    if (weight) value = value * inverse * load(weight + d, piece);
-    if (cos) value = fma_subtract_even(value, load(cos + d, piece), swap_pairs(value) * load(sin + d, piece));
-    store(out + d, value, piece);
-  });
-}
 
 template <class T>
 void tokens(const hunyuan_qk_norm_rope_args& args, const QkNormWeights* weights, int64_t begin, int64_t end) {
@@ -38,7 +19,7 @@ void tokens(const hunyuan_qk_norm_rope_args& args, const QkNormWeights* weights,
       T* out = static_cast<T*>(args.out[i]) + (b * args.heads * args.tokens + s) * dim;
       const float* weight = is_video ? weights[i].video : weights[i].text;
       for (int64_t h = 0; h < args.heads; ++h)
-        head(x + h * args.in_head_stride[i], out + h * args.tokens * dim, dim, weight, cos, sin, args.eps);
+        norm_rope_head(x + h * args.in_head_stride[i], out + h * args.tokens * dim, dim, weight, cos, sin, args.eps);
     }
   }
 }

@@ -1,0 +1,74 @@
+// What the CPU attention's driver (attention/rope_attention.cpp) and its kernels share. A call is cut into heads; keys
+// and values of a head are packed once, then its tiles of queries are computed independently of each other.
+#pragma once
+
+#include "attention/attention.h"
+#include "hunyuan_ext.h"
+
+namespace hunyuan {
+namespace attention::cpu {
+
+// Packed operands are blocks of 16 rows of 64 bytes: what one AMX tile, or 16 AVX-512 registers, hold. A row of a block
+// is one step along the summed dimension (two bfloat16 values or one float32) for 16 columns.
+constexpr int64_t kBlockBytes = 1024;
+constexpr int64_t kPanel = 16;       // columns of a block
+constexpr int64_t kPackedKeys = 32;  // keys that are packed at a time: both kinds of block divide it
+
+constexpr int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+
+// Keys [begin, end).
+struct KeyRange {
+  int64_t begin, end;
+};
+
+struct Problem {
+  const hunyuan_rope_attention_args* args;
+  QkNormWeights weights[2];  // of q and k
+  int64_t depth;             // head_dim, padded with zeros to what the packed blocks need
+  float factor;              // exp(scale * x) = 2 ^ (factor * x)
+};
+
+// Keys and values of one head.
+struct Packed {
+  char* keys;    // [panel of 16 keys][block along head_dim]
+  char* values;  // [block along the keys][panel of 16 of head_dim]
+};
+
+// Queries [first, first + count) of one head, and the keys they see: ascending, not empty, within the valid keys.
+struct Tile {
+  int64_t sample, head, first, count;
+  const KeyRange* ranges;
+  int64_t range_count;
+};
+
+}  // namespace attention::cpu
+
+// float32 arithmetic at each level; bfloat16 inputs are widened.
+HUNYUAN_KERNEL(rope_attention_pack, const attention::cpu::Problem& problem, int64_t sample, int64_t head,
+               int64_t first_key, int64_t valid_keys, const attention::cpu::Packed& packed)
+HUNYUAN_KERNEL(rope_attention_tile, const attention::cpu::Problem& problem, const attention::cpu::Tile& tile,
+               const attention::cpu::Packed& packed)
+
+// bfloat16 products, float32 sums.
+#if defined(HUNYUAN_AVX512BF16)
+namespace avx512bf16 {
+void rope_attention_pack(const attention::cpu::Problem& problem, int64_t sample, int64_t head, int64_t first_key,
+                         int64_t valid_keys, const attention::cpu::Packed& packed);
+void rope_attention_tile(const attention::cpu::Problem& problem, const attention::cpu::Tile& tile,
+                         const attention::cpu::Packed& packed);
+}  // namespace avx512bf16
+#endif
+#if defined(HUNYUAN_AMX)
+namespace amx {  // packs as avx512bf16 does
+void rope_attention_tile(const attention::cpu::Problem& problem, const attention::cpu::Tile& tile,
+                         const attention::cpu::Packed& packed);
+}  // namespace amx
+#endif
+
+namespace attention::cpu {
+
+constexpr int64_t kMostTileQueries = 128;
+constexpr int64_t kMostDepth = 128;
+
+}  // namespace attention::cpu
+}  // namespace hunyuan
