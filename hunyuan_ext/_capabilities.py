@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from hunyuan_ext import _backend
+from hunyuan_ext import _backend, _cpu_attention
 from hunyuan_ext._backend import BFLOAT, FLOAT, Choice
 
 Describe = Callable[[str, torch.dtype], dict]  # (device, dtype) -> {"implementation", "reason"}
@@ -120,6 +120,12 @@ def _group_norm(device: str, dtype: torch.dtype) -> dict:
 def _attention(device: str, dtype: torch.dtype) -> dict:
     loop = _backend.choice("attention", device, dtype)
     around = _around("qk_norm_rope", "norm and rotation of q and k", "torch's scaled_dot_product_attention")
+    if device == "cpu":
+        native, reason = _cpu_attention.describe(dtype)
+        facts = around(device, dtype)
+        if native:
+            return {"implementation": "native", "reason": reason}
+        return facts | {"reason": f"{facts['reason']} ({reason})"}
     if not loop.native:
         return around(device, dtype)
     fp8 = _backend.choice("attention_fp8", device, dtype)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_ext import _check, _native, reference
+from hunyuan_ext import _check, _cpu_attention, _native, reference
 from hunyuan_ext._backend import choice, runs_native, slow_bfloat16
 from hunyuan_ext._types import Norms, Pair
 from hunyuan_ext.block_mask import BlockMask
@@ -39,15 +39,20 @@ def rope_attention(
     default. block_mask: tiles to compute; on CUDA in tiles of multiples of 128. precision: arithmetic of the attention,
     "auto" is v's dtype; "fp8" and "int8" need a device with such a kernel. The result has v's dtype.
 
-    Norm and rotation are one native pass for float32 and bfloat16, and float16 on CUDA. The attention is native for
-    bfloat16 and head dimensions 64 and 128 on compute capability 8.x and 9.0, else torch's SDPA, which also has the
-    gradients. Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
+    On CPUs float32 and bfloat16 run in one native kernel where that is faster (`capabilities()` says where and why).
+    Elsewhere norm and rotation are one native pass (float32 and bfloat16, and float16 on CUDA), and the attention is
+    native for bfloat16 and head dimensions 64 and 128 on compute capability 8.x and 9.0, else torch's SDPA, which also
+    has the gradients. Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
     """
     _check_arguments(q, k, v, rope, (q_norm, k_norm, *(text_norms or ())), text_len, kv_len, eps)
     _check.one_of("precision", precision, tuple(PRECISIONS))
     if precision == "int8":
         raise ValueError(f"precision: no {precision} attention kernel for {q.device.type}; use auto, fp32 or bf16")
     norms = q_norm, k_norm, *(text_norms or (None, None))
+    unit = _cpu_attention.unit_for(q, k, v, rope, norms, scale, block_mask, precision)
+    if unit is not None and (kv_len is None or kv_len.device.type == "cpu"):
+        lengths = None if kv_len is None else _lengths(kv_len, k.shape[1])
+        return _cpu_attention.attend(q, k, v, unit, norms, rope, text_len, lengths, eps, scale, block_mask)
     q, k = _norm_and_rotate(q, k, rope, norms, text_len, eps)
     dtype = PRECISIONS[precision] or (torch.float32 if slow_bfloat16(v) else v.dtype)
     heads = q.to(dtype), k.to(dtype), v.transpose(1, 2).to(dtype)

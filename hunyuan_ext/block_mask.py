@@ -66,16 +66,22 @@ class BlockMask:
         key_tiles = int(self.key_blocks.max()) + 1 if len(self.key_blocks) else 1
         return len(self.key_blocks) / (query_tiles * key_tiles)
 
+    def check(self, queries: int, keys: int) -> None:
+        """Raises ValueError unless the list covers all queries and names only tiles that have keys."""
+        rows, columns = len(self.row_starts) - 1, -(-keys // self.key_tile)
+        if queries > rows * self.query_tile:
+            raise ValueError(f"block_mask: covers {rows * self.query_tile} queries, {queries} are given")
+        if len(self.key_blocks) and int(self.key_blocks.max()) >= columns:
+            last = int(self.key_blocks.max())
+            raise ValueError(f"block_mask: key tile {last} of {self.key_tile} is past the {keys} keys")
+
     def dense(self, queries: int, keys: int) -> Tensor:  # [queries, keys] bool
         """The same pattern token by token, for the reference and for devices without a sparse kernel."""
+        self.check(queries, keys)
         tiles = torch.zeros(len(self.row_starts) - 1, -(-keys // self.key_tile), dtype=torch.bool)
-        if queries > tiles.shape[0] * self.query_tile:
-            raise ValueError(f"block_mask: covers {tiles.shape[0] * self.query_tile} queries, {queries} are given")
         counts = self.row_starts.diff().long()
         rows = torch.repeat_interleave(torch.arange(len(counts)), counts.cpu())
         columns = self.key_blocks.long().cpu()
-        if len(columns) and int(columns.max()) >= tiles.shape[1]:
-            raise ValueError(f"block_mask: key tile {int(columns.max())} of {self.key_tile} is past the {keys} keys")
         tiles[rows, columns] = True
         tokens = tiles.repeat_interleave(self.query_tile, 0)[:queries]
         return tokens.repeat_interleave(self.key_tile, 1)[:, :keys]
