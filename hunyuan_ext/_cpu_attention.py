@@ -74,7 +74,11 @@ def unit_for(
     precision: str,
 ) -> int | None:
     """The unit whose kernel takes this call, or None: torch does."""
-    if precision == "fp8" or torch.compiler.is_compiling() or not _backend.runs_native("rope_attention", q, k, v, *norms, *(rope or ())):
+    if (
+        precision == "fp8"
+        or torch.compiler.is_compiling()
+        or not _backend.runs_native("rope_attention", q, k, v, *norms, *(rope or ()))
+    ):
         return None
     dim = q.shape[3]
     if not (q.dtype == v.dtype and _native.qk_fits(q, k, norms, rope) and (scale is None or scale > 0)):

@@ -33,15 +33,14 @@ inline void rope_attention(py::handle q_, py::handle k_, py::handle v_, py::hand
   args.unit = static_cast<hunyuan_attention_unit>(unit);
   args.norm_dtype = HUNYUAN_OTHER;
   for (int i = 0; i < 2; ++i) {
-    args.norm[i] = vector_data(norms[i], "norm weight", args.head_dim, args.norm_dtype);
-    args.text_norm[i] = vector_data(norms[2 + i], "text norm weight", args.head_dim, args.norm_dtype);
+    args.norm[i] = vector_data(norms[i], "norm weight", args.head_dim, q, args.norm_dtype);
+    args.text_norm[i] = vector_data(norms[2 + i], "text norm weight", args.head_dim, q, args.norm_dtype);
   }
   if (!rope.is_none()) {
     const py::tuple pair = rope;
     const Tensor cos(pair[0], "cos"), sin(pair[1], "sin");
     for (const Tensor* table : {&cos, &sin})
-      table->require(2, 1, HUNYUAN_F32).require_shape({args.tokens - text_tokens, args.head_dim});
-    target_of({&q, &cos, &sin}, threads);  // throws unless all are on one device
+      table->require(2, 1, HUNYUAN_F32).require_shape({args.tokens - text_tokens, args.head_dim}).require_beside(q);
     args.cos = static_cast<const float*>(cos.data), args.sin = static_cast<const float*>(sin.data);
     args.cos_stride = cos.stride[0], args.sin_stride = sin.stride[0];
   }
