@@ -122,7 +122,8 @@ def test_table_of_operations_is_what_doctor_says():
     assert [name for name, _ in rows] == list(facts["ops"])
     if not facts["build"]["native"] or facts["machine"]["isa"] == "scalar":
         pytest.skip("the table is about a machine with AVX2 and a built extension")
-    assert dict(rows) == {name: op["cpu"]["float32"]["implementation"] for name, op in facts["ops"].items()}
+    for name, cell in rows:  # "a, or b": by processor
+        assert facts["ops"][name]["cpu"]["float32"]["implementation"] in cell.split(", or "), name
 
 
 def test_links_lead_to_files():
