@@ -1,0 +1,222 @@
+"""The operations and sizes that are compared, shared by the CPU suite (test_kernels.py) and the GPU script (gpu.py).
+
+`CASES` says what is measured where, `make_inputs` makes the tensors of a case (the same for every contender, see
+contenders.py), and `reference` the float64 result of a part of the output that is small enough to compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hunyuan_ext import reference as spec
+from hunyuan_video.models import rope_table
+
+Inputs = dict[str, Any]
+BOTH = ("bfloat16", "float32")
+CONV_PAD = (2, 1, 1)  # what a causal 3x3x3 convolution reads beyond its output
+ROPE_DIMS = {128: (16, 56, 56), 64: (8, 28, 28), 32: (8, 12, 12)}
+SAMPLED_ROWS = 64  # of an attention output, checked against float64
+SAMPLED_CHANNELS = 8  # of a convolution's or matrix product's output
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operation at one size. sizes: the dimensions by name, see the input functions below."""
+
+    op: str
+    name: str
+    sizes: Mapping[str, Any]
+    dtypes: tuple[str, ...] = BOTH
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    quick: bool = False  # small enough for --quick and the tests
+
+
+def _case(op: str, name: str, *, dtypes=BOTH, devices=("cpu", "cuda"), quick=False, **sizes: Any) -> Case:
+    return Case(op, name, MappingProxyType(sizes), tuple(dtypes), tuple(devices), quick)
+
+
+CPU, CUDA, BF16 = ("cpu",), ("cuda",), ("bfloat16",)
+CASES: tuple[Case, ...] = (
+    # Tokens: video and 256 of text. 4 heads: the mini model; 24: the released one (119056: 720p, 129 frames).
+    _case("rope_attention", "H4 S64", heads=4, tokens=64, text=16, devices=CPU, quick=True),
+    _case("rope_attention", "H4 S1024", heads=4, tokens=1024, text=256),
+    _case("rope_attention", "H4 S2560", heads=4, tokens=2560, text=256, devices=CPU),
+    _case("rope_attention", "H4 S2560, 64 text tokens", heads=4, tokens=2560, text=256, valid=64, devices=CPU),
+    _case("rope_attention", "H4 S8192", heads=4, tokens=8192, text=256),
+    _case("rope_attention", "H24 S1024", heads=24, tokens=1024, text=256, devices=CPU),
+    _case("rope_attention", "H24 S4096", heads=24, tokens=4096, text=256),
+    _case("rope_attention", "H24 S16384", heads=24, tokens=16384, text=256, devices=CUDA),
+    _case("rope_attention", "H24 S32768", heads=24, tokens=32768, text=256, devices=CUDA, dtypes=BF16),
+    _case("rope_attention", "H24 S119056", heads=24, tokens=119056, text=256, devices=CUDA, dtypes=BF16),
+    _case("causal_conv3d", "8ch 2x8x8", channels=8, out=8, volume=(2, 8, 8), devices=CPU, quick=True),
+    _case("causal_conv3d", "128ch 5x128x128", channels=128, out=128, volume=(5, 128, 128)),
+    _case("causal_conv3d", "256ch 5x64x64", channels=256, out=256, volume=(5, 64, 64)),
+    _case("causal_conv3d", "512ch 5x32x32", channels=512, out=512, volume=(5, 32, 32)),
+    _case("causal_conv3d", "128ch 17x256x256", channels=128, out=128, volume=(17, 256, 256), devices=CUDA, dtypes=BF16),
+    _case("upsample_conv3d", "256ch 5x32x32 doubled", channels=256, volume=(5, 32, 32), stride=(2, 2, 2), devices=CPU),
+    _case("group_norm_silu", "64ch 2x8x8", channels=64, volume=(2, 8, 8), devices=CPU, quick=True),
+    _case("group_norm_silu", "128ch 5x128x128", channels=128, volume=(5, 128, 128)),
+    _case("group_norm_silu", "512ch 9x64x64", channels=512, volume=(9, 64, 64)),
+    _case("layer_norm_modulate", "64x128", tokens=64, width=128, devices=CPU, quick=True),
+    _case("layer_norm_modulate", "4096x512", tokens=4096, width=512),
+    _case("layer_norm_modulate", "4096x3072", tokens=4096, width=3072),
+    _case("layer_norm_modulate", "119056x3072", tokens=119056, width=3072, devices=CUDA, dtypes=BF16),
+    _case("gate_residual", "64x128", tokens=64, width=128, devices=CPU, quick=True),
+    _case("gate_residual", "4096x512", tokens=4096, width=512),
+    _case("gate_residual", "4096x3072", tokens=4096, width=3072),
+    _case("gate_residual", "119056x3072", tokens=119056, width=3072, devices=CUDA, dtypes=BF16),
+    # rows x in x out
+    _case("fp8_linear", "16x128x128", rows=16, inner=128, outer=128, dtypes=BF16, devices=CPU, quick=True),
+    _case("fp8_linear", "1024x3072x3072", rows=1024, inner=3072, outer=3072, dtypes=BF16),
+    _case("fp8_linear", "256x3072x3072", rows=256, inner=3072, outer=3072, dtypes=BF16, devices=CPU),
+    _case("fp8_linear", "1x3072x18432", rows=1, inner=3072, outer=18432, dtypes=BF16),
+    _case("fp8_linear", "16384x3072x12288", rows=16384, inner=3072, outer=12288, dtypes=BF16, devices=CUDA),
+    _case("fp8_linear", "119056x3072x12288", rows=119056, inner=3072, outer=12288, dtypes=BF16, devices=CUDA),
+)  # fmt: skip
+
+
+def cases(device: str, quick: bool = False) -> Iterator[tuple[Case, str]]:
+    """(case, dtype name) of everything that is measured on "cpu" or "cuda"; quick: the tiny cases alone."""
+    for case in CASES:
+        if device in case.devices and case.quick == quick:
+            yield from ((case, dtype) for dtype in case.dtypes)
+
+
+def make_inputs(case: Case, dtype: str, device: str = "cpu", seed: int = 0) -> Inputs:
+    """The tensors of a case, by argument name, from a seed: the same on every device."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(*shape: int, scale: float = 1.0, to: str = dtype) -> Tensor:
+        return (torch.randn(shape, generator=generator) * scale).to(device=device, dtype=getattr(torch, to))
+
+    return _INPUTS[case.op](noise, **case.sizes)
+
+
+def _attention(noise: Callable, heads: int, tokens: int, text: int, head_dim: int = 128, valid: int | None = None):
+    """valid: text tokens that are not padding, all by default."""
+    video = tokens - text
+    grid = next((video // (side * side), side, side) for side in (48, 32, 16, 8, 4, 2, 1) if video % (side * side) == 0)
+    like = noise(1)
+    rope = tuple(table.to(like.device) for table in rope_table(grid, dims=ROPE_DIMS[head_dim], theta=256.0))
+    q, k, v = (noise(1, tokens, heads, head_dim) for _ in range(3))
+    norms = [1 + noise(head_dim, scale=0.1) for _ in range(2)]
+    length = None if valid is None else torch.tensor([video + valid], dtype=torch.int32, device=like.device)
+    return dict(q=q, k=k, v=v, rope=rope, q_norm=norms[0], k_norm=norms[1], text_len=text, kv_len=length)
+
+
+def _conv(noise: Callable, channels: int, out: int, volume: tuple[int, int, int]):
+    scale = (27 * channels) ** -0.5
+    weight, bias = noise(out, channels, 3, 3, 3, scale=scale), noise(out, scale=0.1)
+    return dict(x=noise(1, channels, *volume), weight=weight, bias=bias)
+
+
+def _upsample(noise: Callable, channels: int, volume: tuple[int, int, int], stride: tuple[int, int, int]):
+    return dict(_conv(noise, channels, channels, volume), stride=stride)
+
+
+def _group_norm(noise: Callable, channels: int, volume: tuple[int, int, int]):
+    weight, bias = 1 + noise(channels, scale=0.1), noise(channels, scale=0.1)
+    return dict(x=noise(1, channels, *volume), weight=weight, bias=bias, pad=CONV_PAD)
+
+
+def _modulate(noise: Callable, tokens: int, width: int):
+    return dict(x=noise(1, tokens, width), shift=noise(1, width), scale=noise(1, width))
+
+
+def _gate(noise: Callable, tokens: int, width: int):
+    return dict(x=noise(1, tokens, width), y=noise(1, tokens, width), gate=noise(1, width))
+
+
+def _linear(noise: Callable, rows: int, inner: int, outer: int):
+    return dict(x=noise(1, rows, inner), weight=noise(outer, inner, scale=inner**-0.5), bias=noise(outer, scale=0.1))
+
+
+_INPUTS: dict[str, Callable[..., Inputs]] = {
+    "rope_attention": _attention,
+    "causal_conv3d": _conv,
+    "upsample_conv3d": _upsample,
+    "group_norm_silu": _group_norm,
+    "layer_norm_modulate": _modulate,
+    "gate_residual": _gate,
+    "fp8_linear": _linear,
+}
+
+
+def max_error(case: Case, inputs: Inputs, output: Tensor) -> float:
+    """Largest absolute difference of an output from the float64 result, over the part that `reference` computes."""
+    expected, part = reference(case, inputs)
+    return float((part(output).double().cpu() - expected).abs().max())
+
+
+def reference(case: Case, inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """The float64 result on the CPU of a part of the output, and the function that takes this part of an output."""
+    wide = {name: _widened(value) for name, value in inputs.items()}
+    return _REFERENCES[case.op](wide)
+
+
+def _widened(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_widened(one) for one in value)
+    if not isinstance(value, Tensor):
+        return value
+    return value.cpu().double() if value.is_floating_point() else value.cpu()
+
+
+def _attention_rows(inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Some video rows and the first text rows: padded text rows have no meaning."""
+    q, text = inputs["q"], inputs["text_len"]
+    video = q.shape[1] - text
+    rows = torch.linspace(0, video - 1, SAMPLED_ROWS - 8).long().unique()
+    rows = torch.cat((rows, torch.arange(video, min(video + 8, q.shape[1]))))
+    q = spec.qk_norm_rope(q, inputs["rope"], inputs["q_norm"], None, text, 1e-6)[:, rows]
+    k = spec.qk_norm_rope(inputs["k"], inputs["rope"], inputs["k_norm"], None, text, 1e-6)
+    out, _ = spec.attention_with_lse(q, k, inputs["v"], kv_len=inputs["kv_len"])
+    return out, lambda output: output[:, rows.to(output.device)]
+
+
+def _conv_channels(inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Some output channels of the first frames, rows and columns, borders included."""
+    x, channels = inputs["x"][:, :, :2, :24, :24], SAMPLED_CHANNELS
+    stride = inputs.get("stride", (1, 1, 1))
+    inner = [stride[0] * (x.shape[2] - 1) + 1, *(s * size for s, size in zip(stride[1:], x.shape[3:], strict=True))]
+    rows, columns = (size - 1 for size in inner[1:])  # the last ones of the cut lack a neighbour
+    if stride != (1, 1, 1):
+        x = torch.cat((x[:, :, :1], x[:, :, 1:].repeat_interleave(stride[0], 2)), 2)
+        x = x.repeat_interleave(stride[1], 3).repeat_interleave(stride[2], 4)
+    out = spec.causal_conv3d(x, inputs["weight"][:channels], inputs["bias"][:channels])
+    frames = out.shape[2]
+    return out[..., :rows, :columns], lambda output: output[:, :channels, :frames, :rows, :columns]
+
+
+def _norm_channels(inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """The first of 32 groups, padding included."""
+    width = inputs["x"].shape[1] // 32
+    affine = inputs["weight"][:width], inputs["bias"][:width]
+    out = spec.group_norm_silu(inputs["x"][:, :width], *affine, groups=1, pad=inputs["pad"])
+    return out, lambda output: output[:, :width]
+
+
+def _all_of(function: Callable[..., Tensor]) -> Callable:
+    return lambda inputs: (function(**inputs), lambda output: output)
+
+
+def _linear_channels(inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    x, weight, bias = inputs["x"], inputs["weight"][:SAMPLED_CHANNELS], inputs["bias"][:SAMPLED_CHANNELS]
+    return torch.nn.functional.linear(x, weight, bias), lambda output: output[..., :SAMPLED_CHANNELS]
+
+
+_REFERENCES: dict[str, Callable] = {
+    "rope_attention": _attention_rows,
+    "causal_conv3d": _conv_channels,
+    "upsample_conv3d": _conv_channels,
+    "group_norm_silu": _norm_channels,
+    "layer_norm_modulate": _all_of(spec.layer_norm_modulate),
+    "gate_residual": _all_of(spec.gate_residual),
+    "fp8_linear": _linear_channels,  # of the weight before its quantisation
+}

@@ -1,0 +1,186 @@
+"""Who computes the operations of cases.py: this package, and the ways a peer does it. Peers are run, not copied.
+
+A contender gets the inputs of a case once (`prepare`: weights may be packed or quantised, as when a model is loaded)
+and returns the function that is measured.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import hunyuan_ext as ops
+from benchmarks.cases import Inputs
+from hunyuan_video.models.vae_blocks import upsample_nearest
+from hunyuan_video.models.vae_upsample import fold, upsample_conv
+
+OURS = "hunyuan-ext"
+Run = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """needs: the module a peer comes from."""
+
+    name: str
+    prepare: Callable[[Inputs], Run]
+    needs: str = "torch"
+
+    @property
+    def installed(self) -> bool:
+        return importlib.util.find_spec(self.needs) is not None
+
+
+def contenders(op: str) -> tuple[Contender, ...]:
+    """Everyone who computes an operation, this package first."""
+    return _CONTENDERS[op]
+
+
+def _attention_ours(inputs: Inputs) -> Run:
+    return lambda: ops.rope_attention(**inputs)
+
+
+def _attention_diffusers(inputs: Inputs) -> Run:
+    """RMSNorm modules, rotary embedding of the video tokens, concatenation, SDPA: the steps of its attention processor.
+
+    It always passes a mask; here only where there is padding, which is faster.
+    """
+    from diffusers.models.embeddings import apply_rotary_emb
+    from diffusers.models.normalization import RMSNorm
+
+    q, k, v, rope, text = (inputs[name] for name in ("q", "k", "v", "rope", "text_len"))
+    norms = []
+    for weight in (inputs["q_norm"], inputs["k_norm"]):
+        norm = RMSNorm(weight.shape[0], eps=1e-6)
+        norm.weight = torch.nn.Parameter(weight, requires_grad=False)
+        norms.append(norm)
+    mask = None
+    if inputs["kv_len"] is not None:
+        mask = (torch.arange(k.shape[1], device=k.device) < inputs["kv_len"][:, None])[:, None, None]
+
+    def run() -> Tensor:
+        heads = []
+        for norm, x in zip(norms, (q, k), strict=True):
+            x = norm(x.transpose(1, 2))
+            video = apply_rotary_emb(x[:, :, : x.shape[2] - text], rope)
+            heads.append(torch.cat((video, x[:, :, x.shape[2] - text :]), dim=2))
+        return F.scaled_dot_product_attention(*heads, v.transpose(1, 2), mask).transpose(1, 2).flatten(2, 3)
+
+    return lambda: run().unflatten(2, q.shape[2:])
+
+
+def _attention_sdpa(inputs: Inputs) -> Run:
+    """The attention alone, without norm and rotation: less work, another result."""
+    heads = [inputs[name].transpose(1, 2).contiguous() for name in "qkv"]
+    return lambda: F.scaled_dot_product_attention(*heads).transpose(1, 2)
+
+
+def _conv_ours(inputs: Inputs) -> Run:
+    return lambda: ops.causal_conv3d(**inputs)
+
+
+def _conv_torch(channels_last: bool) -> Callable[[Inputs], Run]:
+    def prepare(inputs: Inputs) -> Run:
+        x, weight, bias = inputs["x"], inputs["weight"], inputs["bias"]
+        if channels_last:
+            x, weight = (tensor.to(memory_format=torch.channels_last_3d) for tensor in (x, weight))
+        return lambda: F.conv3d(F.pad(x, (1, 1, 1, 1, 2, 0), mode="replicate"), weight, bias)
+
+    return prepare
+
+
+def _conv_ours_channels_last(inputs: Inputs) -> Run:
+    x, weight = (inputs[name].to(memory_format=torch.channels_last_3d) for name in ("x", "weight"))
+    return lambda: ops.causal_conv3d(x, weight, inputs["bias"])
+
+
+def _upsample_ours(inputs: Inputs) -> Run:
+    weights = fold(inputs["weight"], inputs["stride"])
+    return lambda: upsample_conv(inputs["x"], weights, inputs["bias"], inputs["stride"])
+
+
+def _upsample_torch(inputs: Inputs) -> Run:
+    """Nearest upsampling (by interpolation, as diffusers does it), replicate padding, convolution."""
+
+    def run() -> Tensor:
+        x = F.pad(upsample_nearest(inputs["x"], inputs["stride"]), (1, 1, 1, 1, 2, 0), mode="replicate")
+        return F.conv3d(x, inputs["weight"], inputs["bias"])
+
+    return run
+
+
+def _group_norm_ours(inputs: Inputs) -> Run:
+    return lambda: ops.group_norm_silu(**inputs)
+
+
+def _group_norm_torch(inputs: Inputs) -> Run:
+    x, weight, bias, pad = inputs["x"], inputs["weight"], inputs["bias"], inputs["pad"]
+    sides = (pad[2], pad[2], pad[1], pad[1], pad[0], 0)
+    return lambda: F.pad(F.silu(F.group_norm(x, 32, weight, bias, 1e-6)), sides, mode="replicate")
+
+
+def _modulate_torch(inputs: Inputs) -> Run:
+    x, shift, scale = inputs["x"], inputs["shift"], inputs["scale"]
+    return lambda: F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale[:, None]) + shift[:, None]
+
+
+def _gate_torch(inputs: Inputs) -> Run:
+    x, y, gate = inputs["x"], inputs["y"], inputs["gate"]
+    return lambda: x + y * gate.unsqueeze(1)
+
+
+def _fp8_ours(inputs: Inputs) -> Run:
+    weight, scale = ops.quantize_fp8(inputs["weight"])
+    return lambda: ops.fp8_linear(inputs["x"], weight, scale, inputs["bias"])
+
+
+def _fp8_upcast(inputs: Inputs) -> Run:
+    """The released program's FP8: the whole weight is widened in every call."""
+    weight, scale = ops.quantize_fp8(inputs["weight"])
+    x, bias = inputs["x"], inputs["bias"]
+    return lambda: F.linear(x, weight.to(x.dtype) * scale.to(x.dtype), bias)
+
+
+def _linear_torch(inputs: Inputs) -> Run:
+    return lambda: F.linear(inputs["x"], inputs["weight"], inputs["bias"])
+
+
+_CONTENDERS: dict[str, tuple[Contender, ...]] = {
+    "rope_attention": (
+        Contender(OURS, _attention_ours),
+        Contender("diffusers: RMSNorm, RoPE, SDPA", _attention_diffusers, needs="diffusers"),
+        Contender("SDPA alone (less work)", _attention_sdpa),
+    ),
+    "causal_conv3d": (
+        Contender(OURS, _conv_ours),
+        Contender("torch: pad, conv3d", _conv_torch(channels_last=False)),
+        Contender(f"{OURS}, channels last", _conv_ours_channels_last),
+        Contender("torch: pad, conv3d, channels last", _conv_torch(channels_last=True)),
+    ),
+    "upsample_conv3d": (
+        Contender(OURS, _upsample_ours),
+        Contender("torch: interpolate, pad, conv3d", _upsample_torch),
+    ),
+    "group_norm_silu": (
+        Contender(OURS, _group_norm_ours),
+        Contender("torch: group_norm, silu, pad", _group_norm_torch),
+    ),
+    "layer_norm_modulate": (
+        Contender(OURS, lambda inputs: lambda: ops.layer_norm_modulate(**inputs)),
+        Contender("torch: layer_norm, multiply, add", _modulate_torch),
+    ),
+    "gate_residual": (
+        Contender(OURS, lambda inputs: lambda: ops.gate_residual(**inputs)),
+        Contender("torch: multiply, add", _gate_torch),
+    ),
+    "fp8_linear": (
+        Contender(OURS, _fp8_ours),
+        Contender("weight widened in every call", _fp8_upcast),
+        Contender("torch: bfloat16 linear", _linear_torch),
+    ),
+}
