@@ -2,17 +2,19 @@
 # make demo         sample a video with the bundled checkpoint into outputs/demo.mp4
 # make test         the test suite
 # make lint         ruff, clang-format, mypy
+# make sanitize     the CPU kernels under address and undefined-behaviour sanitizers, ROUNDS random problems each
 # make cuda-check   compile every CUDA kernel, without a GPU
 # make clean        remove everything that these made, but not outputs/
 #
 # Variables: PYTHON (makes the environment), VENV, TORCH (what to install where no torch >= 2.10 is),
-# HUNYUAN_CUDA = AUTO | ON | OFF (build CUDA kernels), WORKERS (of the tests), PROMPT (of the demo).
+# HUNYUAN_CUDA = AUTO | ON | OFF (build CUDA kernels), WORKERS (of the tests), ROUNDS, PROMPT (of the demo).
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 HUNYUAN_CUDA ?= AUTO
 WORKERS ?= 2
+ROUNDS ?= 200
 PROMPT ?= a large yellow star moves up on a gray background, the camera is static
 
 export HUNYUAN_CUDA
@@ -24,7 +26,7 @@ PIP_INSTALL = $(RUN) -m pip install --constraint $(VENV)/constraints.txt
 PACKAGE := $(VENV)/package-$(HUNYUAN_CUDA).stamp
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: install demo test lint cuda-check clean
+.PHONY: install demo test lint sanitize cuda-check clean
 
 install: $(VENV)/test.stamp
 
@@ -42,6 +44,11 @@ lint: $(VENV)/lint.stamp
 	$(RUN) -m ruff format --check .
 	find csrc -type f | xargs $(VENV)/bin/clang-format --dry-run -Werror
 	$(RUN) -m mypy
+
+sanitize: $(VENV)/build.stamp
+	PATH="$(abspath $(VENV))/bin:$$PATH" cmake -G Ninja -S . -B build/sanitize -DHUNYUAN_SANITIZE=ON -DHUNYUAN_CUDA=OFF
+	PATH="$(abspath $(VENV))/bin:$$PATH" cmake --build build/sanitize
+	build/sanitize/kernel_check $(ROUNDS)
 
 cuda-check:
 	.ci/cuda-check

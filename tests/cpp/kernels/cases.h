@@ -1,0 +1,27 @@
+// Every CPU kernel of the C ABI. A new one: a function here that draws its arguments, and its line in `kCases`.
+#pragma once
+
+#include "problem.h"
+
+// tokens.cpp
+void template_scale(Problem& problem);
+void layer_norm_modulate(Problem& problem);
+void gate_residual(Problem& problem);
+void qk_norm_rope(Problem& problem);
+// volumes.cpp
+void pad_causal(Problem& problem);
+void group_norm_silu(Problem& problem);
+// weights.cpp
+void decode_fp8(Problem& problem);
+
+struct Case {
+  const char* name;
+  void (*run)(Problem&);
+};
+
+constexpr Case kCases[] = {
+    {"template_scale", template_scale}, {"layer_norm_modulate", layer_norm_modulate},
+    {"gate_residual", gate_residual},   {"qk_norm_rope", qk_norm_rope},
+    {"pad_causal", pad_causal},         {"group_norm_silu", group_norm_silu},
+    {"decode_fp8", decode_fp8},
+};
