@@ -1,5 +1,6 @@
 // Picks the attention kernel for the device of a call.
 #include "attention/forward.h"
+#include "attention/sm80/tile.h"
 #include "common/cuda.cuh"
 
 namespace hunyuan {
@@ -24,7 +25,7 @@ int attention_cuda(const hunyuan_attention_args& args, hunyuan_target target) {
   const int status = capability_of(target.device, &capability);
   if (status != HUNYUAN_OK) return status;
   if (capability == 90) return attention::forward_sm90(args, target);
-  if (capability / 10 == 8) return attention::forward_sm80(args, target);
+  if (capability / 10 == 8) return attention::forward_sm80(args, target, attention::sm80::warps_for(capability % 10));
   return fail(HUNYUAN_CUDA_ERROR, "attention: this device is sm_%d; the kernels are built for sm_80, sm_89 and sm_90a",
               capability);
 }

@@ -18,8 +18,10 @@ inline int64_t work_count(const hunyuan_attention_args& args, int64_t rows) {
 // Block lists are in multiples of this many queries and keys: the tiles of every kernel divide it.
 constexpr int64_t kListTile = 128;
 
-int forward_sm80(const hunyuan_attention_args& args, hunyuan_target target);  // compute capability 8.x
-int forward_sm90(const hunyuan_attention_args& args, hunyuan_target target);  // 9.0
+// Compute capability 8.x; `warps` of a thread block: 4 or 8, what warps_for (sm80/tile.h) says for the device.
+int forward_sm80(const hunyuan_attention_args& args, hunyuan_target target, int warps);
+// 9.0
+int forward_sm90(const hunyuan_attention_args& args, hunyuan_target target);
 int forward_fp8_sm90(const hunyuan_attention_args& args, void* workspace, hunyuan_target target);
 
 }  // namespace hunyuan::attention

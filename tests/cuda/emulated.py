@@ -29,7 +29,7 @@ CTYPES = {"int64_t": ctypes.c_int64, "float": ctypes.c_float, "int": ctypes.c_in
 
 def kernel_sources() -> list[Path]:
     """The .cu files whose kernels use nothing but what the emulator models."""
-    families = ("norm", "conv3d", "gemm_fp8")
+    families = ("attention", "norm", "conv3d", "gemm_fp8")
     return sorted(source for family in families for source in (ROOT / "csrc" / family).glob("sm*/*.cu"))
 
 

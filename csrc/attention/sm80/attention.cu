@@ -27,10 +27,8 @@ int start_warps(const hunyuan_attention_args& args, hunyuan_target target) {
 
 namespace attention {
 
-int forward_sm80(const hunyuan_attention_args& args, hunyuan_target target) {
-  int minor = 0;
-  HUNYUAN_CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, target.device));
-  return warps_for(minor) == 4 ? start_warps<4>(args, target) : start_warps<8>(args, target);
+int forward_sm80(const hunyuan_attention_args& args, hunyuan_target target, int warps) {
+  return warps == 4 ? start_warps<4>(args, target) : start_warps<8>(args, target);
 }
 
 }  // namespace attention

@@ -155,6 +155,7 @@ inline float __expf(float x) { return std::exp(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float __frcp_rn(float x) { return 1.0f / x; }
 inline float __saturatef(float x) { return x < 0 ? 0 : x > 1 ? 1 : x; }
+inline float __logf(float x) { return std::log(x); }
 inline unsigned __float_as_uint(float x) {
   unsigned bits;
   std::memcpy(&bits, &x, 4);
@@ -165,3 +166,4 @@ inline float __uint_as_float(unsigned bits) {
   std::memcpy(&x, &bits, 4);
   return x;
 }
+inline float __int_as_float(int bits) { return __uint_as_float(static_cast<unsigned>(bits)); }

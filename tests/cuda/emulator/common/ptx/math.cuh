@@ -13,4 +13,10 @@ inline uint32_t pack_bf16(float low, float high) {
   return packed;
 }
 
+inline uint32_t pack_e4m3(float a, float b, float c, float d) {
+  const uint32_t low = __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3);
+  const uint32_t high = __nv_cvt_float2_to_fp8x2(make_float2(c, d), __NV_SATFINITE, __NV_E4M3);
+  return low | high << 16;
+}
+
 }  // namespace hunyuan::ptx
