@@ -1,4 +1,4 @@
-"""Compiles one kernel source to machine code and reads what the compiler and the disassembler say about it.
+"""Compiles a kernel source to machine code and reads what the compiler and the disassembler say about it.
 
 Needs nvcc, and `cuobjdump` and `nvdisasm` on PATH or from the wheels nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm
 (13.2.78); skips the test that asks where they are missing. Results are kept in build/sass for a state of the sources.
@@ -58,12 +58,16 @@ def compiled(source: str, arch: str) -> tuple[dict[str, Kernel], str]:
     if not (cubin.exists() and log.exists()):
         for old in folder.glob(f"{name}-*"):
             old.unlink()
+        target = f"arch=compute_{arch[3:]},code={arch}"
+        partial = cubin.with_suffix(f".{os.getpid()}.partial")
         command = [
-            nvcc, "-cubin", "-std=c++17", "-O3", "--expt-relaxed-constexpr", "-Xptxas", "-v", f"-I{CSRC}",
-            f"-I{CSRC / 'include'}", "-gencode", f"arch=compute_{arch[3:]},code={arch}", str(CSRC / source), "-o", str(cubin),
+            nvcc, "-cubin", "-std=c++17", "-O3", "--expt-relaxed-constexpr", "-Xptxas", "-v", "-gencode", target,
+            f"-I{CSRC}", f"-I{CSRC / 'include'}", f'-DHUNYUAN_CUDA_ARCHS="{arch}"', str(CSRC / source),
+            "-o", str(partial),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+        os.replace(partial, cubin)
         log.write_text(done.stderr)
     environment = os.environ | {"PATH": f"{Path(nvdisasm).parent}{os.pathsep}{os.environ['PATH']}"}
     dump = subprocess.run([cuobjdump, "-sass", str(cubin)], capture_output=True, text=True, env=environment, check=True)

@@ -1,59 +1,107 @@
-"""The machine code of the attention kernels: tensor core instructions where they must be, nothing in local memory."""
+"""The machine code of every kernel: the instructions it was written for, no local memory, registers that fit."""
 
 from __future__ import annotations
+
+import re
+from itertools import groupby
+from typing import NamedTuple
 
 import pytest
 from sass import Kernel, compiled, read_log, read_sass
 
-ATTENTION = [
-    ("attention/sm90/attention.cu", "sm_90a"),
-    ("attention/sm90/fp8_attention.cu", "sm_90a"),
-    ("attention/sm80/attention.cu", "sm_80"),
-    ("attention/sm80/attention.cu", "sm_89"),
+HOPPER = ("UTMALDG", "SYNCS", "USETMAXREG")  # bulk copies, mbarriers, registers moved to the consumers
+AMPERE = ("LDSM", "LDGSTS")  # ldmatrix, cp.async
+
+
+class Machine(NamedTuple):
+    """What the machine code of every kernel of a source must look like."""
+
+    source: str
+    arch: str
+    opcodes: tuple[str, ...]  # each must occur
+    most_registers: int
+
+
+# 168: three warpgroups share the register file at entry (65,536 / 384), setmaxnreg moves registers from there.
+# 128: two blocks of 256 threads a multiprocessor. 255: what a thread can have.
+KERNELS = [
+    Machine("attention/sm90/attention.cu", "sm_90a", ("HGMMA", "MUFU", *HOPPER), 168),
+    Machine("attention/sm90/fp8_attention.cu", "sm_90a", ("QGMMA", "MUFU", *HOPPER), 168),
+    Machine("attention/sm90/fp8_quantize.cu", "sm_90a", (), 128),
+    Machine("attention/sm80/attention.cu", "sm_80", ("HMMA", "MUFU", *AMPERE), 255),
+    Machine("attention/sm80/attention.cu", "sm_89", ("HMMA", "MUFU", *AMPERE), 255),
+    Machine("attention/sm80/qk_norm_rope.cu", "sm_90a", ("MUFU",), 128),
+    Machine("conv3d/sm90/causal_conv3d.cu", "sm_90a", ("HGMMA", *HOPPER), 168),
+    Machine("conv3d/sm80/causal_conv3d.cu", "sm_80", ("HMMA", *AMPERE), 255),
+    Machine("conv3d/sm80/pad_causal.cu", "sm_90a", (), 128),
+    Machine("gemm_fp8/sm90/linear_fp8.cu", "sm_90a", ("QGMMA", *HOPPER), 168),
+    Machine("gemm_fp8/sm89/linear_fp8.cu", "sm_89", ("QMMA", *AMPERE), 255),
+    Machine("gemm_fp8/sm80/quantize_rows.cu", "sm_90a", (), 128),
+    Machine("norm/sm80/gate_residual.cu", "sm_90a", (), 128),
+    Machine("norm/sm80/group_norm_silu.cu", "sm_90a", (), 128),
+    Machine("norm/sm80/layer_norm_modulate.cu", "sm_90a", (), 128),
 ]
-MAIN_LOOP = {  # instructions that a kernel of the source must have
-    "attention/sm90/attention.cu": ("HGMMA", "UTMALDG", "USETMAXREG", "SYNCS", "MUFU"),
-    "attention/sm90/fp8_attention.cu": ("QGMMA", "UTMALDG", "USETMAXREG", "SYNCS", "MUFU"),
-    "attention/sm80/attention.cu": ("HMMA", "LDSM", "LDGSTS", "MUFU"),
+# Kernels bound by memory: accesses of 16 bytes, as "load" or "load and store", for their aligned variants.
+WIDE = {
+    "attention/sm80/qk_norm_rope.cu": ("norm_rope_kernel", ("LDG", "STG")),
+    "attention/sm90/fp8_quantize.cu": ("(sum_keys|quantize_keys|quantize_values|quantize_queries)_kernel", ("LDG",)),
+    "conv3d/sm80/pad_causal.cu": ("pad_kernelI5uint4", ("LDG", "STG")),
+    "gemm_fp8/sm80/quantize_rows.cu": ("quantize_rows_kernel", ("LDG",)),
+    "norm/sm80/gate_residual.cu": ("gate_kernelI.*Li[48]E", ("LDG", "STG")),
+    "norm/sm80/group_norm_silu.cu": ("apply_kernel", ("LDG", "STG")),
+    "norm/sm80/layer_norm_modulate.cu": ("modulate_kernelI.*Li[48]ELb0E", ("LDG", "STG")),
 }
 
 
-@pytest.mark.parametrize(("source", "arch"), ATTENTION)
-def test_attention(source, arch):
-    kernels, log = compiled(source, arch)
+@pytest.mark.parametrize("machine", KERNELS, ids=lambda machine: f"{machine.source}-{machine.arch}")
+def test_instructions_registers_and_spills(machine):
+    kernels, log = compiled(machine.source, machine.arch)
     assert kernels, log
     for name, kernel in kernels.items():
-        for opcode in MAIN_LOOP[source]:
-            assert kernel.opcodes[opcode], f"{name} has no {opcode}"
+        missing = [opcode for opcode in machine.opcodes if not kernel.opcodes[opcode]]
+        assert not missing, f"{name} has no {missing}"
         assert kernel.spilled_bytes == kernel.stack_bytes == 0, f"{name} spills {kernel.spilled_bytes} bytes"
         assert kernel.opcodes["LDL"] == kernel.opcodes["STL"] == 0, f"{name} uses local memory"
-        # three warpgroups share the register file at entry: 65,536 / 384; setmaxnreg moves them from there
-        assert kernel.registers <= (168 if arch == "sm_90a" else 255), f"{name} takes {kernel.registers} registers"
+        assert kernel.registers <= machine.most_registers, f"{name} takes {kernel.registers} registers"
     assert "serialized" not in log, f"wgmma instructions wait for each other:\n{log}"
-    assert "setmaxnreg" not in log, f"register reallocation is ignored:\n{log}"
+    assert "setmaxnreg" not in log, f"the reallocation of registers is ignored:\n{log}"
 
 
-def test_hopper_attention_overlaps_the_two_products():
-    """In the main loop S = Q K^T and O += P V are both issued before anything waits for the first of them."""
-    kernels, _ = compiled("attention/sm90/attention.cu", "sm_90a")
+@pytest.mark.parametrize("source", WIDE)
+def test_wide_accesses(source):
+    """Kernels bound by memory move 16 bytes an instruction where the data is aligned."""
+    pattern, operations = WIDE[source]
+    arch = next(machine.arch for machine in KERNELS if machine.source == source)
+    kernels = {name: kernel for name, kernel in compiled(source, arch)[0].items() if re.search(pattern, name)}
+    assert kernels, f"no kernel of {source} is named {pattern}"
     for name, kernel in kernels.items():
-        pattern = [line.split()[0] for line in kernel.text if line.startswith(("HGMMA", "WARPGROUP.DEPBAR"))]
-        runs = [(0, 0)]  # products of the two kinds between waits
-        for opcode in pattern:
-            scores, out = runs[-1]
-            if not opcode.startswith("HGMMA"):
-                runs.append((0, 0))
-            elif opcode.split(".")[1] in ("64x176x16", "64x128x16") and not _transposed(kernel, opcode):
-                runs[-1] = (scores + 1, out)
-            else:
-                runs[-1] = (scores, out + 1)
-        assert any(total >= 2 for total in map(sum, runs)), name
-        partial = [line for line in kernel.text if line.startswith("WARPGROUP.DEPBAR") and "gsb0, 0x1" in line]
-        assert partial, f"{name} never waits for the first product alone"
+        for operation in operations:
+            wide = rf"{operation}\.E\S*\.128"
+            assert any(re.match(wide, line) for line in kernel.text), f"{name}: narrow {operation}"
 
 
-def _transposed(kernel: Kernel, opcode: str) -> bool:
-    return any(line.startswith(opcode) and "tnspB" in line for line in kernel.text)
+def products_between_waits(kernel: Kernel) -> list[tuple[int, str]]:
+    """(wgmmas issued since the last wait, what the wait leaves running) for every wait of a kernel, in order."""
+    issued, waits = 0, []
+    for product, lines in groupby(kernel.text, key=lambda line: line.startswith(("HGMMA", "QGMMA"))):
+        lines = list(lines)
+        if product:
+            issued += len(lines)
+            continue
+        for line in lines:
+            if line.startswith("WARPGROUP.DEPBAR"):
+                waits.append((issued, line.split()[-1]))
+                issued = 0
+    return waits
+
+
+@pytest.mark.parametrize("source", ["attention/sm90/attention.cu", "attention/sm90/fp8_attention.cu"])
+def test_hopper_attention_overlaps_its_two_products(source):
+    """The loop issues S = Q K^T and O += P V, then waits for the first alone: the softmax runs under the second."""
+    for name, kernel in compiled(source, "sm_90a")[0].items():
+        (scores, first), (both, partial), *rest = products_between_waits(kernel)
+        assert (first, partial) == ("0x0", "0x1"), f"{name}: {first}, {partial}"
+        assert both > scores > 0 and rest == [(0, "0x0"), (both - scores, "0x0")], f"{name}: {scores}, {both}, {rest}"
 
 
 def test_logs_and_listings_are_read():
@@ -66,9 +114,11 @@ ptxas info    : Used 168 registers, used 1 barriers"""
         """\t\tFunction : _Z1kv
         /*0000*/                   LDC R1, c[0x0][0x28] ;      /* 0x00000a00ff017b82 */
                                                                /* 0x000e240000000800 */
-        /*0010*/              @!P0 HGMMA.64x64x16.F32.BF16 R24, gdesc[UR12], RZ, !UPT ;""",
+        /*0010*/              @!P0 HGMMA.64x64x16.F32.BF16 R24, gdesc[UR12], RZ, !UPT ;
+        /*0020*/                   WARPGROUP.DEPBAR.LE gsb0, 0x1 ;""",
         kernels,
     )
     kernel = kernels["_Z1kv"]
     assert (kernel.registers, kernel.stack_bytes, kernel.spilled_bytes) == (168, 8, 16)
-    assert kernel.opcodes == {"LDC": 1, "HGMMA": 1} and kernel.text[1].startswith("HGMMA.64x64x16")
+    assert kernel.opcodes == {"LDC": 1, "HGMMA": 1, "WARPGROUP": 1} and kernel.text[1].startswith("HGMMA.64x64x16")
+    assert products_between_waits(kernel) == [(1, "0x1")]
