@@ -24,7 +24,7 @@ EMULATOR = ROOT / "tests" / "cuda" / "emulator"
 HEADER = ROOT / "csrc" / "include" / "hunyuan_ext.h"
 FLAGS = ["-std=c++17", "-O1", "-fPIC", "-w", "-include", "emulator.h"]
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float8_e4m3fn: 3}
-CTYPES = {"int64_t": ctypes.c_int64, "float": ctypes.c_float, "int": ctypes.c_int, "enum hunyuan_dtype": ctypes.c_int}
+CTYPES = {"int64_t": ctypes.c_int64, "float": ctypes.c_float, "int": ctypes.c_int, "enum": ctypes.c_int}
 
 
 def kernel_sources() -> list[Path]:
@@ -50,7 +50,7 @@ def structures() -> dict[str, type[ctypes.Structure]]:
         for declaration in filter(None, map(str.strip, body.split(";"))):
             kind, name, count = re.fullmatch(r"(.*?[\s*])(\w+)(?:\[(\d+)\])?", declaration, flags=re.S).groups()
             kind = kind.replace("const ", "").strip()
-            ctype = ctypes.c_void_p if kind.endswith("*") else CTYPES[kind]
+            ctype = ctypes.c_void_p if kind.endswith("*") else CTYPES[kind.split()[0]]
             fields.append((name, ctype * int(count) if count else ctype))
         found[op] = type(op, (ctypes.Structure,), {"_fields_": fields})
     return found
