@@ -1,0 +1,51 @@
+"""Configuration of a scaling study: a family of sizes, a list of budgets, and what every run shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from hunyuan_video.errors import UserError
+from hunyuan_video.training.config import FlowRun, build
+
+
+@dataclass(frozen=True)
+class ScalingRun:
+    """`kind: scaling`. Every size is trained once for every budget, with its own learning-rate schedule."""
+
+    kind: str = "scaling"
+    output: str = "runs/scaling"
+    sizes: tuple[dict, ...] = ()  # TransformerConfig fields that differ from flow.model
+    budgets: tuple[float, ...] = ()  # PetaFLOP, C = 6 N D
+    flow: dict = field(default_factory=dict)  # the flow-matching run that all share (keys of kind: flow)
+    points: int = 24  # validation losses along each run
+    validation_clips: int = 256  # the last clips of the cache, not trained on
+    min_steps: int = 20  # a (size, budget) that would take fewer steps is left out
+
+
+def load_scaling(path: str | Path) -> ScalingRun:
+    """Read and check a study. Raises UserError naming file, key and reason."""
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the configuration ({error.strerror}); give a YAML file") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict) or raw.get("kind") != "scaling":
+        raise UserError(f"{path}: a scaling study has kind: scaling")
+    study = build(ScalingRun, raw, str(path))
+    if len(study.sizes) < 3 or not study.budgets or min(study.budgets) <= 0:
+        raise UserError(f"{path}: a study needs at least 3 sizes and a positive budget; see recipes/scaling/tiny.yaml")
+    flow_run(study, 0, 1, str(path))
+    return study
+
+
+def flow_run(study: ScalingRun, size: int, steps: int, where: str = "flow") -> FlowRun:
+    """The flow-matching run of one size for a number of steps."""
+    raw = {"kind": "flow", **study.flow}
+    raw["model"] = {**raw.get("model", {}), **study.sizes[size]}
+    raw["loop"] = {**raw.get("loop", {}), "steps": steps, "sheet_every": max(steps // study.points, 1)}
+    return build(FlowRun, raw, f"{where}: flow")

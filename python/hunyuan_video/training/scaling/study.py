@@ -1,0 +1,118 @@
+"""Trains every size at every budget and collects the loss curves; a run that is in the table already is not repeated."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hunyuan_video.errors import UserError
+from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, TransformerConfig
+from hunyuan_video.training.config import FlowRun
+from hunyuan_video.training.flow import FlowTask
+from hunyuan_video.training.loop import train
+from hunyuan_video.training.scaling.config import ScalingRun, flow_run
+from hunyuan_video.training.scaling.curves import Curve, read_curves, write_curves
+from hunyuan_video.training.scaling.laws import training_compute
+
+VALIDATION_SEED = 20_412_603
+
+
+class ScalingTask(FlowTask):
+    """Flow matching whose evaluation is the loss on clips that are not trained on, at fixed noise and timesteps."""
+
+    def __init__(self, config: FlowRun, folder: Path, validation: int, report=print):
+        super().__init__(config, folder, report)
+        if len(self.latents) <= validation:
+            raise UserError(f"validation_clips {validation} leaves nothing of world.clips {len(self.latents)}")
+        self.held_out = range(len(self.latents) - validation, len(self.latents))
+        self.validation = self.latents[-validation:].float()
+        self.latents = self.latents[:-validation]
+
+    @torch.no_grad()
+    def evaluate(self, step: int, folder: Path) -> dict[str, float]:
+        generator = torch.Generator().manual_seed(VALIDATION_SEED)
+        losses = []
+        for start in range(0, len(self.validation), 64):
+            batch = self.objective.draw(self.validation[start : start + 64], generator)
+            sentences = self.captions(list(self.held_out[start : start + 64]), generator)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.loop.precision == "bf16"):
+                velocity = self.network(batch.latents, batch.timesteps, **self.embed(sentences))
+            losses.append(self.objective.loss(velocity.float(), batch).item() * len(sentences))
+        return {"validation_loss": sum(losses) / len(self.validation)}
+
+    def export(self, folder: Path) -> None:
+        """Nothing: only the curve of the run is kept."""
+
+
+def video_tokens(latents: Tensor, config: TransformerConfig) -> int:
+    """Tokens of one clip as the paper counts data: patches of the latent video, without text."""
+    t, h, w = (n // p for n, p in zip(latents.shape[2:], config.patch_size, strict=True))
+    return t * h * w
+
+
+def parameters_of(model: dict) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in HunyuanVideoTransformer(TransformerConfig(**model)).parameters())
+
+
+def steps_for(budget: float, parameters: int, tokens_per_step: int) -> int:
+    """How many steps `budget` PetaFLOP pay for under C = 6 N D."""
+    return round(budget * 1e15 / (6 * parameters * tokens_per_step))
+
+
+def read_curve(log: Path, run: str, parameters: int, tokens_per_step: int, config: FlowRun) -> Curve:
+    """The validation losses of a finished run from its log."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    found = {line["step"]: line["evaluation"]["validation_loss"] for line in lines if "evaluation" in line}
+    steps = np.array(sorted(found))
+    tokens = steps * tokens_per_step / 1e9
+    compute = np.array([training_compute(parameters / 1e9, t) for t in tokens])
+    cooldown = steps > config.loop.steps * (1 - config.optimizer.decay)
+    return Curve(run, parameters / 1e9, tokens, compute, np.array([found[s] for s in steps.tolist()]), cooldown)
+
+
+def run_study(study: ScalingRun, *, resume: bool, dry_run: bool, report=print) -> Path:
+    """Train what is missing; returns the table of curves. Raises UserError, or asks for --resume on a started study."""
+    folder = Path(study.output)
+    table = folder / "curves.parquet"
+    curves = read_curves(table) if table.exists() else []
+    if curves and not resume and not dry_run:
+        raise UserError(f"{table} already holds {len(curves)} runs; continue it with --resume or choose another output")
+    done = {curve.run for curve in curves}
+    for size in range(len(study.sizes)):
+        config = flow_run(study, size, 1)
+        grid = _latent_grid(config)
+        parameters = parameters_of({**config.model, "in_channels": 16, "out_channels": 16})
+        tokens = grid * config.loop.batch
+        for budget in study.budgets:
+            steps = steps_for(budget, parameters, tokens)
+            name = f"n{parameters / 1e6:.2f}M_c{budget:g}PF"
+            if steps < study.min_steps:
+                report(f"{name}: left out, it would be {steps} steps")
+                continue
+            report(f"{name}: {steps} steps, {steps * tokens / 1e6:.2f} M tokens{', done' if name in done else ''}")
+            if name in done or dry_run:
+                continue
+            curves.append(_one_run(study, size, steps, folder / "runs" / name, parameters, tokens, report))
+            write_curves(table, curves)
+    return table
+
+
+def _latent_grid(config: FlowRun) -> int:
+    """Video tokens of a clip, from the world's size and the VAE's configuration."""
+    vae = CausalVAE.from_pretrained(config.vae).config
+    pixels = config.world.size // vae.spatial_compression
+    frames = (config.world.num_frames - 1) // vae.temporal_compression + 1
+    return video_tokens(torch.empty(0, 0, frames, pixels, pixels), TransformerConfig(**config.model))
+
+
+def _one_run(study: ScalingRun, size: int, steps: int, folder: Path, parameters: int, tokens: int, report) -> Curve:
+    config = replace(flow_run(study, size, steps), output=str(folder))
+    task = ScalingTask(config, Path(study.output) / "shared", study.validation_clips, lambda line: None)
+    train(task, config.loop, config.optimizer, folder, (folder / "checkpoints").exists(), report)
+    return read_curve(folder / "log.jsonl", folder.name, parameters, tokens, config)
