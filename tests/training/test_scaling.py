@@ -72,7 +72,7 @@ def test_a_size_that_is_never_best_is_left_out():
     curves[2] = Curve("worse", bad.parameters, bad.tokens, bad.compute, bad.loss * 1.5)
     fit = fit_envelope(curves, bootstrap=0)
     assert len(fit.points) == 3 + 2
-    assert fit.law.parameters.b == pytest.approx(PAPER["video"].parameters.b, abs=0.02)
+    assert fit.law.parameters.b == pytest.approx(PAPER["video"].parameters.b, abs=0.03)  # spacing is uneven now
 
 
 def test_curves_that_do_not_cross_are_refused():

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, TransformerConfig
@@ -49,12 +48,6 @@ class ScalingTask(FlowTask):
         """Nothing: only the curve of the run is kept."""
 
 
-def video_tokens(latents: Tensor, config: TransformerConfig) -> int:
-    """Tokens of one clip as the paper counts data: patches of the latent video, without text."""
-    t, h, w = (n // p for n, p in zip(latents.shape[2:], config.patch_size, strict=True))
-    return t * h * w
-
-
 def parameters_of(model: dict) -> int:
     with torch.device("meta"):
         return sum(p.numel() for p in HunyuanVideoTransformer(TransformerConfig(**model)).parameters())
@@ -86,9 +79,9 @@ def run_study(study: ScalingRun, *, resume: bool, dry_run: bool, report=print) -
     done = {curve.run for curve in curves}
     for size in range(len(study.sizes)):
         config = flow_run(study, size, 1)
-        grid = _latent_grid(config)
-        parameters = parameters_of({**config.model, "in_channels": 16, "out_channels": 16})
-        tokens = grid * config.loop.batch
+        clip, channels = clip_facts(config)
+        parameters = parameters_of({**config.model, "in_channels": channels, "out_channels": channels})
+        tokens = clip * config.loop.batch
         for budget in study.budgets:
             steps = steps_for(budget, parameters, tokens)
             name = f"n{parameters / 1e6:.2f}M_c{budget:g}PF"
@@ -103,12 +96,13 @@ def run_study(study: ScalingRun, *, resume: bool, dry_run: bool, report=print) -
     return table
 
 
-def _latent_grid(config: FlowRun) -> int:
-    """Video tokens of a clip, from the world's size and the VAE's configuration."""
+def clip_facts(config: FlowRun) -> tuple[int, int]:
+    """Tokens of one clip as the paper counts data (patches of the latent video, no text), and latent channels."""
     vae = CausalVAE.from_pretrained(config.vae).config
     pixels = config.world.size // vae.spatial_compression
     frames = (config.world.num_frames - 1) // vae.temporal_compression + 1
-    return video_tokens(torch.empty(0, 0, frames, pixels, pixels), TransformerConfig(**config.model))
+    patch = TransformerConfig(**config.model).patch_size
+    return (frames // patch[0]) * (pixels // patch[1]) * (pixels // patch[2]), vae.latent_channels
 
 
 def _one_run(study: ScalingRun, size: int, steps: int, folder: Path, parameters: int, tokens: int, report) -> Curve:
