@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 import yaml
+from test_flow import MODEL, TINY, WORLD
+from test_scaling import FAMILIES, synthetic_family
 
 from hunyuan_video.cli import main
 from hunyuan_video.models import CausalVAE, VAEConfig
 from hunyuan_video.training.scaling import PAPER, read_curves, write_curves
-from tests.training.test_flow import MODEL, TINY, WORLD
-from tests.training.test_scaling import FAMILIES, synthetic_family
 
 pytest.importorskip("pyarrow", reason="loss curves are Parquet; install the extra 'scaling'")
 
@@ -83,8 +83,8 @@ def test_bad_study_is_one_line(study, capsys, change, said):
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(["fit", "absent.parquet"], 1), (["plan", "absent.json", "--budget", "1"], 1), (["plan", "image", "--budget", "-1"], 2),
-     (["plan", "image"], 2), (["fit", "x", "--level", "2"], 2), (["nothing"], 2)],
+    [(["fit", "absent.parquet"], 1), (["plan", "absent.json", "--budget", "1"], 1), (["plan", "image"], 2),
+     (["plan", "image", "--budget", "-1"], 2), (["fit", "x", "--level", "2"], 2), (["nothing"], 2)],
 )  # fmt: skip
 def test_bad_arguments_are_one_line(capsys, arguments, code):
     assert main(["scaling", *arguments]) == code

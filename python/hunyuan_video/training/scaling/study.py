@@ -1,4 +1,4 @@
-"""Trains every size at every budget and collects the loss curves; a run that is in the table already is not repeated."""
+"""Trains every size at every budget and collects the loss curves; runs that are in the table are not repeated."""
 
 from __future__ import annotations
 
