@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scaling_family import FAMILIES, synthetic_family
 
 from hunyuan_video.errors import UserError
 from hunyuan_video.training.scaling import (
@@ -16,22 +17,6 @@ from hunyuan_video.training.scaling import (
 )
 from hunyuan_video.training.scaling.laws import training_compute
 from hunyuan_video.training.scaling.parametric import bootstrap_surface
-
-
-def synthetic_family(law, sizes, noise=0.0, seed=0):
-    """Curves whose lower envelope is 3 C^-0.05 and follows `law` exactly: parabolas in log-log, one per size."""
-    rng = np.random.default_rng(seed)
-    curves = []
-    for n in sizes:
-        best = law.parameters.inverse(n)
-        compute = best * np.logspace(-1.5, 1.5, 120)
-        loss = 3 * best**-0.05 * (compute / best) ** -0.05 * np.exp(0.02 * np.log(compute / best) ** 2)
-        tokens = compute * law.tokens(best) / best
-        curves.append(Curve(f"{n:.3g}B", n, tokens, compute, loss * np.exp(noise * rng.standard_normal(120))))
-    return curves
-
-
-FAMILIES = {"image": np.geomspace(0.092, 6.6, 7), "video": np.geomspace(0.4, 6.6, 5)}
 
 
 @pytest.mark.parametrize("name", ["image", "video"])

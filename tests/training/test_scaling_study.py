@@ -1,17 +1,22 @@
 """The scaling command: a study from training to plan, resume, and what it says about bad input."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from test_flow import MODEL, TINY, WORLD
-from test_scaling import FAMILIES, synthetic_family
+from scaling_family import FAMILIES, synthetic_family
 
+import hunyuan_video
 from hunyuan_video.cli import main
 from hunyuan_video.models import CausalVAE, VAEConfig
 from hunyuan_video.training.scaling import PAPER, read_curves, write_curves
 
+TINY = Path(hunyuan_video.__file__).parent / "assets" / "tiny"
+MODEL = {"hidden_size": 32, "num_heads": 1, "double_blocks": 1, "rope_dims": [8, 12, 12], "text_dim": 128,
+         "pooled_text_dim": 96, "guidance_embed": False, "refiner_depth": 1}  # fmt: skip
+WORLD = {"name": "narrow", "size": 16, "num_frames": 5, "clips": 16}
 pytest.importorskip("pyarrow", reason="loss curves are Parquet; install the extra 'scaling'")
 
 
