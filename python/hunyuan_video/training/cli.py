@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from hunyuan_video.errors import UserError
 from hunyuan_video.training.config import BundleRun, SequenceRun, TextRun, build, load_config
+from hunyuan_video.training.distributed import deal, join_ranks
 from hunyuan_video.training.loop import train
 
 TASKS = {"vae": ("hunyuan_video.training.vae", "VAETask"), "flow": ("hunyuan_video.training.flow", "FlowTask")}
@@ -39,8 +42,16 @@ def run(
     else:
         module, name = TASKS[config.kind]
         folder = Path(config.output)
-        task = getattr(importlib.import_module(module), name)(config, folder, report)
-        train(task, config.loop, config.optimizer, folder, resume, report)
+        ranks = join_ranks(config.loop)
+        config = replace(config, loop=deal(config.loop, ranks))
+        line = report if ranks.first else lambda text: None
+        task = getattr(importlib.import_module(module), name)(config, folder, line)
+        train(task, config.loop, config.optimizer, folder, resume or restarted(), line)
+
+
+def restarted() -> bool:
+    """Whether torchrun has started this process again after one of its ranks was lost."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def run_text(config: TextRun, resume: bool, report: Callable[[str], None]) -> None:

@@ -24,9 +24,19 @@ class OptimizerConfig:
     decay: float = 0.5  # fraction of the run, 0..1
     clip: float = 1.0  # global gradient norm
     ema: float = 0.999  # decay of the exponential moving average of the weights
-    muon_lr: float = (
-        0.0  # > 0: matrices and convolutions in blocks are trained with Muon at this rate, the rest with AdamW
-    )
+    muon_lr: float = 0.0  # > 0: Muon at this rate for matrices and convolutions in blocks, AdamW for the rest
+
+
+@dataclass(frozen=True)
+class ParallelConfig:
+    """How a run is spread over the ranks of torchrun, and what it gives up to fit (training/distributed.py)."""
+
+    fsdp: bool = False  # shard weights, gradients, optimizer and average over all ranks; else every rank has them all
+    sequence: int = 1  # ranks that share one sample's tokens (Ulysses); divides the number of ranks
+    recompute: str = "none"  # in the backward pass: "none" | "blocks" (all) | "selective" (not products and attention)
+    recompute_every: int = 1  # only in every k-th block
+    offload_activations: bool = False  # what the backward pass needs waits in host memory
+    offload_optimizer: bool = False  # weights, gradients and optimizer live in host memory; needs fsdp
 
 
 @dataclass(frozen=True)
@@ -34,15 +44,26 @@ class LoopConfig:
     """What every training run has."""
 
     steps: int = 1000
-    batch: int = 16
+    batch: int = 16  # samples in a step, over all ranks
+    micro_batches: int = 0  # parts of a step's batch, dealt out to the ranks; 0: one for each rank
     seed: int = 0
     precision: str = "bf16"  # "bf16": autocast, float32 weights; "fp32"
+    device: str = "cpu"  # "cpu" | "cuda"
     threads: int = 1
     log_every: int = 20
     save_every: int = 200
     keep: int = 2  # checkpoints kept
+    max_skipped: int = 50  # steps without an update, for NaN or infinity, after which the run stops
     sheet_every: int = 500  # contact sheet and metrics; 0: only at the end
     compile: bool = False  # torch.compile the network (needs a C++ compiler on a CPU)
+    tensorboard: bool = False  # events in output/tensorboard
+    wandb: str = ""  # project to report to
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+
+    @property
+    def micro_batch(self) -> int:
+        """Samples that a task draws for one loss."""
+        return self.batch // max(self.micro_batches, 1)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class FlowTask:
         return ["" if rng.random() < self.config.text_dropout else caption(self.scenes[i], rng=rng).text for i in picks]
 
     def loss(self, step: int, generator: torch.Generator):
-        picks = torch.randint(len(self.latents), (self.config.loop.batch,), generator=generator)
+        picks = torch.randint(len(self.latents), (self.config.loop.micro_batch,), generator=generator)
         batch = self.objective.draw(self.latents[picks].float(), generator)
         condition = self.embed(self.captions(picks.tolist(), generator))
         velocity = self.forward(batch.latents, batch.timesteps, **condition)

@@ -1,178 +1,196 @@
-"""The one training loop: optimizer, averages, schedule, checkpoints, exact resume, reports."""
+"""The one training loop: gradients of a step's batch, an update or a skip, the average, checkpoints, reports."""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import errno
 import math
-import os
-import time
-from contextlib import contextmanager
+import random
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
+import numpy as np
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
 
 from hunyuan_video.errors import UserError
-from hunyuan_video.training import state
+from hunyuan_video.training.average import Average
+from hunyuan_video.training.checkpoint import Checkpoints
 from hunyuan_video.training.config import LoopConfig, OptimizerConfig
-from hunyuan_video.training.muon import Muon
-
-
-class Task(Protocol):
-    """What a training run supplies: a network, a loss of (step, generator), reports and the exported result."""
-
-    network: nn.Module
-
-    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]: ...
-    def evaluate(self, step: int, folder: Path) -> dict[str, float]: ...
-    def export(self, folder: Path) -> None: ...
-
-
-def learning_rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
-    """Linear warm-up, constant, linear decay to zero over the last `config.decay` of the run."""
-    warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    left = (steps - step) / max(steps * config.decay, 1.0)
-    return min(warm, left, 1.0)
-
-
-def make_optimizers(network: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """AdamW for everything, or Muon for the matrices and convolutions inside blocks when muon_lr is set."""
-    matrices, rest = [], []
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            inside = config.muon_lr > 0 and parameter.ndim >= 2 and "block" in name
-            (matrices if inside else rest).append(parameter)
-    adamw = torch.optim.AdamW(rest, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, foreach=True)
-    return [adamw, Muon(matrices, config.muon_lr, weight_decay=config.weight_decay)] if matrices else [adamw]
-
-
-class Average:
-    """Exponential moving average of the weights, warmed up so that early weights are forgotten quickly."""
-
-    def __init__(self, network: nn.Module, decay: float):
-        self.decay = decay
-        self.weights = {name: p.detach().clone() for name, p in network.named_parameters()}
-
-    @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
-        decay = min(self.decay, (step + 1) / (step + 10))
-        live = [p.detach() for _, p in network.named_parameters()]
-        torch._foreach_lerp_(list(self.weights.values()), live, 1 - decay)
-
-    @contextmanager
-    def in_place_of(self, network: nn.Module):
-        """The network holds the averaged weights inside this context."""
-        live = {name: p.detach().clone() for name, p in network.named_parameters()}
-        with torch.no_grad():
-            for name, p in network.named_parameters():
-                p.copy_(self.weights[name])
-        try:
-            yield network
-        finally:
-            with torch.no_grad():
-                for name, p in network.named_parameters():
-                    p.copy_(live[name])
-
-
-def join_ranks() -> tuple[int, int]:
-    """(rank, ranks): joins the gloo group of `torchrun`, or (0, 1) in a single process."""
-    if not dist.is_torchelastic_launched():
-        return 0, 1
-    if not dist.is_initialized():
-        dist.init_process_group("gloo")
-    return dist.get_rank(), dist.get_world_size()
-
-
-@torch.no_grad()
-def average_gradients(network: nn.Module, ranks: int) -> None:
-    """Mean over the ranks, sent as one flat tensor: small models are bound by the number of messages."""
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
-    dist.all_reduce(flat)
-    flat /= ranks
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+from hunyuan_video.training.distributed import deal, join_ranks
+from hunyuan_video.training.prepared import Prepared
+from hunyuan_video.training.report import Report
+from hunyuan_video.training.task import Task
 
 
 def train(task: Task, loop: LoopConfig, optimizer: OptimizerConfig, folder: Path, resume: bool, report=print) -> dict:
     """Run to `loop.steps`; returns the last metrics. With `resume`, continues from the newest checkpoint in `folder`.
 
-    Under torchrun every rank draws its own batch and gradients are averaged, so the batch is `ranks` times as large.
+    A step's batch is drawn in `loop.micro_batches` parts from (seed, step, part) and dealt out to the ranks, so the
+    number of ranks changes neither the data nor, up to rounding, the result.
     """
     torch.set_num_threads(loop.threads)
-    rank, ranks = join_ranks()
-    report = report if rank == 0 else lambda line: None
-    folder.mkdir(parents=True, exist_ok=True)
-    network = task.network
-    optimizers = make_optimizers(network, optimizer)
-    base_rates = [[group["lr"] for group in one.param_groups] for one in optimizers]
-    average = Average(network, optimizer.ema)
-    first = 0
-    saved = state.load_latest(folder / "checkpoints", report) if resume else None
-    if saved is not None:
-        network.load_state_dict(saved["network"])
-        average.weights = saved["average"]
-        for one, kept in zip(optimizers, saved["optimizers"], strict=True):
-            one.load_state_dict(kept)
-        first = saved["step"]
-        report(f"resumed at step {first}")
-    elif not resume and any((folder / "checkpoints").glob("step_*.pt")):
-        raise UserError(f"{folder} already holds checkpoints; continue them with --resume or choose another output")
-    log = open(folder / "log.jsonl" if rank == 0 else os.devnull, "a")
-    started, running, skipped, metrics = time.time(), {}, 0, {}
-    for step in range(first, loop.steps):
-        factor = learning_rate_factor(step, loop.steps, optimizer)
-        for one, rates in zip(optimizers, base_rates, strict=True):
-            for group, rate in zip(one.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
-        seed = ((loop.seed * 1_000_003 + step) * ranks + rank) % 2**62
+    trainer = Trainer(task, loop, optimizer, folder, report)
+    try:
+        return trainer.run(resume)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError(f"{folder}: the disk is full; make room and continue with --resume") from None
+    finally:
+        trainer.checkpoints.close()
+
+
+class Trainer:
+    """One run of one task on this rank."""
+
+    def __init__(self, task: Task, loop: LoopConfig, optimizer: OptimizerConfig, folder: Path, report=print):
+        self.ranks = join_ranks(loop)
+        self.loop = deal(loop, self.ranks)
+        self.task, self.folder = task, folder
+        self.line = report if self.ranks.first else _silent
+        folder.mkdir(parents=True, exist_ok=True)
+        self.main = Prepared(task.network, self.loop, optimizer, self.ranks)
+        self.average = Average(task.network, optimizer.ema)
+        self.companions: dict[str, Prepared] = {
+            name: one.prepare(self.loop, self.ranks) for name, one in getattr(task, "companions", {}).items()
+        }
+        self.checkpoints = Checkpoints(folder / "checkpoints", loop.keep, self.ranks, self.line)
+        self.together = loop.parallel.fsdp or loop.parallel.sequence > 1  # every rank is needed to run the network
+        self.skipped = 0
+
+    def run(self, resume: bool) -> dict[str, float]:
+        first = self.restore() if resume else self.start_anew()
+        report = Report(self.loop, self.folder, first, self.line, self.ranks.first)
+        metrics: dict[str, float] = {}
+        for step in range(first, self.loop.steps):
+            values = self.step(step)
+            done = step + 1
+            report.step(done, values, {"skipped": self.skipped, "lr": self.main.rates.factor})
+            last = done == self.loop.steps
+            if done % self.loop.save_every == 0 or last:
+                self.save(done)
+            if last or (self.loop.sheet_every and done % self.loop.sheet_every == 0):
+                metrics = self.evaluate(done)
+                report.evaluation(done, metrics)
+        self.checkpoints.wait()
+        report.close()
+        return metrics
+
+    def step(self, step: int) -> dict[str, float]:
+        """All parts of a step's batch that are this rank's, and one update of the weights."""
+        share = range(self.ranks.data_rank, self.loop.micro_batches, self.ranks.data_count)
+        totals: dict[str, float] = {}
+        self.task.network.train()
+        for part in share:
+            loss, parts = self.part_loss(step, part)
+            (loss / len(share)).backward()
+            for key, value in {"loss": loss.item(), **parts}.items():
+                totals[key] = totals.get(key, 0.0) + value / len(share)
+        totals = dict(zip(totals, self.ranks.mean(list(totals.values())), strict=True))
+        return {**totals, "grad": self.update(step, totals["loss"])}
+
+    def part_loss(self, step: int, part: int) -> tuple[torch.Tensor, dict[str, float]]:
+        seed = ((self.loop.seed * 1_000_003 + step) * self.loop.micro_batches + part) % 2**62
         torch.manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed + 1)
-        network.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=loop.precision == "bf16"):
-            loss, parts = task.loss(step, generator)
-        loss.backward()
-        if ranks > 1:
-            average_gradients(network, ranks)
-        norm = nn.utils.clip_grad_norm_(network.parameters(), optimizer.clip)
-        if math.isfinite(norm.item()):
-            for one in optimizers:
-                one.step()
-            average.update(network, step)
-        else:
-            skipped += 1
-            if skipped > 50:
-                raise UserError(f"step {step}: 50 steps had infinite or NaN gradients; lower optimizer.lr and resume")
-        for one in optimizers:
-            one.zero_grad(set_to_none=True)
-        for key, value in {"loss": loss.item(), "grad": norm.item(), **parts}.items():
-            running.setdefault(key, []).append(value)
-        done = step + 1
-        if done % loop.log_every == 0 or done == loop.steps:
-            means = {k: sum(v) / len(v) for k, v in running.items()}
-            rate = (done - first) / (time.time() - started)
-            eta = (loop.steps - done) / rate
-            line = {"step": done, "steps_per_s": rate, "lr": factor, "skipped": skipped, **means}
-            log.write(json.dumps(line) + "\n")
-            log.flush()
-            report(f"step {done}/{loop.steps} " + " ".join(f"{k} {v:.4f}" for k, v in means.items())
-                   + f" | {rate:.2f} steps/s, {eta / 60:.1f} min left")  # fmt: skip
-            running = {}
-        if rank:  # the first rank writes and evaluates, the others wait for it in the next average
-            continue
-        if done % loop.save_every == 0 or done == loop.steps:
-            kept = {"network": network.state_dict(), "average": average.weights,
-                    "optimizers": [one.state_dict() for one in optimizers]}  # fmt: skip
-            state.save(folder / "checkpoints", done, kept, loop.keep)
-        if (loop.sheet_every and done % loop.sheet_every == 0) or done == loop.steps:
-            with average.in_place_of(network):
-                network.eval()
-                metrics = task.evaluate(done, folder)
-                log.write(json.dumps({"step": done, "evaluation": metrics}) + "\n")
-                log.flush()
-                report(f"step {done} evaluation: " + json.dumps(metrics))
-                task.export(folder / "export")
-    log.close()
-    return metrics
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002  (a task's libraries may draw from it)
+        if hasattr(self.task, "begin"):
+            self.task.begin(step, part, self.loop.micro_batches)
+        with torch.autocast(self.loop.device, torch.bfloat16, enabled=self.loop.precision == "bf16"):
+            return self.task.loss(step, torch.Generator().manual_seed(seed + 1))
+
+    def update(self, step: int, loss: float) -> float:
+        """An optimizer step, or none where the loss or the gradient of any rank is not finite; the gradient's norm."""
+        norm = self.main.update(step) if math.isfinite(loss) else math.nan
+        if math.isfinite(norm):
+            self.average.update(self.task.network, step)
+            return norm
+        self.main.drop_gradients()
+        self.skipped += 1
+        if self.skipped > self.loop.max_skipped:
+            raise UserError(
+                f"step {step}: {self.skipped} steps had a NaN or infinite loss or gradient (loop.max_skipped = "
+                f"{self.loop.max_skipped}); lower optimizer.lr or look at the data, then continue with --resume"
+            )
+        return norm
+
+    def start_anew(self) -> int:
+        if self.ranks.agree(bool(self.checkpoints.steps())):
+            raise UserError(
+                f"{self.folder} already holds checkpoints; continue them with --resume or choose another output"
+            )
+        return 0
+
+    def restore(self) -> int:
+        """The step to continue with: weights, average, optimizers and the task's own state are back."""
+        found = self.checkpoints.newest()
+        if found is None:
+            return 0
+        step, run = found
+        saved = self.checkpoints.saved(step)
+        parts = {"": self.main, **{f"companion/{name}/": one for name, one in self.companions.items()}}
+        places: dict[str, torch.Tensor] = {f"average/{name}": w for name, w in self.average.weights.items()}
+        for prefix, one in parts.items():
+            inside = {name.removeprefix(prefix): facts for name, facts in saved.items() if name.startswith(prefix)}
+            places |= {prefix + name: place for name, place in one.places(inside).items()}
+        extra = {name: torch.zeros(tuple(facts.size), dtype=facts.properties.dtype)
+                 for name, facts in saved.items() if name.startswith("extra/")}  # fmt: skip
+        self.checkpoints.load(step, {**places, **extra})
+        for prefix, one in parts.items():
+            one.set({name.removeprefix(prefix): t for name, t in places.items() if name.startswith(prefix)})
+        if hasattr(self.task, "load_extra_state"):
+            tensors = {name.removeprefix("extra/"): tensor for name, tensor in extra.items()}
+            self.task.load_extra_state({**run["extra"], **tensors})
+        self.skipped = run["skipped"]
+        self.line(f"resumed at step {step}")
+        for key, value in self.data_position().items():
+            if run["data"][key] != value:
+                self.line(f"note: {key} was {run['data'][key]}, is {value}: the data will not repeat the run before")
+        return step
+
+    def data_position(self) -> dict[str, int]:
+        """With the step, this decides what is drawn: all generators are seeded from it (see `part_loss`)."""
+        return {"seed": self.loop.seed, "batch": self.loop.batch, "micro_batches": self.loop.micro_batches}
+
+    def save(self, done: int) -> None:
+        tensors = {f"average/{name}": weight for name, weight in self.average.weights.items()} | self.main.state()
+        for name, one in self.companions.items():
+            tensors |= {f"companion/{name}/{key}": tensor for key, tensor in one.state().items()}
+        extra: dict[str, Any] = self.task.extra_state() if hasattr(self.task, "extra_state") else {}
+        tensors |= {f"extra/{key}": value for key, value in extra.items() if isinstance(value, torch.Tensor)}
+        plain = {key: value for key, value in extra.items() if not isinstance(value, torch.Tensor)}
+        run = {"skipped": self.skipped, "ranks": self.ranks.count, "torch": torch.__version__,
+               "samples": done * self.loop.batch, "data": self.data_position(), "extra": plain}  # fmt: skip
+        self.checkpoints.save(done, tensors, run)
+
+    def evaluate(self, done: int) -> dict[str, float]:
+        """Metrics and export of the averaged weights. The first rank writes; others help where they are needed."""
+        if not (self.ranks.first or self.together):
+            return {}
+        network = self.task.network
+        with self.average.in_place_of(network), self.output_folder() as folder:
+            network.eval()
+            metrics = self.task.evaluate(done, folder)
+            plain = self.main.gathered() if self.main.sharded else network
+            if plain is not None and self.ranks.first:
+                self.task.network = plain
+                try:
+                    self.task.export(folder / "export")
+                finally:
+                    self.task.network = network
+        return metrics
+
+    @contextlib.contextmanager
+    def output_folder(self) -> Iterator[Path]:
+        """The run's folder on the first rank; a passing one elsewhere, so that no two ranks write a file."""
+        if self.ranks.first:
+            yield self.folder
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+
+
+def _silent(line: str) -> None:
+    pass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # quintic that pushes all singular values towards 1
 
@@ -42,7 +43,16 @@ class Muon(torch.optim.Optimizer):
                     continue
                 buffer = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
                 buffer.lerp_(parameter.grad, 1 - group["momentum"])
-                ahead = parameter.grad.lerp(buffer, group["momentum"]).flatten(1)
-                update = orthogonalise(ahead) * 0.2 * max(ahead.shape) ** 0.5
+                update = scaled_update(parameter.grad.lerp(buffer, group["momentum"]))
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update.view_as(parameter), alpha=-group["lr"])
+                parameter.add_(update, alpha=-group["lr"])
+
+
+def scaled_update(ahead: Tensor) -> Tensor:  # [out, in, ...] -> the same shape
+    """A sharded matrix is gathered, since all of it is needed; every rank keeps its part of the result."""
+    whole = ahead.full_tensor() if isinstance(ahead, DTensor) else ahead
+    matrix = whole.flatten(1)
+    update = (orthogonalise(matrix) * 0.2 * max(matrix.shape) ** 0.5).view_as(whole)
+    if isinstance(ahead, DTensor):
+        return distribute_tensor(update, ahead.device_mesh, ahead.placements, src_data_rank=None)
+    return update

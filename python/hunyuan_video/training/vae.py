@@ -75,9 +75,10 @@ class VAETask:
         config = self.config
         bootstrap = step < config.bootstrap * config.loop.steps
         if bootstrap:
-            video, target = self.batch(generator, config.loop.batch, config.crop, config.crop_frames)
+            video, target = self.batch(generator, config.loop.micro_batch, config.crop, config.crop_frames)
         else:
-            video, target = self.batch(generator, config.full_batch, config.world.size, config.world.num_frames)
+            count = max(config.full_batch // max(config.loop.micro_batches, 1), 1)
+            video, target = self.batch(generator, count, config.world.size, config.world.num_frames)
         posterior = self.network.encode(video)
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         latent = F.mse_loss(mean, target)

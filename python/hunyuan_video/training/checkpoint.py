@@ -1,0 +1,198 @@
+"""Checkpoints of a run: torch.distributed.checkpoint in a background thread, atomic, verified, the last few kept.
+
+A checkpoint is a folder step_0000100: one data file for each rank and `.metadata` (torch.distributed.checkpoint: any
+number of ranks can read it), `run.json` (where the run stands) and `files.json` (length and CRC-32 of every file). It
+is written as step_0000100.tmp and renamed once all ranks have finished, so a name without .tmp is a whole checkpoint.
+The metadata is a pickle: continue only runs that you trust.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import warnings
+import zlib
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.tensor import DTensor
+
+from hunyuan_video.errors import UserError
+from hunyuan_video.training.distributed import Ranks
+
+# A run of one process needs no process group; saying so in a thread cannot be silenced there.
+warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+
+FAILURES = (OSError, RuntimeError, ValueError, KeyError, EOFError, CheckpointException)
+
+
+class Checkpoints:
+    """Saves to and loads from one folder. All ranks call every method, at the same step."""
+
+    def __init__(self, folder: Path, keep: int, ranks: Ranks, report=print):
+        self.folder, self.keep, self.ranks, self.report = folder, max(keep, 1), ranks, report
+        # The thread must not share a group with the training: two threads would answer each other's messages.
+        self.group = dist.new_group(backend="gloo") if ranks.count > 1 else None
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self.pending: tuple[int, Future] | None = None
+
+    def path(self, step: int) -> Path:
+        return self.folder / f"step_{step:07d}"
+
+    def steps(self) -> list[int]:
+        """Steps of the whole checkpoints there, newest first."""
+        names = [path.name for path in self.folder.glob("step_*")]
+        return sorted((int(name[5:]) for name in names if name[5:].isdigit()), reverse=True)
+
+    def save(self, step: int, tensors: dict[str, Tensor], run: dict[str, Any]) -> None:
+        """Copies the tensors and returns; a thread writes them. First waits for the save before, and its failure."""
+        self.wait()
+        staged = {name: _copy(tensor) for name, tensor in tensors.items()}
+        self.pending = step, self.thread.submit(self._write, step, staged, {**run, "step": step})
+
+    def wait(self) -> None:
+        """Until the last save is on disk. Raises UserError where it failed; the checkpoints before it are untouched."""
+        if self.pending is None:
+            return
+        step, future = self.pending
+        self.pending = None
+        try:
+            future.result()
+        except FAILURES as error:
+            if self.ranks.first:
+                shutil.rmtree(self.path(step).with_suffix(".tmp"), ignore_errors=True)
+            raise UserError(f"{self.path(step)}: {_reason(error)}; {self._advice()}") from None
+
+    def close(self) -> None:
+        """Lets a save that is under way finish; `wait` tells whether it did."""
+        self.thread.shutdown()
+
+    def _advice(self) -> str:
+        newest = self.steps()[:1]
+        where = f"step {newest[0]} is safe" if newest else "nothing is saved yet"
+        return f"{where}; make room and continue with --resume"
+
+    def _write(self, step: int, tensors: dict[str, Tensor], run: dict[str, Any]) -> None:
+        temporary, path = self.path(step).with_suffix(".tmp"), self.path(step)
+        if self.ranks.first:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        writer = dcp.FileSystemWriter(temporary)
+        dcp.save(tensors, storage_writer=writer, process_group=self.group, no_dist=self.group is None)
+        if not self.ranks.first:
+            return
+        _write_json(temporary / "run.json", run)
+        files = {file.name: _fingerprint(file) for file in sorted(temporary.iterdir())}
+        _write_json(temporary / "files.json", files)
+        _sync(temporary)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+        _sync(self.folder)
+        for old in self.steps()[self.keep :]:
+            shutil.rmtree(self.path(old), ignore_errors=True)
+
+    def newest(self) -> tuple[int, dict[str, Any]] | None:
+        """Step and run.json of the newest checkpoint that is whole and undamaged; others are named and passed over."""
+        found = None
+        if self.ranks.first:
+            for left in self.folder.glob("step_*.tmp"):
+                self.report(f"{left}: half written, ignored")
+                shutil.rmtree(left, ignore_errors=True)
+            for step in self.steps():
+                damage = _damage(self.path(step))
+                if damage is None:
+                    found = step, json.loads((self.path(step) / "run.json").read_text())
+                    break
+                self.report(f"{self.path(step)}: {damage}; trying the checkpoint before it")
+        return self.ranks.agree(found)
+
+    def saved(self, step: int) -> dict[str, TensorStorageMetadata]:
+        """What tensors a checkpoint holds: name -> size and dtype."""
+        return dcp.FileSystemReader(self.path(step)).read_metadata().state_dict_metadata
+
+    def load(self, step: int, places: dict[str, Tensor]) -> None:
+        """Fills tensors in place, sharded as they are now. Raises UserError naming a tensor that does not fit."""
+        saved = self.saved(step)
+        for name, place in places.items():
+            if name not in saved:
+                raise UserError(f"{self.path(step)}: no tensor {name!r}; the run's model or optimizer has changed")
+            if tuple(saved[name].size) != tuple(place.shape):
+                sizes = f"{list(saved[name].size)} there, {list(place.shape)} now"
+                raise UserError(f"{self.path(step)}: {name!r} is {sizes}; the run's model has changed")
+        reader = dcp.FileSystemReader(self.path(step))
+        dcp.load(places, storage_reader=reader, process_group=self.group, no_dist=self.group is None)
+
+
+@torch.no_grad()
+def _copy(tensor: Tensor) -> Tensor:
+    """A snapshot in host memory that training does not change; this rank's part of a sharded tensor."""
+    if isinstance(tensor, DTensor):
+        part = tensor.to_local().detach().to("cpu", copy=True)
+        return DTensor.from_local(
+            part, _cpu_mesh(tensor), tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
+        )
+    return tensor.detach().to("cpu", copy=True)
+
+
+def _cpu_mesh(tensor: DTensor) -> Any:
+    mesh = tensor.device_mesh
+    return mesh if mesh.device_type == "cpu" else dist.init_device_mesh("cpu", tuple(mesh.shape))
+
+
+def _write_json(path: Path, content: dict) -> None:
+    with open(path, "w") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _fingerprint(path: Path) -> list[int]:
+    """Length and CRC-32."""
+    crc, length = 0, 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 22):
+            crc, length = zlib.crc32(block, crc), length + len(block)
+    return [length, crc]
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint's files, or None."""
+    try:
+        files = json.loads((path / "files.json").read_text())
+        for name, expected in files.items():
+            found = _fingerprint(path / name)
+            if found[0] != expected[0]:
+                return f"{name} has {found[0]} bytes instead of {expected[0]}"
+            if found != expected:
+                return f"{name} is damaged (checksum)"
+    except (OSError, ValueError) as error:
+        return f"unreadable ({error})"
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    """One line, from the rank that failed first."""
+    if isinstance(error, CheckpointException):
+        error = next(iter(error.failures.values()))[0]
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _sync(folder: Path) -> None:
+    """The folder's entries reach the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

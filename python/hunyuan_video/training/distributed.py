@@ -1,0 +1,154 @@
+"""The ranks of a run: who works on which part of the batch, sharded weights, gradients of all.
+
+The models know nothing of process groups. With R ranks and `sequence` = P, ranks 0..P-1 share the tokens of one
+micro-batch, P..2P-1 of the next, and so on: R / P data ranks. Gradients are averaged over all R ranks. (That is right
+with P > 1 too: every rank of a group computes the loss of the whole micro-batch from all gathered tokens, and each
+collective's backward pass is its exact transpose.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from hunyuan_video.errors import UserError
+from hunyuan_video.training.config import LoopConfig
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all."""
+
+    rank: int = 0
+    count: int = 1
+    sequence: int = 1  # ranks that share a sample's tokens
+
+    @property
+    def data_rank(self) -> int:
+        return self.rank // self.sequence
+
+    @property
+    def data_count(self) -> int:
+        return self.count // self.sequence
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank writes and reports."""
+        return self.rank == 0
+
+    def mean(self, values: list[float]) -> list[float]:
+        """Averages numbers over all ranks."""
+        if self.count == 1:
+            return values
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total)
+        return (total / self.count).tolist()
+
+    def agree(self, value: Any) -> Any:
+        """The first rank's value, on every rank."""
+        if self.count == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+
+def join_ranks(loop: LoopConfig) -> Ranks:
+    """Joins the group of `torchrun`; a single process needs one only to shard (offload_optimizer on one GPU)."""
+    parallel = loop.parallel
+    if loop.device not in ("cpu", "cuda"):
+        raise UserError(f"loop.device must be cpu or cuda, got {loop.device!r}")
+    if loop.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("loop.device is cuda, but torch sees no CUDA device; set loop.device to cpu")
+    if loop.device == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    if parallel.offload_optimizer and not parallel.fsdp:
+        raise UserError("loop.parallel.offload_optimizer needs loop.parallel.fsdp: true (which works on one rank too)")
+    backend = "cpu:gloo,cuda:nccl" if loop.device == "cuda" else "gloo"
+    if not dist.is_initialized():
+        if dist.is_torchelastic_launched():
+            dist.init_process_group(backend)
+        elif parallel.fsdp:
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    rank, count = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    if parallel.sequence < 1 or count % parallel.sequence:
+        raise UserError(
+            f"loop.parallel.sequence = {parallel.sequence} must divide the number of ranks, {count}; start more with "
+            "torchrun --nproc-per-node N -m hunyuan_video train ..."
+        )
+    return Ranks(rank, count, parallel.sequence)
+
+
+def deal(loop: LoopConfig, ranks: Ranks) -> LoopConfig:
+    """The loop with its number of micro-batches settled. Raises UserError where they cannot be dealt out evenly."""
+    parts = loop.micro_batches or ranks.data_count
+    if parts % ranks.data_count:
+        raise UserError(f"loop.micro_batches = {parts} must be a multiple of the {ranks.data_count} data ranks")
+    if loop.batch % parts:
+        raise UserError(f"loop.batch = {loop.batch} must be a multiple of the {parts} micro-batches")
+    return dataclasses.replace(loop, micro_batches=parts)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's part of a sharded tensor, or the tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The gathered tensor; all ranks must call it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def blocks_of(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The repeated parts of a network: what its outermost module lists hold."""
+    found: list[tuple[str, nn.Module]] = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{outer}.") for outer, _ in found):
+            found += [(f"{name}.{child}", block) for child, block in module.named_children()]
+    return found
+
+
+def shard(network: nn.Module, loop: LoopConfig) -> None:
+    """FSDP2 in place: each block gathers its weights for its own forward and backward pass.
+
+    With bf16 the weights travel and compute in bf16, gradients are summed in float32, and the optimizer keeps float32
+    weights. Inputs are not cast: a timestep of 0..1000 has no place in bf16.
+    """
+    policy = MixedPrecisionPolicy(cast_forward_inputs=False)
+    if loop.precision == "bf16":
+        policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    cuda = loop.device == "cuda"
+    offload = CPUOffloadPolicy(pin_memory=cuda) if loop.parallel.offload_optimizer else OffloadPolicy()
+    mesh = init_device_mesh(loop.device, (dist.get_world_size(),))
+    for _, block in blocks_of(network):
+        fully_shard(block, mesh=mesh, mp_policy=policy, offload_policy=offload)
+    fully_shard(network, mesh=mesh, mp_policy=policy, offload_policy=offload)
+
+
+@torch.no_grad()
+def same_weights(network: nn.Module) -> None:
+    """Every rank gets the first rank's weights."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        dist.broadcast(tensor, src=0)
+
+
+@torch.no_grad()
+def average_gradients(network: nn.Module, count: int) -> None:
+    """Mean over the ranks, sent as one flat tensor: small models are bound by the number of messages."""
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    if not gradients:
+        return
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= count
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))

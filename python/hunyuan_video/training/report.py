@@ -1,0 +1,108 @@
+"""What people see of a run: a line, log.jsonl, TensorBoard, Weights & Biases."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hunyuan_video.errors import UserError
+from hunyuan_video.training.config import LoopConfig
+
+
+class Report:
+    """Collects the numbers of the steps and tells them every `log_every`. Only the first rank has one that speaks."""
+
+    def __init__(self, loop: LoopConfig, folder: Path, first_step: int, line: Callable[[str], None], speaks: bool):
+        self.loop, self.folder, self.line = loop, folder, line
+        self.first_step, self.started = first_step, time.monotonic()
+        self.sums: dict[str, list[float]] = {}
+        self.speaks = speaks
+        self.board: Any = None
+        self.run: Any = None
+        if speaks:
+            self.log = open(folder / "log.jsonl", "a")
+            self.board = _tensorboard(folder) if loop.tensorboard else None
+            self.run = _wandb(loop, folder) if loop.wandb else None
+
+    def step(self, done: int, values: dict[str, float], facts: dict[str, float]) -> None:
+        """values: averaged since the last line. facts: said as they are."""
+        for key, value in values.items():
+            self.sums.setdefault(key, []).append(value)
+        if not self.speaks or (done % self.loop.log_every and done != self.loop.steps):
+            return
+        means = {key: sum(some) / len(some) for key, some in self.sums.items()}
+        self.sums = {}
+        rate = (done - self.first_step) / max(time.monotonic() - self.started, 1e-9)
+        left = (self.loop.steps - done) / rate
+        speed = {"steps_per_s": rate, "samples_per_s": rate * self.loop.batch, "memory_gb": memory_gb()}
+        self.record(done, {**speed, **facts, **means})
+        numbers = " ".join(f"{key} {value:.4f}" for key, value in means.items())
+        skipped = f" skipped {facts['skipped']:.0f} |" if facts.get("skipped") else ""
+        self.line(
+            f"step {done}/{self.loop.steps} | {numbers} |{skipped} {speed['samples_per_s']:.2f} samples/s | "
+            f"{duration(left)} left | {speed['memory_gb']:.2f} GB"
+        )
+
+    def evaluation(self, done: int, metrics: dict[str, float]) -> None:
+        if self.speaks:
+            self.record(done, {"evaluation": metrics})
+            self.line(f"step {done} evaluation: " + json.dumps(metrics))
+
+    def record(self, done: int, values: dict[str, Any]) -> None:
+        self.log.write(json.dumps({"step": done, **values}) + "\n")
+        self.log.flush()
+        flat = {**values, **{f"evaluation/{key}": value for key, value in values.get("evaluation", {}).items()}}
+        numbers = {key: value for key, value in flat.items() if isinstance(value, int | float)}
+        if self.board is not None:
+            for key, value in numbers.items():
+                self.board.add_scalar(key, value, done)
+        if self.run is not None:
+            self.run.log(numbers, step=done)
+
+    def close(self) -> None:
+        if self.speaks:
+            self.log.close()
+        if self.board is not None:
+            self.board.close()
+        if self.run is not None:
+            self.run.finish()
+
+
+def memory_gb() -> float:
+    """Largest memory so far, of the GPU where there is one, else of the process; in 10^9 bytes."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def duration(seconds: float) -> str:
+    """12s, 3m40s, 2h05m."""
+    minutes, hours = seconds / 60, seconds / 3600
+    if minutes < 1:
+        return f"{seconds:.0f}s"
+    return f"{int(minutes)}m{int(seconds) % 60:02d}s" if hours < 1 else f"{int(hours)}h{int(minutes) % 60:02d}m"
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter
+    except ImportError:
+        raise UserError(
+            "loop.tensorboard is on, but TensorBoard is missing; pip install tensorboard, or set it to false"
+        ) from None
+    return writer(log_dir=str(folder / "tensorboard"))
+
+
+def _wandb(loop: LoopConfig, folder: Path) -> Any:
+    try:
+        wandb = importlib.import_module("wandb")
+    except ImportError:
+        raise UserError("loop.wandb is set, but W&B is missing; pip install wandb, or leave it empty") from None
+    return wandb.init(project=loop.wandb, name=folder.name, dir=str(folder), resume="allow")

@@ -1,0 +1,50 @@
+"""Runs a function on several gloo ranks: forked processes of the test, each with one thread."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+import traceback
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+
+
+def on_ranks(count: int, function: Callable, *args) -> list:
+    """function(rank, *args) on each rank; what the ranks return (plain data), in order. Fails with a rank's traceback.
+
+    Forked, because importing torch takes longer than the test.
+    """
+    context = multiprocessing.get_context("fork")
+    with tempfile.TemporaryDirectory() as folder:
+        pipes, processes = [], []
+        for rank in range(count):
+            here, there = context.Pipe(duplex=False)
+            process = context.Process(target=_rank, args=(rank, count, f"{folder}/store", there, function, args))
+            process.start()
+            there.close()
+            pipes.append(here)
+            processes.append(process)
+        results = []
+        for here, process in zip(pipes, processes, strict=True):
+            results.append(here.recv() if here.poll(120) else "no answer in 120 s")
+            process.join(10)
+            process.kill()
+    wrong = [result for result in results if isinstance(result, str)]
+    assert not wrong, wrong[0]
+    return [result[0] for result in results]
+
+
+def _rank(rank: int, count: int, store: str, pipe, function: Callable, args: tuple) -> None:
+    torch.set_num_threads(1)
+    os.environ.pop("TORCHELASTIC_RUN_ID", None)
+    try:
+        dist.init_process_group("gloo", store=dist.FileStore(store, count), rank=rank, world_size=count)
+        pipe.send((function(rank, *args),))
+    except BaseException:
+        pipe.send(traceback.format_exc())
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
