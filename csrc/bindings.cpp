@@ -6,6 +6,7 @@
 
 #include "bindings/attention.h"
 #include "bindings/attention_cpu.h"
+#include "bindings/matmul.h"
 #include "bindings/template.h"
 #include "bindings/tensor.h"
 #include "bindings/tokens.h"
@@ -25,7 +26,7 @@ namespace dlpack = hunyuan::dlpack;
 
 // Raised with every change of a signature below; hunyuan_ext/_backend.py refuses a module of another number, such as
 // one left in the source tree by an older build.
-constexpr int kInterface = 5;
+constexpr int kInterface = 6;
 
 // Takes torch.Tensor.__dlpack_c_exchange_api__, or None for reading tensors through their attributes.
 void use_exchange_api(py::handle capsule) {
@@ -88,7 +89,19 @@ PYBIND11_MODULE(_C, m) {
   m.def("template_scale", &template_scale, py::arg("x"), py::arg("factor"), py::arg("out"), py::arg("threads"));
   m.def("pad_causal", &pad_causal, py::arg("x"), py::arg("out"), py::arg("pad"), py::arg("threads"));
   m.def("group_norm_silu", &group_norm_silu, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("out"),
-        py::arg("groups"), py::arg("eps"), py::arg("silu"), py::arg("pad"), py::arg("threads"));
+        py::arg("groups"), py::arg("eps"), py::arg("silu"), py::arg("pad"), py::arg("moments"), py::arg("workspace"),
+        py::arg("threads"));
+  m.def("group_norm_silu_workspace", &group_norm_silu_workspace, py::arg("x"), py::arg("groups"),
+        py::arg("has_moments"));
+  m.def("causal_conv3d", &causal_conv3d, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("residual"),
+        py::arg("out"), py::arg("moments"), py::arg("groups"), py::arg("stride"));
+  m.def("causal_conv3d_moment_chunks", &causal_conv3d_moment_chunks, py::arg("x"), py::arg("weight"),
+        py::arg("stride"));
+  m.def("quantize_rows", &quantize_rows, py::arg("x"), py::arg("out"), py::arg("scale"));
+  m.def("layer_norm_modulate_fp8", &layer_norm_modulate_fp8, py::arg("x"), py::arg("shift"), py::arg("scale"),
+        py::arg("out"), py::arg("out_scale"), py::arg("eps"));
+  m.def("linear_fp8", &linear_fp8, py::arg("x"), py::arg("x_scale"), py::arg("weight"), py::arg("weight_scale"),
+        py::arg("bias"), py::arg("gate"), py::arg("residual"), py::arg("out"), py::arg("out_scale"), py::arg("gelu"));
   m.def("qk_norm_rope", &qk_norm_rope, py::arg("q"), py::arg("k"), py::arg("q_out"), py::arg("k_out"), py::arg("norms"),
         py::arg("rope"), py::arg("text_tokens"), py::arg("eps"), py::arg("threads"));
   m.def("attention", &attention, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("out"), py::arg("lse"),

@@ -6,21 +6,26 @@ Every op exists in `hunyuan_ext.reference` in plain PyTorch (the specification) 
 
 from hunyuan_ext import _library  # noqa: F401  (registers torch.ops.hunyuan_ext)
 from hunyuan_ext._capabilities import capabilities
+from hunyuan_ext._types import Fp8Rows
 from hunyuan_ext.attention import attention_with_lse, rope_attention
 from hunyuan_ext.block_mask import BlockMask, tile_order
-from hunyuan_ext.conv import causal_conv3d, pad_causal
-from hunyuan_ext.linear import fp8_linear, quantize_fp8
+from hunyuan_ext.conv import causal_conv3d, causal_conv3d_moments, pad_causal
+from hunyuan_ext.linear import fp8_linear, fp8_linear_fp8, layer_norm_modulate_fp8, quantize_fp8
 from hunyuan_ext.norm import gate_residual, group_norm_silu, layer_norm_modulate
 
 __all__ = [
     "BlockMask",
+    "Fp8Rows",
     "attention_with_lse",
     "capabilities",
     "causal_conv3d",
+    "causal_conv3d_moments",
     "fp8_linear",
+    "fp8_linear_fp8",
     "gate_residual",
     "group_norm_silu",
     "layer_norm_modulate",
+    "layer_norm_modulate_fp8",
     "pad_causal",
     "quantize_fp8",
     "rope_attention",

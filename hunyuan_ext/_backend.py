@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-INTERFACE = 5  # of the native module; kInterface in csrc/bindings.cpp
+INTERFACE = 6  # of the native module; kInterface in csrc/bindings.cpp
 MODES = ("auto", "reference", "native")
 LEVELS = ("scalar", "avx2", "avx512")
 
@@ -26,8 +26,10 @@ FLOAT, BFLOAT, HALF = torch.float32, torch.bfloat16, torch.float16
 KERNELS: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
     "layer_norm_modulate": {"cpu": (FLOAT, BFLOAT), "cuda": (FLOAT, BFLOAT, HALF)},
     "gate_residual": {"cpu": (FLOAT, BFLOAT), "cuda": (FLOAT, BFLOAT, HALF)},
-    "group_norm_silu": {"cpu": (FLOAT, BFLOAT)},
-    "pad_causal": {"cpu": (FLOAT, BFLOAT, HALF)},
+    "group_norm_silu": {"cpu": (FLOAT, BFLOAT), "cuda": (FLOAT, BFLOAT, HALF)},
+    "pad_causal": {"cpu": (FLOAT, BFLOAT, HALF), "cuda": (FLOAT, BFLOAT, HALF)},
+    "causal_conv3d": {"cuda": (BFLOAT, HALF)},
+    "linear_fp8": {"cuda": (BFLOAT,)},
     "qk_norm_rope": {"cpu": (FLOAT, BFLOAT), "cuda": (FLOAT, BFLOAT, HALF)},
     "attention": {"cuda": (BFLOAT,)},
     "attention_fp8": {"cuda": (BFLOAT,)},
@@ -36,7 +38,7 @@ KERNELS: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
     "decode_fp8": {"cpu": (torch.float8_e4m3fn,)},
 }
 # Kernels that not every architecture has.
-ONLY_ON: dict[str, tuple[str, ...]] = {"attention_fp8": ("sm_90a",)}
+ONLY_ON: dict[str, tuple[str, ...]] = {"attention_fp8": ("sm_90a",), "linear_fp8": ("sm_89", "sm_90a")}
 
 PLAIN_COPIES = ("pad_causal",)  # no arithmetic, so no instruction sets
 
@@ -196,7 +198,7 @@ def insisted() -> bool:
 
 
 def too_small(x: Tensor) -> bool:
-    return not insisted() and x.numel() < SMALL_VOLUME
+    return not insisted() and x.numel() < SMALL_VOLUME and x.device.type == "cpu"
 
 
 def slow_bfloat16(x: Tensor) -> bool:

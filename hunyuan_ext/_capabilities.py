@@ -133,16 +133,30 @@ def _attention(device: str, dtype: torch.dtype) -> dict:
     return {"implementation": "native", "reason": reason}
 
 
+def _convolution(device: str, dtype: torch.dtype) -> dict:
+    kernel = _backend.choice("causal_conv3d", device, dtype)
+    if kernel.native:
+        return {"implementation": "native", "reason": f"channels-last, {kernel.reason}; torch's conv3d for NCDHW"}
+    return _around("pad_causal", "replicate padding", "torch's conv3d")(device, dtype)
+
+
+def _fp8_linear(device: str, dtype: torch.dtype) -> dict:
+    kernel = _backend.choice("linear_fp8", device, dtype)
+    if kernel.native:
+        return {"implementation": "native", "reason": f"W8A8 on FP8 tensor cores, {kernel.reason}"}
+    return _around("decode_fp8", "decoding of weight rows", "torch's matmul", torch.float8_e4m3fn)(device, dtype)
+
+
 def _quantize(device: str, dtype: torch.dtype) -> dict:
     return {"implementation": "torch", "reason": "runs once, when a checkpoint is converted"}
 
 
 OPS = {
     "rope_attention": _attention,
-    "causal_conv3d": _around("pad_causal", "replicate padding", "torch's conv3d"),
+    "causal_conv3d": _convolution,
     "group_norm_silu": _group_norm,
     "layer_norm_modulate": _whole("layer_norm_modulate"),
     "gate_residual": _whole("gate_residual"),
     "quantize_fp8": _quantize,
-    "fp8_linear": _around("decode_fp8", "decoding of weight rows", "torch's matmul", torch.float8_e4m3fn),
+    "fp8_linear": _fp8_linear,
 }

@@ -5,6 +5,8 @@ Like _native, only for tensors that `_backend.runs_native` accepted; the `*_fits
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -39,7 +41,7 @@ def conv_fits(
 
 
 def moments_fit(channels: int, groups: int) -> bool:
-    """Whether the convolution can leave the statistics of a GroupNorm: no group crosses a tile of 32 or 128 channels."""
+    """Whether the convolution can leave a GroupNorm's statistics: no group crosses a tile of 32 or 128 channels."""
     if groups <= 0 or channels % groups:
         return False
     return (32 if channels <= 32 else 128) % (channels // groups) == 0
@@ -146,7 +148,8 @@ def linear_fp8(
     out = torch.empty(shape, dtype=E4M3 if quantised else torch.bfloat16, device=weight.device)
     bias, residual = aligned(bias), aligned(None if residual is None else residual.reshape(shape))
     gate = None if gate is None else even_rows(gate)
-    _C.linear_fp8(left.codes, left.scale, aligned(weight), scale.contiguous(), bias, gate, residual, out, out_scale, gelu)
+    weight, scale = cast(Tensor, aligned(weight)), scale.contiguous()
+    _C.linear_fp8(left.codes, left.scale, weight, scale, bias, gate, residual, out, out_scale, gelu)
     return Fp8Rows(out, out_scale) if out_scale is not None else out.view(*lead, shape[1])
 
 

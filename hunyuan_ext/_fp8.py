@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hunyuan_ext import _native, reference
@@ -72,3 +73,34 @@ def linear_gradient(grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor, bias
         grad_x = grad_x + flat[:, start:stop] @ rows
     grad_bias = None if bias is None else flat.sum(0).to(bias.dtype)
     return grad_x.to(x.dtype).view(x.shape), None, None, grad_bias
+
+
+def epilogue(out: Tensor, gelu: bool, gate: Tensor | None, residual: Tensor | None) -> Tensor:
+    """residual + gate * act(out), composed from torch operations."""
+    out = F.gelu(out, approximate="tanh") if gelu else out
+    out = out if gate is None else gate[:, None] * out
+    return out if residual is None else residual + out
+
+
+def epilogue_gradient(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    bias: Tensor | None,
+    gelu: bool,
+    gate: Tensor | None,
+    residual: Tensor | None,
+) -> Gradients:
+    """Gradients of x, bias, gate and residual of linear_fp8; what the kernel does not keep is computed again."""
+    grad_residual = None if residual is None else grad.to(residual.dtype)
+    grad_gate, inner = None, grad
+    if gelu or gate is not None:
+        out = linear(x, weight, scale, bias)
+        if gate is not None:
+            active = F.gelu(out, approximate="tanh") if gelu else out
+            grad_gate, inner = (grad * active).sum(1).to(gate.dtype), grad * gate[:, None]
+        if gelu:
+            inner = torch.ops.aten.gelu_backward(inner.to(out.dtype), out, approximate="tanh")
+    grad_x, _, _, grad_bias = linear_gradient(inner.to(x.dtype), x, weight, scale, bias)
+    return grad_x, None, None, grad_bias, None, grad_gate, grad_residual

@@ -49,6 +49,18 @@ def pad_causal(grad: Tensor, x: Tensor, pad: list[int]) -> Gradients:
     return unpad(grad, x, pad).to(x.dtype), None
 
 
+def causal_conv3d(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, stride: list[int]
+) -> Gradients:
+    sizes = None if bias is None else [bias.shape[0]]
+    grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+        grad.to(x.dtype), x, weight, sizes, list(stride), [0, 0, 0], [1, 1, 1], False, [0, 0, 0], 1,
+        [True, True, bias is not None],
+    )  # fmt: skip
+    grad_residual = None if residual is None else grad.to(residual.dtype)
+    return grad_x, grad_weight, None if bias is None else grad_bias.to(bias.dtype), grad_residual, None
+
+
 def group_norm_silu(
     grad: Tensor,
     x: Tensor,

@@ -14,7 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from hunyuan_ext import _fp8, _gradients, _native, reference
+from hunyuan_ext import _cuda, _fp8, _gradients, _native, reference
 from hunyuan_ext._backend import runs_native
 from hunyuan_ext._types import Triple
 from hunyuan_ext.block_mask import BlockMask
@@ -118,7 +118,8 @@ register("pad_causal(Tensor x, SymInt[] pad) -> Tensor", pad_causal, pad_causal_
 
 
 def group_norm_silu(x, weight, bias, groups, eps, silu, pad):
-    if runs_native("group_norm_silu", x, weight, bias) and _native.affine_fits(x, weight, bias):
+    fits = _native.affine_fits(x, weight, bias) and _native.volume_fits(x)
+    if runs_native("group_norm_silu", x, weight, bias) and fits:
         return _native.group_norm_silu(x, weight, bias, groups, eps, silu, tuple(pad))
     out = reference.group_norm_silu(x, weight, bias, groups=groups, eps=eps, silu=silu, pad=tuple(pad))
     return out.contiguous(memory_format=_native.memory_format(x))
@@ -133,6 +134,35 @@ register(
     group_norm_silu,
     group_norm_silu_fake,
     _gradients.group_norm_silu,
+)
+
+
+def causal_conv3d(x, weight, bias, residual, stride):
+    steps = cast(Triple, tuple(stride))
+    if runs_native("causal_conv3d", x, weight, bias, residual) and _cuda.conv_fits(x, weight, bias, residual, steps):
+        return _cuda.causal_conv3d(x, weight, bias, residual, steps)[0]
+    out = torch.nn.functional.conv3d(x, weight, bias, stride)
+    out = out if residual is None else out + residual
+    return out.contiguous(memory_format=conv_format(x, weight))
+
+
+def conv_format(x: Tensor, weight: Tensor) -> torch.memory_format:
+    last = _native.is_channels_last(x) or _native.is_channels_last(weight)
+    return torch.channels_last_3d if last else torch.contiguous_format
+
+
+def causal_conv3d_fake(x, weight, bias, residual, stride):
+    volume = [(n - k) // s + 1 for n, k, s in zip(x.shape[2:], weight.shape[2:], stride, strict=True)]
+    shape = x.shape[0], weight.shape[0], *volume
+    dtype = x.dtype if residual is None else promoted(x, residual)
+    return torch.empty(shape, dtype=dtype, device=x.device, memory_format=conv_format(x, weight))
+
+
+register(
+    "causal_conv3d(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, SymInt[] stride) -> Tensor",
+    causal_conv3d,
+    causal_conv3d_fake,
+    _gradients.causal_conv3d,
 )
 
 
@@ -200,4 +230,26 @@ register(
     _fp8.linear,
     fp8_linear_fake,
     _fp8.linear_gradient,
+)
+
+
+def linear_fp8(x, weight, scale, bias, gelu, gate, residual):
+    others = weight, scale, bias, gate, residual
+    if runs_native("linear_fp8", x, *others) and _cuda.linear_fits(weight, bias, gate, residual):
+        return _cuda.linear_fp8(x, weight, scale, bias, gelu, gate, residual)
+    out = _fp8.epilogue(_fp8.linear(x, weight, scale, bias), gelu, gate, residual)
+    return out.contiguous()
+
+
+def linear_fp8_fake(x, weight, scale, bias, gelu, gate, residual):
+    dtype = promoted(x, *(other for other in (gate, residual) if other is not None))
+    return torch.empty((*x.shape[:-1], weight.shape[0]), dtype=dtype, device=x.device)
+
+
+register(
+    "linear_fp8(Tensor x, Tensor weight, Tensor scale, Tensor? bias, bool gelu, Tensor? gate, Tensor? residual) "
+    "-> Tensor",
+    linear_fp8,
+    linear_fp8_fake,
+    _fp8.epilogue_gradient,
 )

@@ -45,6 +45,12 @@ def affine_fits(x: Tensor, *vectors: Tensor | None) -> bool:
     return not dtypes or (len(dtypes) == 1 and dtypes <= {x.dtype, torch.float32})
 
 
+def volume_fits(x: Tensor) -> bool:  # [B, C, T, H, W]
+    """Whether the GroupNorm kernel takes this volume; on CUDA channels-last ones of whole 16-byte packs."""
+    step = 16 // x.element_size()
+    return not x.is_cuda or (is_channels_last(x) and x.shape[1] % step == 0 and x.shape[1] <= 256 * step)
+
+
 def qk_fits(q: Tensor, k: Tensor, norms: Norms, rope: Pair | None) -> bool:
     """Whether dtypes suit the kernel: q and k alike, weights of one dtype, tables in float32.
 
@@ -92,11 +98,16 @@ def group_norm_silu(
     eps: float,
     silu: bool,
     pad: Triple,
+    moments: Tensor | None = None,  # [B, chunks, groups, 3], of causal_conv3d
 ) -> Tensor:
     layout = memory_format(x)
     out = torch.empty(padded_shape(x, pad), dtype=x.dtype, device=x.device, memory_format=layout)
-    x, threads = x.contiguous(memory_format=layout), torch.get_num_threads()
-    _C.group_norm_silu(x, weight, bias, out, groups, eps, silu, pad, threads)
+    x, workspace = x.contiguous(memory_format=layout), None
+    if x.is_cuda:
+        x = x if x.data_ptr() % 16 == 0 else x.clone(memory_format=layout)
+        size = _C.group_norm_silu_workspace(x, groups, moments is not None)
+        workspace = torch.empty(size, dtype=torch.uint8, device=x.device)
+    _C.group_norm_silu(x, weight, bias, out, groups, eps, silu, pad, moments, workspace, torch.get_num_threads())
     return out
 
 

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor
 
 Triple = tuple[int, int, int]  # along (frames, rows, columns)
 Pair = tuple[Tensor, Tensor]
 Norms = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]  # RMSNorm weights of q, k, text q, text k
+
+
+class Fp8Rows(NamedTuple):
+    """A matrix in float8_e4m3fn: x[m, k] ~ codes[m, k] * scale of its row, or of its row and block of 128 columns."""
+
+    codes: Tensor  # [M, K] float8_e4m3fn
+    scale: Tensor  # fp32: [M], or [ceil(K / 128), M]
+
+    def decoded(self, dtype: torch.dtype) -> Tensor:  # [M, K]
+        """The matrix it stands for."""
+        columns = self.codes.shape[1]
+        spread = self.scale[:, None] if self.scale.ndim == 1 else self.scale.repeat_interleave(128, 0)[:columns].T
+        return (self.codes.to(spread.dtype) * spread).to(dtype)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_ext import _check, _native, reference
+from hunyuan_ext import _check, _cuda, _native, reference
 from hunyuan_ext._backend import insisted, runs_native, slow_bfloat16
 from hunyuan_ext._types import Triple
 
@@ -24,10 +24,29 @@ def causal_conv3d(
 
     The border is replicated: kt - 1 copies of the first frame in front, kh // 2 rows and kw // 2 columns around;
     `padded` says that x already carries that (group_norm_silu writes it with `pad`). The output has x's memory
-    format. The convolution itself is torch's (oneDNN, cuDNN), 80-94 % of a CPU's peak; padding of channels-last
-    volumes is a native copy. On processors without a bfloat16 convolution the arithmetic is float32.
+    format, or channels_last_3d where the weight has it. Native on CUDA for bfloat16 and float16 where x or the weight
+    is channels-last; else the convolution itself is torch's (oneDNN: 80-94 % of a CPU's peak; cuDNN) and padding of
+    channels-last volumes a native copy. On processors without a bfloat16 convolution the arithmetic is float32.
 
     Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
+    """
+    return causal_conv3d_moments(x, weight, bias, stride=stride, residual=residual, padded=padded)[0]
+
+
+def causal_conv3d_moments(
+    x: Tensor,  # [B, C, T, H, W]
+    weight: Tensor,  # [N, C, kt, kh, kw]
+    bias: Tensor | None = None,  # [N]
+    *,
+    stride: Triple = (1, 1, 1),
+    residual: Tensor | None = None,
+    padded: bool = False,
+    groups: int = 0,
+) -> tuple[Tensor, Tensor | None]:
+    """causal_conv3d, and what group_norm_silu with this many groups takes as `moments`.
+
+    The moments, [B, chunks, groups, 3] in float32 (count, mean, squared distances from it), come with the CUDA kernel
+    and save the norm a pass over the volume; elsewhere they are None.
     """
     _, channels, *volume = _check.tensor("x", x, "B C T H W")
     _, wanted, *kernel = _check.tensor("weight", weight, "N C kt kh kw")
@@ -39,11 +58,20 @@ def causal_conv3d(
         raise ValueError(f"x: padded volume {volume} is smaller than the kernel {kernel}")
     if not padded:
         x = pad_causal(x, (kernel[0] - 1, kernel[1] // 2, kernel[2] // 2))
-    out = _convolve(x, weight, bias, stride)
+    shape = [x.shape[0], weight.shape[0]]
+    shape += [(n - k) // s + 1 for n, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
+    if residual is not None and list(residual.shape) != shape:
+        raise ValueError(f"residual: shape {list(residual.shape)}, but the output has {shape}")
+    if runs_native("causal_conv3d", x, weight, bias, residual) and _cuda.conv_fits(x, weight, bias, residual, stride):
+        if torch.compiler.is_compiling():
+            return torch.ops.hunyuan_ext.causal_conv3d(x, weight, bias, residual, stride), None
+        return _cuda.causal_conv3d(x, weight, bias, residual, stride, groups)
+    return _add(_convolve(x, weight, bias, stride), residual), None
+
+
+def _add(out: Tensor, residual: Tensor | None) -> Tensor:
     if residual is None:
         return out
-    if residual.shape != out.shape:
-        raise ValueError(f"residual: shape {list(residual.shape)}, but the output has {list(out.shape)}")
     if torch.is_grad_enabled() and (out.requires_grad or residual.requires_grad):
         return out + residual
     return out.add_(residual) if residual.dtype == out.dtype else out + residual

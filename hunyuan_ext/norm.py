@@ -66,13 +66,15 @@ def group_norm_silu(
     eps: float = 1e-6,
     silu: bool = True,
     pad: Triple = (0, 0, 0),
+    moments: Tensor | None = None,  # [B, chunks, groups, 3] fp32
 ) -> Tensor:  # [B, C, T + pad[0], H + 2 pad[1], W + 2 pad[2]]
     """silu(GroupNorm(x)), statistics over (C / groups, T, H, W), replicate-padded for the next causal convolution.
 
     pad: copies of the first frame in front, rows and columns around; the padding costs no pass. The output has x's
-    memory format. Native for float32 and bfloat16 on CPUs with AVX2 or AVX-512 (statistics in float32, merged in
-    float64 in a fixed order) from 131072 elements on; composed from torch operations elsewhere and under autograd or
-    autocast.
+    memory format. moments: the statistics of x that causal_conv3d_moments left, which save a pass over x; read by the
+    CUDA kernel only. Native for float32 and bfloat16 on CPUs with AVX2 or AVX-512 from 131072 elements on and for
+    channels-last volumes on CUDA (float16, too), statistics merged in float64 in a fixed order; composed from torch
+    operations elsewhere and under autograd or autocast.
 
     Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
     """
@@ -85,9 +87,14 @@ def group_norm_silu(
     if len(pad) != 3 or min(pad) < 0:
         raise ValueError(f"pad: three counts (frames, rows, columns) that are not negative are needed, got {pad}")
     _check.positive("eps", eps)
-    native = runs_native("group_norm_silu", x, weight, bias) and _native.affine_fits(x, weight, bias)
-    if not native or too_small(x):
+    native = (
+        runs_native("group_norm_silu", x, weight, bias, moments)
+        and _native.affine_fits(x, weight, bias)
+        and _native.volume_fits(x)
+        and not too_small(x)
+    )
+    if not native:
         return reference.group_norm_silu(x, weight, bias, groups=groups, eps=eps, silu=silu, pad=pad)
     if torch.compiler.is_compiling():
         return torch.ops.hunyuan_ext.group_norm_silu(x, weight, bias, groups, eps, silu, pad)
-    return _native.group_norm_silu(x, weight, bias, groups, eps, silu, pad)
+    return _native.group_norm_silu(x, weight, bias, groups, eps, silu, pad, moments)

@@ -31,7 +31,8 @@ inline void causal_conv3d(py::handle x_, py::handle weight_, py::handle bias, py
                           py::handle moments_, int64_t groups, Triple stride) {
   const Tensor x(x_, "x"), weight(weight_, "weight"), out(out_, "out");
   require_last(x, x.dtype);
-  require_last(weight, x.dtype).require_shape({weight.shape[0], x.shape[1], weight.shape[2], weight.shape[3], weight.shape[4]});
+  require_last(weight, x.dtype)
+      .require_shape({weight.shape[0], x.shape[1], weight.shape[2], weight.shape[3], weight.shape[4]});
   hunyuan_causal_conv3d_args args = conv_args(x, weight, stride);
   int64_t volume[3];
   for (int i = 0; i < 3; ++i) {
@@ -101,14 +102,14 @@ inline void layer_norm_modulate_fp8(py::handle x_, py::handle shift_, py::handle
   args.x_batch_stride = x.stride[0], args.x_token_stride = x.stride[1];
   args.shift_batch_stride = shift.stride[0], args.scale_batch_stride = scale.stride[0];
   args.eps = eps, args.dtype = x.dtype, args.out_scale = static_cast<float*>(out_scale.data);
-  const hunyuan_target target = target_of({&x, &shift, &scale, &out, &out_scale}, 1);
-  if (target.device < 0) throw py::value_error("x: FP8 output is made on CUDA devices only");
-  run(hunyuan_layer_norm_modulate, args, target, x.count());
+  run(hunyuan_layer_norm_modulate, args, target_of({&x, &shift, &scale, &out, &out_scale}, 1), x.count());
 }
 
-// x [M, K] and weight [N, K] in E4M3; out [M, N] in bfloat16, or in E4M3 with out_scale. bias, gate, residual: bfloat16.
-inline void linear_fp8(py::handle x_, py::handle x_scale_, py::handle weight_, py::handle weight_scale_, py::handle bias_,
-                       py::handle gate_, py::handle residual_, py::handle out_, py::handle out_scale_, bool gelu) {
+// x [M, K] and weight [N, K] in E4M3; out [M, N] in bfloat16, or in E4M3 with out_scale. bias, gate, residual:
+// bfloat16.
+inline void linear_fp8(py::handle x_, py::handle x_scale_, py::handle weight_, py::handle weight_scale_,
+                       py::handle bias_, py::handle gate_, py::handle residual_, py::handle out_, py::handle out_scale_,
+                       bool gelu) {
   const Tensor x(x_, "x"), x_scale(x_scale_, "x_scale"), weight(weight_, "weight");
   const Tensor weight_scale(weight_scale_, "weight_scale"), out(out_, "out");
   const int64_t rows = x.shape[0], columns = weight.shape[0];

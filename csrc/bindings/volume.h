@@ -38,20 +38,50 @@ inline void pad_causal(py::handle x_, py::handle out_, Pad pad, int threads) {
   run(hunyuan_pad_causal, args, target_of({&x, &out}, threads), x.count());
 }
 
+inline hunyuan_group_norm_silu_args group_norm_args(const Tensor& x, int64_t groups) {
+  hunyuan_group_norm_silu_args args{};
+  args.x = x.data, args.batch = x.shape[0], args.channels = x.shape[1];
+  args.frames = x.shape[2], args.rows = x.shape[3], args.columns = x.shape[4];
+  args.groups = groups, args.dtype = x.dtype;
+  return args;
+}
+
+// Bytes of workspace that group_norm_silu needs for x; 0 on the CPU.
+inline int64_t group_norm_silu_workspace(py::handle x_, int64_t groups, bool has_moments) {
+  const Tensor x(x_, "x");
+  x.require(5, 0, x.dtype);
+  hunyuan_group_norm_silu_args args = group_norm_args(x, groups);
+  static const float anything = 0.0f;
+  args.moments = has_moments ? &anything : nullptr;
+  return hunyuan_group_norm_silu_workspace(&args, {x.device, nullptr, 1});
+}
+
+// moments: [B, chunks, groups, 3] float32 or None; workspace: uint8 or None on the CPU.
 inline void group_norm_silu(py::handle x_, py::handle weight, py::handle bias, py::handle out_, int64_t groups,
-                            float eps, bool silu, Pad pad, int threads) {
+                            float eps, bool silu, Pad pad, py::handle moments_, py::handle workspace_, int threads) {
   const Tensor x(x_, "x"), out(out_, "out");
   const bool last = channels_last(x);
   require_padded(out, x, pad, last);
-  hunyuan_group_norm_silu_args args{};
+  hunyuan_group_norm_silu_args args = group_norm_args(x, groups);
   args.affine_dtype = HUNYUAN_OTHER;
   args.weight = vector_data(weight, "weight", x.shape[1], x, args.affine_dtype);
   args.bias = vector_data(bias, "bias", x.shape[1], x, args.affine_dtype);
-  args.x = x.data, args.out = out.data;
-  args.batch = x.shape[0], args.channels = x.shape[1];
-  args.frames = x.shape[2], args.rows = x.shape[3], args.columns = x.shape[4];
+  args.out = out.data;
   args.pad_frames = pad[0], args.pad_rows = pad[1], args.pad_columns = pad[2];
-  args.groups = groups, args.eps = eps, args.silu = silu, args.channels_last = last, args.dtype = x.dtype;
+  args.eps = eps, args.silu = silu, args.channels_last = last;
+  if (!moments_.is_none()) {
+    const Tensor moments(moments_, "moments");
+    moments.require(4, 4, HUNYUAN_F32).require_shape({x.shape[0], moments.shape[1], groups, 3}).require_beside(x);
+    args.moments = static_cast<const float*>(moments.data), args.moment_chunks = moments.shape[1];
+  }
+  if (!workspace_.is_none()) {
+    const Tensor workspace(workspace_, "workspace");
+    const int64_t needed = hunyuan_group_norm_silu_workspace(&args, {x.device, nullptr, 1});
+    workspace.require_beside(x);
+    if (workspace.dims != 1 || !workspace.dense(1) || workspace.count() * workspace.item_bytes < needed)
+      throw py::value_error("workspace: is smaller than group_norm_silu_workspace says");
+    args.workspace = workspace.data;
+  }
   run(hunyuan_group_norm_silu, args, target_of({&x, &out}, threads), x.count());
 }
 

@@ -10,6 +10,7 @@ extern "C" int hunyuan_layer_norm_modulate(const hunyuan_layer_norm_modulate_arg
     return fail(HUNYUAN_BAD_ARGUMENT, "layer_norm_modulate: sizes must not be negative");
   if (args->batch * args->tokens * args->channels == 0) return HUNYUAN_OK;
   if (target.device >= 0) return layer_norm_modulate_cuda(*args, target);
+  if (args->out_scale) return fail(HUNYUAN_BAD_ARGUMENT, "layer_norm_modulate: the CPU kernel has no FP8 output");
   if (args->dtype != HUNYUAN_F32 && args->dtype != HUNYUAN_BF16)
     return fail(HUNYUAN_BAD_DTYPE, "layer_norm_modulate: the CPU kernel takes float32 or bfloat16");
   const auto kernel = HUNYUAN_PICK(layer_norm_modulate_rows);

@@ -9,10 +9,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -91,11 +93,11 @@ class Kernels:
         return call(ctypes.byref(self.arguments(op, **values)))
 
 
-def compile_object(source: Path, includes: list[str], folder: Path, stamp: str) -> Path:
+def compile_object(source: Path, flags: list[str], folder: Path, stamp: str) -> Path:
     target = folder / f"{source.parent.name}-{source.stem}-{stamp}.o"
     if not target.exists():
         partial = target.with_suffix(f".{os.getpid()}.partial")
-        command = ["g++", *FLAGS, *includes, "-x", "c++", "-c", str(source), "-o", str(partial)]
+        command = ["g++", *FLAGS, *flags, "-x", "c++", "-c", str(source), "-o", str(partial)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-4000:]}")
@@ -103,26 +105,68 @@ def compile_object(source: Path, includes: list[str], folder: Path, stamp: str) 
     return target
 
 
+class Build:
+    """Objects and libraries of one state of the sources, in build/emulator; skips where they cannot be built."""
+
+    def __init__(self):
+        include = cuda_include()
+        if include is None or shutil.which("g++") is None:
+            pytest.skip("the emulator needs g++ and the headers of a CUDA toolkit")
+        files = [path for folder in (ROOT / "csrc", EMULATOR) for path in folder.rglob("*") if path.is_file()]
+        self.stamp = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()[:16]
+        self.folder = ROOT / "build" / "emulator"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.flags = [f"-I{path}" for path in (EMULATOR, ROOT / "csrc", HEADER.parent, include)]
+
+    def library(self, name: str, sources: list[Path], flags: tuple[str, ...] = ()) -> Path:
+        target = self.folder / f"{name}-{self.stamp}.so"
+        if target.exists():
+            return target
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            objects = pool.map(
+                lambda source: compile_object(source, [*self.flags, *flags], self.folder, self.stamp), sources
+            )
+            parts = list(map(str, objects))
+        partial = target.with_suffix(f".{os.getpid()}.partial")
+        subprocess.run(["g++", "-shared", "-o", str(partial), *parts], check=True)
+        os.replace(partial, target)
+        for old in self.folder.glob("*"):
+            if self.stamp not in old.name and not old.name.endswith(".partial"):
+                old.unlink()
+        return target
+
+
+def emulated_sources() -> list[Path]:
+    return [*kernel_sources(), *sorted(EMULATOR.glob("*.cpp")), ROOT / "csrc" / "common" / "status.cpp"]
+
+
 @functools.cache
 def kernels() -> Kernels:
-    """Builds (once for a state of the sources) and loads the emulated kernels; skips where that is impossible."""
-    include = cuda_include()
-    if include is None or shutil.which("g++") is None:
-        pytest.skip("the emulator needs g++ and the headers of a CUDA toolkit")
-    headers = [path for folder in (ROOT / "csrc", EMULATOR) for path in folder.rglob("*") if path.is_file()]
-    stamp = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(headers))).hexdigest()[:16]
-    folder = ROOT / "build" / "emulator"
-    folder.mkdir(parents=True, exist_ok=True)
-    includes = [f"-I{path}" for path in (EMULATOR, ROOT / "csrc", HEADER.parent, include)]
-    sources = [*kernel_sources(), *sorted(EMULATOR.glob("*.cpp")), ROOT / "csrc" / "common" / "status.cpp"]
-    library = folder / f"libemulated-{stamp}.so"
-    if not library.exists():
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            objects = list(pool.map(lambda source: compile_object(source, includes, folder, stamp), sources))
-        partial = library.with_suffix(f".{os.getpid()}.partial")
-        subprocess.run(["g++", "-shared", "-o", str(partial), *map(str, objects)], check=True)
-        os.replace(partial, library)
-        for old in folder.glob("*"):
-            if stamp not in old.name and not old.name.endswith(".partial"):
-                old.unlink()
-    return Kernels(ctypes.CDLL(str(library)))
+    """The emulated kernels behind emulator/entry.cpp; built once for a state of the sources."""
+    return Kernels(ctypes.CDLL(str(Build().library("kernels", emulated_sources()))))
+
+
+@functools.cache
+def binding():
+    """hunyuan_ext._C with the emulated kernels in place of the device: CPU tensors stand for CUDA ones.
+
+    Functions of the C ABI that emulator/binding/entries.cpp does not define end the process.
+    """
+    pybind11 = pytest.importorskip("pybind11")
+    build = Build()
+    folder = EMULATOR / "binding"
+    declared = re.findall(r"(hunyuan_\w+)\(", re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.S))
+    defined = re.findall(r"(hunyuan_\w+)\(", (folder / "entries.cpp").read_text()) + ["hunyuan_last_error"]
+    absent = build.folder / f"absent-{build.stamp}.cpp"
+    text = "#include <cstdlib>\n" + "".join(
+        f'extern "C" void {name}() {{ std::abort(); }}\n' for name in sorted(set(declared) - set(defined))
+    )
+    absent.write_text(text)
+    devices = [ROOT / "csrc" / "conv3d" / "causal_conv3d_cuda.cu", ROOT / "csrc" / "gemm_fp8" / "linear_fp8_cuda.cu"]
+    sources = [*emulated_sources(), *devices, ROOT / "csrc" / "bindings.cpp", *sorted(folder.glob("*.cpp")), absent]
+    flags = (f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}", '-DHUNYUAN_VERSION="emulated"',
+             '-DHUNYUAN_COMPILER="g++"')  # fmt: skip
+    spec = importlib.util.spec_from_file_location("_C", build.library("binding", sources, flags))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

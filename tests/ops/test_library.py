@@ -41,6 +41,10 @@ def cases(dtype, grad):
     w8, scale = ops.quantize_fp8(torch.randn(7, 12))
     bias = torch.randn(7).to(dtype).requires_grad_(grad)
     q, k, *_ = attention = attention_inputs(dtype, grad)
+    kernel = torch.randn(4, 6, 2, 2, 2).to(dtype).requires_grad_(grad)
+    residual = torch.randn(2, 4, 1, 2, 2).to(dtype).requires_grad_(grad)
+    square, square_scale = ops.quantize_fp8(torch.randn(12, 12))
+    width = torch.randn(12).to(dtype).requires_grad_(grad)
     return {
         "template_scale": (LIBRARY.template_scale, (torch.randn(9).to(dtype).requires_grad_(grad), 0.7)),
         "layer_norm_modulate": (LIBRARY.layer_norm_modulate, (*norm_inputs(dtype, grad), 1e-6)),
@@ -57,6 +61,14 @@ def cases(dtype, grad):
             LIBRARY.group_norm_silu,
             (volume_inputs(dtype, grad)[0], None, None, 2, 1e-6, True, [0, 1, 0]),
         ),
+        "causal_conv3d": (
+            LIBRARY.causal_conv3d,
+            (volume_inputs(dtype, grad)[0], kernel, bias[:4].detach().requires_grad_(grad), residual, [1, 1, 2]),
+        ),
+        "causal_conv3d last": (
+            LIBRARY.causal_conv3d,
+            (volume_inputs(dtype, grad, last)[0], kernel, None, None, [1, 1, 1]),
+        ),
         "qk_norm_rope": (LIBRARY.qk_norm_rope, attention),
         "qk_norm_rope one norm": (LIBRARY.qk_norm_rope, (*attention[:4], None, None, *attention[6:])),
         "qk_norm_rope rotation": (LIBRARY.qk_norm_rope, (q, k, None, None, None, None, *attention[6:])),
@@ -70,6 +82,14 @@ def cases(dtype, grad):
             (*product_inputs(dtype, grad), None, *TILES, 3, 2, 0.4, False),
         ),
         "fp8_linear": (LIBRARY.fp8_linear, (norm_inputs(dtype, grad)[0], w8, scale, bias)),
+        "fp8_linear with epilogue": (
+            LIBRARY.linear_fp8,
+            (norm_inputs(dtype, grad)[0], square, square_scale, width, True, gate, x),
+        ),
+        "fp8_linear with residual": (
+            LIBRARY.linear_fp8,
+            (norm_inputs(dtype, grad)[0], square, square_scale, None, False, None, x),
+        ),
         "fp8_linear bare": (LIBRARY.fp8_linear, (norm_inputs(dtype, grad)[0], w8, scale, None)),
     }
 

@@ -1,0 +1,123 @@
+"""hunyuan_ext._cuda and the binding with emulated kernels behind them: strides, padding, alignment, bad arguments."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from emulated import binding
+from op_accuracy import assert_error_within
+
+from hunyuan_ext import _cuda, reference
+from hunyuan_ext._types import Fp8Rows
+
+LAST = torch.channels_last_3d
+
+
+@pytest.fixture
+def native(monkeypatch):
+    module = binding()
+    monkeypatch.setattr(_cuda, "_C", module)
+    return module
+
+
+def linear_exact(x: Fp8Rows, weight, scale, bias, gelu=False, gate=None, residual=None):
+    """In float64, of decoded operands."""
+    wide = x.decoded(torch.float64) @ (weight.double() * reference.expand_scale(scale, weight.shape).double()).T
+    out = wide if bias is None else wide + bias.double()
+    out = F.gelu(out, approximate="tanh") if gelu else out
+    out = out if gate is None else out * gate.double().repeat_interleave(out.shape[0] // gate.shape[0], 0)
+    return out if residual is None else out + residual.double().reshape(out.shape)
+
+
+@pytest.mark.parametrize("granularity", ["row", "tensor", "block"])
+def test_linear_of_every_weight_scale(native, granularity):
+    x = torch.randn(2, 5, 256).bfloat16()
+    weight, scale = reference.quantize_fp8(torch.randn(272, 256), granularity=granularity)
+    bias, residual = torch.randn(272).bfloat16(), torch.randn(2, 5, 272).bfloat16()
+    gate = torch.randn(2, 3 * 272).bfloat16().chunk(3, -1)[1]
+    out = _cuda.linear_fp8(x, weight, scale, bias, True, gate, residual)
+    assert out.shape == (2, 5, 272) and out.dtype == torch.bfloat16
+    exact = linear_exact(_cuda.quantize_rows(x.flatten(0, 1)), weight, scale, bias, True, gate, residual)
+    torch.testing.assert_close(out.double().flatten(0, 1), exact, rtol=2**-8, atol=1e-3)
+
+
+def test_linear_of_quantised_rows_and_to_quantised_rows(native):
+    x = torch.randn(1, 9, 64).bfloat16()
+    shift, scale = torch.randn(2, 1, 64).bfloat16()
+    normed = _cuda.layer_norm_modulate_fp8(x, shift, scale, 1e-6)
+    weight, weight_scale = reference.quantize_fp8(torch.randn(272, 64))
+    hidden = _cuda.linear_fp8(normed, weight, weight_scale, None, True, None, None, quantised=True)
+    assert isinstance(hidden, Fp8Rows) and hidden.scale.shape == (3, 9)
+    exact = linear_exact(normed, weight, weight_scale, None, True)
+    torch.testing.assert_close(hidden.decoded(torch.float64), exact, rtol=2**-4, atol=0.05)
+    back, back_scale = reference.quantize_fp8(torch.randn(16, 272))
+    out = _cuda.linear_fp8(hidden, back, back_scale, None, False, None, None)
+    torch.testing.assert_close(out.double(), linear_exact(hidden, back, back_scale, None), rtol=2**-7, atol=1e-2)
+
+
+def test_misaligned_and_strided_tensors_are_copied(native):
+    wide = torch.randn(6, 90).bfloat16()
+    rows = _cuda.quantize_rows(wide[:, 1:49])
+    again = _cuda.quantize_rows(wide[:, 1:49].contiguous())
+    assert torch.equal(rows.codes.view(torch.uint8), again.codes.view(torch.uint8))
+    weight, scale = reference.quantize_fp8(torch.randn(16, 48))
+    bias, residual = torch.randn(17).bfloat16()[1:], torch.randn(6, 17).bfloat16()[:, 1:]
+    gate = torch.randn(1, 17).bfloat16()[:, 1:]
+    out = _cuda.linear_fp8(wide[:, 1:49], weight, scale, bias, False, gate, residual)
+    exact = linear_exact(rows, weight, scale, bias, False, gate, residual)
+    torch.testing.assert_close(out.double(), exact, rtol=2**-8, atol=1e-3)
+
+
+@pytest.mark.parametrize("channels", [3, 16, 64])
+def test_convolution_of_any_channel_count(native, channels):
+    x = torch.randn(1, channels, 3, 6, 7).bfloat16()
+    weight = (torch.randn(80, channels, 3, 3, 3) / (27 * channels) ** 0.5).bfloat16()
+    bias, residual = torch.randn(80).bfloat16(), torch.randn(1, 80, 1, 4, 5).bfloat16()
+    out, moments = _cuda.causal_conv3d(x, weight, bias, residual, (1, 1, 1), groups=20)
+    assert out.is_contiguous(memory_format=LAST) and moments.shape[2:] == (20, 3) and moments.isfinite().all()
+    wide = x.double(), weight.double(), bias.double()
+    exact = reference.causal_conv3d(*wide, residual=residual.double(), padded=True)
+    assert_error_within(out, exact, reference.causal_conv3d(x, weight, bias, residual=residual, padded=True))
+
+
+def test_convolution_then_norm_by_its_moments(native):
+    x, weight = torch.randn(2, 64, 2, 12, 13).bfloat16(), (torch.randn(128, 64, 1, 3, 3) / 24).bfloat16()
+    hidden, moments = _cuda.causal_conv3d(x, weight, None, None, (1, 1, 1), groups=32)
+    gamma, beta = torch.randn(2, 128).bfloat16()
+    out = torch.full((2, 128, 4, 12, 13), float("nan")).bfloat16().contiguous(memory_format=LAST)
+    workspace = torch.empty(native.group_norm_silu_workspace(hidden, 32, True), dtype=torch.uint8)
+    native.group_norm_silu(hidden, gamma, beta, out, 32, 1e-6, True, (2, 1, 1), moments, workspace, 1)
+    exact = reference.group_norm_silu(hidden.double(), gamma.double(), beta.double(), pad=(2, 1, 1))
+    assert_error_within(out, exact, reference.group_norm_silu(hidden, gamma, beta, pad=(2, 1, 1)))
+
+
+def test_empty_volumes_and_rows(native):
+    x, weight = torch.zeros(0, 8, 3, 4, 4).bfloat16(), torch.zeros(8, 8, 3, 3, 3).bfloat16()
+    out, moments = _cuda.causal_conv3d(x, weight, None, None, (1, 1, 1))
+    assert out.shape == (0, 8, 1, 2, 2) and moments is None
+    assert _cuda.quantize_rows(torch.zeros(0, 16).bfloat16()).codes.shape == (0, 16)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda m, x, w: m.causal_conv3d(x, w[:, :8], None, None, x, None, 0, (1, 1, 1)), ValueError, "weight"),
+        (lambda m, x, w: m.causal_conv3d(x, w, None, None, x, None, 0, (1, 1, 1)), ValueError, "out: its shape"),
+        (lambda m, x, w: m.causal_conv3d(x, w, torch.zeros(3), None, x, None, 0, (1, 1, 1)), ValueError, "out|bias"),
+        (lambda m, x, w: m.causal_conv3d(x, w, None, None, x, None, 0, (3, 1, 1)), ValueError, "out|stride"),
+        (lambda m, x, w: m.causal_conv3d(x.contiguous(), w, None, None, x, None, 0, (1, 1, 1)), ValueError, "_last"),
+        (lambda m, x, w: m.causal_conv3d(x, w.half(), None, None, x, None, 0, (1, 1, 1)), TypeError, "weight.*dtype"),
+        (lambda m, x, w: m.quantize_rows(x, x, torch.zeros(1)), ValueError, "x: has 5 dimensions"),
+        (
+            lambda m, x, w: m.quantize_rows(torch.zeros(2, 12), torch.zeros(2, 12).to(_cuda.E4M3), torch.zeros(2)),
+            ValueError,
+            "columns must be a multiple of 8",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_arguments_are_refused(native, call, error, message):
+    x = torch.randn(1, 16, 4, 5, 6).bfloat16().contiguous(memory_format=LAST)
+    weight = torch.randn(16, 16, 1, 3, 3).bfloat16().contiguous(memory_format=LAST)
+    with pytest.raises(error, match=message):
+        call(native, x, weight)
