@@ -1,0 +1,179 @@
+"""A data set of encoded clips: VAE latents and text features, grouped by bucket (frames x height x width).
+
+    folder/dataset.json                  what encoded it: hashes of the VAE's encoder and of the text encoders
+    folder/empty.safetensors             features of the empty caption, for classifier-free guidance
+    folder/17x64x64/00000.tar, .json     shards (see shards.py); one <key>.safetensors for each clip
+
+Every order is a function of (seed, position), so a run resumes in the middle of an epoch by its position alone, and any
+number of loader processes gives the same batches.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from hunyuan_video.data.shards import Member, read_index, read_member
+from hunyuan_video.errors import UserError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class EncodedClip:
+    """One clip as the transformer trains on it."""
+
+    key: str
+    latents: Tensor  # [C, T, h, w] float16, in model space (scaled)
+    captions: list[str]  # K sentences of the same clip
+    texts: list[Tensor]  # K times [n_k, D], the valid tokens only
+    pooled: Tensor  # [K, P]
+
+
+def pack(clip: EncodedClip) -> bytes:
+    """A clip as the bytes of a safetensors file; texts are stored one after the other."""
+    tensors = {
+        "latents": clip.latents.contiguous(),
+        "text": torch.cat(clip.texts).contiguous(),
+        "lengths": torch.tensor([len(text) for text in clip.texts]),
+        "pooled": clip.pooled.contiguous(),
+    }
+    # One entry: safetensors writes several in random order, and equal clips shall be equal bytes.
+    return save_safetensors(tensors, {"clip": json.dumps({"key": clip.key, "captions": clip.captions})})
+
+
+def unpack(content: bytes) -> EncodedClip:
+    """The inverse of `pack`. Raises ValueError for bytes that are not a clip."""
+    try:
+        tensors = load_safetensors(content)
+        size = int.from_bytes(content[:8], "little")
+        facts = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["clip"])
+        texts = list(tensors["text"].split(tensors["lengths"].tolist()))
+        return EncodedClip(facts["key"], tensors["latents"], facts["captions"], texts, tensors["pooled"])
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise ValueError(f"not an encoded clip ({error})") from None
+
+
+@lru_cache(maxsize=64)
+def _permutation(count: int, seed: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips of one bucket with one caption each."""
+
+    latents: Tensor  # [B, C, T, h, w] float32
+    text: Tensor  # [B, L, D] float32, padded with zeros
+    mask: Tensor  # [B, L] int64, 1 = valid
+    pooled: Tensor  # [B, P] float32
+    keys: list[str]
+    captions: list[str]
+
+
+@dataclass
+class EncodedDataset:
+    """Reads a folder that `hunyuan-video encode` wrote.
+
+    expect: hashes ("vae", "text") that the data must have been made with; others raise UserError.
+    """
+
+    folder: Path
+    expect: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.folder = Path(self.folder)
+        try:
+            self.facts = json.loads((self.folder / "dataset.json").read_text())
+            self.empty = unpack((self.folder / "empty.safetensors").read_bytes())
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self.folder}: no encoded data set ({error}); make one with `hunyuan-video encode`"
+            ) from None
+        for name, value in self.expect.items():
+            if self.facts[name] != value:
+                raise UserError(
+                    f"{self.folder}: encoded with another {name} encoder ({self.facts[name]}, this run has {value}); "
+                    "encode the data again or train with that encoder"
+                )
+        self.buckets: dict[str, list[Member]] = {}
+        for shard in sorted(self.folder.glob("*/*.tar")):
+            if members := read_index(shard):
+                self.buckets.setdefault(shard.parent.name, []).extend(members)
+        if not self.buckets:
+            raise UserError(f"{self.folder}: holds no clips; finish `hunyuan-video encode` first")
+
+    def __len__(self) -> int:
+        return sum(len(members) for members in self.buckets.values())
+
+    def member(self, bucket: str, position: int, seed: int) -> Member:
+        """The clip at a position of a bucket's endless stream: every epoch is another permutation."""
+        members = self.buckets[bucket]
+        epoch, place = divmod(position, len(members))
+        return members[int(_permutation(len(members), (seed * 1_000_003 + epoch) % 2**62)[place])]
+
+    def clip(self, bucket: str, position: int, seed: int) -> tuple[EncodedClip, int]:
+        """The clip at a position and how many unreadable ones were passed over to find it.
+
+        Raises UserError when ten in a row cannot be read.
+        """
+        for skipped in range(10):
+            member = self.member(bucket, position + skipped, seed)
+            try:
+                return unpack(read_member(member)), skipped
+            except (OSError, EOFError, ValueError):
+                continue
+        raise UserError(f"{self.folder}/{bucket}: ten clips in a row cannot be read; encode the data again")
+
+    def stream(
+        self, bucket: str, *, batch: int, start: int = 0, seed: int = 0, dropout: float = 0.0, workers: int = 0
+    ) -> Iterator[Batch]:
+        """Endless batches of a bucket from batch number `start` on.
+
+        dropout: share of captions replaced by the empty one. workers: loader processes, which change no batch.
+        """
+        items = _Batches(self, bucket, batch, seed, dropout)
+        order = range(start, 2**40)
+        yield from DataLoader(items, sampler=order, batch_size=None, num_workers=workers)  # type: ignore[arg-type]
+
+    def collate(self, clips: list[EncodedClip], choices: list[int]) -> Batch:
+        """Clips with the chosen caption each; -1: the empty caption."""
+        picked = [
+            (self.empty.texts[0], self.empty.pooled[0], "") if k < 0 else (c.texts[k], c.pooled[k], c.captions[k])
+            for c, k in zip(clips, choices, strict=True)
+        ]
+        length = max(self.facts["text_length"], *(len(text) for text, _, _ in picked))
+        text = torch.zeros(len(clips), length, picked[0][0].shape[1])
+        mask = torch.zeros(len(clips), length, dtype=torch.int64)
+        for row, (states, _, _) in enumerate(picked):
+            text[row, : len(states)] = states.float()
+            mask[row, : len(states)] = 1
+        latents = torch.stack([clip.latents.float() for clip in clips])
+        pooled = torch.stack([one.float() for _, one, _ in picked])
+        return Batch(latents, text, mask, pooled, [clip.key for clip in clips], [said for _, _, said in picked])
+
+
+class _Batches(Dataset):
+    """Batch number -> Batch, for the loader's processes."""
+
+    def __init__(self, data: EncodedDataset, bucket: str, batch: int, seed: int, dropout: float):
+        self.data, self.bucket, self.batch, self.seed, self.dropout = data, bucket, batch, seed, dropout
+
+    def __getitem__(self, number: int) -> Batch:
+        positions = range(number * self.batch, (number + 1) * self.batch)
+        clips = [self.data.clip(self.bucket, position, self.seed)[0] for position in positions]
+        generator = torch.Generator().manual_seed((self.seed * 7_368_787 + number) % 2**62)
+        drop = torch.rand(len(clips), generator=generator) < self.dropout
+        draws = torch.rand(len(clips), generator=generator)
+        choices = [-1 if d else int(u * len(c.captions)) for d, u, c in zip(drop, draws, clips, strict=True)]
+        return self.data.collate(clips, choices)

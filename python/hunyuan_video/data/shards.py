@@ -1,0 +1,98 @@
+"""Tar shards with an index of offsets: plain tar files that any tool reads, with random access and a fixed order.
+
+A shard is `00000.tar` beside `00000.json`, its index. Both appear complete or not at all, the index last, so an
+interrupted writer leaves only whole shards and a later one continues after them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from hunyuan_video.errors import UserError
+
+BLOCK = 512  # of a tar file
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where one file of a shard lies."""
+
+    shard: Path
+    name: str
+    offset: int  # of its first byte in the tar
+    length: int  # bytes
+
+
+class ShardWriter:
+    """Writes one shard; use it as a context. Nothing remains if the block fails."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self.members: list[dict] = []
+
+    def __enter__(self) -> ShardWriter:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = open(self.temporary, "wb")
+        self.tar = tarfile.open(fileobj=self.file, mode="w", format=tarfile.PAX_FORMAT)
+        return self
+
+    def add(self, name: str, content: bytes) -> None:
+        """One file; owner and time are fixed so that equal content gives equal shards."""
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        self.tar.addfile(info, io.BytesIO(content))
+        offset = self.tar.offset - -(-len(content) // BLOCK) * BLOCK
+        self.members.append({"name": name, "offset": offset, "length": len(content)})
+
+    def __exit__(self, kind, *_) -> None:
+        self.tar.close()
+        try:
+            if kind is None:
+                self.file.flush()
+                os.fsync(self.file.fileno())
+                self.file.close()
+                os.replace(self.temporary, self.path)
+                index = self.temporary.with_suffix(".json")
+                index.write_text(json.dumps({"members": self.members}))
+                os.replace(index, index_path(self.path))
+        finally:
+            self.file.close()
+            self.temporary.unlink(missing_ok=True)
+
+
+def index_path(shard: Path) -> Path:
+    return shard.with_suffix(".json")
+
+
+def is_complete(shard: Path) -> bool:
+    """The index is written last, so a shard with an index is whole."""
+    return shard.exists() and index_path(shard).exists()
+
+
+def read_index(shard: Path) -> list[Member]:
+    """The members of a shard in order. Raises UserError if the index is damaged or does not fit the tar."""
+    try:
+        listed = json.loads(index_path(shard).read_text())["members"]
+        members = [Member(shard, str(m["name"]), int(m["offset"]), int(m["length"])) for m in listed]
+        size = shard.stat().st_size
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{index_path(shard)}: not the index of a shard ({error}); encode the data again") from None
+    if any(m.offset + m.length > size for m in members):
+        raise UserError(f"{shard}: shorter than its index says; it was cut off, encode it again")
+    return members
+
+
+def read_member(member: Member) -> bytes:
+    """The bytes of one file. Raises OSError, or EOFError if the shard has been cut off since its index was read."""
+    with open(member.shard, "rb") as file:
+        file.seek(member.offset)
+        content = file.read(member.length)
+    if len(content) != member.length:
+        raise EOFError(f"{member.shard}: {member.name} is cut off")
+    return content

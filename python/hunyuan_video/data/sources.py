@@ -1,0 +1,192 @@
+"""Where clips to encode come from: the toyworld, a folder of videos with captions, or a JSON-lines manifest."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hunyuan_video.data.toyworld import WORLDS, caption, render
+from hunyuan_video.errors import UserError
+
+SUFFIXES = {".mp4", ".mkv", ".webm", ".mov", ".avi", ".gif", ".png", ".jpg", ".jpeg", ".webp"}
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The shape of clips that are trained together."""
+
+    frames: int
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.frames}x{self.height}x{self.width}"
+
+    @classmethod
+    def parse(cls, text: str) -> Bucket:
+        """From "17x64x64". Raises UserError unless frames are 4k + 1 and the sizes multiples of 16."""
+        try:
+            frames, height, width = (int(part) for part in text.split("x"))
+        except ValueError:
+            raise UserError(f"bucket {text!r}: write FRAMESxHEIGHTxWIDTH, for example 17x64x64") from None
+        if frames < 1 or frames % 4 != 1 or min(height, width) < 16 or height % 16 or width % 16:
+            raise UserError(f"bucket {text!r}: frames must be 4k + 1, height and width multiples of 16")
+        return cls(frames, height, width)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip of a source: its captions, and its pixels when asked for."""
+
+    key: str
+    captions: list[str]
+    bucket: Bucket
+    pixels: Callable[[], Tensor]  # -> uint8 [F, H, W, 3]; raises OSError or ValueError if they cannot be read
+
+
+def open_source(
+    name: str, buckets: list[Bucket], *, clips: int | None, captions: int, fps: float, seed: int
+) -> list[Clip]:
+    """The clips of a source, in a fixed order.
+
+    name: "toyworld:WORLD", a folder (videos beside .txt captions of the same name), or a .jsonl manifest with "path"
+    and "caption" (a sentence or a list of them). captions: sentences for a toyworld clip. Raises UserError.
+    """
+    if name.startswith("toyworld:"):
+        return _toyworld(name.partition(":")[2], buckets, clips or 512, captions, seed)
+    path = Path(name)
+    entries = _manifest(path) if path.suffix == ".jsonl" else _folder(path)
+    if not entries:
+        raise UserError(f"{name}: no captioned videos; put clip.mp4 beside clip.txt, or give a .jsonl manifest")
+    found = []
+    for video, said in entries[:clips]:
+        bucket = _bucket_for(video, buckets, fps)
+        if bucket is not None:
+            found.append(Clip(video.stem, said, bucket, _reader(video, bucket, fps)))
+    return found
+
+
+def _toyworld(world: str, buckets: list[Bucket], count: int, captions: int, seed: int) -> list[Clip]:
+    if world not in WORLDS:
+        raise UserError(f"toyworld {world!r}: the worlds are {', '.join(WORLDS)}")
+    if any(bucket.height != bucket.width for bucket in buckets):
+        raise UserError("toyworld clips are square; give buckets like 17x64x64")
+    found = []
+    for index in range(count):
+        scene = WORLDS[world].scene(index, seed=seed)
+        said = [caption(scene, rng=random.Random(f"{seed}/{index}/{k}")).text for k in range(captions)]
+        bucket = buckets[index % len(buckets)]
+        found.append(Clip(f"{index:08d}", said, bucket, _renderer(scene, bucket)))
+    return found
+
+
+def _renderer(scene, bucket: Bucket) -> Callable[[], Tensor]:
+    return lambda: render([scene], num_frames=bucket.frames, size=bucket.width)[0]
+
+
+def _folder(folder: Path) -> list[tuple[Path, list[str]]]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder or .jsonl manifest; or give toyworld:narrow")
+    videos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    captioned = [(video, video.with_suffix(".txt")) for video in videos]
+    return [(video, [text.read_text().strip()]) for video, text in captioned if text.exists()]
+
+
+def _manifest(path: Path) -> list[tuple[Path, list[str]]]:
+    entries = []
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the manifest ({error.strerror})") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            said = row["caption"]
+            said = [said] if isinstance(said, str) else list(said)
+            if not said or not all(isinstance(one, str) for one in said):
+                raise ValueError
+            entries.append((path.parent / row["path"], said))
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f'{path}:{number}: needs "path" and "caption" (a sentence, or a list of them)') from None
+    return entries
+
+
+def _bucket_for(video: Path, buckets: list[Bucket], fps: float) -> Bucket | None:
+    """The bucket of nearest aspect ratio among the longest that the video fills; None if it fills none."""
+    try:
+        frames, height, width = _facts(video, fps)
+    except (OSError, ValueError):
+        return buckets[0]  # read again, reported and counted when it is encoded
+    fitting = [bucket for bucket in buckets if bucket.frames <= frames]
+    if not fitting:
+        return None
+    longest = max(bucket.frames for bucket in fitting)
+    ratio = height / width
+    return min(
+        (b for b in fitting if b.frames == longest), key=lambda b: (abs(b.height / b.width / ratio - 1), -b.height)
+    )
+
+
+def _facts(video: Path, fps: float) -> tuple[int, int, int]:
+    """(frames at `fps`, height, width) without decoding the whole file."""
+    import av
+
+    try:
+        with av.open(str(video)) as container:
+            stream = container.streams.video[0]
+            rate = float(stream.average_rate or fps)
+            if stream.frames:
+                seconds = stream.frames / rate
+            else:
+                seconds = float(container.duration or 0) / 1e6 or 1 / rate
+            return max(1, round(seconds * fps)), stream.height, stream.width
+    except (av.error.FFmpegError, IndexError) as error:
+        raise ValueError(f"{video}: not a readable video ({error})") from None
+
+
+def _reader(video: Path, bucket: Bucket, fps: float) -> Callable[[], Tensor]:
+    return lambda: read_clip(video, bucket, fps)
+
+
+def read_clip(video: Path, bucket: Bucket, fps: float) -> Tensor:  # uint8 [F, H, W, 3]
+    """The first frames of a video at `fps`, scaled to cover the bucket and cropped in the middle.
+
+    Raises ValueError if the video cannot be decoded or is too short.
+    """
+    import av
+
+    step = Fraction(1) / Fraction(fps).limit_denominator(1000)
+    frames: list[Tensor] = []
+    try:
+        with av.open(str(video)) as container:
+            first = None
+            for frame in container.decode(video=0):
+                time = Fraction(frame.pts or 0) * (frame.time_base or Fraction(0))
+                first = time if first is None else first
+                while len(frames) < bucket.frames and time - first >= len(frames) * step - step / 10:
+                    frames.append(_fit(torch.from_numpy(frame.to_ndarray(format="rgb24")), bucket))
+                if len(frames) == bucket.frames:
+                    return torch.stack(frames)
+    except (av.error.FFmpegError, IndexError) as error:
+        raise ValueError(f"{video}: not a readable video ({error})") from None
+    raise ValueError(f"{video}: {len(frames)} frames at {fps:g} per second, the bucket {bucket} needs {bucket.frames}")
+
+
+def _fit(frame: Tensor, bucket: Bucket) -> Tensor:  # uint8 [H, W, 3] -> uint8 [bucket.height, bucket.width, 3]
+    height, width = frame.shape[:2]
+    scale = max(bucket.height / height, bucket.width / width)
+    size = (max(round(height * scale), bucket.height), max(round(width * scale), bucket.width))
+    picture = F.interpolate(frame.permute(2, 0, 1)[None].float(), size, mode="bicubic", antialias=True)[0]
+    top, left = (size[0] - bucket.height) // 2, (size[1] - bucket.width) // 2
+    crop = picture[:, top : top + bucket.height, left : left + bucket.width]
+    return crop.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
