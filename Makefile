@@ -1,13 +1,15 @@
 # make install      virtual environment with the package and what its tests need
 # make demo         sample a video with the bundled checkpoint into outputs/demo.mp4
 # make test         the test suite
+# make bench        speed and memory beside the peers on this machine: 15 minutes, tables in benchmarks/results
 # make lint         ruff, clang-format, mypy
 # make sanitize     the CPU kernels under address and undefined-behaviour sanitizers, ROUNDS random problems each
 # make cuda-check   compile every CUDA kernel, without a GPU
 # make clean        remove everything that these made, but not outputs/
 #
 # Variables: PYTHON (makes the environment), VENV, TORCH (what to install where no torch >= 2.10 is),
-# HUNYUAN_CUDA = AUTO | ON | OFF (build CUDA kernels), WORKERS (of the tests), ROUNDS, PROMPT (of the demo).
+# HUNYUAN_CUDA = AUTO | ON | OFF (build CUDA kernels), WORKERS (of the tests), ROUNDS, PROMPT (of the demo), BENCH
+# (arguments of benchmarks/system.py, e.g. --compile).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -26,7 +28,7 @@ PIP_INSTALL = $(RUN) -m pip install --constraint $(VENV)/constraints.txt
 PACKAGE := $(VENV)/package-$(HUNYUAN_CUDA).stamp
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: install demo test lint sanitize cuda-check clean
+.PHONY: install demo test bench lint sanitize cuda-check clean
 
 install: $(VENV)/test.stamp
 
@@ -38,6 +40,11 @@ demo: $(PACKAGE)
 # One thread a worker: results do not depend on the machine, and two workers do not fight for two cores.
 test: $(VENV)/test.stamp
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal -q tests
+
+bench: $(VENV)/test.stamp
+	$(RUN) -m pytest benchmarks --benchmark-only -q --benchmark-columns=min,median,rounds \
+	    --benchmark-json=$$($(RUN) -m benchmarks.kernel_results)
+	$(RUN) benchmarks/system.py $(BENCH)
 
 lint: $(VENV)/lint.stamp
 	$(RUN) -m ruff check .

@@ -16,10 +16,10 @@ from torch import Tensor
 
 import hunyuan_ext as ops
 from benchmarks.cases import Inputs
+from benchmarks.results import OURS
 from hunyuan_video.models.vae_blocks import upsample_nearest
 from hunyuan_video.models.vae_upsample import fold, upsample_conv
 
-OURS = "hunyuan-ext"
 Run = Callable[[], Tensor]
 
 

@@ -1,0 +1,135 @@
+"""What system.py measures in processes of their own: peak memory, imports, cold start, other allocators."""
+
+from __future__ import annotations
+
+import ctypes.util
+import glob
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import ROOT
+from benchmarks.minis import SCALES, saved, transformer, vae
+from benchmarks.results import OURS, PEER, Measurement
+from benchmarks.tasks import FRAMEWISE, WHOLE
+from benchmarks.timing import Times, race
+
+TCMALLOC = "tcmalloc"
+HUGE_PAGES = "huge pages"
+PROMPT = "a green star moves up on a gray background, the camera is static"
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """This process's environment, with its import paths."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in (str(ROOT), *sys.path) if path), **extra}
+
+
+def python(*words: str, **extra: str) -> str:
+    """Runs a Python command line and returns what it prints; CalledProcessError, with its messages, if it fails."""
+    command = [sys.executable, *words]
+    done = subprocess.run(command, env=environment(**extra), capture_output=True, text=True)
+    if done.returncode:
+        sys.stderr.write(done.stderr)
+        done.check_returncode()
+    return done.stdout
+
+
+MEMORY_RUNS = (
+    *(("VAE decode", "small", side) for side in (OURS, PEER, FRAMEWISE)),
+    *(("VAE decode", "large", side) for side in (OURS, PEER)),
+    *(("pipeline", "small", side) for side in (OURS, PEER, WHOLE)),
+)
+
+
+def memory(scale_name: str, runs: Sequence[tuple[str, str, str]] = MEMORY_RUNS) -> Iterator[Measurement]:
+    """Peak resident memory of each side alone, above that after its imports, weights included."""
+    scale = SCALES[scale_name]
+    with saved(transformer(scale.transformer), vae(scale.vae)) as folder:
+        for task, which, side in runs:
+            words = python("-m", "benchmarks.peak", task, side, str(folder), scale_name, which)
+            facts, video = json.loads(words.splitlines()[-1]), getattr(scale, which)
+            size = str(video) if task == "pipeline" else f"{video.frames}x{video.height}x{video.width}"
+            used = float(facts["peak"] - facts["baseline"])
+            yield Measurement(task, size, "bfloat16", side, "bytes", used, used, 1)
+
+
+IMPORTS = {
+    OURS: "from hunyuan_video import HunyuanVideoPipeline",
+    PEER: "from diffusers import HunyuanVideoPipeline",
+}
+
+
+def imports(rounds: int = 5) -> Iterator[Measurement]:
+    """Seconds of importing the package, and its pipeline, in a new process in which torch is already imported."""
+    statements = {"import of the package": ("import hunyuan_video", "import diffusers")}
+    statements["import of the pipeline"] = tuple(IMPORTS.values())
+    for task, (ours, theirs) in statements.items():
+        times: dict[str, list[float]] = {OURS: [], PEER: []}
+        for _ in range(rounds):
+            for name, statement in ((OURS, ours), (PEER, theirs)):
+                times[name].append(_import_time(statement))
+        for name, seconds in times.items():
+            yield Measurement.timed(task, "after import torch", "-", name, Times.of(seconds[1:] or seconds))
+
+
+def _import_time(statement: str) -> float:
+    code = f"import time, torch\nt = time.perf_counter()\n{statement}\nprint(time.perf_counter() - t)"
+    return float(python("-c", code).splitlines()[-1])
+
+
+def cold_start(rounds: int = 3, steps: int | None = None) -> Iterator[Measurement]:
+    """From the start of a process to an mp4 of the bundled checkpoint: the command line, and a diffusers script."""
+    with tempfile.TemporaryDirectory() as folder:
+        limit = [] if steps is None else ["--num-inference-steps", str(steps)]
+
+        def ours() -> None:
+            output = str(Path(folder) / "ours.mp4")
+            python("-m", "hunyuan_video", "sample", PROMPT, "--seed", "3", "-o", output, *limit)
+
+        def theirs() -> None:
+            python("-m", "benchmarks.cold_diffusers", PROMPT, str(Path(folder) / "theirs.mp4"), *limit[1:])
+
+        times, _ = race({OURS: ours, PEER: theirs}, rounds=(rounds, rounds), warm_up=rounds > 1)
+        difference = _frame_difference(Path(folder))
+    size = f"bundled checkpoint to mp4{'' if steps is None else f', {steps} steps'}"
+    yield Measurement.timed("cold start", size, "float32", OURS, times[OURS], difference)
+    yield Measurement.timed("cold start", size, "float32", PEER, times[PEER])
+
+
+def _frame_difference(folder: Path) -> float:
+    """Mean absolute difference of the two files' pixels, in units of the full range (noise differs: see docs)."""
+    import av
+    import numpy as np
+
+    clips = []
+    for name in ("ours", "theirs"):
+        with av.open(str(folder / f"{name}.mp4")) as file:
+            clips.append(np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]))
+    return float(np.abs(clips[0].astype(float) - clips[1]).mean() / 255)
+
+
+def allocators() -> dict[str, dict[str, str]]:
+    """Allocators that can be had here, as environment variables of a process."""
+    found = {HUGE_PAGES: {"THP_MEM_ALLOC_ENABLE": "1"}}
+    library = ctypes.util.find_library("tcmalloc_minimal") or ctypes.util.find_library("tcmalloc")
+    paths = [path for name in [library] if name for path in glob.glob(f"/usr/lib*/**/{name}", recursive=True)]
+    if paths:
+        found[TCMALLOC] = {"LD_PRELOAD": paths[0]}
+    return found
+
+
+def with_allocators(tasks: Sequence[str], scale_name: str) -> Iterator[Measurement]:
+    """The whole comparison of some tasks again, in a process for each allocator."""
+    for allocator, variables in allocators().items():
+        started = time.perf_counter()
+        with tempfile.NamedTemporaryFile(suffix=".json") as file:
+            python("-m", "benchmarks.child", scale_name, file.name, *tasks, **variables)
+            found: list[dict[str, Any]] = json.loads(Path(file.name).read_text(encoding="utf-8"))
+        print(f"  {allocator}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
+        yield from (Measurement(**{**one, "allocator": allocator}) for one in found)

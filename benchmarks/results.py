@@ -1,0 +1,151 @@
+"""What the benchmarks found, as JSON and as Markdown tables."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.timing import Times
+
+RESULTS = Path(__file__).with_name("results")
+OURS = "hunyuan-ext"
+PEER = "diffusers"
+PLAIN = "default"  # the C library's allocator
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One contender at one task. unit: "s" or "bytes". difference: the largest from `against`, relative to its largest
+    value. allocator: how the process got its memory.
+    """
+
+    task: str
+    size: str
+    dtype: str
+    contender: str
+    unit: str
+    median: float
+    minimum: float
+    rounds: int
+    difference: float | None = None
+    allocator: str = PLAIN
+
+    @classmethod
+    def timed(cls, task: str, size: str, dtype: str, contender: str, times: Times, difference: float | None = None):
+        return cls(task, size, dtype, contender, "s", times.median, times.minimum, times.rounds, difference)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.task, self.size, self.dtype
+
+    @property
+    def variant(self) -> str:
+        return self.contender if self.allocator == PLAIN else f"{self.contender}, {self.allocator}"
+
+
+def relative_difference(output: Any, expected: Any) -> float:
+    """max |output - expected| / max |expected| of two tensors."""
+    return float((output.double() - expected.double()).abs().max() / expected.double().abs().max())
+
+
+def load_results(path: Path) -> dict[str, Any]:
+    """{"machine": ..., "sections": {name: {..., "measurements": [...]}}}; empty where there is no file."""
+    if not path.exists():
+        return {"machine": {}, "sections": {}}
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def save_results(path: Path, results: dict[str, Any]) -> None:
+    write(path, json.dumps(results, indent=1) + "\n")
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(path.name + ".part")
+    staged.write_text(text, encoding="utf-8")
+    os.replace(staged, path)
+
+
+def as_section(measurements: Iterable[Measurement], **facts: Any) -> dict[str, Any]:
+    return {**facts, "measurements": [asdict(one) for one in measurements]}
+
+
+def measurements_of(results: dict[str, Any]) -> list[Measurement]:
+    return [Measurement(**one) for section in results["sections"].values() for one in section["measurements"]]
+
+
+def tables(results: dict[str, Any], kernels: Sequence[Measurement] = ()) -> str:
+    """The whole report in Markdown."""
+    parts = [_machine(results)]
+    if kernels:
+        parts.append("## Operations\n\n" + comparison(kernels))
+    measured = measurements_of(results)
+    timed = [one for one in measured if one.unit == "s"]
+    if timed:
+        parts.append("## Blocks, models, pipeline, start\n\n" + comparison(timed))
+    memory = [one for one in measured if one.unit == "bytes"]
+    if memory:
+        parts.append("## Peak memory above the imported libraries, weights included\n\n" + comparison(memory))
+    return "\n\n".join(parts) + "\n"
+
+
+def comparison(measurements: Sequence[Measurement]) -> str:
+    """A row per task, size and dtype: this package, diffusers (or the first peer), the best peer, and the ratios.
+
+    A ratio above 1 says that this package needs less. The best peer is the one with the smallest median among all
+    peers and allocators; this package's number is the one under the default allocator.
+    """
+    head = ("task", "size", "dtype", OURS, "peer", "ratio", "best peer variant", "ratio", "difference ours / peer")
+    rows = [head, tuple("---" for _ in head)]
+    for key in dict.fromkeys(one.key for one in measurements):
+        group = [one for one in measurements if one.key == key]
+        ours = next((one for one in group if one.contender == OURS and one.allocator == PLAIN), None)
+        peers = [one for one in group if not one.contender.startswith(OURS) and "less work" not in one.contender]
+        if ours is None:
+            continue
+        first = next((one for one in peers if one.allocator == PLAIN), None)
+        rows.append((*key, _number(ours), *_against(ours, first, peers)))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _against(ours: Measurement, first: Measurement | None, peers: list[Measurement]) -> tuple[str, ...]:
+    if first is None:
+        return "-", "-", "-", "-", _difference(ours)
+    best = min(peers, key=lambda one: one.median)
+    shown = "the same" if best is first else f"{_number(best)} ({best.variant})"
+    ratios = [f"{peer.median / ours.median:.2f}" for peer in (first, best)]
+    return _number(first), ratios[0], shown, ratios[1], f"{_difference(ours)} / {_difference(first)}"
+
+
+def _number(one: Measurement) -> str:
+    """Median and, in brackets, minimum."""
+    if one.unit == "bytes":
+        return f"{one.median / 1e6:.0f} MB"
+    scale, unit, digits = (1.0, "s", 2) if one.median >= 1 else (1e3, "ms", 1 if one.median >= 0.01 else 3)
+    return f"{one.median * scale:.{digits}f} ({one.minimum * scale:.{digits}f}) {unit}"
+
+
+def _difference(one: Measurement) -> str:
+    return "-" if one.difference is None else f"{one.difference:.1e}"
+
+
+def _machine(results: dict[str, Any]) -> str:
+    facts = results["machine"]
+    lines = ["# Benchmark results", ""]
+    if facts:
+        libraries = ", ".join(f"{name} {number}" for name, number in facts["libraries"].items() if number)
+        made_on = (
+            f"{facts['cpu']}, {facts['cores']} cores ({', '.join(facts['instructions'])}), {facts['memory_gb']} GB"
+        )
+        software = f"{facts['system']}, Python {facts['python']}, {libraries}"
+        settings = f"{facts['torch_threads']} threads, transparent huge pages: {facts['huge_pages']}"
+        lines += [f"{made_on}; {software}; {settings}; kernels of this package: {facts['kernels']}.", ""]
+    lines.append("Median and (minimum). Ratio: peer / ours, above 1 is better for this package.")
+    lines += ["", "| measured | date | commit | load before, after |", "|---|---|---|---|"]
+    for name, one in results["sections"].items():
+        lines.append(f"| {name} | {one['date']} | {one['commit']} | {one['load_before']}, {one['load_after']} |")
+    return "\n".join(lines)

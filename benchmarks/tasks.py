@@ -1,0 +1,216 @@
+"""What system.py measures inside one process: blocks, transformer, VAE, pipeline, and the cost of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.minis import Scale, Video, as_dtype, latents, load, prompt, saved, transformer, vae
+from benchmarks.results import OURS, PEER, Measurement, relative_difference
+from benchmarks.timing import race
+from hunyuan_video import HunyuanVideoPipeline, PromptEmbeds
+from hunyuan_video.models import TransformerConfig
+
+DTYPES = ("float32", "bfloat16")
+FRAMEWISE = f"{PEER}, framewise (its default)"
+WHOLE = f"{PEER}, whole decode"
+Runs = dict[str, Callable[[], Any]]
+
+
+class Contest:
+    """Races of one task.
+
+    Differences are from diffusers' float32 result (its whole decode where it has two ways), so that those of bfloat16
+    mean something; where there is none, from its bfloat16 result.
+    """
+
+    def __init__(self, task: str):
+        self.task = task
+        self.exact: dict[str, Tensor] = {}
+
+    def run(self, size: str, dtype: str, runs: Mapping[str, Callable], **options: Any) -> Iterator[Measurement]:
+        times, results = race(runs, **options)
+        plain = results.get(WHOLE, results[PEER])
+        if dtype == "float32":
+            self.exact[size] = plain
+        expected = self.exact.get(size, plain)
+        for name, time in times.items():
+            difference = None if results[name] is expected else relative_difference(results[name], expected)
+            yield Measurement.timed(self.task, size, dtype, name, time, difference)
+
+
+def forward_inputs(scale: Scale, video: Video, dtype: str, valid: int | None = None) -> tuple[dict, dict]:
+    """The same inputs as arguments of our transformer and of diffusers'."""
+    text = as_dtype(prompt(scale, valid), dtype)
+    x = latents(scale, video).to(getattr(torch, dtype))
+    timestep, guidance = torch.tensor([500.0]), torch.tensor([6000.0])
+    ours = dict(latents=x, timestep=timestep, text=text["text"], text_mask=text["mask"], pooled_text=text["pooled"])
+    theirs = dict(
+        hidden_states=x, timestep=timestep, encoder_hidden_states=text["text"], encoder_attention_mask=text["mask"],
+        pooled_projections=text["pooled"], guidance=guidance, return_dict=False,
+    )  # fmt: skip
+    return {**ours, "guidance": guidance}, theirs
+
+
+def tokens(scale: Scale, video: Video) -> str:
+    frames, height, width = video.latent
+    return f"{frames * height * width // 4 + scale.text} tokens"
+
+
+@torch.no_grad()
+def dit(scale: Scale, compiled: bool = False, dtypes: Sequence[str] = DTYPES) -> Iterator[Measurement]:
+    """One forward of the transformer, all text tokens valid; and with a prompt of `scale.words` tokens."""
+    contest = Contest("transformer forward")
+    with saved(transformer(scale.transformer)) as folder:
+        for dtype in dtypes:
+            model, peer = (load(folder, "transformer", side, dtype) for side in (OURS, PEER))
+            for video, valid in ((scale.small, None), (scale.large, None), (scale.small, scale.words)):
+                size = tokens(scale, video) + (f", {valid} of the text valid" if valid else "")
+                ours, theirs = forward_inputs(scale, video, dtype, valid)
+                runs: Runs = {OURS: lambda m=model, x=ours: m(**x), PEER: lambda m=peer, x=theirs: m(**x)[0]}
+                if compiled and dtype == "bfloat16" and valid is None:
+                    # A compilation per shape, as the fastest: with dynamic shapes it takes longer and runs slower.
+                    fast = torch.compile(load(folder, "transformer", PEER, dtype), dynamic=False)
+                    runs[f"{PEER}, torch.compile"] = lambda m=fast, x=theirs: m(**x)[0]
+                yield from contest.run(size, dtype, runs)
+
+
+@torch.no_grad()
+def blocks(scale: Scale, dtypes: Sequence[str] = DTYPES) -> Iterator[Measurement]:
+    """One dual-stream and one single-stream block at the larger size."""
+    contests = {kind: Contest(f"{kind}-stream block") for kind in ("dual", "single")}
+    with saved(transformer(scale.transformer)) as folder:
+        for dtype in dtypes:
+            model, peer = (load(folder, "transformer", side, dtype) for side in (OURS, PEER))
+            for kind, runs in _block_runs(scale, model, peer, dtype).items():
+                yield from contests[kind].run(tokens(scale, scale.large), dtype, runs, seconds=5.0)
+
+
+def _block_runs(scale: Scale, model: Any, peer: Any, dtype: str) -> dict[str, Runs]:
+    generator = torch.Generator().manual_seed(2)
+    frames, height, width = scale.large.latent
+    grid = frames, height // 2, width // 2
+    length = grid[0] * grid[1] * grid[2]
+    shapes = (1, length, scale.transformer.hidden_size), (1, scale.text, scale.transformer.hidden_size)
+    img, txt = (torch.randn(shape, generator=generator).to(getattr(torch, dtype)) for shape in shapes)
+    vec = torch.randn((1, scale.transformer.hidden_size), generator=generator).to(getattr(torch, dtype))
+    rope = model.rope(grid, img.device)
+    joined = torch.cat((img, txt), dim=1)
+    double, single = model.double_blocks[0], model.single_blocks[0]
+    their_double, their_single = peer.transformer_blocks[0], peer.single_transformer_blocks[0]
+    mask = torch.ones((1, 1, 1, length + scale.text), dtype=torch.bool)  # diffusers' transformer always passes one
+    return {
+        "dual": {
+            OURS: lambda: double(img, txt, vec, rope, None)[0],
+            PEER: lambda: their_double(img, txt, vec, mask, rope)[0],
+        },
+        "single": {
+            OURS: lambda: single(joined, vec, rope, scale.text, None)[:, :length],
+            PEER: lambda: their_single(img, txt, vec, mask, rope)[0],
+        },
+    }
+
+
+@torch.no_grad()
+def vae_decode(scale: Scale, dtypes: Sequence[str] = DTYPES) -> Iterator[Measurement]:
+    """Decoding latents; diffusers' default cuts the clip into overlapping pieces, "untiled" is its whole decode."""
+    contest, size = Contest("VAE decode"), str(scale.small).split(",")[0]
+    with saved(vae(scale.vae)) as folder:
+        for dtype in dtypes:
+            model, peer = (load(folder, "vae", side, dtype) for side in (OURS, PEER))
+            x = latents(scale, scale.small).to(getattr(torch, dtype))
+            sides = {OURS: model, PEER: peer, FRAMEWISE: peer}
+            runs = {side: vae_run(one, side, x) for side, one in sides.items()}
+            yield from contest.run(size, dtype, runs, rounds=(2, 3) if dtype == "float32" else (3, 5))
+
+
+def vae_run(model: Any, side: str, x: Tensor) -> Callable[[], Tensor]:
+    def theirs() -> Tensor:
+        model.use_framewise_decoding = side == FRAMEWISE
+        return model.decode(x).sample
+
+    return (lambda: model.decode(x)) if side == OURS else theirs
+
+
+@torch.no_grad()
+def pipeline(
+    scale: Scale, dtypes: Sequence[str] = ("bfloat16",), sizes: Sequence[str] = ("small", "large")
+) -> Iterator[Measurement]:
+    """Embeddings to pixels, prompts of `scale.words` of `scale.text` tokens, the same noise and weights."""
+    contest = Contest("pipeline")
+    with saved(transformer(scale.transformer), vae(scale.vae)) as folder:
+        dtype = dtypes[0]
+        exact = diffusers_pipeline(folder, "float32")
+        contest.exact[str(scale.small)] = pipeline_runs(scale, None, exact, scale.small, "float32")[WHOLE]()
+        del exact
+        ours = HunyuanVideoPipeline(*(load(folder, kind, OURS, dtype) for kind in ("transformer", "vae")))
+        theirs = diffusers_pipeline(folder, dtype)
+        for name in sizes:
+            video = getattr(scale, name)
+            runs = pipeline_runs(scale, ours, theirs, video, dtype)
+            # The larger one takes a minute, and the smaller has warmed everything up.
+            options = dict(rounds=(2, 3)) if name == "small" else dict(rounds=(1, 1), warm_up=False)
+            yield from contest.run(str(video), dtype, runs, **options)
+
+
+def pipeline_small(scale: Scale, dtypes: Sequence[str] = ("bfloat16",)) -> Iterator[Measurement]:
+    return pipeline(scale, dtypes, ("small",))
+
+
+def diffusers_pipeline(folder: Path, dtype: str) -> Any:
+    import diffusers
+
+    pipe = diffusers.HunyuanVideoPipeline(
+        transformer=load(folder, "transformer", PEER, dtype),
+        vae=load(folder, "vae", PEER, dtype),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=7.0),
+        text_encoder=None, tokenizer=None, text_encoder_2=None, tokenizer_2=None,
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def pipeline_runs(scale: Scale, ours: Any, theirs: Any, video: Video, dtype: str) -> Runs:
+    embeds, noise = as_dtype(prompt(scale, scale.words), dtype), latents(scale, video)
+    common = dict(height=video.height, width=video.width, num_frames=video.frames, num_inference_steps=video.steps)
+
+    def run_ours() -> Tensor:
+        given = PromptEmbeds(embeds["text"], embeds["mask"], embeds["pooled"])
+        out = ours(prompt_embeds=given, latents=noise, flow_shift=7.0, output_type="pt", guidance_scale=6.0, **common)
+        return out.frames.transpose(1, 2)  # [N, F, 3, H, W], as diffusers has it
+
+    def run_theirs(framewise: bool) -> Tensor:
+        theirs.vae.use_framewise_decoding = framewise
+        return theirs(
+            prompt_embeds=embeds["text"], prompt_attention_mask=embeds["mask"], pooled_prompt_embeds=embeds["pooled"],
+            latents=noise, output_type="pt", guidance_scale=6.0, **common,
+        ).frames  # fmt: skip
+
+    return {
+        OURS: run_ours,
+        PEER: lambda: run_theirs(framewise=True),
+        WHOLE: lambda: run_theirs(framewise=False),
+    }
+
+
+@torch.no_grad()
+def calls(scale: Scale) -> Iterator[Measurement]:
+    """A transformer of the same depth whose tensors are as small as they can be: what remains is the cost of calls."""
+    sizes = scale.transformer
+    config = TransformerConfig(
+        hidden_size=32, num_heads=1, double_blocks=sizes.double_blocks, single_blocks=sizes.single_blocks,
+        refiner_depth=sizes.refiner_depth, text_dim=8, pooled_text_dim=8, rope_dims=(8, 12, 12),
+    )  # fmt: skip
+    small = Scale(config, scale.vae, Video(1, 16, 16, 1), scale.large, text=2, words=2)
+    with saved(transformer(config)) as folder:
+        for dtype in DTYPES:
+            model, peer = (load(folder, "transformer", side, dtype) for side in (OURS, PEER))
+            ours, theirs = forward_inputs(small, small.small, dtype)
+            runs: Runs = {OURS: lambda m=model, x=ours: m(**x), PEER: lambda m=peer, x=theirs: m(**x)[0]}
+            yield from Contest("cost of calls").run(
+                "transformer forward, 3 tokens", dtype, runs, seconds=2.0, rounds=(5, 100)
+            )
