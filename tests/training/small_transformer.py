@@ -19,9 +19,9 @@ CONFIG = TransformerConfig(
 class SmallTask:
     """Draws from every generator there is, so that a resumed run must have them all right."""
 
-    def __init__(self, samples: int, shape=(4, 3, 2, 6), poison=(), noisy=True):
+    def __init__(self, samples: int, shape=(4, 3, 2, 6), poison=(), noisy=True, config=CONFIG):
         torch.manual_seed(1)
-        self.network = HunyuanVideoTransformer(CONFIG)
+        self.network = HunyuanVideoTransformer(config)
         with torch.no_grad():
             for parameter in self.network.parameters():  # modulations and the last projection start at zero
                 parameter.add_(0.05 * torch.randn(parameter.shape))

@@ -1,15 +1,19 @@
 """One rank or several: the same losses, the same weights; saved on two ranks, continued on one."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
 from several_ranks import on_ranks
-from small_transformer import SmallTask
+from small_transformer import CONFIG, SmallTask
 
+from hunyuan_video.errors import UserError
 from hunyuan_video.models import HunyuanVideoTransformer
 from hunyuan_video.training.config import LoopConfig, OptimizerConfig, ParallelConfig
+from hunyuan_video.training.distributed import Ranks, average_gradients, deal, join_ranks
 from hunyuan_video.training.loop import train
+from hunyuan_video.training.sequence_parallel import install
 
 LOOP = {"steps": 4, "batch": 4, "micro_batches": 2, "save_every": 2, "sheet_every": 0, "log_every": 1}
 OPTIMIZER = OptimizerConfig(lr=1e-2, muon_lr=1e-2, warmup_steps=2, ema=0.5)
@@ -44,9 +48,76 @@ def flat(network):
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
 
-@pytest.mark.parametrize("parallel", [{}, {"fsdp": True}], ids=["replicated", "fsdp"])
+@pytest.mark.parametrize(
+    "parallel",
+    [{}, {"fsdp": True}, {"sequence": 2}, {"fsdp": True, "sequence": 2, "recompute": "blocks"}],
+    ids=["replicated", "fsdp", "sequence", "fsdp-sequence"],
+)
 def test_two_ranks_repeat_the_run_of_one(tmp_path, alone, parallel):
+    # 2 heads; 3 * 1 * 3 = 9 video tokens, which 2 ranks cannot share evenly
     folder = tmp_path / "run"
     two = on_ranks(2, losses, folder, parallel)[0]
-    assert two == pytest.approx(alone[1], rel=2e-5)
-    assert distance(alone[0], folder) < 0.02  # Muon turns rounding of tiny gradients into steps
+    assert two == pytest.approx(alone[1], rel=1e-4)
+    assert distance(alone[0], folder) < 0.1  # Muon turns rounding of tiny gradients into steps
+
+
+def gradients(rank, heads, frames):
+    """Of one loss, without and with the tokens split: the largest relative error of a parameter's gradient."""
+    sizes = {"hidden_size": 48, "num_heads": heads, "rope_dims": (48 // heads - 12, 6, 6)}
+    shape = (4, frames, 2, 6)
+    plain, split = (SmallTask(2, shape, noisy=False, config=dataclasses.replace(CONFIG, **sizes)) for _ in range(2))
+    ranks = join_ranks(LoopConfig(parallel=ParallelConfig(sequence=2)))
+    assert install(split.network, ranks.group)
+    for task in (plain, split):
+        torch.manual_seed(0)
+        task.loss(0, torch.Generator().manual_seed(0))[0].backward()
+    average_gradients(split.network, ranks.count)
+    pairs = [(a.grad, b.grad) for a, b in zip(plain.network.parameters(), split.network.parameters(), strict=True)]
+    return max(((a - b).norm() / a.norm().clamp(min=1e-4)).item() for a, b in pairs)
+
+
+@pytest.mark.parametrize(("heads", "frames"), [(2, 3), (3, 1), (4, 2)])
+def test_split_tokens_have_the_same_gradients(heads, frames):
+    assert max(on_ranks(2, gradients, heads, frames)) < 1e-4
+
+
+def test_only_a_transformer_can_be_split():
+    assert not install(torch.nn.Linear(2, 2), None)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"parallel": ParallelConfig(sequence=2)}, "sequence = 2 must divide the number of ranks, 1"),
+        ({"parallel": ParallelConfig(offload_optimizer=True)}, "needs loop.parallel.fsdp"),
+        ({"device": "tpu"}, "cpu or cuda"),
+    ],
+)
+def test_wrong_layouts_are_named(change, words):
+    with pytest.raises(UserError, match=words):
+        join_ranks(LoopConfig(**change))
+
+
+def test_micro_batches_are_dealt_out_evenly():
+    assert deal(LoopConfig(batch=8), Ranks(1, 4)).micro_batch == 2
+    assert deal(LoopConfig(batch=8), Ranks(1, 4, sequence=2)).micro_batches == 2
+    assert deal(LoopConfig(batch=8, micro_batches=8), Ranks(1, 4)).micro_batch == 1
+    with pytest.raises(UserError, match="multiple of the 4 data ranks"):
+        deal(LoopConfig(batch=8, micro_batches=2), Ranks(0, 4))
+    with pytest.raises(UserError, match="batch = 6 must be a multiple of the 4"):
+        deal(LoopConfig(batch=6), Ranks(0, 4))
+
+
+def continued(rank, folder, parallel, resume):
+    return losses(rank, folder, parallel, resume, 4 if resume else 2)
+
+
+def test_a_run_saved_on_two_ranks_continues_on_one(tmp_path, alone):
+    folder = tmp_path / "run"
+    on_ranks(2, continued, folder, {"fsdp": True}, False)
+    assert losses(0, folder, {}, True) == pytest.approx(alone[1], rel=1e-4)
+
+
+def test_bf16_with_sharded_weights_stays_near_float32(tmp_path, alone):
+    half = on_ranks(2, losses, tmp_path / "run", {"fsdp": True}, False, 4, "bf16")[0]
+    assert half == pytest.approx(alone[1], rel=0.05)

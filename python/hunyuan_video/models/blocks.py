@@ -42,6 +42,8 @@ class MLP(nn.Module):
 class DoubleBlock(nn.Module):
     """Video and text with weights of their own, joined in one attention."""
 
+    attention = staticmethod(ops.rope_attention)  # sequence parallelism puts its own in the place
+
     def __init__(self, config: TransformerConfig):
         super().__init__()
         width, hidden, bias = config.hidden_size, config.mlp_width, config.qkv_bias
@@ -88,7 +90,7 @@ class DoubleBlock(nn.Module):
 
     def attend(self, qkv: Tensor, text_len: int, rope: Rope, kv_len: Tensor | None) -> Tensor:  # [B, S + L, 3 D]
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
-        out = ops.rope_attention(
+        out = self.attention(
             q,
             k,
             v,
@@ -104,6 +106,8 @@ class DoubleBlock(nn.Module):
 
 class SingleBlock(nn.Module):
     """Video and text as one sequence; attention and MLP side by side between two fused projections."""
+
+    attention = staticmethod(ops.rope_attention)  # sequence parallelism puts its own in the place
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
@@ -128,7 +132,7 @@ class SingleBlock(nn.Module):
         shift, scale, gate = (self.modulate(vec) if modulation is None else modulation).chunk(3, dim=-1)
         qkv, mlp = self.linear1(ops.layer_norm_modulate(x, shift, scale)).split(self.widths, dim=-1)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
-        attended = ops.rope_attention(
+        attended = self.attention(
             q,
             k,
             v,

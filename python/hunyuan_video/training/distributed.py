@@ -31,6 +31,7 @@ class Ranks:
     rank: int = 0
     count: int = 1
     sequence: int = 1  # ranks that share a sample's tokens
+    group: Any = None  # process group of those ranks
 
     @property
     def data_rank(self) -> int:
@@ -85,7 +86,15 @@ def join_ranks(loop: LoopConfig) -> Ranks:
             f"loop.parallel.sequence = {parallel.sequence} must divide the number of ranks, {count}; start more with "
             "torchrun --nproc-per-node N -m hunyuan_video train ..."
         )
-    return Ranks(rank, count, parallel.sequence)
+    return Ranks(rank, count, parallel.sequence, sequence_group(rank, count, parallel.sequence))
+
+
+def sequence_group(rank: int, count: int, size: int) -> Any:
+    """The group of consecutive ranks that this one is in; None where it is alone. All ranks must call it."""
+    if size == 1:
+        return None
+    groups = [dist.new_group(list(range(first, first + size))) for first in range(0, count, size)]
+    return groups[rank // size]
 
 
 def deal(loop: LoopConfig, ranks: Ranks) -> LoopConfig:

@@ -38,7 +38,6 @@ class FlowTask:
             self.network = HunyuanVideoTransformer.from_pretrained(config.init_from, dtype=torch.float32)
         else:
             self.network = HunyuanVideoTransformer(TransformerConfig(**model))
-        self.forward = torch.compile(self.network) if config.loop.compile else self.network
         self.objective = FlowObjective(config.t_mean, config.t_std, config.t_shift)
         parameters = sum(p.numel() for p in self.network.parameters())
         report(
@@ -59,7 +58,7 @@ class FlowTask:
         picks = torch.randint(len(self.latents), (self.config.loop.micro_batch,), generator=generator)
         batch = self.objective.draw(self.latents[picks].float(), generator)
         condition = self.embed(self.captions(picks.tolist(), generator))
-        velocity = self.forward(batch.latents, batch.timesteps, **condition)
+        velocity = self.network(batch.latents, batch.timesteps, **condition)
         return self.objective.loss(velocity, batch), {}
 
     @torch.no_grad()

@@ -52,6 +52,8 @@ class Trainer:
         self.line = report if self.ranks.first else _silent
         folder.mkdir(parents=True, exist_ok=True)
         self.main = Prepared(task.network, self.loop, optimizer, self.ranks)
+        if self.ranks.sequence > 1 and not self.main.splits_tokens:
+            raise UserError("loop.parallel.sequence: only the transformer's tokens can be split; set it to 1")
         self.average = Average(task.network, optimizer.ema)
         self.companions: dict[str, Prepared] = {
             name: one.prepare(self.loop, self.ranks) for name, one in getattr(task, "companions", {}).items()

@@ -8,8 +8,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from hunyuan_video.training import activations, sequence_parallel
 from hunyuan_video.training.config import LoopConfig, OptimizerConfig
-from hunyuan_video.training.distributed import Ranks, average_gradients, same_weights, shard, whole
+from hunyuan_video.training.distributed import Ranks, average_gradients, blocks_of, same_weights, shard, whole
 from hunyuan_video.training.optimizer import empty_state, make_optimizers, set_state, state_by_name
 from hunyuan_video.training.schedule import LearningRate
 
@@ -25,6 +26,11 @@ class Prepared:
         self.sharded = loop.parallel.fsdp
         self.skeleton = _on_meta(network) if self.sharded and ranks.first else None
         network.to(loop.device)
+        activations.install(network, loop.parallel)
+        self.splits_tokens = ranks.group is not None and sequence_parallel.install(network, ranks.group)
+        if loop.compile:  # block by block: they share their compiled code
+            for _, block in blocks_of(network):
+                block.compile()
         if self.sharded:
             shard(network, loop)
         elif ranks.count > 1:
