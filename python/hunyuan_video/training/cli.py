@@ -13,7 +13,11 @@ from hunyuan_video.training.config import BundleRun, SequenceRun, TextRun, build
 from hunyuan_video.training.distributed import deal, join_ranks
 from hunyuan_video.training.loop import train
 
-TASKS = {"vae": ("hunyuan_video.training.vae", "VAETask"), "flow": ("hunyuan_video.training.flow", "FlowTask")}
+TASKS = {
+    "vae": ("hunyuan_video.training.vae", "VAETask"),
+    "vae_stages": ("hunyuan_video.training.vae_stages", "VAEStagesTask"),
+    "flow": ("hunyuan_video.training.flow", "FlowTask"),
+}
 
 
 def run(
