@@ -21,7 +21,7 @@ def test_values_and_overrides(tmp_path):
 
 
 def test_recipes_are_valid(request):
-    for path in sorted((request.config.rootpath / "recipes").rglob("*.yaml")):
+    for path in sorted((request.config.rootpath / "recipes/tiny").glob("*.yaml")):
         load_config(path)
 
 

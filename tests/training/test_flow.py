@@ -38,13 +38,13 @@ def vae(tmp_path):
 def test_captions_are_dropped_at_the_given_rate_and_belong_to_their_clips(tmp_path, vae):
     config = FlowRun(vae=str(vae), text=str(TINY), model=MODEL, world=WorldConfig(**WORLD), text_dropout=0.25)
     task = FlowTask(config, tmp_path / "run", quiet)
-    captions = task.captions([3] * 400, torch.Generator().manual_seed(0))
+    captions = task.data.captions([3] * 400, torch.Generator().manual_seed(0), 0.25)
     empty = captions.count("")
     assert 70 < empty < 130
     scene = WORLDS["narrow"].scene(3, seed=config.world.seed)
     assert all(scene.color in text and scene.shape in text for text in captions if text)
     assert len(set(captions)) > 20
-    condition = task.embed(["", captions[0] or captions[1]])
+    condition = task.data.embed(["", captions[0] or captions[1]])
     assert condition["text"].shape[::2] == (2, 128) and condition["pooled_text"].shape == (2, 96)
     assert condition["text_mask"].sum(1).tolist()[0] < condition["text_mask"].sum(1).tolist()[1]
 

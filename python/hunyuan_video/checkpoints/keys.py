@@ -94,6 +94,25 @@ def _split(key: str) -> tuple[str, str, str]:
     return _INDEX.sub("{}", module, count=1), found.group() if found else "", leaf
 
 
+def diffusers_modules(path: str) -> tuple[str, ...]:
+    """The diffusers modules that an official one is the stack of; () where it has no counterpart."""
+    found = _INDEX.search(path)
+    names = _TO_DIFFUSERS.get(_INDEX.sub("{}", path, count=1), ())
+    return tuple(name.format(found.group() if found else "") for name in names)
+
+
+def official_module(path: str) -> tuple[str, int] | None:
+    """The official module that a diffusers one is a part of, and which part; None where it has no counterpart."""
+    found = _INDEX.search(path)
+    official, part = _TO_OFFICIAL.get(_INDEX.sub("{}", path, count=1), (None, 0))
+    return None if official is None else (official.format(found.group() if found else ""), part)
+
+
+def halves_swapped(path: str) -> bool:
+    """Whether the two halves of an official module's rows stand in the other order in diffusers."""
+    return path == _SWAPPED
+
+
 def official_to_diffusers(infos: Mapping[str, TensorInfo]) -> Pieces:
     """Every diffusers tensor as rows of the official ones in `infos`; unknown names stay as they are."""
     out: Pieces = {}

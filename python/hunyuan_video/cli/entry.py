@@ -13,10 +13,10 @@ import warnings
 from collections.abc import Sequence
 
 from hunyuan_video import __version__
-from hunyuan_video.cli import convert, decode, doctor, encode, evaluate, sample, scaling, show, train
+from hunyuan_video.cli import convert, decode, distill, doctor, encode, evaluate, sample, scaling, show, train
 from hunyuan_video.errors import ArgumentError, PrecisionWarning, UserError
 
-COMMANDS = (sample, decode, show, doctor, convert, encode, train, scaling, evaluate)
+COMMANDS = (sample, decode, show, doctor, convert, encode, train, distill, scaling, evaluate)
 
 
 class OneLineParser(argparse.ArgumentParser):

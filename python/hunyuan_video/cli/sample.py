@@ -40,7 +40,7 @@ def add_parser(commands) -> argparse.ArgumentParser:
         "--guidance-rescale", type=float, help="0 to 1; tames the contrast of large --true-cfg-scale"
     )
     run_group.add_argument("--flow-shift", type=float, help="timestep shift; larger spends more steps on the layout")
-    run_group.add_argument("--solver", help="euler, or a second-order one: heun, dpmpp_2m")
+    run_group.add_argument("--solver", help="euler; heun or ab2 (second order); lcm (for models distilled to it)")
     run_group.add_argument("--num-videos-per-prompt", type=int, help="video i uses seed + i")
     run_group.add_argument("--seed", type=int, help="same seed, same video; default random, and printed")
     run_group.add_argument(

@@ -6,8 +6,13 @@ import argparse
 
 
 def add_parser(commands) -> argparse.ArgumentParser:
-    parser = commands.add_parser("train", help="train a model from a YAML recipe")
-    parser.add_argument("config", metavar="CONFIG", help="a recipe, e.g. recipes/tiny/flow.yaml")
+    return add_run_options(
+        commands.add_parser("train", help="train a model from a YAML recipe"), example="recipes/tiny/flow.yaml"
+    )
+
+
+def add_run_options(parser: argparse.ArgumentParser, example: str) -> argparse.ArgumentParser:
+    parser.add_argument("config", metavar="CONFIG", help=f"a recipe, e.g. {example}")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint of the run's folder")
     parser.add_argument("--dry-run", action="store_true", help="check the recipe and print what would run")
     parser.add_argument(

@@ -1,0 +1,99 @@
+"""Guidance distillation (paper section 5.2; arXiv 2210.03142): one pass that equals classifier-free guidance.
+
+The student is the teacher with one more input, the guidance scale w, embedded like the timestep. It regresses
+v_u + w (v_c - v_u), the teacher's combined prediction, at w drawn evenly from a range (1 to 8), on noised data.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hunyuan_video.errors import UserError
+from hunyuan_video.flow import FlowObjective
+from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
+from hunyuan_video.training.captioned import CaptionedLatents
+from hunyuan_video.training.config import GuidanceDistillationRun
+from hunyuan_video.training.guidance_report import guidance_report
+from hunyuan_video.training.solve import solve
+from hunyuan_video.training.teacher import Teacher
+
+
+def guidance_student(teacher: HunyuanVideoTransformer) -> HunyuanVideoTransformer:
+    """The teacher with a guidance embedder whose last layer is zero: at first, the conditional branch at every scale.
+
+    Raises ValueError where the teacher has a guidance input already.
+    """
+    if teacher.config.guidance_embed:
+        raise ValueError("the teacher already takes the guidance scale as an input; distil from the model before it")
+    config = TransformerConfig.from_dict({**teacher.config.to_dict("native"), "guidance_embed": True})
+    student = HunyuanVideoTransformer(config).to(teacher.dtype)
+    missing = student.load_state_dict(teacher.state_dict(), strict=False).missing_keys
+    assert all(name.startswith("guidance_in.") for name in missing), missing
+    last = student.guidance_in.mlp[2]
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return student
+
+
+class GuidanceDistillationTask:
+    """The run as a task of `training.loop.train`."""
+
+    def __init__(self, config: GuidanceDistillationRun, folder: Path, report=print):
+        if len(config.scales) != 2 or not 0 <= config.scales[0] <= config.scales[1]:
+            raise UserError(f"scales must be two numbers, low and high, got {list(config.scales)}")
+        self.config = config
+        self.data = CaptionedLatents(config.world, config.vae, config.text, folder, report)
+        torch.manual_seed(config.loop.seed)
+        network = HunyuanVideoTransformer.from_pretrained(config.teacher, dtype=torch.float32)
+        try:
+            self.network = guidance_student(network)
+        except ValueError as error:
+            raise UserError(f"teacher {config.teacher}: {error}") from None
+        self.teacher = Teacher(network, self.data.embed([""]))
+        self.objective = FlowObjective(config.t_mean, config.t_std, config.t_shift)
+
+    def loss(self, step: int, generator: torch.Generator):
+        config = self.config
+        latents, picks = self.data.pick(config.loop.micro_batch, generator)
+        batch = self.objective.draw(latents, generator)
+        condition = self.data.embed(self.data.captions(picks, generator))
+        low, high = config.scales
+        scale = low + (high - low) * torch.rand(len(latents), generator=generator)
+        target = self.teacher.velocity(batch.latents, batch.times, condition, scale)
+        velocity = self.network(batch.latents, batch.timesteps, **condition, guidance=1000 * scale)
+        return self.objective.loss(velocity, batch._replace(target=target)), {}
+
+    def sample(self, model: Teacher, scale: float, prompts: list[str], seed: int) -> Tensor:
+        """Euler latents [N, C, T, h, w] of student or teacher."""
+        condition, config = self.data.embed(prompts), self.config
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.loop.precision == "bf16"):
+            return solve(
+                lambda x, t: model.velocity(x, t, condition, scale),
+                self.data.noise(len(prompts), seed),
+                config.sample_steps,
+                config.t_shift,
+            )
+
+    def evaluate(self, step: int, folder: Path) -> dict[str, float]:
+        config = self.config
+        student = Student(self.network)
+        sheet = folder / "sheets" / f"step_{step:06d}.png"
+        table = self.data.judge(
+            lambda prompts, seed: self.sample(student, config.eval_scale, prompts, seed), config.eval_prompts, sheet
+        )
+        if step == config.loop.steps:
+            guidance_report(self, student, folder / "report.json")
+        return table
+
+    def export(self, folder: Path) -> None:
+        self.network.save_pretrained(folder)
+
+
+class Student(Teacher):
+    """The student as it is now, without gradients; it stays trainable."""
+
+    def __init__(self, network: HunyuanVideoTransformer):
+        self.network, self.empty, self.embedded = network, {}, True
