@@ -77,7 +77,7 @@ def join_ranks(loop: LoopConfig) -> Ranks:
     backend = "cpu:gloo,cuda:nccl" if loop.device == "cuda" else "gloo"
     if not dist.is_initialized():
         if dist.is_torchelastic_launched():
-            dist.init_process_group(backend)
+            _join_torchrun(backend)
         elif parallel.fsdp:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     rank, count = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -87,6 +87,18 @@ def join_ranks(loop: LoopConfig) -> Ranks:
             "torchrun --nproc-per-node N -m hunyuan_video train ..."
         )
     return Ranks(rank, count, parallel.sequence, sequence_group(rank, count, parallel.sequence))
+
+
+def _join_torchrun(backend: str) -> None:
+    """torchrun's own store outlives a restart, with the addresses of the ranks that are gone: each attempt gets names
+    of its own in it."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        dist.init_process_group(backend)
+        return
+    kept = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", kept)
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count)
 
 
 def sequence_group(rank: int, count: int, size: int) -> Any:
