@@ -26,11 +26,12 @@ class ScalingTask(FlowTask):
 
     def __init__(self, config: FlowRun, folder: Path, validation: int, report=print):
         super().__init__(config, folder, report)
-        if len(self.latents) <= validation:
-            raise UserError(f"validation_clips {validation} leaves nothing of world.clips {len(self.latents)}")
-        self.held_out = range(len(self.latents) - validation, len(self.latents))
-        self.validation = self.latents[-validation:].float()
-        self.latents = self.latents[:-validation]
+        clips = len(self.data.latents)
+        if clips <= validation:
+            raise UserError(f"validation_clips {validation} leaves nothing of world.clips {clips}")
+        self.held_out = range(clips - validation, clips)
+        self.validation = self.data.latents[-validation:].float()
+        self.data.latents = self.data.latents[:-validation]
 
     @torch.no_grad()
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
@@ -38,9 +39,9 @@ class ScalingTask(FlowTask):
         losses = []
         for start in range(0, len(self.validation), 64):
             batch = self.objective.draw(self.validation[start : start + 64], generator)
-            sentences = self.captions(list(self.held_out[start : start + 64]), generator)
+            sentences = self.data.captions(list(self.held_out[start : start + 64]), generator, self.config.text_dropout)
             with torch.autocast("cpu", torch.bfloat16, enabled=self.config.loop.precision == "bf16"):
-                velocity = self.network(batch.latents, batch.timesteps, **self.embed(sentences))
+                velocity = self.network(batch.latents, batch.timesteps, **self.data.embed(sentences))
             losses.append(self.objective.loss(velocity.float(), batch).item() * len(sentences))
         return {"validation_loss": sum(losses) / len(self.validation)}
 
