@@ -26,8 +26,9 @@ PROMPT = "a green star moves up on a gray background, the camera is static"
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """This process's environment, with its import paths."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in (str(ROOT), *sys.path) if path), **extra}
+    """This process's environment, with its import paths; modules are compiled once, as Python does unless told."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPATH": os.pathsep.join(path for path in (str(ROOT), *sys.path) if path), **extra}
 
 
 def python(*words: str, **extra: str) -> str:

@@ -1,8 +1,6 @@
 """`python -m hunyuan_video` is the `hunyuan-video` command."""
 
-import sys
-
-from hunyuan_video.cli import main
+from hunyuan_video.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

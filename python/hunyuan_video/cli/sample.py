@@ -14,6 +14,7 @@ from hunyuan_video import __version__
 from hunyuan_video.cli.job import LATENTS, PIPELINE_OPTIONS, Job, new_job, resume_command, resumed_job, sample_command
 from hunyuan_video.cli.options import add_model_options, add_output_options, chosen_device, torch_dtype
 from hunyuan_video.cli.progress import Progress
+from hunyuan_video.cli.start import collector_paused
 from hunyuan_video.errors import ArgumentError, UserError
 
 if TYPE_CHECKING:
@@ -53,6 +54,21 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    with terminate_as_interrupt():
+        with collector_paused():
+            job, pipe = prepare(args)
+        resume_from = args.resume
+        while job.index < len(job.prompts):
+            sample_prompt(pipe, job, args, resume_from)
+            resume_from = None
+            job.index += 1
+    if not job.keep_state:
+        Path(job.state).unlink(missing_ok=True)
+    return 0
+
+
+def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
+    """What is to be made, checked, and the models that make it."""
     from hunyuan_video.sampling import HunyuanVideoPipeline
     from hunyuan_video.sampling.request import check_count
 
@@ -62,16 +78,7 @@ def run(args: argparse.Namespace) -> int:
     check_before_loading(job)
     dtype = torch_dtype(job.dtype)
     parts = ("transformer", "text_encoder", "clip_text_encoder") + (() if job.latents_only else ("vae",))
-    with terminate_as_interrupt():
-        pipe = HunyuanVideoPipeline.from_pretrained(job.model, dtype=dtype, device=device, parts=parts)
-        resume_from = args.resume
-        while job.index < len(job.prompts):
-            sample_prompt(pipe, job, args, resume_from)
-            resume_from = None
-            job.index += 1
-    if not job.keep_state:
-        Path(job.state).unlink(missing_ok=True)
-    return 0
+    return job, HunyuanVideoPipeline.from_pretrained(job.model, dtype=dtype, device=device, parts=parts)
 
 
 def check_before_loading(job: Job) -> None:

@@ -66,12 +66,15 @@ def save_video(
 
 
 def _save_file(path: Path, frames: np.ndarray, fps: float, comment: str, metadata: Mapping, sheet: bool) -> None:
-    from hunyuan_video.sampling import media_images, media_mp4
-
     ending = path.suffix.lower()
     if ending == ".mp4":
-        media_mp4.write_mp4(path, frames, fps, comment, str(metadata.get("prompt", "")))
-    elif ending == ".gif":
+        from hunyuan_video.sampling.media_mp4 import write_mp4
+
+        write_mp4(path, frames, fps, comment, str(metadata.get("prompt", "")))
+        return
+    from hunyuan_video.sampling import media_images
+
+    if ending == ".gif":
         media_images.write_gif(path, frames, fps, comment)
     elif ending == ".webp":
         media_images.write_webp(path, frames, fps, comment)
