@@ -43,6 +43,8 @@ def run(
         report(f"{config_path}: a valid {config.kind} run, output {config.output}")
     elif isinstance(config, TextRun):
         run_text(config, resume, report)
+    elif config.kind == "stages":
+        importlib.import_module("hunyuan_video.training.stages").execute(config, resume or restarted(), report)
     elif isinstance(config, BundleRun):
         importlib.import_module("hunyuan_video.training.bundle").execute(config, report)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import types
 import typing
 from dataclasses import dataclass, field
@@ -255,7 +256,7 @@ class SequenceRun:
     runs: tuple[str, ...] = ()
 
 
-KINDS = {
+KINDS: dict[str, type | str] = {
     "vae": VAERun,
     "vae_stages": VAEStagesRun,
     "flow": FlowRun,
@@ -264,7 +265,17 @@ KINDS = {
     "text": TextRun,
     "bundle": BundleRun,
     "sequence": SequenceRun,
+    "stages": "hunyuan_video.training.stages_config:StagesRun",
 }
+
+
+def kind_class(kind: str) -> type:
+    """The dataclass of a kind of run; a few live in modules of their own, which import this one."""
+    found = KINDS[kind]
+    if isinstance(found, str):
+        module, name = found.split(":")
+        return getattr(importlib.import_module(module), name)
+    return found
 
 
 def load_config(path: str | Path, overrides: tuple[str, ...] = ()):
@@ -294,7 +305,7 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()):
             if not isinstance(place, dict):
                 raise UserError(f"--set {item}: {parent} is a value, not a section")
         place[leaf] = yaml.safe_load(value)
-    return build(KINDS[raw["kind"]], raw, str(path))
+    return build(kind_class(raw["kind"]), raw, str(path))
 
 
 def build(cls, raw: dict, where: str):
@@ -319,7 +330,7 @@ def coerce(hint, value, where: str):
         item = typing.get_args(hint)[0]
         if not isinstance(value, (list, tuple)):
             raise UserError(f"{where} must be a list, got {value!r}")
-        return tuple(coerce(item, v, where) for v in value)
+        return tuple(coerce(item, v, f"{where}[{i}]") for i, v in enumerate(value))
     if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             return float(value)  # YAML reads 1e-3 as a string

@@ -23,6 +23,7 @@ class Report:
         self.loop, self.folder, self.line = loop, folder, line
         self.first_step, self.started = first_step, time.monotonic()
         self.sums: dict[str, list[float]] = {}
+        self.samples = 0.0  # so far
         self.speaks = speaks
         self.board: Any = None
         self.run: Any = None
@@ -32,18 +33,22 @@ class Report:
             self.run = _wandb(loop, folder) if loop.wandb else None
 
     def step(self, done: int, values: dict[str, float], facts: dict[str, float]) -> None:
-        """values: averaged since the last line. facts: said as they are."""
+        """values: averaged since the last line; of them "samples" is the size of a micro-batch, where it varies.
+        facts: said as they are."""
+        size = values.get("samples", self.loop.micro_batch)
+        self.samples += size * max(self.loop.micro_batches, 1)
         for key, value in values.items():
             self.sums.setdefault(key, []).append(value)
         if not self.speaks or (done % self.loop.log_every and done != self.loop.steps):
             return
         means = {key: sum(some) / len(some) for key, some in self.sums.items()}
         self.sums = {}
-        rate = (done - self.first_step) / max(time.monotonic() - self.started, 1e-9)
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        rate = (done - self.first_step) / seconds
         left = (self.loop.steps - done) / rate
-        speed = {"steps_per_s": rate, "samples_per_s": rate * self.loop.batch, "memory_gb": memory_gb()}
+        speed = {"steps_per_s": rate, "samples_per_s": self.samples / seconds, "memory_gb": memory_gb()}
         self.record(done, {**speed, **facts, **means})
-        numbers = " ".join(f"{key} {value:.4f}" for key, value in means.items())
+        numbers = " ".join(f"{key} {value:.4f}" for key, value in means.items() if key != "samples")
         skipped = f" skipped {facts['skipped']:.0f} |" if facts.get("skipped") else ""
         self.line(
             f"step {done}/{self.loop.steps} | {numbers} |{skipped} {speed['samples_per_s']:.2f} samples/s | "

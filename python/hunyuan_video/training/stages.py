@@ -1,0 +1,190 @@
+"""Progressive training of the transformer (paper section 4.6): images, mixed scales, short and long, low and high.
+
+Every stage is a run of the one loop, in its own folder, from the averaged weights of the stage before. A step's batch
+is a number of micro-batches, each of one bucket; the bucket sampler says which. The loss of a step is the mean over its
+micro-batches, so that anchors and images weigh as their shares say, however many samples fit into one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hunyuan_video.data.sources import Bucket
+from hunyuan_video.errors import UserError
+from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge
+from hunyuan_video.evaluation.sheets import contact_sheet
+from hunyuan_video.flow import FlowObjective, classifier_free_guidance
+from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
+from hunyuan_video.sampling.media import save_video
+from hunyuan_video.training.buckets import BucketSampler, Draw, Group, batch_size, make_buckets
+from hunyuan_video.training.clips import to_frames
+from hunyuan_video.training.config import build
+from hunyuan_video.training.distributed import deal, join_ranks
+from hunyuan_video.training.encode import Encoder
+from hunyuan_video.training.loop import train
+from hunyuan_video.training.solve import solve
+from hunyuan_video.training.stage_data import embed, open_data
+from hunyuan_video.training.stages_config import StageConfig, StagesRun
+
+HELD_OUT_SEED = 4242
+
+
+def execute(config: StagesRun, resume: bool, report: Callable[[str], None] = print) -> None:
+    """All stages in order; with `resume`, finished ones are skipped. Raises UserError."""
+    previous = config.init_from
+    for index, stage in enumerate(config.stages):
+        run, folder = stage_run(config, index), stage_folder(config, index)
+        ranks = join_ranks(run.loop)
+        run = replace(run, loop=deal(run.loop, ranks), init_from=previous)
+        line = report if ranks.first else _silent
+        if resume and finished(folder, stage.steps):
+            line(f"== {folder.name}: finished")
+        else:
+            line(f"== {folder.name}")
+            train(StageTask(run, stage, line), run.loop, run.optimizer, folder, resume, line)
+        previous = str(folder / "export")
+
+
+def stage_run(config: StagesRun, index: int) -> StagesRun:
+    """The configuration as one stage changes it: loop and optimizer are the stage's."""
+    stage, where = config.stages[index], f"stages[{index}]"
+    if stage.steps < 1:
+        raise UserError(f"{where}: steps must be at least 1, got {stage.steps}")
+    loop = _changed(config.loop, stage.loop, f"{where}: loop")
+    parts = max(loop.micro_batches, 1)
+    loop = replace(loop, steps=stage.steps, batch=stage.max_batch * parts)
+    return replace(config, loop=loop, optimizer=_changed(config.optimizer, stage.optimizer, f"{where}: optimizer"))
+
+
+def _changed(base: Any, changes: dict, where: str) -> Any:
+    checked = build(type(base), changes, where)
+    return replace(base, **{name: getattr(checked, name) for name in changes})
+
+
+def stage_folder(config: StagesRun, index: int) -> Path:
+    return Path(config.output) / f"{index + 1:02d}_{config.stages[index].name or 'stage'}"
+
+
+def finished(folder: Path, steps: int) -> bool:
+    return (folder / "export").exists() and (folder / "checkpoints" / f"step_{steps:07d}").exists()
+
+
+def groups_of(config: StagesRun, stage: StageConfig, where: str = "stage") -> list[Group]:
+    """The stage's anchors and, in a video stage, the images among them. Raises UserError on what does not fit."""
+    if not 0 <= stage.images < 1:
+        raise UserError(f"{where}: images must be a share of at least 0 and below 1, got {stage.images}")
+    if stage.anchor_shares and len(stage.anchor_shares) != len(stage.anchors):
+        raise UserError(f"{where}: {len(stage.anchor_shares)} anchor_shares for {len(stage.anchors)} anchors")
+    if not stage.anchors or not stage.frames or not config.aspects:
+        raise UserError(f"{where}: anchors, frames and aspects need at least one entry each")
+    shares = stage.anchor_shares or (1.0,) * len(stage.anchors)
+    total = sum(shares)
+    main = [
+        Group(tuple(make_buckets(anchor, stage.frames, config.aspects)), (1 - stage.images) * share / total)
+        for anchor, share in zip(stage.anchors, shares, strict=True)
+    ]
+    anchors = stage.image_anchors or stage.anchors
+    pictures = [Group(tuple(make_buckets(a, (1,), config.aspects)), stage.images / len(anchors)) for a in anchors]
+    return main + (pictures if stage.images > 0 else [])
+
+
+class StageTask:
+    """One stage as a task of `training.loop.train`."""
+
+    def __init__(self, config: StagesRun, stage: StageConfig, report: Callable[[str], None] = print):
+        self.config, self.stage = config, stage
+        groups = groups_of(config, stage)
+        buckets = [bucket for group in groups for bucket in group.buckets]
+        size_of = partial(batch_size, max_tokens=stage.max_tokens, largest=stage.max_batch)
+        self.sampler = BucketSampler(groups, size_of, config.loop.seed)
+        self.encoder = lru_cache(1)(partial(Encoder, config.encoders, config.loop.device))
+        self.source = open_data(config, buckets, self.encoder)
+        torch.manual_seed(config.loop.seed)
+        if config.init_from:
+            self.network = HunyuanVideoTransformer.from_pretrained(config.init_from, dtype=torch.float32)
+        else:
+            self.network = HunyuanVideoTransformer(TransformerConfig(**config.model))
+        self.objective = FlowObjective(config.t_mean, config.t_std, stage.t_shift)
+        self.draws: list[Draw] = []
+        self.draw: Draw | None = None
+        table = ", ".join(f"{bucket} x {size_of(bucket)}" for bucket in dict.fromkeys(buckets))
+        report(f"{sum(p.numel() for p in self.network.parameters()) / 1e6:.2f} M parameters; buckets {table}")
+
+    def begin(self, step: int, part: int, parts: int) -> None:
+        """Plans a step when its first part is due, and chooses the part's draw."""
+        if step != self.sampler.step - 1:
+            self.draws = self.sampler.plan(step, parts)
+        self.draw = self.draws[part]
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        assert self.draw is not None
+        rng = random.Random(int(torch.randint(2**31, (1,), generator=generator)))
+        latents, condition = self.source.samples(self.draw, rng)
+        device = self.config.loop.device
+        batch = self.objective.draw(latents.to(device), generator)
+        condition = {name: tensor.to(device) for name, tensor in condition.items()}
+        if self.network.config.guidance_embed:
+            condition["guidance"] = torch.full((len(latents),), 1000.0, device=device)
+        velocity = self.network(batch.latents, batch.timesteps, **condition)
+        return self.objective.loss(velocity, batch), {"samples": float(self.draw.count)}
+
+    def extra_state(self) -> dict[str, Any]:
+        return self.sampler.state()
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        self.sampler.load(state)
+
+    @torch.no_grad()
+    def sample(self, prompts: list[str], bucket: Bucket, seed: int) -> Tensor:
+        """Euler with classifier-free guidance: uint8 [N, F, H, W, 3]."""
+        encoder, config, count = self.encoder(), self.config, len(prompts)
+        channels, device = self.network.config.in_channels, self.config.loop.device
+        shape = (1, channels, (bucket.frames - 1) // 4 + 1, bucket.height // 8, bucket.width // 8)
+        noise = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)])
+        both = embed(encoder, [""] * count + prompts, video=bucket.frames > 1)
+        both = {name: tensor.to(device) for name, tensor in both.items()}
+        if self.network.config.guidance_embed:
+            both["guidance"] = torch.full((2 * count,), 1000.0, device=device)
+
+        def velocity(x: Tensor, times: Tensor) -> Tensor:
+            out = self.network(torch.cat((x, x)), 1000 * torch.cat((times, times)).to(device), **both)
+            empty, full = out.float().chunk(2)
+            return classifier_free_guidance(full, empty, config.cfg_scale)
+
+        with torch.autocast(device, torch.bfloat16, enabled=config.loop.precision == "bf16"):
+            latents = solve(velocity, noise.to(device), config.sample_steps, self.stage.t_shift)
+        weight = next(encoder.vae.parameters())
+        return to_frames(encoder.vae.decode((latents / encoder.vae.config.scaling_factor).to(weight)).cpu())
+
+    def evaluate(self, step: int, folder: Path) -> dict[str, float]:
+        """A contact sheet, a video of the first sample, and for a toyworld how well the clips follow their prompts."""
+        count, name = self.config.eval_prompts, f"step_{step:06d}"
+        if count < 1:
+            return {}
+        bucket = make_buckets(self.stage.anchors[0], self.stage.frames[-1:], ("1:1",))[0]
+        world = self.config.data.partition(":")[2] if self.config.data.startswith("toyworld:") else "narrow"
+        scenes, prompts = held_out_prompts(world, count, HELD_OUT_SEED)
+        clips = self.sample(prompts, bucket, 100)
+        contact_sheet(folder / "sheets" / f"{name}.png", list(clips[:16]), prompts[:16])
+        if bucket.frames > 1:
+            save_video(folder / "sheets" / f"{name}.mp4", side_by_side(clips[:4]).numpy(), fps=8)
+        return judge(clips, scenes)
+
+    def export(self, folder: Path) -> None:
+        self.network.save_pretrained(folder)
+
+
+def side_by_side(clips: Tensor) -> Tensor:  # uint8 [N, F, H, W, 3] -> [F, H, N * W, 3]
+    return clips.permute(1, 2, 0, 3, 4).flatten(2, 3)
+
+
+def _silent(line: str) -> None:
+    pass
