@@ -47,6 +47,8 @@ def copy_companions(src: Path, dst: Path, layout: Layout, components: Iterable[C
     for file in src.iterdir():
         if file.is_file() and file.name != _INDEX:
             shutil.copy2(file, dst / file.name)
+    if (src / "adapters").is_dir():
+        shutil.copytree(src / "adapters", dst / "adapters")
     for encoder, tokenizer in _TEXT.items():
         files = [file for part in (encoder, tokenizer) for file in sorted((src / part).glob("*")) if file.is_file()]
         for file in files:

@@ -19,6 +19,8 @@ def add_parser(commands) -> argparse.ArgumentParser:
     parser.add_argument("--true-cfg-scale", type=float, help="default: the checkpoint's")
     parser.add_argument("--guidance-scale", type=float, help="default: the checkpoint's")
     parser.add_argument("--flow-shift", type=float, help="default: the checkpoint's")
+    parser.add_argument("--solver", help="default: the checkpoint's")
+    parser.add_argument("--adapter", metavar="NAME|FILE", help="none: the plain model; default: the checkpoint's")
     parser.add_argument("--sheet", metavar="PNG", help="write a contact sheet of the first 16 clips")
     parser.add_argument("-o", "--output", metavar="JSON", help="write the table as JSON")
     return parser
@@ -35,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
         vae_psnr,
     )
     from hunyuan_video.evaluation.sheets import contact_sheet
+    from hunyuan_video.sampling.adapters import adapter_name
     from hunyuan_video.sampling.loading import checkpoint_folder, read_sampling_json
 
     if args.prompts < 2:
@@ -45,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"{args.model} was not trained on a toyworld (no `world` in its sampling.json); use --model tiny"
         )
-    pipe = HunyuanVideoPipeline.from_pretrained(args.model)
-    names = ("num_inference_steps", "true_cfg_scale", "guidance_scale", "flow_shift")
+    pipe = HunyuanVideoPipeline.from_pretrained(args.model, adapter=args.adapter)
+    names = ("num_inference_steps", "true_cfg_scale", "guidance_scale", "flow_shift", "solver")
     settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     started = time.perf_counter()
     reconstruct = reconstruction(pipe.vae)
@@ -64,10 +67,14 @@ def run(args: argparse.Namespace) -> int:
         contact_sheet(Path(args.sheet), list(clips[:16]), prompts[:16])
         print(args.sheet)
     if args.output:
+        used = {
+            "adapter": adapter_name(facts, args.adapter),
+            **{name: settings.get(name, getattr(pipe.defaults, name)) for name in names},
+        }
         result = {"prompts": args.prompts, "seed": args.seed, "world": world, "trained_on": trained_on}
         temporary = Path(args.output + ".tmp")
         temporary.write_text(
-            json.dumps({**result, "settings": settings, "table": table, "vae_psnr": psnr}, indent=1) + "\n"
+            json.dumps({**result, "settings": used, "table": table, "vae_psnr": psnr}, indent=1) + "\n"
         )
         temporary.replace(args.output)
     return 0

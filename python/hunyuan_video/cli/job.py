@@ -41,6 +41,7 @@ class Job:
     seed: int = 0
     model: str = "tiny"
     dtype: str | None = None
+    adapter: str | None = None
     fps: float | None = None  # None until the checkpoint's is known
     contact_sheet: bool = False
     vae_mode: str = "auto"
@@ -98,7 +99,7 @@ def resumed_job(args: argparse.Namespace) -> Job:
 
 def apply_options(job: Job, args: argparse.Namespace) -> None:
     """Puts the options that were given into the job."""
-    for name in ("model", "dtype", "fps", "vae_mode"):
+    for name in ("model", "adapter", "dtype", "fps", "vae_mode"):
         if getattr(args, name) is not None:
             setattr(job, name, getattr(args, name))
     job.contact_sheet |= args.contact_sheet
@@ -156,6 +157,7 @@ def resume_command(state: str | Path) -> str:
 def sample_command(job: Job, prompt: str, seed: int, settings: Mapping[str, Any]) -> str:
     """The command that makes one video of a job again, all numbers of `settings` spelled out, without -o."""
     words = ["hunyuan-video", "sample", prompt, "--seed", str(seed), "--model", job.model]
+    words += ["--adapter", job.adapter] if job.adapter else []
     words += ["--dtype", job.dtype] if job.dtype else []
     if job.arguments.get("negative_prompt"):
         words += ["--negative-prompt", job.arguments["negative_prompt"]]

@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
+def add_model_options(parser: argparse.ArgumentParser, *, adapter: bool = False) -> None:
     group = parser.add_argument_group("model and machine")
     group.add_argument("--model", metavar="NAME|FOLDER", help="tiny (bundled, the default) or a checkpoint folder")
+    if adapter:
+        group.add_argument(
+            "--adapter", metavar="NAME|FILE",
+            help="of the checkpoint, or a .safetensors file; none: the plain model; default the checkpoint's",
+        )  # fmt: skip
     group.add_argument(
         "--dtype", choices=DTYPES, help="of the transformer; default bfloat16 on a GPU, float32 on a CPU"
     )

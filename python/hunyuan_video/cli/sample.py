@@ -49,7 +49,7 @@ def add_parser(commands) -> argparse.ArgumentParser:
     )
     run_group.add_argument("--checkpoint-every", type=int, default=1, metavar="N", help="save the state every N steps")
     add_output_options(parser)
-    add_model_options(parser)
+    add_model_options(parser, adapter=True)
     return parser
 
 
@@ -78,19 +78,22 @@ def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
     check_before_loading(job)
     dtype = torch_dtype(job.dtype)
     parts = ("transformer", "text_encoder", "clip_text_encoder") + (() if job.latents_only else ("vae",))
-    return job, HunyuanVideoPipeline.from_pretrained(job.model, dtype=dtype, device=device, parts=parts)
+    pipe = HunyuanVideoPipeline.from_pretrained(job.model, dtype=dtype, device=device, parts=parts, adapter=job.adapter)
+    return job, pipe
 
 
 def check_before_loading(job: Job) -> None:
     """Finds wrong settings and unwritable outputs before the minutes that loading a large model takes."""
+    from hunyuan_video.sampling.adapters import adapter_path
     from hunyuan_video.sampling.files import check_writable
-    from hunyuan_video.sampling.loading import checkpoint_folder, read_defaults, read_grid
+    from hunyuan_video.sampling.loading import checkpoint_folder, read_defaults, read_grid, read_sampling_json
     from hunyuan_video.sampling.media import check_output
     from hunyuan_video.sampling.noise import video_seeds
     from hunyuan_video.sampling.request import check_number, resolve_settings
 
     folder = checkpoint_folder(job.model)
-    defaults = read_defaults(folder)
+    adapter_path(folder, read_sampling_json(folder), job.adapter)
+    defaults = read_defaults(folder, job.adapter)
     settings = resolve_settings(job.arguments, defaults, read_grid(folder))
     video_seeds(job.seed, len(job.prompts), job.videos_per_prompt)
     job.fps = float(defaults.fps if job.fps is None else job.fps)

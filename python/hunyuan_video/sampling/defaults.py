@@ -23,4 +23,5 @@ class SamplingDefaults:
     true_cfg_scale: float = 1.0
     guidance_rescale: float = 0.0
     flow_shift: float | None = None  # None: the paper's for the number of steps
+    solver: str = "euler"
     negative_prompt: str = NEGATIVE_PROMPT

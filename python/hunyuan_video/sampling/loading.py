@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from hunyuan_video.errors import PrecisionWarning, UserError
+from hunyuan_video.sampling.adapters import adapter_defaults, adapter_path, apply_adapter
 from hunyuan_video.sampling.defaults import SamplingDefaults
 from hunyuan_video.sampling.request import Grid
 
@@ -61,14 +62,19 @@ def load_parts(
     *,
     dtype: torch.dtype | None,
     device: torch.device,
+    adapter: str | None = "none",
 ) -> dict[str, Any]:
-    """The wanted parts on `device`, as keyword arguments of HunyuanVideoPipeline."""
+    """The wanted parts on `device`, as keyword arguments of HunyuanVideoPipeline; the transformer with an adapter."""
     dtype = usable_dtype(dtype, device)
     folders = part_folders(folder)
     unknown = sorted(set(wanted) - set(folders))
     if unknown:
         raise UserError(f"a checkpoint has no part {unknown[0]!r}; its parts are {', '.join(folders)}")
-    return {part: _load(part, folder, folders[part], dtype, device) for part in wanted}
+    file = adapter_path(folder, read_sampling_json(folder), adapter) if "transformer" in wanted else None
+    loaded = {part: _load(part, folder, folders[part], dtype, device) for part in wanted}
+    if file is not None:
+        apply_adapter(loaded["transformer"], file)
+    return loaded
 
 
 def _load(part: str, root: Path, folder: Path, dtype: torch.dtype | None, device: torch.device) -> Any:
@@ -127,9 +133,9 @@ def read_sampling_json(folder: Path) -> dict[str, Any]:
     return values
 
 
-def read_defaults(folder: Path) -> SamplingDefaults:
-    """A checkpoint's sampling defaults."""
-    values = read_sampling_json(folder)
+def read_defaults(folder: Path, adapter: str | None = None) -> SamplingDefaults:
+    """A checkpoint's sampling defaults, with an adapter of its own or (None) with its default one."""
+    values = adapter_defaults(read_sampling_json(folder), adapter)
     if not values:
         return SamplingDefaults()
     known = {name: values[name] for name in SamplingDefaults.__dataclass_fields__ if name in values}

@@ -67,20 +67,23 @@ class HunyuanVideoPipeline:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         parts: Sequence[str] = PARTS,
+        adapter: str | None = None,
     ) -> HunyuanVideoPipeline:
         """Loads "tiny" (bundled) or a checkpoint folder in diffusers or official layout.
 
         dtype: of the transformer; None: bfloat16 on a GPU, float32 on the CPU. The VAE runs in float16 on a GPU, in
         float32 on the CPU or with dtype float32. For float16 a CPU takes bfloat16 or float32, with one warning.
         device: None: the GPU if there is one. parts: those to load, of "transformer", "vae", "text_encoder",
-        "clip_text_encoder". UserError, one line, for anything missing or damaged.
+        "clip_text_encoder". adapter: one of the checkpoint's by name, or a .safetensors file with diffusers' names,
+        merged into the transformer; None: the checkpoint's default (of "tiny", the four-step student); "none": the
+        plain transformer, with its own number of steps and guidance. UserError, one line, for anything missing or damaged.
         """
         if "transformer" not in parts:
             raise ArgumentError("parts must contain 'transformer'")
         folder = checkpoint_folder(path)
         chosen = default_device() if device is None else torch.device(device)
-        loaded = load_parts(folder, tuple(parts), dtype=dtype, device=chosen)
-        return cls(**loaded, defaults=read_defaults(folder), name=str(path))
+        loaded = load_parts(folder, tuple(parts), dtype=dtype, device=chosen, adapter=adapter)
+        return cls(**loaded, defaults=read_defaults(folder, adapter), name=str(path))
 
     @property
     def device(self) -> torch.device:

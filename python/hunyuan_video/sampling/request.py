@@ -76,7 +76,7 @@ class Settings:
 
 def resolve_settings(given: Mapping[str, Any], defaults: SamplingDefaults, grid: Grid) -> Settings:
     """Fills what was left out (None) from the checkpoint's defaults and checks the result; ArgumentError otherwise."""
-    values: dict[str, Any] = {"solver": "euler", "num_videos_per_prompt": 1}
+    values: dict[str, Any] = {"num_videos_per_prompt": 1}
     for name in Settings.__dataclass_fields__:
         fallback = values.get(name, getattr(defaults, name, None))
         values[name] = fallback if given.get(name) is None else given[name]

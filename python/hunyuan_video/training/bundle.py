@@ -39,6 +39,9 @@ def execute(config: BundleRun, report=print) -> None:
     HunyuanVideoTransformer.from_pretrained(config.transformer, dtype=dtype).save_pretrained(staged / "transformer")
     CausalVAE.from_pretrained(config.vae, dtype=dtype).save_pretrained(staged / "vae")
     copy_text(Path(config.text), staged)
+    for name, file in config.adapters.items():
+        (staged / "adapters").mkdir(exist_ok=True)
+        shutil.copyfile(file, staged / "adapters" / f"{name}.safetensors")
     shift = config.sampling.get("flow_shift", 1.0)
     scheduler = {"_class_name": MODEL_INDEX["scheduler"][1], "num_train_timesteps": 1000, "shift": shift}
     facts = text_facts(Path(config.text))

@@ -243,6 +243,7 @@ class BundleRun:
     vae: str = "runs/tiny/vae/export"
     text: str = "runs/tiny/text"
     transformer: str = "runs/tiny/flow/export"
+    adapters: dict = field(default_factory=dict)  # name -> adapter file of the transformer
     dtype: str = "bf16"
     sampling: dict = field(default_factory=dict)
     limit_mb: float = 16.0
