@@ -76,7 +76,8 @@ class HunyuanVideoPipeline:
         device: None: the GPU if there is one. parts: those to load, of "transformer", "vae", "text_encoder",
         "clip_text_encoder". adapter: one of the checkpoint's by name, or a .safetensors file with diffusers' names,
         merged into the transformer; None: the checkpoint's default (of "tiny", the four-step student); "none": the
-        plain transformer, with its own number of steps and guidance. UserError, one line, for anything missing or damaged.
+        plain transformer, with its own number of steps and guidance. UserError, one line, for anything missing or
+        damaged.
         """
         if "transformer" not in parts:
             raise ArgumentError("parts must contain 'transformer'")
