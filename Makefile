@@ -9,7 +9,7 @@
 #
 # Variables: PYTHON (makes the environment), VENV, TORCH (what to install where no torch >= 2.10 is),
 # HUNYUAN_CUDA = AUTO | ON | OFF (build CUDA kernels), WORKERS (of the tests), ROUNDS, PROMPT (of the demo), BENCH
-# (arguments of benchmarks/system.py, e.g. --compile).
+# (arguments of benchmarks/system.py, e.g. --all).
 
 PYTHON ?= python3
 VENV ?= .venv

@@ -19,8 +19,8 @@ PLAIN = "default"  # the C library's allocator
 
 @dataclass(frozen=True)
 class Measurement:
-    """One contender at one task. unit: "s" or "bytes". difference: the largest from `against`, relative to its largest
-    value. allocator: how the process got its memory.
+    """One contender at one task. unit: "s" or "bytes". difference: the relative root mean square difference
+    from the exact result (of operations: the largest absolute one). allocator: how the process got its memory.
     """
 
     task: str
@@ -48,8 +48,8 @@ class Measurement:
 
 
 def relative_difference(output: Any, expected: Any) -> float:
-    """max |output - expected| / max |expected| of two tensors."""
-    return float((output.double() - expected.double()).abs().max() / expected.double().abs().max())
+    """Root mean square of output - expected over that of expected, of two tensors."""
+    return float((output.double() - expected.double()).norm() / expected.double().norm())
 
 
 def load_results(path: Path) -> dict[str, Any]:
@@ -90,6 +90,7 @@ def tables(results: dict[str, Any], kernels: Sequence[Measurement] = ()) -> str:
     memory = [one for one in measured if one.unit == "bytes"]
     if memory:
         parts.append("## Peak memory above the imported libraries, weights included\n\n" + comparison(memory))
+    parts.append("## Every contender\n\n" + everything([*measured, *kernels]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -112,12 +113,28 @@ def comparison(measurements: Sequence[Measurement]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
+def everything(measurements: Sequence[Measurement]) -> str:
+    """A row per contender and allocator."""
+    head = ("task", "size", "dtype", "contender", "median (minimum)", "rounds", "ratio", "difference")
+    rows = [head, tuple("---" for _ in head)]
+    ours = {one.key: one for one in reversed(measurements) if one.contender == OURS and one.allocator == PLAIN}
+    for one in measurements:
+        ratio = _ratio(one, ours[one.key]) if one.key in ours else "-"
+        rows.append((*one.key, one.variant, _number(one), str(one.rounds), ratio, _difference(one)))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _ratio(peer: Measurement, ours: Measurement) -> str:
+    ratio = peer.median / ours.median
+    return f"{ratio:.0f}" if ratio >= 20 else f"{ratio:.2f}"
+
+
 def _against(ours: Measurement, first: Measurement | None, peers: list[Measurement]) -> tuple[str, ...]:
     if first is None:
         return "-", "-", "-", "-", _difference(ours)
     best = min(peers, key=lambda one: one.median)
     shown = "the same" if best is first else f"{_number(best)} ({best.variant})"
-    ratios = [f"{peer.median / ours.median:.2f}" for peer in (first, best)]
+    ratios = [_ratio(peer, ours) for peer in (first, best)]
     return _number(first), ratios[0], shown, ratios[1], f"{_difference(ours)} / {_difference(first)}"
 
 

@@ -23,16 +23,18 @@ from benchmarks.results import Measurement  # noqa: E402
 Part = Callable[[argparse.Namespace], Iterator[Measurement]]
 ALLOCATOR_TASKS = ("dit", "vae_decode", "pipeline_small")
 PARTS: dict[str, Part] = {
-    "imports": lambda args: processes.imports(rounds=2 if args.quick else 5),
+    "imports": lambda args: processes.imports(rounds=2 if args.quick else 4),
     "calls": lambda args: tasks.calls(SCALES[args.scale]),
     "cold": lambda args: processes.cold_start(*((1, 1) if args.quick else (3, None))),
     "blocks": lambda args: tasks.blocks(SCALES[args.scale]),
-    "dit": lambda args: tasks.dit(SCALES[args.scale], compiled=args.compile),
+    "dit": lambda args: tasks.dit(SCALES[args.scale]),
     "vae": lambda args: tasks.vae_decode(SCALES[args.scale]),
     "pipeline": lambda args: tasks.pipeline(SCALES[args.scale]),
     "memory": lambda args: processes.memory(args.scale),
     "allocators": lambda args: processes.with_allocators(ALLOCATOR_TASKS, args.scale),
+    "compile": lambda args: tasks.compiled(SCALES[args.scale]),
 }
+SLOW = ("compile",)  # only when asked for
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -41,7 +43,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--quick", action="store_true", help="tiny models: checks that everything runs, measures nothing"
     )
     parser.add_argument("--only", action="append", choices=tuple(PARTS), metavar="NAME", help=", ".join(PARTS))
-    parser.add_argument("--compile", action="store_true", help="also diffusers under torch.compile (minutes)")
+    parser.add_argument("--all", action="store_true", help=f"also the slow parts: {', '.join(SLOW)}")
     parser.add_argument("--output", type=Path, default=results.RESULTS, help="folder of the results")
     args = parser.parse_args(argv)
     args.scale = "quick" if args.quick else "mini"
@@ -63,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     path = base.with_name(base.name + ".json")
     found = results.load_results(path)
     found["machine"] = machine.machine_facts()
-    for name in args.only or PARTS:
+    for name in args.only or [name for name in PARTS if args.all or name not in SLOW]:
         found["sections"][name] = run_part(name, args)
         results.save_results(path, found)  # after every part: a run that is cut off keeps what it has
     table = results.tables(found, [] if args.quick else read_kernels(kernel_file(args.output)))

@@ -108,4 +108,4 @@ def test_without_kernels_nothing_is_measured(monkeypatch, tmp_path, capsys):
 
 
 def test_relative_difference():
-    assert results.relative_difference(torch.tensor([1.0, -3.0]), torch.tensor([1.0, -4.0])) == 0.25
+    assert results.relative_difference(torch.tensor([3.0, -3.5]), torch.tensor([3.0, -4.0])) == pytest.approx(0.1)
