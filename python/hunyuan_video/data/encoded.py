@@ -86,10 +86,12 @@ class EncodedDataset:
     """Reads a folder that `hunyuan-video encode` wrote.
 
     expect: hashes ("vae", "text") that the data must have been made with; others raise UserError.
+    held_out: the last clips of each bucket that its stream leaves out.
     """
 
     folder: Path
     expect: dict[str, str] = field(default_factory=dict)
+    held_out: int = 0
 
     def __post_init__(self):
         self.folder = Path(self.folder)
@@ -112,6 +114,14 @@ class EncodedDataset:
                 self.buckets.setdefault(shard.parent.name, []).extend(members)
         if not self.buckets:
             raise UserError(f"{self.folder}: holds no clips; finish `hunyuan-video encode` first")
+        self.kept_back: dict[str, list[Member]] = {}
+        for name, members in self.buckets.items():
+            if self.held_out >= len(members):
+                raise UserError(
+                    f"{self.folder}/{name}: held_out {self.held_out} leaves nothing of {len(members)} clips"
+                )
+            self.kept_back[name] = members[len(members) - self.held_out :]
+            self.buckets[name] = members[: len(members) - self.held_out]
 
     def __len__(self) -> int:
         return sum(len(members) for members in self.buckets.values())
@@ -145,6 +155,10 @@ class EncodedDataset:
         items = _Batches(self, bucket, batch, seed, dropout)
         order = range(start, 2**40)
         yield from DataLoader(items, sampler=order, batch_size=None, num_workers=workers)  # type: ignore[arg-type]
+
+    def batch(self, bucket: str, number: int, size: int, *, seed: int = 0, dropout: float = 0.0) -> Batch:
+        """Batch `number` of a bucket's stream."""
+        return _Batches(self, bucket, size, seed, dropout)[number]
 
     def collate(self, clips: list[EncodedClip], choices: list[int]) -> Batch:
         """Clips with the chosen caption each; -1: the empty caption."""

@@ -17,6 +17,7 @@ TASKS = {
     "vae": ("hunyuan_video.training.vae", "VAETask"),
     "vae_stages": ("hunyuan_video.training.vae_stages", "VAEStagesTask"),
     "flow": ("hunyuan_video.training.flow", "FlowTask"),
+    "flow_encoded": ("hunyuan_video.training.encoded_flow", "EncodedFlowTask"),
     "guidance_distillation": ("hunyuan_video.training.guidance_distillation", "GuidanceDistillationTask"),
     "step_distillation": ("hunyuan_video.training.step_distillation", "StepDistillationTask"),
 }

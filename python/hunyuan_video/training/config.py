@@ -171,6 +171,29 @@ class FlowRun:
 
 
 @dataclass(frozen=True)
+class EncodedFlowRun:
+    """Train the transformer with flow matching on a data set of `hunyuan-video encode` (training/encoded_flow.py)."""
+
+    kind: str = "flow_encoded"
+    output: str = "runs/flow"
+    data: str = "data/encoded"  # folder of the data set
+    checkpoint: str = "tiny"  # whose VAE and text encoders made the data; samples are made with them
+    model: dict = field(default_factory=dict)  # TransformerConfig fields
+    init_from: str = ""  # an exported transformer to start from
+    weights: dict = field(default_factory=dict)  # bucket -> how often it is drawn; default its number of clips
+    text_dropout: float = 0.1  # captions replaced by "" for classifier-free guidance
+    t_mean: float = 0.0  # logit-normal timestep distribution
+    t_std: float = 1.0
+    t_shift: float = 1.0
+    held_out: int = 8  # the last clips of each bucket, for the validation loss and the sheets
+    workers: int = 2  # threads that read ahead; they change no batch
+    sample_steps: int = 30
+    cfg_scale: float = 3.0
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+
+@dataclass(frozen=True)
 class GuidanceDistillationRun:
     """One pass instead of two: the student takes the guidance scale as an input (paper section 5.2)."""
 
@@ -261,6 +284,7 @@ KINDS: dict[str, type | str] = {
     "vae": VAERun,
     "vae_stages": VAEStagesRun,
     "flow": FlowRun,
+    "flow_encoded": EncodedFlowRun,
     "guidance_distillation": GuidanceDistillationRun,
     "step_distillation": StepDistillationRun,
     "text": TextRun,
