@@ -37,8 +37,18 @@ KERNELS: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
     "template_scale": {"cpu": (FLOAT, BFLOAT), "cuda": (FLOAT, BFLOAT, HALF)},
     "decode_fp8": {"cpu": (torch.float8_e4m3fn,)},
 }
-# Kernels that not every architecture has.
-ONLY_ON: dict[str, tuple[str, ...]] = {"attention_fp8": ("sm_90a",), "linear_fp8": ("sm_89", "sm_90a")}
+# Machine code of the CUDA kernels, by architecture: what does the work there. Kernels that are not listed read and
+# write memory with ordinary instructions and exist for every architecture that is built.
+TENSOR_CORES: dict[str, dict[str, str]] = {
+    "attention": {"sm_80": "mma.sync", "sm_89": "mma.sync", "sm_90a": "wgmma and TMA"},
+    "attention_fp8": {"sm_90a": "wgmma and TMA"},
+    "causal_conv3d": {
+        "sm_80": "mma.sync",
+        "sm_89": "mma.sync",
+        "sm_90a": "wgmma and TMA from 64 channels on, mma.sync below",
+    },
+    "linear_fp8": {"sm_89": "mma.sync", "sm_90a": "wgmma and TMA"},
+}
 
 PLAIN_COPIES = ("pad_causal",)  # no arithmetic, so no instruction sets
 
@@ -79,7 +89,7 @@ def _load() -> tuple[ModuleType | None, str]:
 mode: str = _from_environment("HUNYUAN_EXT_BACKEND", MODES) or "auto"
 forced_isa: str | None = _from_environment("HUNYUAN_EXT_ISA", LEVELS)
 module, missing = _load()
-_choices: dict[tuple[str, str, torch.dtype], Choice] = {}
+_choices: dict[tuple[str, str, torch.dtype, int | None], Choice] = {}
 # Private, but what torch's own wrappers ask; both cost 0.1 us.
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _transform = torch._C._functorch.peek_interpreter_stack
@@ -114,7 +124,7 @@ def forced(new_mode: str | None = None, new_isa: str | None = None) -> Iterator[
         _choices.clear()
 
 
-def _decide(op: str, device: str, dtype: torch.dtype) -> Choice:
+def _decide(op: str, device: str, dtype: torch.dtype, index: int | None) -> Choice:
     if mode == "reference":
         return Choice(False, "HUNYUAN_EXT_BACKEND=reference")
     if module is None:
@@ -123,13 +133,7 @@ def _decide(op: str, device: str, dtype: torch.dtype) -> Choice:
     if dtype not in dtypes:
         return Choice(False, f"no {str(dtype).removeprefix('torch.')} kernel for {device}")
     if device == "cuda":
-        archs = module.build_facts()["cuda_archs"]
-        if not archs:
-            return Choice(False, "built without CUDA kernels")
-        major, minor = torch.cuda.get_device_capability()
-        having = [arch for arch in archs.split(",") if arch in ONLY_ON.get(op, (arch,))]
-        covered = any(_runs_on(arch, major, minor) for arch in having)
-        return Choice(covered, f"built for {', '.join(having) or 'no architecture'}; this device is sm_{major}{minor}")
+        return _decide_cuda(op, index)
     if op in PLAIN_COPIES:
         return Choice(True, "own copy, of whole rows and for channels-last volumes only")
     if isa() == "scalar" and forced_isa is None and mode == "auto":
@@ -137,7 +141,31 @@ def _decide(op: str, device: str, dtype: torch.dtype) -> Choice:
     return Choice(True, f"own {isa()} kernel")
 
 
-def _runs_on(arch: str, major: int, minor: int) -> bool:
+def _decide_cuda(op: str, index: int | None) -> Choice:
+    built = cuda_archs()
+    if not built:
+        return Choice(False, "built without CUDA kernels")
+    capability = cuda_capability(index)
+    if capability is None:
+        return Choice(False, "torch finds no usable CUDA device")
+    having = [arch for arch in built if arch in TENSOR_CORES.get(op, built)]
+    covered = any(runs_on(arch, *capability) for arch in having)
+    device = "sm_{}{}".format(*capability)
+    return Choice(covered, f"built for {', '.join(having) or 'no architecture'}; this device is {device}")
+
+
+def cuda_archs() -> tuple[str, ...]:
+    """The architectures whose machine code is in the native module, such as "sm_90a"."""
+    archs = module.build_facts()["cuda_archs"] if module is not None else ""
+    return tuple(archs.split(",")) if archs else ()
+
+
+def cuda_capability(index: int | None) -> tuple[int, int] | None:
+    """Compute capability of a device (None: the current one); None where there is none."""
+    return torch.cuda.get_device_capability(index) if torch.cuda.is_available() else None
+
+
+def runs_on(arch: str, major: int, minor: int) -> bool:
     """Whether machine code for "sm_80" runs on a device: same major, minor not above; "sm_90a" on 9.0 only."""
     number = arch.removeprefix("sm_")
     if number.endswith("a"):
@@ -145,18 +173,18 @@ def _runs_on(arch: str, major: int, minor: int) -> bool:
     return int(number[:-1]) == major and int(number[-1]) <= minor
 
 
-def choice(op: str, device: str, dtype: torch.dtype) -> Choice:
+def choice(op: str, device: str, dtype: torch.dtype, index: int | None = None) -> Choice:
     """What would run for plain tensors of this device and dtype without gradients, and why."""
-    key = op, device, dtype
+    key = op, device, dtype, index
     if key not in _choices:
         _choices[key] = _decide(*key)
     return _choices[key]
 
 
-def _picks_native(op: str, device: str, dtype: torch.dtype) -> bool:
+def _picks_native(op: str, device: str, dtype: torch.dtype, index: int | None) -> bool:
     if module is None and mode == "native":
         raise RuntimeError(f"HUNYUAN_EXT_BACKEND=native, but {missing}")
-    return choice(op, device, dtype).native
+    return choice(op, device, dtype, index).native
 
 
 # What torch.compiler.assume_constant_result sets: evaluated while tracing. The call itself would import all of
@@ -176,7 +204,7 @@ def runs_native(op: str, x: Tensor, *others: Tensor | None) -> bool:
     the composed form. While torch.compile or torch.export traces, True means the torch.library op.
     """
     device = x.device
-    if not _picks_native(op, device.type, x.dtype) or autocast_enabled(device):
+    if not _picks_native(op, device.type, x.dtype, device.index) or autocast_enabled(device):
         return False
     grad = torch.is_grad_enabled()
     compiling = torch.compiler.is_compiling()

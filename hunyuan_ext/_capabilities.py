@@ -25,7 +25,8 @@ def capabilities() -> dict:
 
     "build": how the native module was compiled ({"native": False, "reason": ...} without one). "machine": processor,
     its features, threads, CUDA devices. "ops": {op: {device: {dtype: {"implementation", "reason"}}}}, implementation
-    one of "native", "torch" and "native + torch" (a native pass around torch's operation).
+    one of "native", "torch" and "native + torch" (a native pass around torch's operation). "cuda_kernels": {kernel:
+    {"dtypes", "archs": {architecture: what does the work there}, "gpus": those of this machine that it runs on}}.
     """
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     return {
@@ -38,6 +39,7 @@ def capabilities() -> dict:
             op: {device: {name: describe(device, dtype) for name, dtype in DTYPES.items()} for device in devices}
             for op, describe in OPS.items()
         },
+        "cuda_kernels": _cuda_kernels(),
     }
 
 
@@ -52,7 +54,7 @@ def _build() -> dict:
     if _backend.module is None:
         return {"native": False, "reason": _backend.missing}
     facts = dict(_backend.module.build_facts())
-    facts["cuda_archs"] = facts["cuda_archs"].split(",") if facts["cuda_archs"] else []
+    facts["cuda_archs"] = list(_backend.cuda_archs())
     return {"native": True, **facts, "isa": list(facts["isa"]), "file": Path(str(_backend.module.__file__)).name}
 
 
@@ -79,6 +81,26 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _cuda_kernels() -> dict:
+    """What was built for GPUs, kernel by kernel; empty without CUDA kernels."""
+    built = _backend.cuda_archs()
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    facts = {}
+    for kernel, dtypes in _backend.KERNELS.items():
+        if not built or "cuda" not in dtypes:
+            continue
+        work = _backend.TENSOR_CORES.get(kernel, dict.fromkeys(built, "vector loads and stores"))
+        archs = {arch: how for arch, how in work.items() if arch in built}
+        runs = [
+            i
+            for i in range(gpus)
+            if any(_backend.runs_on(arch, *torch.cuda.get_device_capability(i)) for arch in archs)
+        ]
+        names = [str(dtype).removeprefix("torch.") for dtype in dtypes["cuda"]]
+        facts[kernel] = {"dtypes": names, "archs": archs, "gpus": runs}
+    return facts
 
 
 def _whole(op: str) -> Describe:

@@ -8,17 +8,29 @@
 
 #include "common/status.h"
 
-#define HUNYUAN_CUDA_CHECK(call)                                                                   \
-  do {                                                                                             \
-    const cudaError_t error_ = (call);                                                             \
-    if (error_ != cudaSuccess) {                                                                   \
-      (void)cudaGetLastError();                                                                    \
-      return ::hunyuan::fail(HUNYUAN_CUDA_ERROR, "%s: %s (%s)", #call, cudaGetErrorString(error_), \
-                             cudaGetErrorName(error_));                                            \
-    }                                                                                              \
+// Returns from the calling function with a status and one sentence when a call of the runtime fails.
+#define HUNYUAN_CUDA_CHECK(call)                                                     \
+  do {                                                                               \
+    const cudaError_t error_ = (call);                                               \
+    if (error_ != cudaSuccess) return ::hunyuan::cuda_failed("hunyuan_ext", error_); \
   } while (0)
 
 namespace hunyuan {
+
+// One sentence for an error of the runtime; `what` failed. Clears it, where it can be cleared.
+inline int cuda_failed(const char* what, cudaError_t error) {
+  (void)cudaGetLastError();
+  if (error == cudaErrorInsufficientDriver || error == cudaErrorNoDevice)
+    return fail(HUNYUAN_CUDA_ERROR, "%s: there is no CUDA device, or its driver is older than this build", what);
+  if (error == cudaErrorInvalidDevice)
+    return fail(HUNYUAN_CUDA_ERROR, "%s: the CUDA device of the tensors does not exist", what);
+  if (error == cudaErrorNoKernelImageForDevice)
+    return fail(HUNYUAN_CUDA_ERROR,
+                "%s: has no kernel for the architecture of this device; hunyuan_ext.capabilities() "
+                "lists those that were built",
+                what);
+  return fail(HUNYUAN_CUDA_ERROR, "%s: %s (%s)", what, cudaGetErrorString(error), cudaGetErrorName(error));
+}
 
 // Makes `device` current for a scope; `error` says whether that worked.
 class DeviceGuard {

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <utility>
 
+#include "common/cuda.cuh"
 #include "common/status.h"
 
 namespace hunyuan {
@@ -19,18 +20,6 @@ struct LaunchShape {
   size_t shared_bytes = 0;  // dynamic shared memory of a block
   unsigned cluster = 1;     // blocks of a cluster
 };
-
-inline int launch_failed(const char* op, cudaError_t error) {
-  (void)cudaGetLastError();
-  if (error == cudaErrorInsufficientDriver || error == cudaErrorNoDevice)
-    return fail(HUNYUAN_CUDA_ERROR, "%s: there is no CUDA device, or its driver is older than this build", op);
-  if (error == cudaErrorNoKernelImageForDevice)
-    return fail(HUNYUAN_CUDA_ERROR,
-                "%s: has no kernel for the architecture of this device; hunyuan_ext.capabilities() "
-                "lists those that were built",
-                op);
-  return fail(HUNYUAN_CUDA_ERROR, "%s: %s (%s)", op, cudaGetErrorString(error), cudaGetErrorName(error));
-}
 
 // The launch configuration of a shape; `cluster` is storage for its attribute.
 inline cudaLaunchConfig_t launch_config(const LaunchShape& shape, cudaLaunchAttribute* cluster) {
@@ -63,7 +52,7 @@ int launch(const char* op, const LaunchShape& shape, cudaStream_t stream, void (
   config.stream = stream;
   cudaError_t error = allow_shared_bytes(reinterpret_cast<const void*>(kernel), shape.shared_bytes);
   if (error == cudaSuccess) error = cudaLaunchKernelEx(&config, kernel, args...);
-  return error == cudaSuccess ? HUNYUAN_OK : launch_failed(op, error);
+  return error == cudaSuccess ? HUNYUAN_OK : cuda_failed(op, error);
 }
 
 // How many blocks of this shape (whose `blocks` is not read) a device runs at once, in whole clusters: the grid of a
@@ -86,7 +75,7 @@ int resident_blocks(const char* op, LaunchShape shape, int device, void (*kernel
       const cudaLaunchConfig_t config = launch_config(shape, &cluster);
       if (error == cudaSuccess) error = cudaOccupancyMaxActiveClusters(&clusters, kernel, &config);
     }
-    if (error != cudaSuccess) return launch_failed(op, error);
+    if (error != cudaSuccess) return cuda_failed(op, error);
     if (clusters == 0) return fail(HUNYUAN_CUDA_ERROR, "%s: this device has no room for its thread blocks", op);
     answer = clusters * static_cast<int>(shape.cluster);
   }

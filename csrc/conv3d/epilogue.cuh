@@ -36,14 +36,16 @@ constexpr int kMomentFloats = Tile::kWarpsDown * Tile::kColumns + 2 * Tile::kCol
 template <class T>
 __device__ float bias_at(const Output& output, int column) {
   if (!output.bias || column >= output.channels) return 0.0f;
-  return output.bias_is_float ? static_cast<const float*>(output.bias)[column]
-                              : device::to_float(static_cast<const T*>(output.bias)[column]);
+  return output.bias_is_float ? __ldg(static_cast<const float*>(output.bias) + column)
+                              : device::to_float(__ldg(static_cast<const T*>(output.bias) + column));
 }
 
-// Adds bias and residual to a fragment, rounds it to T (the floats stay, rounded) and stores it. `offset`: element of
-// the output where each of this thread's two rows starts, or -1 where there is none.
+// Adds bias and residual to a fragment, rounds it to T (the floats stay, rounded) and stores it. `loaded`: the residual
+// of wide accesses. `offset`: element of the output where each of this thread's two rows starts, or -1 where there is
+// none.
 template <class T>
-__device__ void finish_fragment(const Output& output, float* d, const int64_t (&offset)[2], int first_column) {
+__device__ void finish_fragment(const Output& output, float* d, uint32_t (&loaded)[2][4], const int64_t (&offset)[2],
+                                int first_column) {
   using namespace matmul;
   using Pair = PairOf<T>;
   const int quad_column = first_column + threadIdx.x % 4 * 8;  // of 16-byte accesses
@@ -61,10 +63,7 @@ __device__ void finish_fragment(const Output& output, float* d, const int64_t (&
     const bool present = offset[half] >= 0 && quad_column < output.channels;
     uint32_t r[4];
     if (output.wide) {
-      if (output.residual) {
-        load8(residual, quad_column, present, r);
-        add_row<T>(d, half, r);
-      }
+      if (output.residual) add_row<T>(d, half, loaded[half]);
       pack_row<T>(d, half, r);
       store8(out, quad_column, present, r);
     } else if (offset[half] >= 0) {
@@ -86,6 +85,27 @@ __device__ void finish_fragment(const Output& output, float* d, const int64_t (&
       pair[0] = rounded.x, pair[1] = rounded.y;
     }
   }
+}
+
+// The same for all fragments of one row of fragments. Their residuals are loaded before any of them is stored: one wait
+// for memory instead of one for each.
+template <class T, class Tile>
+__device__ void finish_row(const Output& output, float* d, const int64_t (&offset)[2], int first_column) {
+  uint32_t residual[Tile::kStrips][2][4] = {};
+  if (output.residual && output.wide) {
+#pragma unroll
+    for (int strip = 0; strip < Tile::kStrips; ++strip)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int column = first_column + Tile::column(strip) + threadIdx.x % 4 * 8;
+        matmul::load8(static_cast<const T*>(output.residual) + offset[half], column,
+                      offset[half] >= 0 && column < output.channels, residual[strip][half]);
+      }
+  }
+#pragma unroll
+  for (int strip = 0; strip < Tile::kStrips; ++strip)
+    finish_fragment<T>(output, d + strip * matmul::kFragmentFloats, residual[strip], offset,
+                       first_column + Tile::column(strip));
 }
 
 // Sums over the rows of the tile of value(d[i], column in the tile), a column at a time, into

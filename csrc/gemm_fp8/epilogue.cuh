@@ -46,9 +46,21 @@ __device__ inline float2 pair_at(const __nv_bfloat16* values, int64_t i) {
   return matmul::PairOf<__nv_bfloat16>::unpack(__ldg(reinterpret_cast<const uint32_t*>(values + i)));
 }
 
+// This thread's part of the residual of a fragment, 16 bytes of each of its two rows; zeros outside of the output.
+__device__ inline void load_residual(const Output& output, int first_row, int first_column, uint32_t (&r)[2][4]) {
+  const int column = first_column + threadIdx.x % 4 * 8;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = first_row + matmul::lane_row() + half * 8;
+    matmul::load8(output.residual + static_cast<int64_t>(row) * output.columns, column,
+                  row < output.rows && column < output.columns, r[half]);
+  }
+}
+
 // residual + gate * act(d * scales + bias) of a fragment whose first row and column these are; columns come in eights,
 // so a chunk is inside or outside as a whole.
-__device__ inline void finish_fragment(const Output& output, float* d, int first_row, int first_column) {
+__device__ inline void finish_fragment(const Output& output, float* d, uint32_t (&residual)[2][4], int first_row,
+                                       int first_column) {
   using namespace matmul;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -80,12 +92,7 @@ __device__ inline void finish_fragment(const Output& output, float* d, int first
         pair[0] *= factor.x, pair[1] *= factor.y;
       }
     }
-    if (!output.residual) continue;
-    const int quad_column = first_column + threadIdx.x % 4 * 8;
-    uint32_t r[4];
-    load8(output.residual + static_cast<int64_t>(row) * output.columns, quad_column,
-          row_present && quad_column < output.columns, r);
-    add_row<__nv_bfloat16>(d, half, r);
+    if (output.residual) add_row<__nv_bfloat16>(d, half, residual[half]);
   }
 }
 
@@ -158,19 +165,28 @@ __device__ void store_quantised(const Output& output, typename Tile::Accumulator
     }
 }
 
-// All of it for one tile, whose threads all call this.
+// All of it for one tile, whose threads all call this. The residuals of a row of fragments are loaded before any of
+// them is stored: one wait for memory instead of one for each.
 template <class Tile>
 __device__ void finish_tile(const Output& output, typename Tile::Accumulators& acc, int first_row, int first_column,
                             float* scratch) {
 #pragma unroll
-  for (int m = 0; m < Tile::kRowFragments; ++m)
+  for (int m = 0; m < Tile::kRowFragments; ++m) {
+    const int row = first_row + Tile::row(m);
+    uint32_t residual[Tile::kStrips][2][4] = {};
+    if (output.residual) {
+#pragma unroll
+      for (int strip = 0; strip < Tile::kStrips; ++strip)
+        load_residual(output, row, first_column + Tile::column(strip), residual[strip]);
+    }
 #pragma unroll
     for (int strip = 0; strip < Tile::kStrips; ++strip) {
       float* d = acc[m] + strip * matmul::kFragmentFloats;
-      const int row = first_row + Tile::row(m), column = first_column + Tile::column(strip);
-      finish_fragment(output, d, row, column);
+      const int column = first_column + Tile::column(strip);
+      finish_fragment(output, d, residual[strip], row, column);
       if (!output.out_scale) store_fragment(output, d, row, column);
     }
+  }
   if (output.out_scale) store_quantised<Tile>(output, acc, first_row, first_column, scratch);
 }
 

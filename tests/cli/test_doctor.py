@@ -57,6 +57,23 @@ def test_a_gpu_and_a_forced_backend_are_told(facts):
     assert "HUNYUAN_EXT_BACKEND=reference overrides" in text
 
 
+def test_kernels_for_gpus_are_listed_with_their_architectures():
+    kernels = {
+        "attention": {"dtypes": ["bfloat16"], "archs": {"sm_80": "mma.sync", "sm_89": "mma.sync"}, "gpus": [1]},
+        "linear_fp8": {"dtypes": ["bfloat16"], "archs": {}, "gpus": []},
+    }
+    attention = "  attention, bfloat16: sm_80, sm_89 (mma.sync)"
+    assert doctor.cuda_kernel_lines(kernels, []) == [
+        attention,
+        "  linear_fp8, bfloat16: not built",
+        "  none of them runs here: torch finds no usable GPU",
+    ]
+    assert doctor.cuda_kernel_lines(kernels, [{}, {}]) == [
+        f"{attention}; runs on GPU 1",
+        "  linear_fp8, bfloat16: not built; runs on no GPU of this machine, PyTorch does its work",
+    ]
+
+
 def test_formats_with_the_same_answer_share_a_line():
     same, other = {"implementation": "torch", "reason": "why"}, {"implementation": "native", "reason": "fast"}
     ops = {"op": {"cpu": {"float32": same, "bfloat16": same}, "cuda": {"float32": same, "bfloat16": other}}}

@@ -92,6 +92,17 @@ class Kernels:
         call.restype = ctypes.c_int64
         return call(ctypes.byref(self.arguments(op, **values)))
 
+    def machine(self, capability: int = 90, refusal: int = 0, device: int = 0, stream: int = 0) -> None:
+        """From now on: two devices of this capability, calls for `device` on `stream`, and the runtime answers every
+        question about devices with the error `refusal`; forgets the history."""
+        self.library.emulated_machine(capability, refusal, device, ctypes.c_void_p(stream))
+
+    def history(self) -> dict[str, int]:
+        """Kernels started since `machine`, their device (-1: several) and stream, and the current device."""
+        numbers = [ctypes.c_int64() for _ in range(4)]
+        self.library.emulated_history(*map(ctypes.byref, numbers))
+        return dict(zip(("launches", "device", "stream", "current"), (n.value for n in numbers), strict=True))
+
 
 def compile_object(source: Path, flags: list[str], folder: Path, stamp: str) -> Path:
     target = folder / f"{source.parent.name}-{source.stem}-{stamp}.o"
@@ -137,7 +148,8 @@ class Build:
 
 
 def emulated_sources() -> list[Path]:
-    return [*kernel_sources(), *sorted(EMULATOR.glob("*.cpp")), ROOT / "csrc" / "common" / "status.cpp"]
+    choosers = sorted((ROOT / "csrc").glob("*/*_cuda.cu"))
+    return [*kernel_sources(), *choosers, *sorted(EMULATOR.glob("*.cpp")), ROOT / "csrc" / "common" / "status.cpp"]
 
 
 @functools.cache
@@ -162,8 +174,7 @@ def binding():
         f'extern "C" void {name}() {{ std::abort(); }}\n' for name in sorted(set(declared) - set(defined))
     )
     absent.write_text(text)
-    devices = [ROOT / "csrc" / "conv3d" / "causal_conv3d_cuda.cu", ROOT / "csrc" / "gemm_fp8" / "linear_fp8_cuda.cu"]
-    sources = [*emulated_sources(), *devices, ROOT / "csrc" / "bindings.cpp", *sorted(folder.glob("*.cpp")), absent]
+    sources = [*emulated_sources(), ROOT / "csrc" / "bindings.cpp", *sorted(folder.glob("*.cpp")), absent]
     flags = (f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}", '-DHUNYUAN_VERSION="emulated"',
              '-DHUNYUAN_COMPILER="g++"')  # fmt: skip
     spec = importlib.util.spec_from_file_location("_C", build.library("binding", sources, flags))

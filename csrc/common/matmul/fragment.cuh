@@ -77,11 +77,11 @@ __device__ void add_row(float* d, int half, uint32_t (&r)[4]) {
 }
 
 // Columns `column` to `column` + 7 of a row of `columns`, all of them or none; nothing (zeros) where `present` is
-// false.
+// false. Ordinary loads, not __ldg: a residual may be the output, whose other elements this kernel is writing.
 template <class T>
 __device__ void load8(const T* row, int column, bool present, uint32_t (&r)[4]) {
   uint4 value = make_uint4(0, 0, 0, 0);
-  if (present) value = __ldg(reinterpret_cast<const uint4*>(row + column));
+  if (present) value = *reinterpret_cast<const uint4*>(row + column);
   r[0] = value.x, r[1] = value.y, r[2] = value.z, r[3] = value.w;
 }
 template <class T>

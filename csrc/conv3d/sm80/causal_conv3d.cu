@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(Tile::kThreads) conv_kernel(const __grid_const
       present[m][half] = row < rows;
       offset[half] = row < rows ? g.output(sample, first_position + row) : -1;
     }
-    finish_fragment<T>(params.output, acc[m], offset, first_column + Tile::column(0));
+    finish_row<T, Tile>(params.output, acc[m], offset, first_column);
   }
   if (params.output.moments)
     store_moments<Tile>(params.output, acc, present, rows, first_column, reinterpret_cast<float*>(memory),

@@ -98,10 +98,7 @@ struct Convolution {
             (corner.frame * g.out_rows + corner.row + row) * g.out_columns + corner.column + column;
         offset[half] = present[m][half] ? g.output(sample, position) : -1;
       }
-#pragma unroll
-      for (int strip = 0; strip < Tile::kStrips; ++strip)
-        finish_fragment<T>(params.output, acc[m] + strip * matmul::kFragmentFloats, offset,
-                           first_column + Tile::column(strip));
+      finish_row<T, Tile>(params.output, acc[m], offset, first_column);
     }
     if (!params.output.moments) return;
     const int64_t height = rows_left < params.grid.box.rows ? rows_left : params.grid.box.rows;

@@ -89,6 +89,8 @@ def in_words(facts: dict[str, Any]) -> list[str]:
     title = f"hunyuan-video {facts['version']} with Python {machine['python']} and torch {machine['torch']}"
     lines = [f"{title} on {machine['system']}", "", "Machine", *machine_lines(facts)]
     lines += ["", "Build", *build_lines(kernels)]
+    if kernels["cuda_kernels"]:
+        lines += ["", "Kernels for GPUs", *cuda_kernel_lines(kernels["cuda_kernels"], facts["gpus"])]
     lines += ["", "Files", *file_lines(facts)]
     lines += ["", "Operations", *operation_lines(kernels), f"  {kernels['conditions']}"]
     return lines
@@ -120,6 +122,22 @@ def build_lines(kernels: dict[str, Any]) -> list[str]:
     if kernels["backend"] != "auto":
         lines.append(f"  HUNYUAN_EXT_BACKEND={kernels['backend']} overrides the choice below")
     return lines
+
+
+def cuda_kernel_lines(kernels: dict[str, Any], gpus: list[dict[str, Any]]) -> list[str]:
+    """Per kernel its number formats, the architectures it was built for, and which of this machine's GPUs run it."""
+    lines = []
+    for name, kernel in kernels.items():
+        ways: dict[str, list[str]] = {}
+        for arch, how in kernel["archs"].items():
+            ways.setdefault(how, []).append(arch)
+        built = "; ".join(f"{', '.join(archs)} ({how})" for how, archs in ways.items()) or "not built"
+        line = f"  {name}, {', '.join(kernel['dtypes'])}: {built}"
+        if gpus:
+            running = ", ".join(f"GPU {i}" for i in kernel["gpus"])
+            line += f"; runs on {running}" if running else "; runs on no GPU of this machine, PyTorch does its work"
+        lines.append(line)
+    return lines if gpus else [*lines, "  none of them runs here: torch finds no usable GPU"]
 
 
 def file_lines(facts: dict[str, Any]) -> list[str]:

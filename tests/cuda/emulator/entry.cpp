@@ -8,15 +8,29 @@
 #include "conv3d/conv3d.h"
 #include "gemm_fp8/gemm_fp8.h"
 #include "norm/norm.h"
+#include "runtime.h"
 
 using namespace hunyuan;
 
 namespace {
-constexpr hunyuan_target kDevice{0, nullptr, 1};
+hunyuan_target target{0, nullptr, 1};  // changed by emulated_machine
+}
+
+// The machine and the target of the following calls; forgets what was started before.
+extern "C" void emulated_machine(int capability, int refusal, int device, void* stream) {
+  emulator::runtime = {};
+  emulator::runtime.capability = capability, emulator::runtime.refusal = refusal;
+  target = {device, stream, 1};
+}
+// What happened since: kernels started, the device and stream of all of them (-1: several), the current device.
+extern "C" void emulated_history(int64_t* launches, int64_t* device, int64_t* stream, int64_t* current) {
+  const auto& runtime = emulator::runtime;
+  *launches = runtime.launches, *device = runtime.one_place ? runtime.device : -1;
+  *stream = reinterpret_cast<int64_t>(runtime.stream), *current = runtime.current;
 }
 
 #define HUNYUAN_EMULATED(op) \
-  extern "C" int emulated_##op(const hunyuan_##op##_args* args) { return op##_cuda(*args, kDevice); }
+  extern "C" int emulated_##op(const hunyuan_##op##_args* args) { return op##_cuda(*args, target); }
 
 HUNYUAN_EMULATED(layer_norm_modulate)
 HUNYUAN_EMULATED(gate_residual)
@@ -24,6 +38,9 @@ HUNYUAN_EMULATED(group_norm_silu)
 HUNYUAN_EMULATED(pad_causal)
 HUNYUAN_EMULATED(quantize_rows)
 HUNYUAN_EMULATED(qk_norm_rope)
+HUNYUAN_EMULATED(attention)
+HUNYUAN_EMULATED(causal_conv3d)
+HUNYUAN_EMULATED(linear_fp8)
 
 extern "C" int64_t emulated_group_norm_silu_workspace(const hunyuan_group_norm_silu_args* args) {
   return group_norm_silu_cuda_workspace(*args);
@@ -31,7 +48,7 @@ extern "C" int64_t emulated_group_norm_silu_workspace(const hunyuan_group_norm_s
 
 // Kernels of one architecture, whatever the emulated device says it is.
 #define HUNYUAN_EMULATED_ON(arch, family, op) \
-  extern "C" int emulated_##arch##_##op(const hunyuan_##op##_args* args) { return family::arch##_##op(*args, kDevice); }
+  extern "C" int emulated_##arch##_##op(const hunyuan_##op##_args* args) { return family::arch##_##op(*args, target); }
 
 HUNYUAN_EMULATED_ON(sm80, conv3d, causal_conv3d)
 HUNYUAN_EMULATED_ON(sm90, conv3d, causal_conv3d)
@@ -42,14 +59,14 @@ extern "C" int64_t emulated_sm80_moment_chunks(const hunyuan_causal_conv3d_args*
 extern "C" int64_t emulated_sm90_moment_chunks(const hunyuan_causal_conv3d_args* args) { return conv3d::sm90_moment_chunks(*args); }
 
 extern "C" int emulated_sm80_attention(const hunyuan_attention_args* args) {
-  return attention::forward_sm80(*args, kDevice, 4);
+  return attention::forward_sm80(*args, target, 4);
 }
 extern "C" int emulated_sm86_attention(const hunyuan_attention_args* args) {
-  return attention::forward_sm80(*args, kDevice, 8);
+  return attention::forward_sm80(*args, target, 8);
 }
-extern "C" int emulated_sm90_attention(const hunyuan_attention_args* args) { return attention::forward_sm90(*args, kDevice); }
+extern "C" int emulated_sm90_attention(const hunyuan_attention_args* args) { return attention::forward_sm90(*args, target); }
 extern "C" int emulated_fp8_attention(const hunyuan_attention_args* args) {
   std::vector<char> workspace(attention::sm90::fp8_workspace(*args).bytes + 256, static_cast<char>(0xff));  // NaN
   char* aligned = workspace.data() + (256 - reinterpret_cast<uintptr_t>(workspace.data()) % 256);
-  return attention::forward_fp8_sm90(*args, aligned, kDevice);
+  return attention::forward_fp8_sm90(*args, aligned, target);
 }

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "emulated_map.h"
+#include "runtime.h"
 
 namespace {
 
@@ -36,15 +37,24 @@ CUresult encode_tiled(CUtensorMap* out, CUtensorMapDataType type, cuuint32_t dim
 }  // namespace
 
 extern "C" {
-cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
-cudaError_t cudaSetDevice(int) { return cudaSuccess; }
-cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
+cudaError_t cudaGetDevice(int* device) {
+  return *device = emulator::runtime.current, static_cast<cudaError_t>(emulator::runtime.refusal);
+}
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= emulator::runtime.devices) return cudaErrorInvalidDevice;
+  return emulator::runtime.current = device, cudaSuccess;
+}
+cudaError_t cudaGetDeviceCount(int* count) { return *count = emulator::runtime.devices, cudaSuccess; }
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 const char* cudaGetErrorString(cudaError_t) { return "emulated"; }
 const char* cudaGetErrorName(cudaError_t) { return "emulated"; }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  const int capability = emulator::runtime.capability;
   // Four multiprocessors: persistent kernels then walk over several tiles even in small tests.
-  *value = attribute == cudaDevAttrMultiProcessorCount ? 4 : attribute == cudaDevAttrComputeCapabilityMajor ? 9 : 0;
+  *value = attribute == cudaDevAttrMultiProcessorCount           ? 4
+           : attribute == cudaDevAttrComputeCapabilityMajor ? capability / 10
+           : attribute == cudaDevAttrComputeCapabilityMinor ? capability % 10
+                                                            : 0;
   return cudaSuccess;
 }
 cudaError_t cudaGetDriverEntryPointByVersion(const char*, void** function, unsigned, unsigned long long,

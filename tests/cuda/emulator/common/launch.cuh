@@ -3,6 +3,7 @@
 
 #include "common/status.h"
 #include "emulator.h"
+#include "runtime.h"
 
 namespace hunyuan {
 
@@ -14,8 +15,9 @@ struct LaunchShape {
 };
 
 template <class... Parameters, class... Arguments>
-int launch(const char* op, const LaunchShape& shape, cudaStream_t, void (*kernel)(Parameters...),
+int launch(const char* op, const LaunchShape& shape, cudaStream_t stream, void (*kernel)(Parameters...),
            const Arguments&... args) {
+  ::emulator::runtime.launched(stream);
   const std::string error =
       ::emulator::run(shape.blocks, shape.threads, shape.shared_bytes, shape.cluster, [&] { kernel(args...); });
   return error.empty() ? HUNYUAN_OK : fail(HUNYUAN_CUDA_ERROR, "%s: %s", op, error.c_str());

@@ -1,0 +1,220 @@
+"""What would run on a GPU, on a machine without one: choices by architecture, graphs of fake CUDA tensors."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import hunyuan_ext as ops
+from hunyuan_ext import _backend
+from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
+from hunyuan_video.models.fp8 import convert_to_fp8_modules, fp8_linears
+
+ARCHS = ("sm_80", "sm_89", "sm_90a")
+BF16 = torch.bfloat16
+CUDA = torch.device("cuda:0")
+TINY = TransformerConfig(
+    hidden_size=256, num_heads=2, double_blocks=1, single_blocks=1, mlp_ratio=4, in_channels=16, out_channels=16,
+    patch_size=(1, 2, 2), rope_dims=(16, 56, 56), text_dim=64, pooled_text_dim=32, guidance_embed=True,
+)  # fmt: skip
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """machine((9, 0)): from now on there is such a GPU, and kernels for ARCHS were built."""
+    monkeypatch.setattr(_backend, "module", _backend.module or SimpleNamespace())
+    monkeypatch.setattr(_backend, "_choices", {})
+
+    def pretend(capability, archs=ARCHS):
+        monkeypatch.setattr(_backend, "cuda_archs", lambda: archs)
+        monkeypatch.setattr(_backend, "cuda_capability", lambda index: capability)
+        _backend._choices.clear()
+
+    return pretend
+
+
+TENSOR_CORE_KERNELS = {"attention", "attention_fp8", "causal_conv3d", "linear_fp8"}
+
+
+@pytest.mark.parametrize(
+    ("capability", "kernels"),
+    [
+        ((7, 5), None),
+        ((8, 0), {"attention", "causal_conv3d"}),
+        ((8, 6), {"attention", "causal_conv3d"}),
+        ((8, 9), {"attention", "causal_conv3d", "linear_fp8"}),
+        ((9, 0), TENSOR_CORE_KERNELS),
+        ((10, 0), None),
+    ],
+)
+def test_kernels_by_architecture(machine, capability, kernels):
+    machine(capability)
+    for op, dtypes in _backend.KERNELS.items():
+        if BF16 not in dtypes.get("cuda", ()):
+            continue
+        choice = _backend.choice(op, "cuda", BF16, 0)
+        runs = kernels is not None and (op in kernels or op not in TENSOR_CORE_KERNELS)
+        assert choice.native == runs, op
+        assert f"this device is sm_{capability[0]}{capability[1]}" in choice.reason
+
+
+def test_devices_are_asked_one_by_one(machine, monkeypatch):
+    machine(None)
+    monkeypatch.setattr(_backend, "cuda_capability", lambda index: (9, 0) if index == 0 else (7, 5))
+    assert _backend.choice("attention", "cuda", BF16, 0).native
+    assert not _backend.choice("attention", "cuda", BF16, 1).native
+
+
+def test_no_gpu_and_no_kernels_are_told(machine):
+    machine(None)
+    assert _backend.choice("attention", "cuda", BF16) == (False, "torch finds no usable CUDA device")
+    machine((9, 0), archs=())
+    assert _backend.choice("attention", "cuda", BF16) == (False, "built without CUDA kernels")
+
+
+class OnDevice:
+    """What the binding reads of a tensor, on a CUDA device that need not exist."""
+
+    dtype, shape, device = torch.float32, (1, 2, 4), SimpleNamespace(type="cuda", index=0)
+
+    def __init__(self, *shape):
+        self.shape = shape
+        self.memory = torch.zeros(shape)
+        self.stride, self.data_ptr, self.element_size = self.memory.stride, self.memory.data_ptr, lambda: 4
+
+
+@pytest.mark.skipif(_backend.module is None or torch.cuda.is_available(), reason="needs the native module, and no GPU")
+def test_kernels_without_a_gpu_say_so_in_one_sentence(monkeypatch):
+    module = _backend.module
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=0))
+    x, vector = OnDevice(1, 2, 4), OnDevice(1, 4)
+    wanted = "there is no CUDA device, or its driver is older than this build"
+    if not _backend.cuda_archs():
+        wanted = "hunyuan_ext was built without CUDA kernels; rebuild it where nvcc is on PATH with HUNYUAN_CUDA=ON"
+    module.use_exchange_api(None)
+    try:
+        for call in (
+            lambda: module.layer_norm_modulate(x, vector, vector, x, 1e-6, 1),
+            lambda: module.gate_residual(x, x, vector, x, 1),
+        ):
+            with pytest.raises(RuntimeError, match=re.escape(wanted)) as caught:
+                call()
+            assert "\n" not in str(caught.value)
+    finally:
+        module.use_exchange_api(getattr(torch.Tensor, "__dlpack_c_exchange_api__", None))
+
+
+@pytest.fixture(scope="module")
+def fake_devices(tmp_path_factory):
+    """Makes operations on fake CUDA tensors possible with a torch that was built without CUDA."""
+    if torch.version.cuda is not None:
+        return
+    if shutil.which("g++") is None:
+        pytest.skip("a torch without CUDA needs g++ here")
+    library = tmp_path_factory.mktemp("guard") / "no_op_guard.so"
+    torch_folder = Path(torch.__file__).parent
+    source = Path(__file__).with_name("no_op_guard.cpp")
+    command = ["g++", "-std=c++20", "-shared", "-fPIC", f"-I{torch_folder / 'include'}", str(source)]
+    subprocess.run([*command, f"-L{torch_folder / 'lib'}", "-lc10", "-o", str(library)], check=True)
+    ctypes.CDLL(str(library))
+
+
+def fake_transformer() -> HunyuanVideoTransformer:
+    with torch.device("meta"):
+        return HunyuanVideoTransformer(TINY).to(BF16).eval().requires_grad_(False)
+
+
+def move_to_cuda(model: torch.nn.Module) -> None:
+    """Replaces parameters and buffers by fake ones on the device."""
+    for part in model.modules():
+        for table in (part._parameters, part._buffers):
+            for name, value in table.items():
+                if value is not None:
+                    fake = torch.empty_like(value, device=CUDA)
+                    table[name] = torch.nn.Parameter(fake, False) if table is part._parameters else fake
+
+
+def transformer_inputs(tokens=12):
+    like = dict(device=CUDA, dtype=BF16)
+    conditions = dict(
+        text=torch.empty(1, tokens, 64, **like), text_mask=torch.ones(1, tokens, device=CUDA, dtype=torch.int64),
+        pooled_text=torch.empty(1, 32, **like), guidance=torch.empty(1, device=CUDA),
+    )  # fmt: skip
+    return (torch.empty(1, 16, 3, 8, 8, **like), torch.empty(1, device=CUDA)), conditions
+
+
+def compiled_nodes(function, *args, **kwargs):
+    """(result, how often the one graph calls what) of a function compiled with fullgraph=True."""
+    graphs = []
+
+    def remember(graph, _):
+        graphs.append(Counter(str(node.target) for node in graph.graph.nodes if node.op.startswith("call")))
+        return graph
+
+    torch.compiler.reset()
+    with torch.no_grad():
+        result = torch.compile(function, backend=remember, fullgraph=True)(*args, **kwargs)
+    assert len(graphs) == 1
+    return result, graphs[0]
+
+
+def test_the_transformer_is_one_graph_of_cuda_kernels(machine, fake_devices):
+    machine((9, 0))
+    model = fake_transformer()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        move_to_cuda(model)
+        args, kwargs = transformer_inputs()
+        velocity, nodes = compiled_nodes(model, *args, **kwargs)
+    assert velocity.shape == args[0].shape and velocity.dtype == BF16 and velocity.device == CUDA
+    wanted = {"attention": 4, "qk_norm_rope": 2}  # both blocks and two of the token refiner, which has no norm
+    assert {name: nodes[f"hunyuan_ext.{name}"] for name in wanted} == wanted
+    assert nodes["hunyuan_ext.layer_norm_modulate"] >= 5 and nodes["hunyuan_ext.gate_residual"] >= 5
+    composed = [name for name in nodes if re.search("scaled_dot_product|layer_norm(?!_modulate)|rms_norm", name)]
+    assert all("layer_norm" in name for name in composed), composed  # only the refiner's, which have weights
+
+
+def test_fp8_weights_are_in_the_graph_as_products(machine, fake_devices):
+    machine((8, 9))
+    model = convert_to_fp8_modules(fake_transformer())
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        move_to_cuda(model)
+        args, kwargs = transformer_inputs(tokens=16)
+        velocity, nodes = compiled_nodes(model, *args, **kwargs)
+    assert velocity.shape == args[0].shape
+    assert nodes["hunyuan_ext.linear_fp8"] == len(list(fp8_linears(model)))
+
+
+def test_the_vae_layers_are_in_the_graph(machine, fake_devices):
+    machine((8, 0))
+
+    def block(x, weight, bias, kernel):
+        hidden = ops.group_norm_silu(x, weight, bias, groups=8, pad=(2, 1, 1))
+        return ops.causal_conv3d(hidden, kernel, bias, residual=x, padded=True)
+
+    with FakeTensorMode():
+        last = dict(device=CUDA, dtype=BF16, memory_format=torch.channels_last_3d)
+        x, kernel = torch.empty(1, 64, 3, 8, 8, **last), torch.empty(64, 64, 3, 3, 3, **last)
+        vector = torch.empty(64, device=CUDA, dtype=BF16)
+        out, nodes = compiled_nodes(block, x, vector, vector, kernel)
+        assert out.shape == x.shape and out.is_contiguous(memory_format=torch.channels_last_3d)
+    assert nodes["hunyuan_ext.group_norm_silu"] == nodes["hunyuan_ext.causal_conv3d"] == 1
+
+
+def test_training_composes_differentiable_operations(machine, fake_devices):
+    """With gradients no kernel of this package is in the graph: the backward pass is torch's own."""
+    machine((9, 0))
+    with FakeTensorMode():
+        x = torch.empty(1, 6, 16, device=CUDA, dtype=BF16, requires_grad=True)
+        shift = torch.empty(1, 16, device=CUDA, dtype=BF16)
+        out = ops.gate_residual(x, ops.layer_norm_modulate(x, shift, shift), shift)
+        (gradient,) = torch.autograd.grad(out.float().sum(), x)
+        assert gradient.shape == x.shape and gradient.device == CUDA
