@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
-from emulated import kernels
+from emulated import ROOT, kernels
 
 BF16, E4M3 = torch.bfloat16, torch.float8_e4m3fn
 HEADS, OUT = torch.zeros(2, 1, 2, 1, 64, dtype=BF16)  # passed by address: must stay
@@ -125,3 +127,16 @@ def test_every_architecture_has_its_kernel(op, capability):
     kernels().machine(capability)
     kernels().call(op, **calls()[op])
     assert kernels().history()["launches"] == 1
+
+
+CAPTURABLE = {  # what host code may call while a stream is captured into a graph: no allocation, no wait, no copy
+    "cudaDeviceGetAttribute", "cudaFuncSetAttribute", "cudaGetDevice", "cudaGetDeviceCount",
+    "cudaGetDriverEntryPoint", "cudaGetDriverEntryPointByVersion", "cudaGetErrorName", "cudaGetErrorString",
+    "cudaGetLastError", "cudaLaunchKernelEx", "cudaOccupancyMaxActiveClusters", "cudaSetDevice",
+}  # fmt: skip
+
+
+def test_every_call_of_the_runtime_may_be_captured_into_a_graph():
+    sources = [path for path in (ROOT / "csrc").rglob("*") if path.suffix in (".cu", ".cuh", ".h", ".cpp")]
+    called = set(re.findall(r"\b(cuda[A-Z]\w*)\(", "\n".join(path.read_text() for path in sources)))
+    assert called == CAPTURABLE

@@ -104,6 +104,15 @@ def test_hopper_attention_overlaps_its_two_products(source):
         assert both > scores > 0 and rest == [(0, "0x0"), (both - scores, "0x0")], f"{name}: {scores}, {both}, {rest}"
 
 
+@pytest.mark.parametrize("source", ["conv3d/sm90/causal_conv3d.cu", "gemm_fp8/sm90/linear_fp8.cu"])
+def test_hopper_products_leave_one_step_running(source):
+    """A step is issued before the one before it is waited for; two-level sums wait for each half of a step."""
+    for name, kernel in compiled(source, "sm_90a")[0].items():
+        promoted = re.search("Linear.*Lb1E", name)
+        wanted = [(4, "0x0"), (4, "0x0")] if promoted else [(8, "0x1"), (0, "0x0")]
+        assert products_between_waits(kernel) == wanted, name
+
+
 def test_logs_and_listings_are_read():
     log = """ptxas info    : Compiling entry function '_Z1kv' for 'sm_90a'
 ptxas info    : Function properties for _Z1kv
