@@ -14,7 +14,9 @@ def add_parser(commands) -> argparse.ArgumentParser:
 def add_run_options(parser: argparse.ArgumentParser, example: str) -> argparse.ArgumentParser:
     parser.add_argument("config", metavar="CONFIG", help=f"a recipe, e.g. {example}")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint of the run's folder")
-    parser.add_argument("--dry-run", action="store_true", help="check the recipe and print what would run")
+    parser.add_argument("--dry-run", action="store_true", help="check the recipe and its data, print memory and time")
+    parser.add_argument("--gpu", default="H100", metavar="NAME", help="GPU that --dry-run plans for (default H100)")
+    parser.add_argument("--ranks", type=int, default=0, metavar="N", help="number of GPUs that --dry-run plans for")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override an entry of the recipe; repeatable"
     )
@@ -24,7 +26,15 @@ def add_run_options(parser: argparse.ArgumentParser, example: str) -> argparse.A
 def run(args: argparse.Namespace) -> int:
     from hunyuan_video.training import cli
 
-    cli.run(args.config, resume=args.resume, dry_run=args.dry_run, overrides=tuple(args.set), report=_line)
+    cli.run(
+        args.config,
+        resume=args.resume,
+        dry_run=args.dry_run,
+        overrides=tuple(args.set),
+        report=_line,
+        gpu=args.gpu,
+        ranks=args.ranks,
+    )
     return 0
 
 

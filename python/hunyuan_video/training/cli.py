@@ -30,18 +30,28 @@ def run(
     dry_run: bool = False,
     overrides: tuple[str, ...] = (),
     report: Callable[[str], None] = print,
+    gpu: str = "H100",
+    ranks: int = 0,
 ) -> None:
     """Train what the YAML file says. A sequence runs its files in order, each relative to the sequence's folder.
 
-    resume: continue from the newest checkpoints; finished parts are skipped. dry_run: only validate. Raises UserError.
+    resume: continue from the newest checkpoints; finished parts are skipped. dry_run: only validate, and for stages
+    print the plan for `ranks` GPUs of a kind (0: as many as torchrun started). Raises UserError.
     """
     config = load_config(config_path, overrides)
     if isinstance(config, SequenceRun):
         for name in config.runs:
             report(f"== {name}")
-            run(Path(config_path).parent / name, resume=resume, dry_run=dry_run, report=report)
+            run(Path(config_path).parent / name, resume=resume, dry_run=dry_run, report=report, gpu=gpu, ranks=ranks)
     elif dry_run:
+        if config.kind == "stages":
+            plan = importlib.import_module("hunyuan_video.training.plan")
+            plan.plan_stages(config, plan.Machine(gpu, ranks), report)
         report(f"{config_path}: a valid {config.kind} run, output {config.output}")
+        for name in ("vae", "text", "init_from", "teacher", "transformer"):
+            path = getattr(config, name, "")
+            if path and not Path(path).exists():
+                report(f"  {name}: {path} is not there yet")
     elif isinstance(config, TextRun):
         run_text(config, resume, report)
     elif config.kind == "stages":

@@ -1,0 +1,175 @@
+"""`hunyuan-video train CONFIG --dry-run`: what a run would do, need and take, before it starts.
+
+Nothing is trained and no large weight is made: costs are counted on the meta device (see cost.py), so the 13B recipe
+can be planned on a laptop. Seconds come from a GPU's dense bf16 peak and an assumed share of it that is reached.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+from hunyuan_video.errors import UserError
+from hunyuan_video.models import TransformerConfig
+from hunyuan_video.training.buckets import Draw, Group, batch_size, tokens
+from hunyuan_video.training.config import LoopConfig, OptimizerConfig
+from hunyuan_video.training.cost import Cost, cost_of, parameters_of
+from hunyuan_video.training.distributed import Ranks, deal
+from hunyuan_video.training.encode import Encoder
+from hunyuan_video.training.stage_data import open_data
+from hunyuan_video.training.stages import groups_of, stage_run
+from hunyuan_video.training.stages_config import StageConfig, StagesRun
+
+# Dense bf16 peak in TFLOP/s and memory in 10^9 bytes, from the vendor's data sheets.
+GPUS = {"A100": (312, 80), "H20": (148, 96), "H100": (989, 80), "H200": (989, 141), "B200": (2250, 180),
+        "L40S": (362, 48), "RTX4090": (165, 24)}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a plan is made for. mfu: share of the peak that training reaches, an assumption."""
+
+    gpu: str = "H100"
+    ranks: int = 0  # 0: as many as torchrun started, else 1
+    mfu: float = 0.4
+
+    def __post_init__(self) -> None:
+        if self.gpu not in GPUS:
+            raise UserError(f"--gpu must be one of {', '.join(GPUS)}, got {self.gpu!r}")
+
+    @property
+    def count(self) -> int:
+        return self.ranks or int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def plan_stages(config: StagesRun, machine: Machine, report: Callable[[str], None] = print) -> None:
+    """Prints model, memory and time of every stage, then draws a sample of each. Raises UserError on what is wrong."""
+    if not config.stages:
+        raise UserError("stages: give at least one")
+    try:
+        model = TransformerConfig(**config.model)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"model: {error}") from None
+    sizes = parameters_of(model)
+    report(f"transformer: {sum(sizes.values()) / 1e6:,.1f} M parameters; {machine.count} x {machine.gpu}, assuming "
+           f"{machine.mfu:.0%} of {GPUS[machine.gpu][0]} TFLOP/s")  # fmt: skip
+    days = 0.0
+    for index, stage in enumerate(config.stages):
+        run = stage_run(config, index)
+        where = f"stages[{index}]"
+        loop = deal(run.loop, Ranks(0, machine.count, _sequence(run.loop, machine.count, where)))
+        groups = groups_of(config, stage, where)
+        days += _plan_stage(stage, loop, run.optimizer, model, sizes, groups, machine, report, where)
+    report(f"all stages: {days:.3g} days")
+    check_data(config, model)
+    report("data: a sample of every stage was drawn and fits the model")
+
+
+def _sequence(loop: LoopConfig, ranks: int, where: str) -> int:
+    if ranks % loop.parallel.sequence:
+        raise UserError(f"{where}: sequence = {loop.parallel.sequence} must divide the {ranks} ranks (--ranks)")
+    return loop.parallel.sequence
+
+
+def _plan_stage(
+    stage: StageConfig,
+    loop: LoopConfig,
+    optimizer: OptimizerConfig,
+    model: TransformerConfig,
+    sizes: dict[str, int],
+    groups: list[Group],
+    machine: Machine,
+    report: Callable[[str], None],
+    where: str,
+) -> float:
+    """The lines of one stage; its days."""
+    parallel, total = loop.parallel, sum(group.share for group in groups)
+    largest, flops, samples, seen = 0.0, 0.0, 0.0, 0.0
+    for group in groups:
+        for frames in sorted({bucket.frames for bucket in group.buckets}):
+            same = [bucket for bucket in group.buckets if bucket.frames == frames]
+            bucket = max(same, key=tokens)
+            count = batch_size(bucket, stage.max_tokens, stage.max_batch)
+            cost = cost_of(model, bucket, count)
+            share = group.share / total * len(same) / len(group.buckets)
+            flops += share * cost.flops_of_training(parallel.recompute, parallel.recompute_every)
+            samples += share * count
+            seen += share * count * tokens(bucket)
+            largest = max(largest, activation_bytes(cost, loop))
+    parts = loop.micro_batches
+    seconds = parts * flops / (machine.count * GPUS[machine.gpu][0] * 1e12 * machine.mfu)
+    days = seconds * stage.steps / 86400
+    memory = memory_per_rank(sizes, loop, optimizer, machine.count)
+    device = sum(memory[name] for name in memory if name != "host") + largest
+    fits = "fits" if device <= 0.92e9 * GPUS[machine.gpu][1] else "DOES NOT FIT"
+    shapes = [bucket for group in groups for bucket in group.buckets]
+    table = ", ".join(f"{bucket} x {batch_size(bucket, stage.max_tokens, stage.max_batch)}" for bucket in shapes)
+    report(f"{where} {stage.name}: {stage.steps} steps of {parts} micro-batches, {parts * samples:.4g} samples, "
+           f"{parts * seen / 1e6:.3g} M video tokens")  # fmt: skip
+    report(f"  buckets: {table}")
+    report(f"  {parts * flops / 1e15:.4g} PFLOP and {seconds:.3g} s a step, {days:.3g} days")
+    numbers = ", ".join(f"{name} {value / 1e9:.1f}" for name, value in memory.items() if value)
+    report(f"  GB a rank: {numbers}, activations {largest / 1e9:.1f}: {device / 1e9:.1f} of {GPUS[machine.gpu][1]} "
+           f"({fits})")  # fmt: skip
+    return days
+
+
+def activation_bytes(cost: Cost, loop: LoopConfig) -> float:
+    """On this rank's device: its share of the tokens; offloaded, no more than two blocks at a time."""
+    parallel = loop.parallel
+    inside: float = cost.activations(parallel.recompute, parallel.recompute_every) - cost.kept_outside
+    if parallel.offload_activations:
+        inside = min(inside, 2 * max(cost.kept))
+    return cost.kept_outside + inside / parallel.sequence
+
+
+def memory_per_rank(
+    sizes: dict[str, int], loop: LoopConfig, optimizer: OptimizerConfig, ranks: int
+) -> dict[str, float]:
+    """Bytes of weights, gradients, optimizer, average and gathered blocks on the device, and of all that on the host.
+
+    Weights, gradients and averages are float32; AdamW keeps two numbers a weight, Muon one. With FSDP each rank has its
+    share and, in bf16 or float32, two gathered blocks and what is outside blocks; without, autocast's bf16 copies.
+    """
+    parallel, count = loop.parallel, float(sum(sizes.values()))
+    muon = sum(n for name, n in sizes.items() if "block" in name and name.endswith("weight")) * (optimizer.muon_lr > 0)
+    share = 1 / ranks if parallel.fsdp else 1.0
+    working = 2 if loop.precision == "bf16" else 4
+    blocks: dict[str, int] = {}
+    for name, number in sizes.items():
+        block = ".".join(name.split(".")[:2]) if "_blocks." in name else ""
+        blocks[block] = blocks.get(block, 0) + number
+    gathered = blocks.pop("", 0) + 2 * max(blocks.values(), default=0)
+    out = {
+        "weights": 4 * count * share,
+        "gradients": 4 * count * share,
+        "optimizer": (8 * (count - muon) + 4 * muon) * share,
+        "average": 4 * count * share,
+        "gathered": working * (gathered if parallel.fsdp else count if working == 2 else 0),
+    }
+    if parallel.offload_optimizer:
+        host = sum(out[name] for name in ("weights", "gradients", "optimizer", "average"))
+        return {"gathered": out["gathered"], "host": host}
+    return out
+
+
+def check_data(config: StagesRun, model: TransformerConfig) -> None:
+    """Draws one sample of each stage's first bucket and holds it against the model. Raises UserError."""
+    encoder = lru_cache(1)(partial(Encoder, config.encoders, "cpu"))
+    for index, stage in enumerate(config.stages):
+        buckets = [bucket for group in groups_of(config, stage) for bucket in group.buckets]
+        source = open_data(config, buckets, encoder)
+        smallest = min(buckets, key=tokens)
+        latents, condition = source.samples(Draw(smallest, 0, 1), random.Random(0))
+        for key, wanted, found in (
+            ("in_channels", model.in_channels, latents.shape[1]),
+            ("text_dim", model.text_dim, condition["text"].shape[2]),
+            ("pooled_text_dim", model.pooled_text_dim, condition["pooled_text"].shape[1]),
+        ):
+            if wanted != found:
+                raise UserError(
+                    f"stages[{index}]: the data has {found} where model.{key} is {wanted}; set it to {found}"
+                )

@@ -1,0 +1,116 @@
+"""The dry run: counts against closed forms, memory by layout, a plan of the 13B recipe, data held against the model."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from hunyuan_video.data.sources import Bucket
+from hunyuan_video.errors import UserError
+from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
+from hunyuan_video.training.cli import run
+from hunyuan_video.training.config import LoopConfig, OptimizerConfig, ParallelConfig, load_config
+from hunyuan_video.training.cost import cost_of, parameters_of
+from hunyuan_video.training.plan import Machine, activation_bytes, memory_per_rank, plan_stages
+from hunyuan_video.training.stages_config import StageConfig, StagesRun
+
+LARGE = TransformerConfig(guidance_embed=False)
+SMALL = TransformerConfig(hidden_size=64, num_heads=2, double_blocks=2, single_blocks=3, rope_dims=(8, 12, 12),
+                          text_dim=8, pooled_text_dim=6, guidance_embed=False)  # fmt: skip
+
+
+def block_flops(config, video, text, batch):
+    """2 x weights x tokens of every product in the blocks, and 4 S^2 D of every attention."""
+    width, mlp, total = config.hidden_size, config.mlp_width, video + text
+    linear = 4 * width * width + 2 * width * mlp  # a stream's qkv, projection and MLP
+    attention = 4 * total * total * width
+    double = 2 * total * linear + attention + 2 * 12 * width * width  # two modulations of 6 vectors, once a sample
+    single = 2 * total * linear + attention + 2 * 3 * width * width
+    return batch * (config.double_blocks * double + config.single_blocks * single)
+
+
+@pytest.mark.parametrize(("config", "bucket", "batch"), [(LARGE, "129x720x1280", 1), (SMALL, "5x64x32", 3)])
+def test_flops_are_those_of_the_products_and_the_attention(config, bucket, batch):
+    cost = cost_of(config, Bucket.parse(bucket), batch, text_length=256)
+    video = cost.tokens - 256
+    assert cost.block_flops == pytest.approx(block_flops(config, video, 256, batch), rel=1e-6)
+    assert cost.block_flops < cost.flops < 1.6 * cost.block_flops
+    assert cost.flops_of_training("none") == 3 * cost.flops
+    assert cost.flops_of_training("blocks") == 3 * cost.flops + cost.block_flops
+
+
+def test_parameters_of_the_13b_model():
+    sizes = parameters_of(LARGE)
+    assert sum(sizes.values()) == pytest.approx(12.81e9, rel=1e-3)
+    with torch.device("meta"):
+        assert len(sizes) == len(list(HunyuanVideoTransformer(LARGE).parameters()))
+
+
+def test_recomputing_keeps_less():
+    cost = cost_of(LARGE, Bucket(65, 256, 256), 1)
+    none, selective, blocks = (cost.activations(mode) for mode in ("none", "selective", "blocks"))
+    assert blocks < selective < none
+    assert blocks < cost.activations("blocks", every=2) < none
+    assert len(cost.kept) == 60
+    split = LoopConfig(parallel=ParallelConfig(recompute="blocks", sequence=8))
+    assert activation_bytes(cost, split) < 0.5 * blocks
+
+
+def test_memory_by_layout():
+    sizes, optimizer = parameters_of(LARGE), OptimizerConfig()
+    count = sum(sizes.values())
+    alone = memory_per_rank(sizes, LoopConfig(precision="fp32"), optimizer, 8)
+    assert sum(alone.values()) == pytest.approx(20 * count)
+    sharded = LoopConfig(parallel=ParallelConfig(fsdp=True))
+    memory = memory_per_rank(sizes, sharded, optimizer, 8)
+    assert memory["optimizer"] == count and memory["weights"] == count / 2
+    assert 1e9 < memory["gathered"] < 4e9
+    assert memory_per_rank(sizes, sharded, OptimizerConfig(muon_lr=1e-3), 8)["optimizer"] < 0.6 * memory["optimizer"]
+    offloaded = LoopConfig(parallel=ParallelConfig(fsdp=True, offload_optimizer=True))
+    assert memory_per_rank(sizes, offloaded, optimizer, 8).keys() == {"gathered", "host"}
+
+
+def test_the_13b_recipe_is_planned_and_its_missing_data_named(request, monkeypatch, tmp_path):
+    config = load_config(request.config.rootpath / "recipes/progressive.yaml", ("data=nowhere",))
+    config = dataclasses.replace(config, stages=(config.stages[0], config.stages[-1]), aspects=("1:1", "16:9"))
+    lines = []
+    with pytest.raises(UserError, match="nowhere: no encoded data set"):
+        plan_stages(config, Machine("H100", 256), lines.append)
+    text = "\n".join(lines)
+    assert "12,810.8 M parameters; 256 x H100" in text and "129x720x1280 x 1" in text
+    assert text.count("fits") == 2 and "days" in text
+
+
+def test_too_little_memory_is_said():
+    config = one_stage(parallel={})
+    lines = []
+    config = dataclasses.replace(config, model={**dataclasses.asdict(LARGE), "text_dim": 128, "pooled_text_dim": 96})
+    plan_stages(config, Machine("RTX4090", 1), lines.append)
+    assert "DOES NOT FIT" in "\n".join(lines)
+
+
+def one_stage(parallel=None):
+    stage = StageConfig(steps=1, anchors=(16,), max_batch=1)
+    parallel = ParallelConfig(**(parallel or {}))
+    return StagesRun(stages=(stage,), aspects=("1:1",), loop=LoopConfig(parallel=parallel))
+
+
+def test_mistakes_are_named():
+    config = one_stage()
+    with pytest.raises(UserError, match="--gpu must be one of A100"):
+        Machine("H300")
+    with pytest.raises(UserError, match=r"stages\[0\]: sequence = 3 must divide the 4 ranks"):
+        plan_stages(one_stage(parallel={"sequence": 3}), Machine("H100", 4), print)
+    with pytest.raises(UserError, match="model: .*hidden_size 10 does not divide"):
+        plan_stages(dataclasses.replace(config, model={"hidden_size": 10, "num_heads": 3}), Machine(), print)
+    with pytest.raises(UserError, match=r"stages\[0\]: the data has 128 where model.text_dim is 4096"):
+        plan_stages(config, Machine(), lambda line: None)
+
+
+def test_other_kinds_name_what_is_missing(tmp_path):
+    path = tmp_path / "flow.yaml"
+    path.write_text(json.dumps({"kind": "flow", "vae": "nowhere/vae", "text": str(tmp_path)}))
+    lines = []
+    run(path, dry_run=True, report=lines.append)
+    assert "a valid flow run" in lines[0] and lines[1:] == ["  vae: nowhere/vae is not there yet"]

@@ -1,0 +1,103 @@
+"""What people see: the line, log.jsonl, TensorBoard and W&B (stand-ins for both), messages where they are missing."""
+
+import json
+import re
+import sys
+import types
+
+import pytest
+from small_transformer import SmallTask
+
+from hunyuan_video.errors import UserError
+from hunyuan_video.training.config import LoopConfig, OptimizerConfig
+from hunyuan_video.training.loop import train
+from hunyuan_video.training.report import Report, duration
+
+LOOP = LoopConfig(steps=4, batch=2, log_every=2, save_every=4, sheet_every=2, precision="fp32")
+
+
+def test_line_and_log(tmp_path):
+    lines = []
+    train(SmallTask(2, poison=(2,)), LOOP, OptimizerConfig(), tmp_path, False, lines.append)
+    assert re.fullmatch(
+        r"step 2/4 \| loss \d\.\d{4} grad \d\.\d{4} \| \d+\.\d\d samples/s \| \d+s left \| \d\.\d\d GB", lines[0]
+    )
+    assert lines[1].startswith('step 2 evaluation: {"sum":') and "skipped 1 |" in lines[2]
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [2, 2, 4, 4] and log[2]["skipped"] == 1
+    assert {"loss", "grad", "lr", "samples_per_s", "memory_gb"} <= set(log[0]) and "sum" in log[1]["evaluation"]
+
+
+def test_samples_of_varying_micro_batches_are_counted(tmp_path):
+    loop = LoopConfig(steps=2, batch=8, micro_batches=2, log_every=2)
+    report = Report(loop, tmp_path, 0, lambda line: None, True)
+    report.step(1, {"loss": 1.0, "samples": 3.0}, {})
+    report.step(2, {"loss": 1.0, "samples": 1.5}, {})
+    report.close()
+    assert report.samples == 9.0
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(12, "12s"), (220, "3m40s"), (7512, "2h05m"), (360000, "100h00m")])
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_tensorboard_and_wandb_get_the_numbers(tmp_path, monkeypatch):
+    scalars, logged, closed = [], [], []
+
+    class Writer:
+        def __init__(self, log_dir):
+            assert log_dir == str(tmp_path / "tensorboard")
+
+        def add_scalar(self, name, value, step):
+            scalars.append((name, step))
+
+        def close(self):
+            closed.append("board")
+
+    wandb_run = types.SimpleNamespace(
+        log=lambda values, step: logged.append((step, values)), finish=lambda: closed.append("run")
+    )
+    fake = types.ModuleType("wandb")
+    fake.init = lambda project, **settings: wandb_run if project == "videos" else None
+    board = types.ModuleType("torch.utils.tensorboard")
+    board.SummaryWriter = Writer
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    report = Report(LoopConfig(steps=1, tensorboard=True, wandb="videos"), tmp_path, 0, lambda line: None, True)
+    report.step(1, {"loss": 2.0}, {"lr": 0.5})
+    report.evaluation(1, {"psnr": 30.0})
+    report.close()
+    assert ("loss", 1) in scalars and ("evaluation/psnr", 1) in scalars
+    assert logged[0][1]["loss"] == 2.0 and logged[1] == (1, {"evaluation/psnr": 30.0})
+    assert closed == ["board", "run"]
+
+
+@pytest.mark.parametrize(
+    ("module", "settings", "words"),
+    [
+        ("torch.utils.tensorboard", {"tensorboard": True}, "pip install tensorboard"),
+        ("wandb", {"wandb": "videos"}, "pip install wandb"),
+    ],
+)
+def test_missing_packages_are_named(tmp_path, monkeypatch, module, settings, words):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=words):
+        Report(LoopConfig(**settings), tmp_path, 0, lambda line: None, True)
+
+
+def test_other_ranks_are_silent(tmp_path):
+    report = Report(LoopConfig(steps=1, wandb="videos"), tmp_path, 0, lambda line: 1 / 0, False)
+    report.step(1, {"loss": 1.0}, {})
+    report.evaluation(1, {})
+    report.close()
+    assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_a_full_disk_while_reporting_stops_the_run_with_one_line(tmp_path):
+    class Full(SmallTask):
+        def evaluate(self, step, folder):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="disk is full; make room and continue with --resume"):
+        train(Full(2), LOOP, OptimizerConfig(), tmp_path, False, lambda line: None)
