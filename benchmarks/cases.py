@@ -58,6 +58,8 @@ CASES: tuple[Case, ...] = (
     _case("causal_conv3d", "128ch 5x128x128", channels=128, out=128, volume=(5, 128, 128)),
     _case("causal_conv3d", "256ch 5x64x64", channels=256, out=256, volume=(5, 64, 64)),
     _case("causal_conv3d", "512ch 5x32x32", channels=512, out=512, volume=(5, 32, 32)),
+    _case("causal_conv3d", "128ch 5x128x128, channels last", channels=128, out=128, volume=(5, 128, 128), last=True),
+    _case("causal_conv3d", "512ch 5x32x32, channels last", channels=512, out=512, volume=(5, 32, 32), last=True),
     _case("causal_conv3d", "128ch 17x256x256", channels=128, out=128, volume=(17, 256, 256), devices=CUDA, dtypes=BF16),
     _case("upsample_conv3d", "256ch 5x32x32 doubled", channels=256, volume=(5, 32, 32), stride=(2, 2, 2), devices=CPU),
     _case("group_norm_silu", "64ch 2x8x8", channels=64, volume=(2, 8, 8), devices=CPU, quick=True),
@@ -110,10 +112,12 @@ def _attention(noise: Callable, heads: int, tokens: int, text: int, head_dim: in
     return dict(q=q, k=k, v=v, rope=rope, q_norm=norms[0], k_norm=norms[1], text_len=text, kv_len=length)
 
 
-def _conv(noise: Callable, channels: int, out: int, volume: tuple[int, int, int]):
-    scale = (27 * channels) ** -0.5
-    weight, bias = noise(out, channels, 3, 3, 3, scale=scale), noise(out, scale=0.1)
-    return dict(x=noise(1, channels, *volume), weight=weight, bias=bias)
+def _conv(noise: Callable, channels: int, out: int, volume: tuple[int, int, int], last: bool = False):
+    """last: channels last, of the input and of the weight."""
+    x, weight = noise(1, channels, *volume), noise(out, channels, 3, 3, 3, scale=(27 * channels) ** -0.5)
+    if last:
+        x, weight = (tensor.to(memory_format=torch.channels_last_3d) for tensor in (x, weight))
+    return dict(x=x, weight=weight, bias=noise(out, scale=0.1))
 
 
 def _upsample(noise: Callable, channels: int, volume: tuple[int, int, int], stride: tuple[int, int, int]):

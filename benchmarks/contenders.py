@@ -84,19 +84,9 @@ def _conv_ours(inputs: Inputs) -> Run:
     return lambda: ops.causal_conv3d(**inputs)
 
 
-def _conv_torch(channels_last: bool) -> Callable[[Inputs], Run]:
-    def prepare(inputs: Inputs) -> Run:
-        x, weight, bias = inputs["x"], inputs["weight"], inputs["bias"]
-        if channels_last:
-            x, weight = (tensor.to(memory_format=torch.channels_last_3d) for tensor in (x, weight))
-        return lambda: F.conv3d(F.pad(x, (1, 1, 1, 1, 2, 0), mode="replicate"), weight, bias)
-
-    return prepare
-
-
-def _conv_ours_channels_last(inputs: Inputs) -> Run:
-    x, weight = (inputs[name].to(memory_format=torch.channels_last_3d) for name in ("x", "weight"))
-    return lambda: ops.causal_conv3d(x, weight, inputs["bias"])
+def _conv_torch(inputs: Inputs) -> Run:
+    x, weight, bias = inputs["x"], inputs["weight"], inputs["bias"]
+    return lambda: F.conv3d(F.pad(x, (1, 1, 1, 1, 2, 0), mode="replicate"), weight, bias)
 
 
 def _upsample_ours(inputs: Inputs) -> Run:
@@ -158,9 +148,7 @@ _CONTENDERS: dict[str, tuple[Contender, ...]] = {
     ),
     "causal_conv3d": (
         Contender(OURS, _conv_ours),
-        Contender("torch: pad, conv3d", _conv_torch(channels_last=False)),
-        Contender(f"{OURS}, channels last", _conv_ours_channels_last),
-        Contender("torch: pad, conv3d, channels last", _conv_torch(channels_last=True)),
+        Contender("torch: pad, conv3d", _conv_torch),
     ),
     "upsample_conv3d": (
         Contender(OURS, _upsample_ours),

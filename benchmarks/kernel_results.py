@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from benchmarks.machine import slug
-from benchmarks.results import RESULTS, Measurement
+from benchmarks.results import RESULTS, Measurement, as_section
 
 
 def kernel_file(folder: Path = RESULTS) -> Path:
     return folder / f"{slug()}-kernels.json"
 
 
-def read_kernels(path: Path) -> list[Measurement]:
-    """Empty where the suite has not run. Errors are absolute, against float64."""
+def kernel_section(path: Path) -> dict[str, Any] | None:
+    """The suite's report as a section of results; None where it has not run. Errors are absolute, against float64."""
     if not path.exists():
-        return []
+        return None
+    report = json.loads(path.read_text(encoding="utf-8"))
     found = []
-    for one in json.loads(path.read_text(encoding="utf-8"))["benchmarks"]:
+    for one in report["benchmarks"]:
         info, stats = one["extra_info"], one["stats"]
         found.append(
             Measurement(
@@ -29,7 +31,7 @@ def read_kernels(path: Path) -> list[Measurement]:
                 stats["median"], stats["min"], stats["rounds"], info["max_abs_error"],
             )
         )  # fmt: skip
-    return found
+    return as_section(found, **report["section"])
 
 
 if __name__ == "__main__":

@@ -74,23 +74,22 @@ def as_section(measurements: Iterable[Measurement], **facts: Any) -> dict[str, A
     return {**facts, "measurements": [asdict(one) for one in measurements]}
 
 
-def measurements_of(results: dict[str, Any]) -> list[Measurement]:
-    return [Measurement(**one) for section in results["sections"].values() for one in section["measurements"]]
+def measurements_of(section: dict[str, Any]) -> list[Measurement]:
+    return [Measurement(**one) for one in section["measurements"]]
 
 
-def tables(results: dict[str, Any], kernels: Sequence[Measurement] = ()) -> str:
-    """The whole report in Markdown."""
-    parts = [_machine(results)]
-    if kernels:
-        parts.append("## Operations\n\n" + comparison(kernels))
-    measured = measurements_of(results)
-    timed = [one for one in measured if one.unit == "s"]
-    if timed:
-        parts.append("## Blocks, models, pipeline, start\n\n" + comparison(timed))
-    memory = [one for one in measured if one.unit == "bytes"]
-    if memory:
-        parts.append("## Peak memory above the imported libraries, weights included\n\n" + comparison(memory))
-    parts.append("## Every contender\n\n" + everything([*measured, *kernels]))
+def tables(results: dict[str, Any], kernels: dict[str, Any] | None = None) -> str:
+    """The whole report in Markdown. kernels: the section of the kernel suite."""
+    sections = {**({} if kernels is None else {"operations": kernels}), **results["sections"]}
+    measured = [one for section in results["sections"].values() for one in measurements_of(section)]
+    groups = {
+        "Operations": [] if kernels is None else measurements_of(kernels),
+        "Blocks, models, pipeline, start": [one for one in measured if one.unit == "s"],
+        "Peak memory above the imported libraries, weights included": [one for one in measured if one.unit == "bytes"],
+    }
+    parts = [_machine(results["machine"], sections)]
+    parts += [f"## {title}\n\n{comparison(found)}" for title, found in groups.items() if found]
+    parts.append("## Every contender\n\n" + everything([one for found in groups.values() for one in found]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -117,9 +116,9 @@ def everything(measurements: Sequence[Measurement]) -> str:
     """A row per contender and allocator."""
     head = ("task", "size", "dtype", "contender", "median (minimum)", "rounds", "ratio", "difference")
     rows = [head, tuple("---" for _ in head)]
-    ours = {one.key: one for one in reversed(measurements) if one.contender == OURS and one.allocator == PLAIN}
+    ours = {(one.unit, one.key): one for one in measurements if one.contender == OURS and one.allocator == PLAIN}
     for one in measurements:
-        ratio = _ratio(one, ours[one.key]) if one.key in ours else "-"
+        ratio = _ratio(one, ours[one.unit, one.key]) if (one.unit, one.key) in ours else "-"
         rows.append((*one.key, one.variant, _number(one), str(one.rounds), ratio, _difference(one)))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
@@ -150,8 +149,7 @@ def _difference(one: Measurement) -> str:
     return "-" if one.difference is None else f"{one.difference:.1e}"
 
 
-def _machine(results: dict[str, Any]) -> str:
-    facts = results["machine"]
+def _machine(facts: dict[str, Any], sections: dict[str, Any]) -> str:
     lines = ["# Benchmark results", ""]
     if facts:
         libraries = ", ".join(f"{name} {number}" for name, number in facts["libraries"].items() if number)
@@ -163,6 +161,6 @@ def _machine(results: dict[str, Any]) -> str:
         lines += [f"{made_on}; {software}; {settings}; kernels of this package: {facts['kernels']}.", ""]
     lines.append("Median and (minimum). Ratio: peer / ours, above 1 is better for this package.")
     lines += ["", "| measured | date | commit | load before, after |", "|---|---|---|---|"]
-    for name, one in results["sections"].items():
+    for name, one in sections.items():
         lines.append(f"| {name} | {one['date']} | {one['commit']} | {one['load_before']}, {one['load_after']} |")
     return "\n".join(lines)

@@ -16,7 +16,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # run as a script, it
 
 import hunyuan_ext  # noqa: E402
 from benchmarks import machine, processes, results, tasks  # noqa: E402
-from benchmarks.kernel_results import kernel_file, read_kernels  # noqa: E402
+from benchmarks.kernel_results import kernel_file, kernel_section  # noqa: E402
 from benchmarks.minis import SCALES  # noqa: E402
 from benchmarks.results import Measurement  # noqa: E402
 
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in args.only or [name for name in PARTS if args.all or name not in SLOW]:
         found["sections"][name] = run_part(name, args)
         results.save_results(path, found)  # after every part: a run that is cut off keeps what it has
-    table = results.tables(found, [] if args.quick else read_kernels(kernel_file(args.output)))
+    table = results.tables(found, None if args.quick else kernel_section(kernel_file(args.output)))
     results.write(base.with_name(base.name + ".md"), table)
     print(table)
     return 0

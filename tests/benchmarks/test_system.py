@@ -13,6 +13,7 @@ if importlib.util.find_spec("benchmarks.system") is None or importlib.util.find_
 
 import hunyuan_ext
 from benchmarks import machine, processes, results, system, tasks
+from benchmarks.kernel_results import kernel_section
 from benchmarks.minis import QUICK
 from benchmarks.results import OURS, PEER, Measurement
 from benchmarks.timing import Times, race
@@ -95,9 +96,21 @@ def test_results_of_other_parts_stay(tmp_path, monkeypatch, capsys):
         assert system.main(["--quick", "--only", name, "--output", str(tmp_path)]) == 0
     stored = json.loads(next(tmp_path.glob("*.json")).read_text())
     assert list(stored["sections"]) == ["cold", "imports"]
-    assert results.measurements_of(stored) == [made, made]
+    assert [results.measurements_of(section) for section in stored["sections"].values()] == [[made], [made]]
     printed, table = capsys.readouterr().out, next(tmp_path.glob("*.md")).read_text()
     assert machine.cpu_name() in table and printed.strip().endswith(table.strip())
+
+
+def test_report_of_the_kernel_suite_is_read(tmp_path):
+    info = {"op": "norm", "size": "8x8", "dtype": "float32", "contender": OURS, "max_abs_error": 1e-7}
+    stats = {"median": 2.0, "min": 1.0, "rounds": 3}
+    section = {"date": "2026-01-01", "commit": "c0ffee", "load_before": 0.1, "load_after": 1.9}
+    path = tmp_path / "kernels.json"
+    assert kernel_section(path) is None
+    path.write_text(json.dumps({"section": section, "benchmarks": [{"extra_info": info, "stats": stats}]}))
+    table = results.tables({"machine": {}, "sections": {}}, kernel_section(path))
+    assert "| operations | 2026-01-01 | c0ffee | 0.1, 1.9 |" in table
+    assert table.count("| norm | 8x8 | float32 |") == 2 and "2.00 (1.00) s" in table
 
 
 def test_without_kernels_nothing_is_measured(monkeypatch, tmp_path, capsys):
