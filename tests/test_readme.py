@@ -60,7 +60,9 @@ def quick_checkpoint(tmp_path_factory) -> Path:
         (folder / entry.name).symlink_to(entry)
     (folder / "sampling.json").unlink()
     settings = json.loads((bundled / "sampling.json").read_text(encoding="utf-8"))
-    (folder / "sampling.json").write_text(json.dumps({**settings, "num_inference_steps": 2}))
+    for values in (settings, *settings["adapters"].values()):
+        values["num_inference_steps"] = 2
+    (folder / "sampling.json").write_text(json.dumps(settings))
     return folder
 
 

@@ -101,3 +101,13 @@ def test_the_bundled_checkpoint_samples():
     defaults = pipe.defaults
     assert out.frames.shape == (1, defaults.num_frames, defaults.height, defaults.width, 3)
     assert out.tokens["text_encoder"][0].dropped == "" and out.frames.std() > 1
+
+
+@pytest.mark.skipif(
+    not (BUNDLED["tiny"] / "model_index.json").exists(), reason="the bundled checkpoint is not there yet"
+)
+def test_the_bundled_checkpoint_holds_student_and_teacher_in_16_megabytes():
+    student, teacher = read_defaults(BUNDLED["tiny"]), read_defaults(BUNDLED["tiny"], "none")
+    assert (student.num_inference_steps, student.true_cfg_scale, student.solver) == (4, 1.0, "lcm")
+    assert (teacher.num_inference_steps, teacher.true_cfg_scale, teacher.solver) == (30, 3.0, "euler")
+    assert sum(file.stat().st_size for file in BUNDLED["tiny"].rglob("*") if file.is_file()) <= 16e6

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hunyuan_video.flow import classifier_free_guidance
+
 if TYPE_CHECKING:
     from hunyuan_video.training.guidance_distillation import GuidanceDistillationTask
     from hunyuan_video.training.teacher import Teacher
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
-CLIPS = 64
+CLIPS = 32
 
 
 def guidance_report(task: GuidanceDistillationTask, student: Teacher, path: Path) -> dict:
@@ -47,16 +49,17 @@ def velocity_errors(task: GuidanceDistillationTask, student: Teacher) -> dict[st
     latents, picks = task.data.pick(CLIPS, generator)
     noise = torch.randn(latents.shape, generator=generator)
     condition = task.data.embed(task.data.captions(picks, generator))
-    table: dict[str, dict[str, float]] = {}
-    for scale in task.config.report_scales:
-        row = {}
+    table: dict[str, dict[str, float]] = {f"{scale:g}": {} for scale in task.config.report_scales}
+    with torch.autocast("cpu", torch.bfloat16, enabled=task.config.loop.precision == "bf16"):
         for time in TIMES:
             times = torch.full((CLIPS,), time)
             x = (1 - time) * latents + time * noise
-            target = task.teacher.velocity(x, times, condition, scale)
-            row[f"{time:g}"] = _relative(student.velocity(x, times, condition, scale), target)
-            row[f"{time:g} undistilled"] = _relative(task.teacher.velocity(x, times, condition, 1.0), target)
-        table[f"{scale:g}"] = row
+            empty, full = (task.teacher.velocity(x, times, condition, scale) for scale in (0.0, 1.0))
+            for scale in task.config.report_scales:
+                target = classifier_free_guidance(full, empty, scale)
+                row = table[f"{scale:g}"]
+                row[f"{time:g}"] = _relative(student.velocity(x, times, condition, scale), target)
+                row[f"{time:g} undistilled"] = _relative(full, target)
     return table
 
 
