@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hunyuan_video.flow import FlowSchedule, default_shift, euler_step
+from hunyuan_video.flow import FlowSchedule, default_shift, euler_step, resolution_shift, shift_times
 
 
 def test_hand_numbers():
@@ -82,3 +82,14 @@ def test_steps_must_be_whole(steps):
 def test_bad_shift(shift):
     with pytest.raises(ValueError, match="shift must be a positive number"):
         FlowSchedule(4, shift)
+
+
+def test_shift_grows_with_the_root_of_the_tokens():
+    assert resolution_shift(1000, 1000, 3.0) == 3.0
+    assert resolution_shift(4000, 1000, 3.0) == pytest.approx(6.0)
+    # noise at the shifted level hides as much of 4 averaged tokens as at the plain level of one: signal to noise halves
+    t = torch.tensor(0.4)
+    shifted = shift_times(t, resolution_shift(4, 1))
+    assert ((1 - shifted) / shifted).item() == pytest.approx(((1 - t) / t).item() / 2)
+    with pytest.raises(ValueError, match="positive"):
+        resolution_shift(0, 1000)

@@ -49,6 +49,14 @@ def test_captions_are_dropped_at_the_given_rate_and_belong_to_their_clips(tmp_pa
     assert condition["text_mask"].sum(1).tolist()[0] < condition["text_mask"].sum(1).tolist()[1]
 
 
+def test_shift_follows_the_resolution(tmp_path, vae):
+    config = FlowRun(
+        vae=str(vae), text=str(TINY), model=MODEL, world=WorldConfig(**WORLD), t_shift_tokens=8, t_shift=2.0
+    )
+    task = FlowTask(config, tmp_path / "run", quiet)
+    assert task.data.shape == (4, 2, 2, 2) and task.objective.shift == task.shift == pytest.approx(1.0)  # 2 tokens
+
+
 def test_a_short_run_trains_and_exports(tmp_path, vae):
     config = tmp_path / "flow.yaml"
     loop = {"steps": 30, "batch": 8, "log_every": 5, "save_every": 30, "sheet_every": 0, "precision": "fp32"}

@@ -8,7 +8,7 @@ from hunyuan_video.flow.objective import (
     sample_timesteps,
     velocity_target,
 )
-from hunyuan_video.flow.schedule import FlowSchedule, default_shift, shift_times
+from hunyuan_video.flow.schedule import FlowSchedule, default_shift, resolution_shift, shift_times
 from hunyuan_video.flow.solvers import (
     SOLVERS,
     AdamsBashforthSolver,
@@ -36,6 +36,7 @@ __all__ = [
     "interpolate",
     "make_solver",
     "rescale_guidance",
+    "resolution_shift",
     "sample_timesteps",
     "shift_times",
     "velocity_target",

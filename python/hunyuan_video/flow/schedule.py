@@ -30,6 +30,17 @@ def default_shift(steps: int) -> float:
     return SHIFT_AT_50_STEPS + (SHIFT_BELOW_20_STEPS - SHIFT_AT_50_STEPS) * max(50 - steps, 0) / 30
 
 
+def resolution_shift(tokens: int, base_tokens: int, base_shift: float = 1.0) -> float:
+    """base_shift * sqrt(tokens / base_tokens): larger videos need more noise to lose as much of their content.
+
+    SD3's rule (arXiv 2403.03206, equation 23). tokens: of the video; base_tokens: of one for which base_shift is right.
+    """
+    if tokens < 1 or base_tokens < 1:
+        raise ValueError(f"tokens and base_tokens must be positive, got {tokens} and {base_tokens}")
+    check_shift(base_shift)
+    return base_shift * math.sqrt(tokens / base_tokens)
+
+
 class FlowSchedule:
     """Noise levels from pure noise to data.
 

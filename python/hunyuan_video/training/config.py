@@ -164,6 +164,7 @@ class FlowRun:
     t_mean: float = 0.0  # logit-normal timestep distribution
     t_std: float = 1.0
     t_shift: float = 1.0
+    t_shift_tokens: int = 0  # > 0: t_shift is for videos of so many tokens, others get SD3's shift by resolution
     init_from: str = ""  # an exported transformer to start from
     sample_steps: int = 30
     cfg_scale: float = 3.0
@@ -185,6 +186,7 @@ class EncodedFlowRun:
     t_mean: float = 0.0  # logit-normal timestep distribution
     t_std: float = 1.0
     t_shift: float = 1.0
+    t_shift_tokens: int = 0  # > 0: t_shift is for videos of so many tokens, others get SD3's shift by resolution
     held_out: int = 8  # the last clips of each bucket, for the validation loss and the sheets
     workers: int = 2  # threads that read ahead; they change no batch
     sample_steps: int = 30

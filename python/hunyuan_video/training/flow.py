@@ -6,12 +6,13 @@ the empty caption with probability `text_dropout` so that classifier-free guidan
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from hunyuan_video.flow import FlowObjective, FlowSchedule, classifier_free_guidance, euler_step
+from hunyuan_video.flow import FlowObjective, FlowSchedule, classifier_free_guidance, euler_step, resolution_shift
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.training.captioned import CaptionedLatents
 from hunyuan_video.training.config import FlowRun
@@ -30,7 +31,11 @@ class FlowTask:
             self.network = HunyuanVideoTransformer.from_pretrained(config.init_from, dtype=torch.float32)
         else:
             self.network = HunyuanVideoTransformer(TransformerConfig(**model))
-        self.objective = FlowObjective(config.t_mean, config.t_std, config.t_shift)
+        self.shift = config.t_shift
+        if config.t_shift_tokens:
+            tokens = math.prod(self.data.shape[1:]) // self.network.config.patch_volume
+            self.shift = resolution_shift(tokens, config.t_shift_tokens, config.t_shift)
+        self.objective = FlowObjective(config.t_mean, config.t_std, self.shift)
         parameters = sum(p.numel() for p in self.network.parameters())
         report(f"{parameters / 1e6:.2f} M parameters, {len(self.data.latents)} clips of latents {self.data.shape}")
 
@@ -46,7 +51,7 @@ class FlowTask:
         """Euler with classifier-free guidance: latents [N, C, T, h, w]."""
         x = self.data.noise(len(prompts), seed)
         both = self.data.embed([""] * len(prompts) + prompts)
-        schedule = FlowSchedule(self.config.sample_steps, self.config.t_shift)
+        schedule = FlowSchedule(self.config.sample_steps, self.shift)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.loop.precision == "bf16"):
             for i in range(self.config.sample_steps):
                 t = schedule.timesteps[i].expand(2 * len(prompts))
