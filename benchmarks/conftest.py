@@ -7,10 +7,11 @@ import time
 import pytest
 import torch
 
-from benchmarks.machine import load, machine_facts, section_facts
+from benchmarks.machine import Others, load, machine_facts, section_facts
 
 WARM_UP = 2.0  # seconds
 LOAD = {}
+OTHERS = Others()
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +38,6 @@ def pytest_benchmark_update_machine_info(config, machine_info):
 
 def pytest_benchmark_update_json(config, benchmarks, output_json):
     """Statistics only: the single times would be most of the file."""
-    output_json["section"] = {**section_facts(), **LOAD, "load_after": load()}
+    output_json["section"] = {**section_facts(), **LOAD, "load_after": load(), "others": OTHERS.share()}
     for one in output_json["benchmarks"]:
         one["stats"].pop("data", None)

@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def machine_facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch_threads": torch.get_num_threads(),
         "omp_environment": {name: value for name, value in os.environ.items() if name.startswith(("OMP_", "KMP_"))},
-        "huge_pages": _first_line("/sys/kernel/mm/transparent_hugepage/enabled"),
+        "huge_pages": _text("/sys/kernel/mm/transparent_hugepage/enabled"),
         "libraries": {name: version(name) for name in LIBRARIES},
         "kernels": hunyuan_ext.capabilities()["machine"]["isa"],
     }
@@ -51,8 +52,35 @@ def slug() -> str:
 
 
 def load() -> float:
-    """Processes that wanted to run, averaged over the last minute; above the number of own threads, others ran too."""
+    """Processes that wanted to run, averaged over the last minute."""
     return round(os.getloadavg()[0], 2)
+
+
+class Others:
+    """How much of the processors other processes took (or the host, from a virtual machine) since this was made."""
+
+    def __init__(self) -> None:
+        self.started, self.busy, self.own = time.perf_counter(), _busy(), _own()
+
+    def share(self) -> float | None:
+        """0 to 1 of all processors; None where the system does not tell. Children count as own once they have ended."""
+        if self.busy is None or (busy := _busy()) is None:
+            return None
+        seconds = (time.perf_counter() - self.started) * (os.cpu_count() or 1)
+        return round(max(busy - self.busy - (_own() - self.own), 0.0) / max(seconds, 1e-9), 3)
+
+
+def _own() -> float:
+    return sum(os.times()[:4])
+
+
+def _busy() -> float | None:
+    """Seconds that all processors together have not been idle."""
+    line = _text("/proc/stat")
+    if line is None:
+        return None
+    user, nice, system, _, _, irq, softirq, steal = (int(word) for word in line.split("\n")[0].split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def usable_cores() -> int:
@@ -102,7 +130,7 @@ def _meminfo(key: str) -> float:
     return 1024.0 * int(found[1]) if found else 0.0
 
 
-def _first_line(path: str) -> str | None:
+def _text(path: str) -> str | None:
     try:
         return Path(path).read_text().strip()
     except OSError:

@@ -160,7 +160,13 @@ def _machine(facts: dict[str, Any], sections: dict[str, Any]) -> str:
         settings = f"{facts['torch_threads']} threads, transparent huge pages: {facts['huge_pages']}"
         lines += [f"{made_on}; {software}; {settings}; kernels of this package: {facts['kernels']}.", ""]
     lines.append("Median and (minimum). Ratio: peer / ours, above 1 is better for this package.")
-    lines += ["", "| measured | date | commit | load before, after |", "|---|---|---|---|"]
+    lines += [
+        "",
+        "| measured | date | commit | load before, after | processors used by others |",
+        "|---|---|---|---|---|",
+    ]
     for name, one in sections.items():
-        lines.append(f"| {name} | {one['date']} | {one['commit']} | {one['load_before']}, {one['load_after']} |")
+        loads, others = f"{one['load_before']}, {one['load_after']}", one.get("others")
+        shown = "not known" if others is None else f"{others:.0%}"
+        lines.append(f"| {name} | {one['date']} | {one['commit']} | {loads} | {shown} |")
     return "\n".join(lines)

@@ -76,11 +76,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_part(name: str, args: argparse.Namespace) -> dict:
     print(f"{name} ...", file=sys.stderr, flush=True)
-    started, before = time.perf_counter(), machine.load()
+    started, before, others = time.perf_counter(), machine.load(), machine.Others()
     measured = list(PARTS[name](args))
     seconds = round(time.perf_counter() - started, 1)
     print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
-    facts = {**machine.section_facts(), "seconds": seconds, "load_before": before, "load_after": machine.load()}
+    loads = {"load_before": before, "load_after": machine.load(), "others": others.share()}
+    facts = {**machine.section_facts(), "seconds": seconds, **loads}
     return results.as_section(measured, **facts)
 
 

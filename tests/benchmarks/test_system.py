@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import time
 
 import pytest
 import torch
@@ -104,12 +105,12 @@ def test_results_of_other_parts_stay(tmp_path, monkeypatch, capsys):
 def test_report_of_the_kernel_suite_is_read(tmp_path):
     info = {"op": "norm", "size": "8x8", "dtype": "float32", "contender": OURS, "max_abs_error": 1e-7}
     stats = {"median": 2.0, "min": 1.0, "rounds": 3}
-    section = {"date": "2026-01-01", "commit": "c0ffee", "load_before": 0.1, "load_after": 1.9}
+    section = {"date": "2026-01-01", "commit": "c0ffee", "load_before": 0.1, "load_after": 1.9, "others": 0.02}
     path = tmp_path / "kernels.json"
     assert kernel_section(path) is None
     path.write_text(json.dumps({"section": section, "benchmarks": [{"extra_info": info, "stats": stats}]}))
     table = results.tables({"machine": {}, "sections": {}}, kernel_section(path))
-    assert "| operations | 2026-01-01 | c0ffee | 0.1, 1.9 |" in table
+    assert "| operations | 2026-01-01 | c0ffee | 0.1, 1.9 | 2% |" in table
     assert table.count("| norm | 8x8 | float32 |") == 2 and "2.00 (1.00) s" in table
 
 
@@ -118,6 +119,16 @@ def test_without_kernels_nothing_is_measured(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(hunyuan_ext, "capabilities", lambda: {"build": build})
     assert system.main(["--output", str(tmp_path)]) == 1
     assert "no compiler" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_others_are_told_from_this_process():
+    others, until = machine.Others(), time.process_time() + 0.1
+    while time.process_time() < until:
+        pass
+    share = others.share()
+    assert share is None or 0 <= share <= 1
+    if share is not None:
+        assert machine._own() - others.own > 0.05
 
 
 def test_relative_difference():
