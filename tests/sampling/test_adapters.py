@@ -104,3 +104,13 @@ def test_command_line_adapter(adapted, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "few.png").read_bytes() != (tmp_path / "plain.png").read_bytes()
     assert main([*common, "-o", "x.png", "--adapter", "many"]) == 1
     assert "it has few, none" in capsys.readouterr().err
+
+
+def test_several_adapters_with_weights_add_up(adapted):
+    file = adapted / "adapters" / "few.safetensors"
+    two, three = load(adapted, adapter=f"few:0.5,{file}:1.5"), load(adapted, adapter="few:2")
+    assert two.defaults.num_inference_steps == FEW["num_inference_steps"]
+    for name, value in three.transformer.state_dict().items():
+        torch.testing.assert_close(two.transformer.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match="commas"):
+        load(adapted, adapter="few,,few")

@@ -94,6 +94,11 @@ def _split(key: str) -> tuple[str, str, str]:
     return _INDEX.sub("{}", module, count=1), found.group() if found else "", leaf
 
 
+def module_templates() -> Mapping[str, tuple[str, ...]]:
+    """Official modules and the diffusers ones that they are the stack of, with {} in the place of a block's number."""
+    return _TO_DIFFUSERS
+
+
 def diffusers_modules(path: str) -> tuple[str, ...]:
     """The diffusers modules that an official one is the stack of; () where it has no counterpart."""
     found = _INDEX.search(path)

@@ -1,4 +1,4 @@
-"""Adapter files: safetensors with the names of diffusers and PEFT.
+"""Adapter files: safetensors, saved with the names of diffusers and PEFT, read with those of any program.
 
 `transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight` [rank, K], `.lora_B.weight` [N, rank], alpha = rank.
 diffusers has q, k and v apart where the released model has one fused linear: saving cuts B and repeats A, loading
@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from hunyuan_video.checkpoints.atomic import staged_file
-from hunyuan_video.checkpoints.keys import diffusers_modules, halves_swapped, official_module
+from hunyuan_video.checkpoints.keys import diffusers_modules, halves_swapped
+from hunyuan_video.checkpoints.lora_names import TEXT_ENCODER, lora_target
 from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile, TensorInfo, write_safetensors
 from hunyuan_video.errors import UserError
+from hunyuan_video.models.fp8 import FP8Linear
 from hunyuan_video.models.lora import LoRALinear, add_adapter, lora_layer, lora_layers
 
 PREFIX = "transformer."
@@ -63,18 +65,48 @@ def load_adapter(model: nn.Module, path: str | Path, name: str = "default", weig
 
 
 def read_adapter(model: nn.Module, path: Path) -> dict[str, Pair]:
-    """A and B, float32, of every module (official path) that a file changes."""
+    """A and B, float32, of every module (official path) that a file changes; alpha / rank is multiplied into B."""
     file = SafetensorsFile(path)
-    parts: dict[str, dict[int, dict[str, Tensor]]] = {}
+    parts: dict[str, dict[int | None, dict[str, Tensor]]] = {}
     for key, info in file.infos.items():
-        module, _, leaf = key.removeprefix(PREFIX).partition(".lora_")
-        found = official_module(module)
-        if leaf not in ("A.weight", "B.weight") or found is None or len(info.shape) != 2:
-            raise UserError(f"{path}: {key!r} is not an adapter weight with diffusers' names; convert the file first")
+        if TEXT_ENCODER.match(key):
+            raise UserError(f"{path}: {key!r} changes a text encoder; only adapters of the transformer can be loaded")
+        found = lora_target(key)
+        if found is None or len(info.shape) != (0 if found.leaf == "alpha" else 2) and info.count != 1:
+            raise UserError(
+                f"{path}: {key!r} is no low-rank weight of a HunyuanVideo transformer in the names of diffusers, PEFT, "
+                "ComfyUI or kohya"
+            )
         tensor = torch.empty(info.shape, dtype=torch.float32)
         file.read_into(tensor, key)
-        parts.setdefault(found[0], {}).setdefault(found[1], {})[leaf[0]] = tensor
-    return {module: _fuse(model, module, found, path) for module, found in parts.items()}
+        parts.setdefault(found.module, {}).setdefault(found.part, {})[found.leaf] = tensor
+    return {module: _pair(model, module, found, path) for module, found in parts.items()}
+
+
+def _pair(model: nn.Module, module: str, found: dict[int | None, dict[str, Tensor]], path: Path) -> Pair:
+    """The pair of a module from a file that has it whole, or in diffusers' parts."""
+    for part in found.values():
+        alpha = part.pop("alpha", None)
+        if alpha is not None and "A" in part and "B" in part:
+            part["B"] = part["B"] * (alpha.item() / len(part["A"]))
+    if None not in found:
+        return _fuse(model, module, {index: pair for index, pair in found.items() if index is not None}, path)
+    if len(found) > 1:
+        raise UserError(f"{path}: changes {module} as a whole and in parts; it is damaged")
+    linear = _linear(model, module, path)
+    _check(found[None], (0, linear.out_features), linear.in_features, module, path)
+    return found[None]["A"], found[None]["B"]
+
+
+def _linear(model: nn.Module, module: str, path: Path) -> nn.Linear | FP8Linear:
+    try:
+        layer = model.get_submodule(module)
+    except AttributeError:
+        raise UserError(f"{path}: the model has no {module}: this adapter is for a larger one") from None
+    linear = layer.base_layer if isinstance(layer, LoRALinear) else layer
+    if not isinstance(linear, nn.Linear | FP8Linear):
+        raise UserError(f"{path}: {module} is no linear of this model")
+    return linear
 
 
 def _split(module: str, pair: Pair) -> dict[str, Pair]:
@@ -92,10 +124,7 @@ def _rows(a: Tensor, total: int, names: tuple[str, ...]) -> list[tuple[int, int]
 
 def _fuse(model: nn.Module, module: str, parts: Mapping[int, Mapping[str, Tensor]], path: Path) -> Pair:
     """One pair for an official module from those of its diffusers parts; a part that is absent changes nothing."""
-    layer = model.get_submodule(module)
-    linear = layer.base_layer if isinstance(layer, LoRALinear) else layer
-    if not isinstance(linear, nn.Linear):
-        raise UserError(f"{path}: {module} is no plain linear of this model; adapters go onto unquantised weights")
+    linear = _linear(model, module, path)
     rows = _rows(linear.weight, linear.out_features, diffusers_modules(module))
     for index, pair in parts.items():
         _check(pair, rows[index], linear.in_features, diffusers_modules(module)[index], path)

@@ -64,11 +64,12 @@ def find_component(names: Iterable[str], component: Component) -> tuple[Layout |
         return None, {}
     found = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
     if component == "transformer" and layout == "official":
-        found = {_from_comfyui(name): original for name, original in found.items()}
+        found = {from_comfyui(name): original for name, original in found.items()}
     return layout, found
 
 
-def _from_comfyui(name: str) -> str:
+def from_comfyui(name: str) -> str:
+    """A tensor's official name from the one that ComfyUI gives it; official names stay as they are."""
     for pattern, replacement in _COMFYUI:
         name = pattern.sub(replacement, name)
     return name

@@ -84,7 +84,7 @@ def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
 
 def check_before_loading(job: Job) -> None:
     """Finds wrong settings and unwritable outputs before the minutes that loading a large model takes."""
-    from hunyuan_video.sampling.adapters import adapter_path
+    from hunyuan_video.sampling.adapters import adapter_files
     from hunyuan_video.sampling.files import check_writable
     from hunyuan_video.sampling.loading import checkpoint_folder, read_defaults, read_grid, read_sampling_json
     from hunyuan_video.sampling.media import check_output
@@ -92,7 +92,7 @@ def check_before_loading(job: Job) -> None:
     from hunyuan_video.sampling.request import check_number, resolve_settings
 
     folder = checkpoint_folder(job.model)
-    adapter_path(folder, read_sampling_json(folder), job.adapter)
+    adapter_files(folder, read_sampling_json(folder), job.adapter)
     defaults = read_defaults(folder, job.adapter)
     settings = resolve_settings(job.arguments, defaults, read_grid(folder))
     video_seeds(job.seed, len(job.prompts), job.videos_per_prompt)

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hunyuan_video.models.fp8 import FP8Linear
+
 # Attention, MLP and modulation projections of the video and of the joint stream: what follows the timestep.
 TARGETS = (
     r"double_blocks\.\d+\.img_(mod\.linear|attn_qkv|attn_proj|mlp\.fc[12])",
@@ -51,7 +53,7 @@ class LoRALinear(nn.Module):
 
     original: Tensor | None
 
-    def __init__(self, base_layer: nn.Linear):
+    def __init__(self, base_layer: nn.Linear | FP8Linear):
         super().__init__()
         self.base_layer = base_layer.requires_grad_(False)
         self.adapters = nn.ModuleDict()
@@ -73,9 +75,12 @@ class LoRALinear(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Adds the active adapters to the base weight: one rounding, from float32, to the weight's dtype."""
+        """Adds the active adapters to the base weight: one rounding, from float32, to the weight's dtype.
+
+        An FP8 weight is left as it is, and its adapters stay beside it: merged, they would be rounded to three bits.
+        """
         self.unmerge()
-        if self.weights:
+        if self.weights and isinstance(self.base_layer, nn.Linear):
             weight = self.base_layer.weight
             self.original = weight.detach().clone()
             total = weight.float()
@@ -111,7 +116,8 @@ def target_linears(model: nn.Module, targets: Iterable[str] = TARGETS) -> list[s
     paths = [
         path
         for path, module in model.named_modules()
-        if isinstance(module, nn.Linear | LoRALinear) and any(pattern.fullmatch(path) for pattern in patterns)
+        if isinstance(module, nn.Linear | FP8Linear | LoRALinear)
+        and any(pattern.fullmatch(path) for pattern in patterns)
     ]
     if not paths:
         raise ValueError(f"no linear of the model matches the targets {[p.pattern for p in patterns]}")
@@ -132,7 +138,7 @@ def add_adapter(
     for path, rank in ranks.items():
         layer = model.get_submodule(path)
         if not isinstance(layer, LoRALinear):
-            if not isinstance(layer, nn.Linear):
+            if not isinstance(layer, nn.Linear | FP8Linear):
                 raise ValueError(f"{path} is no linear layer but {type(layer).__name__}")
             parent, _, leaf = path.rpartition(".")
             layer = LoRALinear(layer)
@@ -172,8 +178,13 @@ def unmerge_adapters(model: nn.Module) -> None:
 
 
 def remove_adapters(model: nn.Module, *, keep_merged: bool = False) -> nn.Module:
-    """Plain linears again, with their original weights, or with `keep_merged` with what is merged into them."""
+    """Plain linears again, with their original weights, or with `keep_merged` with what is merged into them.
+
+    With `keep_merged` the adapters beside FP8 weights stay: nothing can be merged into those.
+    """
     for path, layer in list(lora_layers(model)):
+        if keep_merged and isinstance(layer.base_layer, FP8Linear):
+            continue
         if not keep_merged:
             layer.unmerge()
         parent, _, leaf = path.rpartition(".")

@@ -6,6 +6,8 @@ each. A step-distilled student ships this way: the teacher's weights and a small
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +26,39 @@ def adapter_name(values: dict[str, Any], asked: str | None) -> str:
 
 
 def adapter_defaults(values: dict[str, Any], asked: str | None) -> dict[str, Any]:
-    """A sampling.json's values, with those of the adapter in the place of the plain model's."""
-    own = values.get("adapters", {}).get(adapter_name(values, asked), {})
-    return {**values, **own}
+    """A sampling.json's values, with those of its adapters that are used in the place of the plain model's."""
+    own = values.get("adapters", {})
+    for name, _ in _listed(adapter_name(values, asked)):
+        values = {**values, **own.get(name, {})}
+    return values
 
 
-def adapter_path(folder: Path, values: dict[str, Any], asked: str | None) -> Path | None:
-    """The file of the adapter to use: of the checkpoint, or any file that is named as one; None for "none"."""
-    name = adapter_name(values, asked)
-    if name == NONE:
-        return None
+def adapter_files(folder: Path, values: dict[str, Any], asked: str | None) -> list[tuple[Path, float]]:
+    """The files of the adapters to use and their weights; a name is one of the checkpoint's.
+
+    asked: "none", or NAME or FILE.safetensors, each with :WEIGHT or alone, several with commas between them.
+    """
+    return [(_file(folder, name), weight) for name, weight in _listed(adapter_name(values, asked))]
+
+
+def _listed(text: str) -> list[tuple[str, float]]:
+    if text == NONE:
+        return []
+    found = []
+    for item in text.split(","):
+        name, colon, number = item.strip().rpartition(":")
+        try:
+            weight = float(number) if colon else 1.0
+        except ValueError:  # a colon of the file's name
+            name, colon, weight = item.strip(), "", 1.0
+        name = name if colon else item.strip()
+        if not name or not math.isfinite(weight):
+            raise UserError(f"adapter {text!r}: write NAME or FILE.safetensors, with :WEIGHT or alone, commas between")
+        found.append((name, weight))
+    return found
+
+
+def _file(folder: Path, name: str) -> Path:
     if name.endswith(".safetensors"):
         path = Path(name).expanduser()
         if not path.is_file():
@@ -46,11 +71,15 @@ def adapter_path(folder: Path, values: dict[str, Any], asked: str | None) -> Pat
     return path
 
 
-def apply_adapter(transformer: HunyuanVideoTransformer, path: Path) -> None:
-    """Adds an adapter to the weights for good: sampling then costs what it costs without."""
+def apply_adapters(transformer: HunyuanVideoTransformer, files: Sequence[tuple[Path, float]]) -> None:
+    """Adds adapters to the weights for good: sampling then costs what it costs without.
+
+    Beside FP8 weights they stay what they are, low-rank branches in the precision of the activations.
+    """
     from hunyuan_video.checkpoints.lora import load_adapter
     from hunyuan_video.models.lora import merge_adapters, remove_adapters
 
-    load_adapter(transformer, path)
+    for number, (path, weight) in enumerate(files):
+        load_adapter(transformer, path, f"adapter{number}", weight)
     merge_adapters(transformer)
     remove_adapters(transformer, keep_merged=True)

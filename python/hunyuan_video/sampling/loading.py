@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from hunyuan_video.errors import PrecisionWarning, UserError
-from hunyuan_video.sampling.adapters import adapter_defaults, adapter_path, apply_adapter
+from hunyuan_video.sampling.adapters import adapter_defaults, adapter_files, apply_adapters
 from hunyuan_video.sampling.defaults import SamplingDefaults
 from hunyuan_video.sampling.request import Grid
 
@@ -70,10 +70,10 @@ def load_parts(
     unknown = sorted(set(wanted) - set(folders))
     if unknown:
         raise UserError(f"a checkpoint has no part {unknown[0]!r}; its parts are {', '.join(folders)}")
-    file = adapter_path(folder, read_sampling_json(folder), adapter) if "transformer" in wanted else None
+    files = adapter_files(folder, read_sampling_json(folder), adapter) if "transformer" in wanted else []
     loaded = {part: _load(part, folder, folders[part], dtype, device) for part in wanted}
-    if file is not None:
-        apply_adapter(loaded["transformer"], file)
+    if files:
+        apply_adapters(loaded["transformer"], files)
     return loaded
 
 

@@ -74,8 +74,10 @@ class HunyuanVideoPipeline:
         dtype: of the transformer; None: bfloat16 on a GPU, float32 on the CPU. The VAE runs in float16 on a GPU, in
         float32 on the CPU or with dtype float32. For float16 a CPU takes bfloat16 or float32, with one warning.
         device: None: the GPU if there is one. parts: those to load, of "transformer", "vae", "text_encoder",
-        "clip_text_encoder". adapter: one of the checkpoint's by name, or a .safetensors file with diffusers' names,
-        merged into the transformer; None: the checkpoint's default (of "tiny", the four-step student); "none": the
+        "clip_text_encoder". adapter: one of the checkpoint's by name, or a LoRA's .safetensors file, from
+        diffusers, ComfyUI or kohya, ":0.8" after it for its weight, several with commas between, all merged into the
+        transformer (beside FP8 weights they stay low-rank branches); None: the checkpoint's default (of "tiny", the
+        four-step student); "none": the
         plain transformer, with its own number of steps and guidance. UserError, one line, for anything missing or
         damaged.
         """

@@ -149,6 +149,15 @@ class VAEStagesRun:
 
 
 @dataclass(frozen=True)
+class LoRAConfig:
+    """Train a low-rank adapter on frozen weights (arXiv 2106.09685) in the place of all weights."""
+
+    rank: int = 0  # 0: no adapter, all weights are trained
+    alpha: float = 0.0  # the adapter's product is scaled by alpha / rank; 0: alpha = rank
+    targets: tuple[str, ...] = ()  # regular expressions for whole paths of linears; default attention and MLP
+
+
+@dataclass(frozen=True)
 class FlowRun:
     """Train the transformer with flow matching (paper section 4.4) on cached latents of the world."""
 
@@ -166,6 +175,7 @@ class FlowRun:
     t_shift: float = 1.0
     t_shift_tokens: int = 0  # > 0: t_shift is for videos of so many tokens, others get SD3's shift by resolution
     init_from: str = ""  # an exported transformer to start from
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
     sample_steps: int = 30
     cfg_scale: float = 3.0
     eval_prompts: int = 40
@@ -181,6 +191,7 @@ class EncodedFlowRun:
     checkpoint: str = "tiny"  # whose VAE and text encoders made the data; samples are made with them
     model: dict = field(default_factory=dict)  # TransformerConfig fields
     init_from: str = ""  # an exported transformer to start from
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
     weights: dict = field(default_factory=dict)  # bucket -> how often it is drawn; default its number of clips
     text_dropout: float = 0.1  # captions replaced by "" for classifier-free guidance
     t_mean: float = 0.0  # logit-normal timestep distribution

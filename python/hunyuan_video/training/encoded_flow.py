@@ -18,10 +18,10 @@ from hunyuan_video.data.shards import read_member
 from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.flow import FlowObjective, FlowSchedule, classifier_free_guidance, euler_step
-from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.training.clips import to_frames
 from hunyuan_video.training.config import EncodedFlowRun
 from hunyuan_video.training.encode import Encoder
+from hunyuan_video.training.lora import export_network, make_network
 
 
 class BucketOrder:
@@ -82,11 +82,7 @@ class EncodedFlowTask:
         torch.manual_seed(config.loop.seed)
         channels = unpack(read_member(next(iter(self.data.buckets.values()))[0])).latents.shape[0]
         model = {**config.model, "in_channels": channels, "out_channels": channels}
-        self.network = (
-            HunyuanVideoTransformer.from_pretrained(config.init_from, dtype=torch.float32)
-            if config.init_from
-            else HunyuanVideoTransformer(TransformerConfig(**model))
-        )
+        self.network = make_network(config.init_from, model, config.lora)
         self.objective = FlowObjective(config.t_mean, config.t_std, config.t_shift)
         counts = ", ".join(f"{len(members)} of {name}" for name, members in self.data.buckets.items())
         report(f"{sum(p.numel() for p in self.network.parameters()) / 1e6:.2f} M parameters; clips: {counts}")
@@ -156,4 +152,4 @@ class EncodedFlowTask:
         return to_frames(vae.decode((x / vae.config.scaling_factor).to(next(vae.parameters()).dtype))).cpu()
 
     def export(self, folder: Path) -> None:
-        self.network.save_pretrained(folder)
+        export_network(self.network, self.config.lora, folder)

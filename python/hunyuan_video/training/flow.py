@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.flow import FlowObjective, FlowSchedule, classifier_free_guidance, euler_step, resolution_shift
-from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.training.captioned import CaptionedLatents
 from hunyuan_video.training.config import FlowRun
+from hunyuan_video.training.lora import export_network, make_network
 
 
 class FlowTask:
@@ -27,10 +27,7 @@ class FlowTask:
         torch.manual_seed(config.loop.seed)
         channels = self.data.shape[0]
         model = {**config.model, "in_channels": channels, "out_channels": channels}
-        if config.init_from:
-            self.network = HunyuanVideoTransformer.from_pretrained(config.init_from, dtype=torch.float32)
-        else:
-            self.network = HunyuanVideoTransformer(TransformerConfig(**model))
+        self.network = make_network(config.init_from, model, config.lora)
         self.shift = config.t_shift
         if config.t_shift_tokens:
             tokens = math.prod(self.data.shape[1:]) // self.network.config.patch_volume
@@ -64,4 +61,4 @@ class FlowTask:
         return self.data.judge(self.sample, self.config.eval_prompts, folder / "sheets" / f"step_{step:06d}.png")
 
     def export(self, folder: Path) -> None:
-        self.network.save_pretrained(folder)
+        export_network(self.network, self.config.lora, folder)
