@@ -91,13 +91,18 @@ def cases(device: str, quick: bool = False) -> Iterator[tuple[Case, str]]:
 
 
 def make_inputs(case: Case, dtype: str, device: str = "cpu", seed: int = 0) -> Inputs:
-    """The tensors of a case, by argument name, from a seed: the same on every device."""
-    generator = torch.Generator().manual_seed(seed)
+    """The tensors of a case, by argument name, from a seed: the same for every contender."""
+    return INPUTS[case.op](noise_source(dtype, device, seed), **case.sizes)
+
+
+def noise_source(dtype: str, device: str = "cpu", seed: int = 0) -> Callable[..., Tensor]:
+    """A function that draws normal values of a shape, in turn, on the device: gigabytes would take a CPU seconds."""
+    generator = torch.Generator(device).manual_seed(seed)
 
     def noise(*shape: int, scale: float = 1.0, to: str = dtype) -> Tensor:
-        return (torch.randn(shape, generator=generator) * scale).to(device=device, dtype=getattr(torch, to))
+        return (torch.randn(shape, generator=generator, device=device) * scale).to(getattr(torch, to))
 
-    return _INPUTS[case.op](noise, **case.sizes)
+    return noise
 
 
 def _attention(noise: Callable, heads: int, tokens: int, text: int, head_dim: int = 128, valid: int | None = None):
@@ -141,7 +146,7 @@ def _linear(noise: Callable, rows: int, inner: int, outer: int):
     return dict(x=noise(1, rows, inner), weight=noise(outer, inner, scale=inner**-0.5), bias=noise(outer, scale=0.1))
 
 
-_INPUTS: dict[str, Callable[..., Inputs]] = {
+INPUTS: dict[str, Callable[..., Inputs]] = {
     "rope_attention": _attention,
     "causal_conv3d": _conv,
     "upsample_conv3d": _upsample,
@@ -155,13 +160,13 @@ _INPUTS: dict[str, Callable[..., Inputs]] = {
 def max_error(case: Case, inputs: Inputs, output: Tensor) -> float:
     """Largest absolute difference of an output from the float64 result, over the part that `reference` computes."""
     expected, part = reference(case, inputs)
-    return float((part(output).double().cpu() - expected).abs().max())
+    return float((part(output).double() - expected).abs().max())
 
 
 def reference(case: Case, inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """The float64 result on the CPU of a part of the output, and the function that takes this part of an output."""
+    """The float64 result of a part of the output, on its device, and the function that takes this part of an output."""
     wide = {name: _widened(value) for name, value in inputs.items()}
-    return _REFERENCES[case.op](wide)
+    return REFERENCES[case.op](wide)
 
 
 def _widened(value: Any) -> Any:
@@ -169,19 +174,19 @@ def _widened(value: Any) -> Any:
         return tuple(_widened(one) for one in value)
     if not isinstance(value, Tensor):
         return value
-    return value.cpu().double() if value.is_floating_point() else value.cpu()
+    return value.double() if value.is_floating_point() else value
 
 
 def _attention_rows(inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """Some video rows and the first text rows: padded text rows have no meaning."""
     q, text = inputs["q"], inputs["text_len"]
     video = q.shape[1] - text
-    rows = torch.linspace(0, video - 1, SAMPLED_ROWS - 8).long().unique()
-    rows = torch.cat((rows, torch.arange(video, min(video + 8, q.shape[1]))))
+    spread = {(video - 1) * i // (SAMPLED_ROWS - 9) for i in range(SAMPLED_ROWS - 8)}
+    rows = [*sorted(spread), *range(video, min(video + 8, q.shape[1]))]
     q = spec.qk_norm_rope(q, inputs["rope"], inputs["q_norm"], None, text, 1e-6)[:, rows]
     k = spec.qk_norm_rope(inputs["k"], inputs["rope"], inputs["k_norm"], None, text, 1e-6)
     out, _ = spec.attention_with_lse(q, k, inputs["v"], kv_len=inputs["kv_len"])
-    return out, lambda output: output[:, rows.to(output.device)]
+    return out, lambda output: output[:, rows]
 
 
 def _conv_channels(inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -215,7 +220,7 @@ def _linear_channels(inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]
     return torch.nn.functional.linear(x, weight, bias), lambda output: output[..., :SAMPLED_CHANNELS]
 
 
-_REFERENCES: dict[str, Callable] = {
+REFERENCES: dict[str, Callable] = {
     "rope_attention": _attention_rows,
     "causal_conv3d": _conv_channels,
     "upsample_conv3d": _conv_channels,

@@ -120,6 +120,20 @@ def test_bf16_and_autocast_are_close_to_fp32():
         assert (other - exact).norm() / exact.norm() < 0.05
 
 
+def test_attention_precision_reaches_every_block():
+    model, inputs = tiny_model(), tiny_inputs()
+    with torch.no_grad():
+        plain = model(**inputs)
+        model.set_attention_precision("bf16")
+        narrow = model(**inputs)
+        assert 0 < (narrow - plain).norm() / plain.norm() < 0.05
+        model.set_attention_precision("int8")
+        with pytest.raises(ValueError, match="int8"):
+            model(**inputs)
+        model.set_attention_precision("auto")
+        assert torch.equal(model(**inputs), plain)
+
+
 def test_meta_device_forward_has_the_shape():
     with torch.device("meta"):
         model = HunyuanVideoTransformer(tiny_config())

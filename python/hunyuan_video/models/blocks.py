@@ -47,7 +47,7 @@ class DoubleBlock(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         width, hidden, bias = config.hidden_size, config.mlp_width, config.qkv_bias
-        self.heads = config.num_heads
+        self.heads, self.attention_precision = config.num_heads, "auto"
         self.img_mod = Modulation(width, 6)
         self.img_attn_qkv = nn.Linear(width, 3 * width, bias=bias)
         self.img_attn_q_norm = HeadNorm(config.head_dim)
@@ -100,6 +100,7 @@ class DoubleBlock(nn.Module):
             text_norms=(self.txt_attn_q_norm.weight, self.txt_attn_k_norm.weight),
             text_len=text_len,
             kv_len=kv_len,
+            precision=self.attention_precision,
         )
         return out.flatten(2)
 
@@ -112,7 +113,7 @@ class SingleBlock(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         width, hidden = config.hidden_size, config.mlp_width
-        self.heads = config.num_heads
+        self.heads, self.attention_precision = config.num_heads, "auto"
         self.widths = (3 * width, hidden)
         self.modulation = Modulation(width, 3)
         self.linear1 = nn.Linear(width, 3 * width + hidden)
@@ -141,6 +142,7 @@ class SingleBlock(nn.Module):
             k_norm=self.k_norm.weight,
             text_len=text_len,
             kv_len=kv_len,
+            precision=self.attention_precision,
         )
         out = self.linear2(torch.cat((attended.flatten(2), F.gelu(mlp, approximate="tanh")), dim=-1))
         return ops.gate_residual(x, out, gate)

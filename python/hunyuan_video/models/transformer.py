@@ -47,6 +47,11 @@ class HunyuanVideoTransformer(Pretrained):
         """Dtype of the weights (of those never stored as FP8)."""
         return self.img_in.proj.weight.dtype
 
+    def set_attention_precision(self, precision: str) -> None:
+        """Arithmetic of the blocks' attention: `precision` of `hunyuan_ext.rope_attention`, "auto" at first."""
+        for block in (*self.double_blocks, *self.single_blocks):
+            block.attention_precision = precision
+
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Xavier-uniform weights, zero biases; modulations and last projection zero, so blocks start as identity."""

@@ -1,0 +1,65 @@
+"""Every kernel once at small, odd sizes, checked against float64: what compute-sanitizer watches.
+
+compute-sanitizer --tool memcheck python -m benchmarks.gpu_suite.smoke
+"""
+
+from __future__ import annotations
+
+import sys
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from benchmarks.cases import CUDA, Case
+from benchmarks.gpu_suite.kernel_cases import GpuCase
+from benchmarks.gpu_suite.peers import CONTENDERS
+
+ERROR, FP8_ERROR = 0.02, 0.08  # of bf16 and of e4m3 operands, relative to float64
+
+
+def _case(op: str, **sizes: Any) -> GpuCase:
+    name = ", ".join(f"{key} {value}" for key, value in sizes.items())
+    return GpuCase(Case(op, name, MappingProxyType(sizes), (), CUDA))
+
+
+STA = dict(heads=2, grid=(6, 16, 16), tile=(6, 8, 8), window=(1, 1, 1), text=100)
+CASES = (
+    _case("attention", heads=2, tokens=389, batch=2),
+    _case("attention", heads=3, tokens=131, head_dim=64),
+    _case("attention_fp8", heads=2, tokens=389, batch=2),
+    _case("attention_sparse", **STA),
+    _case("qk_norm_rope", heads=3, tokens=144, text=16),
+    _case("layer_norm_modulate", tokens=67, width=3072),
+    _case("gate_residual", tokens=67, width=3072),
+    _case("fp8_linear", rows=67, inner=256, outer=384),
+    _case("fp8_linear", rows=131, inner=8320, outer=136, epilogue="gate"),
+    _case("fp8_linear", rows=3, inner=128, outer=256, epilogue="gelu"),
+    _case("group_norm_silu", channels=64, volume=(3, 17, 13)),
+    _case("group_norm_silu", channels=128, volume=(3, 33, 31)),
+    _case("conv3d_padded", channels=16, out=32, volume=(3, 17, 19)),
+    _case("conv3d_padded", channels=128, out=136, volume=(2, 18, 17)),
+    _case("norm_silu_conv3d", channels=64, out=64, volume=(3, 17, 19)),
+)
+
+
+@torch.no_grad()
+def error_of(case: GpuCase, device: str) -> float:
+    """Relative error of this package's result."""
+    inputs = case.inputs(device)
+    ours = CONTENDERS[case.op][0]
+    return float(case.relative_error(inputs, ours.prepare(inputs)()))
+
+
+def main() -> int:
+    wrong = 0
+    for case in CASES:
+        error, limit = error_of(case, "cuda"), FP8_ERROR if case.label == "fp8" else ERROR
+        wrong += not error <= limit
+        print(f"{case.op} {case.case.name}: error {error:.1e}" + ("" if error <= limit else f" > {limit}"), flush=True)
+    print(f"{len(CASES) - wrong} passed, {wrong} failed")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

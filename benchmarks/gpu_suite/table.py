@@ -1,0 +1,72 @@
+"""Measures a case: every contender on the same tensors, each alone responsible for its failures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks.cases import Inputs
+from benchmarks.contenders import Contender
+from benchmarks.gpu_suite import model_cases
+from benchmarks.gpu_suite.kernel_cases import GpuCase, kernel_cases
+from benchmarks.gpu_suite.peers import CONTENDERS, installed
+from benchmarks.gpu_suite.rows import ABSENT, Peer, Row, failure
+from benchmarks.gpu_suite.timing import Ceilings, microseconds
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line. seconds: about how long it takes; measure(device, ceilings): a dry run where ceilings is None."""
+
+    key: tuple[str, str, str]  # op, shape, dtype
+    seconds: float
+    measure: Callable[[str, Ceilings | None], Row]
+
+
+def entries(quick: bool) -> Iterator[Entry]:
+    """All lines, the most telling first: a run that is cut short has those."""
+    for case in kernel_cases(quick):
+        yield Entry((case.op, case.case.name, case.label), case.seconds, _kernel(case))
+    for model in model_cases.model_cases(quick):
+        yield Entry((model.op, model.shape, "bf16"), model.seconds, model.measure)
+
+
+def _kernel(case: GpuCase) -> Callable[[str, Ceilings | None], Row]:
+    return lambda device, ceilings: measure_kernel(case, device, ceilings)
+
+
+@torch.no_grad()
+def measure_kernel(case: GpuCase, device: str, ceilings: Ceilings | None) -> Row:
+    row = Row(case.op, case.case.name, case.label, unit=case.unit)
+    row.gate, row.goal, row.best_peer_gate = case.target.gate, case.target.goal, case.target.peer
+    ours, *peers = CONTENDERS[case.op]
+    inputs = case.inputs(device)
+    result = attempt(ours, case, inputs, dry=ceilings is None)
+    row.us, row.error, row.note = result.us, result.error, result.note
+    for peer in peers:
+        row.peers[peer.name] = attempt(peer, case, inputs, dry=ceilings is None)
+    if ceilings is not None and row.us:
+        row.rate = case.work() / row.us / 1e6
+        row.ceiling = row.rate / ceilings.of(case.unit, case.label)
+    return row
+
+
+def attempt(contender: Contender, case: GpuCase, inputs: Inputs, dry: bool) -> Peer:
+    """Time and error of a contender, or why it has none: whatever it raises is its result."""
+    if not installed(contender):
+        return Peer(note=ABSENT)
+    try:
+        run = contender.prepare(inputs)
+        output = run()
+        error = case.relative_error(inputs, output)
+        del output
+        if dry:
+            return Peer()
+        return Peer(microseconds(run), float(error))
+    except Exception as error:
+        return failure(error)
+    finally:
+        if not dry:
+            torch.cuda.empty_cache()

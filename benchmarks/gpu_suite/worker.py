@@ -1,0 +1,134 @@
+"""Measures lines of the table in a process of its own, so that a kernel that crashes or hangs costs one line.
+
+The parent (`run_table`) sends it numbers of lines; it answers each with a line of JSON. A crash leaves CUDA unusable in
+the process, and a hang has to be killed: the parent then starts another one for the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gpu_suite.rows import Peer, Row, failure
+from benchmarks.gpu_suite.stages import variables_for
+from benchmarks.gpu_suite.table import Entry, entries
+from benchmarks.gpu_suite.timing import Ceilings, Deadline, measure_ceilings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+START_SECONDS, PATIENCE = 60.0, 4.0  # to import and warm up; a line may take that many times its estimate
+
+
+@dataclass
+class Worker:
+    """A process that measures the lines whose numbers it is sent."""
+
+    process: subprocess.Popen[str]
+    messages: queue.Queue[dict[str, Any] | None]
+
+    @classmethod
+    def start(cls, quick: bool, ceilings: Ceilings | None) -> Worker:
+        task = json.dumps({"quick": quick, "ceilings": ceilings and asdict(ceilings)})
+        command = [sys.executable, "-m", "benchmarks.gpu_suite.worker", task]
+        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables_for(ROOT))
+        worker = cls(subprocess.Popen(command, cwd=ROOT, **pipes), queue.Queue())  # type: ignore[call-overload]
+        threading.Thread(target=worker._read, daemon=True).start()
+        return worker
+
+    def _read(self) -> None:
+        for line in self.process.stdout or ():
+            if line.startswith("{"):
+                self.messages.put(json.loads(line))
+        self.messages.put(None)
+
+    def answer(self, seconds: float) -> dict[str, Any] | str:
+        """The next message, or why there is none; the process is then gone."""
+        try:
+            message = self.messages.get(timeout=max(seconds, 1.0))
+        except queue.Empty:
+            self.stop()
+            return f"failed: not done after {seconds:.0f} s; stopped"
+        if message is not None:
+            return message
+        return f"failed: the process ended with status {self.process.wait()}"
+
+    def measure(self, index: int, seconds: float) -> dict[str, Any] | str:
+        assert self.process.stdin is not None
+        print(index, file=self.process.stdin, flush=True)
+        return self.answer(seconds)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def run_table(
+    lines: Sequence[tuple[int, Entry]], quick: bool, deadline: Deadline, report: Callable[[Row], None]
+) -> Ceilings | None:
+    """Measures the lines in order while there is time, reporting each row; returns the ceilings."""
+    worker, ceilings = None, None
+    for index, entry in lines:
+        if deadline.left() < entry.seconds:
+            note = f"skipped: {deadline.left():.0f} s left, about {entry.seconds:.0f} needed"
+            report(Row(*entry.key, note=note))
+            continue
+        if worker is None:
+            worker = Worker.start(quick, ceilings)
+            hello = worker.answer(START_SECONDS)
+            if isinstance(hello, str):
+                report(Row(*entry.key, note=hello))
+                return ceilings
+            ceilings = Ceilings(**hello["ceilings"])
+        answer = worker.measure(index, min(PATIENCE * entry.seconds + 20, deadline.left()))
+        if isinstance(answer, str):
+            report(Row(*entry.key, note=answer))
+            worker = None
+            continue
+        report(row_of(answer["row"]))
+        if not answer["healthy"]:
+            worker.stop()
+            worker = None
+    if worker is not None:
+        worker.stop()
+    return ceilings
+
+
+def row_of(values: dict[str, Any]) -> Row:
+    peers = {name: Peer(**peer) for name, peer in values.pop("peers").items()}
+    return Row(**values, peers=peers)
+
+
+def device_works() -> bool:
+    """False after a kernel that left CUDA unusable in this process."""
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True
+
+
+def main(task: dict[str, Any]) -> None:
+    known = task["ceilings"]
+    ceilings = Ceilings(**known) if known else measure_ceilings("cuda")
+    print(json.dumps({"ceilings": asdict(ceilings)}), flush=True)
+    lines = list(entries(task["quick"]))
+    for number in sys.stdin:
+        entry = lines[int(number)]
+        try:
+            row = entry.measure("cuda", ceilings)
+        except Exception as error:
+            row = Row(*entry.key, note=failure(error).note)
+        print(json.dumps({"row": asdict(row), "healthy": device_works()}), flush=True)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,151 @@
+"""The GPU script without a GPU: cases walked with fake tensors; rows, results and failures as they are reported."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+if importlib.util.find_spec("benchmarks.gpu_suite") is None:
+    pytest.skip("the benchmarks are not beside the tests", allow_module_level=True)
+
+from benchmarks import gpu
+from benchmarks.gpu_suite import smoke, stages, worker
+from benchmarks.gpu_suite.kernel_cases import CASES
+from benchmarks.gpu_suite.peers import CONTENDERS, installed
+from benchmarks.gpu_suite.rows import OURS, Peer, Row, write_results
+from benchmarks.gpu_suite.table import Entry
+from benchmarks.gpu_suite.timing import Ceilings, Deadline
+
+SCRIPT = Path(worker.ROOT) / "benchmarks" / "gpu.py"
+
+
+def test_dry_run_walks_every_case():
+    """In a process of its own: what a model caches in a dry run are fake tensors."""
+    done = subprocess.run([sys.executable, str(SCRIPT), "--dry-run"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.rstrip().endswith("ok")]
+    assert len(lines) == len(CASES) + 5  # and the models
+    assert "failed" not in done.stdout and "every case walked" in done.stdout
+
+
+def test_a_regular_expression_selects_lines(capsys):
+    assert gpu.main(["--dry-run", "--quick", "--only", "layer_norm"]) == 0
+    assert capsys.readouterr().out.count("ok\n") == 1
+    with pytest.raises(SystemExit, match="matches no line"):
+        gpu.main(["--dry-run", "--only", "nothing like it"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_device_it_says_so(capsys):
+    assert gpu.main([]) == 1
+    assert "no CUDA device" in capsys.readouterr().err
+
+
+def test_work_of_the_cases():
+    work = {(case.op, case.case.name): case.work() for case in CASES}
+    assert work["attention", "H24 S119056"] == pytest.approx(174e12, rel=0.01)  # a block at 720p x 129 frames
+    assert work["qk_norm_rope", "H24 S119056"] == pytest.approx(2 * 1.46e9, rel=0.05)
+    assert work["fp8_gemm", "119056x3072x12288"] == pytest.approx(2 * 119056 * 3072 * 12288)
+    sparse = [value for (op, _), value in work.items() if op == "attention_sparse"]
+    assert all(0.1 * 4 * 24 * 115456**2 * 128 < value < 0.6 * 4 * 24 * 115456**2 * 128 for value in sparse)
+
+
+def test_every_case_has_us_first_and_a_peer():
+    assert {case.op for case in CASES} == set(CONTENDERS)
+    assert all(ways[0].name == OURS and len(ways) > 1 for ways in CONTENDERS.values())
+
+
+def row(**changes) -> Row:
+    values = dict(us=1000.0, rate=650.0, unit="TFLOP/s", ceiling=0.8, error=1e-3, gate=600.0, goal=700.0)
+    return Row("attention", "H24 S32768", "bf16", **values | changes)
+
+
+def test_line_and_verdict():
+    measured = row(peers={"cuDNN": Peer(us=1100.0, error=2e-3), "FA3": Peer(note="not installed")})
+    line = measured.line()
+    assert all(part in line for part in ("1000.0 us", "650 TFLOP/s", "80% of ceiling", "x1.10 cuDNN", "[gate]"))
+    assert "FA3" not in line and measured.verdict() == "gate"
+    measured.best_peer_gate = 1.2
+    assert measured.verdict() == "below gate"
+    assert row(rate=701.0).verdict() == "goal" and row(rate=1.0).verdict() == "below gate"
+    assert "failed: out of memory" in Row("step", "clip", "bf16", note="failed: out of memory").line()
+
+
+def test_results_are_written_whole(tmp_path):
+    path = tmp_path / "folder" / "gpu.json"
+    rows = [row(peers={"cuDNN": Peer(us=1100.0)}), Row("x", "y", "z", note="failed: no")]
+    write_results(path, {"gpu": "none"}, {"build": {"summary": "ok"}}, rows)
+    facts = json.loads(path.read_text())
+    assert facts["rows"][0]["verdict"] == "gate" and facts["rows"][1]["note"] == "failed: no"
+    table = list(csv.DictReader(path.with_suffix(".csv").open()))
+    assert [line["who"] for line in table] == [OURS, "cuDNN", OURS]
+    assert float(table[1]["our_speedup"]) == pytest.approx(1.1)
+    assert sorted(file.name for file in path.parent.iterdir()) == ["gpu.csv", "gpu.json"]
+
+
+FAKE_WORKER = """
+import json, sys, time
+print(json.dumps({"ceilings": {"copy": 4.0, "bf16": 700.0, "fp8": 1400.0}}), flush=True)
+for number in sys.stdin:
+    if number.strip() == "1": sys.exit(9)
+    if number.strip() == "2": time.sleep(60)
+    row = {"op": "case", "shape": number.strip(), "dtype": "bf16", "us": 1.0, "peers": {"torch": {"us": 2.0}}}
+    print("noise of a library")
+    print(json.dumps({"row": row, "healthy": number.strip() != "3"}), flush=True)
+"""
+
+
+def test_a_crash_or_a_hang_costs_one_line(monkeypatch):
+    started = []
+
+    def popen(command, **options):
+        started.append(command)
+        return subprocess_popen([sys.executable, "-c", FAKE_WORKER], **options)
+
+    subprocess_popen = subprocess.Popen
+    monkeypatch.setattr(worker.subprocess, "Popen", popen)
+    monkeypatch.setattr(worker, "PATIENCE", -19.0)  # a second a line
+    lines = [(i, Entry(("case", str(i), "bf16"), 1.0, None)) for i in range(6)]
+    lines[5] = (5, Entry(("case", "5", "bf16"), 1e6, None))
+    rows = []
+    ceilings = worker.run_table(lines, False, Deadline(100.0), rows.append)
+    assert ceilings == Ceilings(4.0, 700.0, 1400.0)
+    assert [one.shape for one in rows] == ["0", "1", "2", "3", "4", "5"]
+    notes = [one.note for one in rows]
+    assert notes[0] == notes[3] == notes[4] == "" and rows[0].ratio("torch") == 2.0
+    assert "status 9" in notes[1] and "not done after 1 s" in notes[2] and notes[5].startswith("skipped")
+    assert len(started) == 4  # again after the crash, the hang and the kernel that left the device unusable
+
+
+def test_a_stage_that_fails_or_takes_too_long(tmp_path):
+    fine = stages.run([sys.executable, "-c", "print('3 passed')"], tmp_path, 20)
+    assert fine.summary == "3 passed" and not fine.failed
+    failed = stages.run([sys.executable, "-c", "print('1 failed'); raise SystemExit(3)"], tmp_path, 20)
+    assert failed.failed and failed.summary == "failed with status 3: 1 failed"
+    slow = stages.run([sys.executable, "-c", "import time; time.sleep(30)"], tmp_path, 0.5)
+    assert slow.failed and "not done after" in slow.summary
+
+
+@pytest.mark.parametrize("case", smoke.CASES, ids=lambda case: f"{case.op} {case.case.name}")
+def test_contenders_compute_the_same(case):
+    """On the CPU, where kernels are composed: inputs, peers and float64 results belong together."""
+    inputs = case.inputs("cpu")
+    limit = smoke.FP8_ERROR if case.label == "fp8" else smoke.ERROR
+    with torch.no_grad():
+        for contender in CONTENDERS[case.op]:
+            if not installed(contender) or (contender.name == OURS and case.op == "attention_fp8"):
+                continue  # FP8 attention has no composed form; tests/cuda runs its kernel
+            if "_scaled_mm" in contender.name and case.case.sizes["inner"] > 1000:
+                continue  # torch computes it an element at a time on a CPU: minutes
+            error = float(case.relative_error(inputs, contender.prepare(inputs)()))
+            if "dense" in contender.name:
+                assert error > limit, "the dense peer attends to more"
+            else:
+                assert error <= limit, f"{contender.name}: {error:.2e}"

@@ -1,0 +1,128 @@
+"""The attention kernels on a device: the correctness rule, poisoned memory, lengths, lists, FP8."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fp8_attention import per_head_fp8, relative_error
+from op_accuracy import assert_error_within
+
+import hunyuan_ext as ops
+from hunyuan_ext import BlockMask, _backend, reference
+
+BF16, NAN = torch.bfloat16, float("nan")
+
+
+def inputs(batch, queries, keys, heads, dim):
+    """q, and k, v as views of one buffer, as a fused projection leaves them."""
+    q = torch.randn(batch, queries, heads, dim, device="cuda", dtype=BF16)
+    k, v = torch.randn(batch, keys, 2, heads, dim, device="cuda", dtype=BF16).unbind(2)
+    return q, k, v
+
+
+def plain(q, k, v, *, kv_len=None, block_mask=None, scale=None):
+    """Attention as torch operations do it in bfloat16: scores and probabilities are rounded."""
+    scores = torch.einsum("bqhd,bkhd->bhqk", q, k) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if block_mask is not None:
+        scores = scores.masked_fill(~block_mask.dense(q.shape[1], k.shape[1]).to(q.device), -torch.inf)
+    if kv_len is not None:
+        behind = torch.arange(k.shape[1], device=k.device) >= kv_len[:, None]
+        scores = scores.masked_fill(behind[:, None, None], -torch.inf)
+    return torch.einsum("bhqk,bkhd->bqhd", scores.float().softmax(-1).nan_to_num().to(BF16), v)
+
+
+def check(q, k, v, **options):
+    out, lse = ops.attention_with_lse(q, k, v, **options)
+    exact, exact_lse = reference.attention_with_lse(q.double(), k.double(), v.double(), **options)
+    assert_error_within(out, exact, plain(q, k, v, **options))
+    torch.testing.assert_close(lse.double(), exact_lse, rtol=1e-3, atol=1e-3)
+    return out
+
+
+def test_kernels_run_here():
+    """Otherwise all the tests below compare torch with torch."""
+    choice = _backend.choice("attention", "cuda", BF16)
+    assert choice.native, choice.reason
+
+
+@pytest.mark.parametrize("dim", [64, 128])
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (131, 389), (1021, 4099), (128, 176)])
+def test_dense(dim, queries, keys):
+    check(*inputs(1, queries, keys, 3, dim))
+
+
+def test_more_tiles_than_blocks():
+    """A persistent block computes several tiles: barriers and turns go on from one to the next."""
+    check(*inputs(2, 1500, 1100, 24, 128))
+
+
+@pytest.mark.parametrize("dim", [64, 128])
+def test_lengths_and_garbage_behind_them(dim):
+    q, k, v = inputs(4, 300, 700, 2, dim)
+    kv_len = torch.tensor([700, 177, 1, 0], dtype=torch.int32, device="cuda")
+    clean_k, clean_v = k.clone(), v.clone()
+    for sample, length in enumerate(kv_len.tolist()):
+        k[sample, length:], v[sample, length:] = NAN, NAN
+    out, lse = ops.attention_with_lse(q, k, v, kv_len=kv_len)
+    exact, _ = reference.attention_with_lse(q.double(), clean_k.double(), clean_v.double(), kv_len=kv_len)
+    assert_error_within(out, exact, plain(q, clean_k, clean_v, kv_len=kv_len))
+    assert (out[3] == 0).all() and (lse[3] == -torch.inf).all()
+
+
+@pytest.mark.parametrize("dim", [64, 128])
+def test_block_lists(dim):
+    q, k, v = inputs(1, 1500, 1700, 3, dim)
+    allowed = torch.rand(12, 7) < 0.5
+    allowed[0] = False
+    mask = BlockMask.from_tiles(allowed, 128, 256).to("cuda")
+    check(q, k, v, block_mask=mask)
+
+
+def test_full_list_equals_dense():
+    q, k, v = inputs(1, 900, 1000, 4, 128)
+    full = BlockMask.from_tiles(torch.ones(8, 8, dtype=torch.bool), 128, 128).to("cuda")
+    listed, dense = check(q, k, v, block_mask=full), check(q, k, v)
+    torch.testing.assert_close(listed, dense, rtol=2e-2, atol=2e-3)  # other tiles of keys, so other roundings
+
+
+def test_the_same_bits_again():
+    q, k, v = inputs(2, 2000, 3000, 8, 128)
+    first = ops.attention_with_lse(q, k, v)
+    for _ in range(5):
+        again = ops.attention_with_lse(q, k, v)
+        assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+
+
+def test_parts_of_the_keys_merge():
+    """What sequence parallelism does with the log-sum-exp."""
+    q, k, v = inputs(1, 500, 1200, 4, 128)
+    parts = [ops.attention_with_lse(q, k[:, part], v[:, part]) for part in (slice(0, 700), slice(700, 1200))]
+    weights = torch.stack([lse for _, lse in parts]).softmax(0).transpose(2, 3)[..., None]
+    merged = sum(weight * out.float() for weight, (out, _) in zip(weights, parts, strict=True))
+    exact, _ = reference.attention_with_lse(q.double(), k.double(), v.double())
+    assert relative_error(merged, exact) < 5e-3
+
+
+needs_fp8 = pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_capability() != (9, 0), reason="FP8 attention is for sm_90a"
+)
+
+
+@needs_fp8
+@pytest.mark.parametrize("tokens", [1, 129, 4099])
+def test_fp8_error(tokens):
+    q, k, v = inputs(1, tokens, tokens, 3, 128)
+    k += 3 * torch.randn(3, 128, device="cuda", dtype=BF16)
+    exact, _ = reference.attention_with_lse(q.double(), k.double(), v.double())
+    ours = relative_error(ops.rope_attention(q, k, v, precision="fp8"), exact)
+    assert ours < 0.06 and ours <= 3 * relative_error(per_head_fp8(q, k, v), exact)
+
+
+@needs_fp8
+def test_fp8_ignores_what_lies_behind_the_keys():
+    q, k, v = inputs(2, 300, 300, 2, 128)
+    kv_len = torch.tensor([300, 131], device="cuda")
+    dirty_k, dirty_v = k.clone(), v.clone()
+    dirty_k[1, 131:], dirty_v[1, 131:] = NAN, 1e30
+    clean = ops.rope_attention(q, k, v, kv_len=kv_len, precision="fp8")
+    assert torch.equal(clean, ops.rope_attention(q, dirty_k, dirty_v, kv_len=kv_len, precision="fp8"))
