@@ -7,7 +7,7 @@
 
 #include <map>
 #include <mutex>
-#include <utility>
+#include <tuple>
 
 #include "common/cuda.cuh"
 #include "common/status.h"
@@ -56,14 +56,14 @@ int launch(const char* op, const LaunchShape& shape, cudaStream_t stream, void (
 }
 
 // How many blocks of this shape (whose `blocks` is not read) a device runs at once, in whole clusters: the grid of a
-// persistent kernel with one block a multiprocessor. Asked once for a kernel and device.
+// persistent kernel with one block a multiprocessor. Asked once for a kernel, device and size of cluster.
 template <class... Parameters>
 int resident_blocks(const char* op, LaunchShape shape, int device, void (*kernel)(Parameters...), int* blocks) {
   static std::mutex lock;
-  static std::map<std::pair<const void*, int>, int> known;
+  static std::map<std::tuple<const void*, int, unsigned>, int> known;
   const void* address = reinterpret_cast<const void*>(kernel);
   const std::lock_guard<std::mutex> guard(lock);
-  int& answer = known[{address, device}];
+  int& answer = known[{address, device, shape.cluster}];
   if (answer == 0) {
     int processors = 0, clusters = 0;
     cudaError_t error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);

@@ -16,8 +16,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import hunyuan_ext as ops
 from hunyuan_ext import _backend
-from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
+from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, TransformerConfig, VAEConfig
 from hunyuan_video.models.fp8 import convert_to_fp8_modules, fp8_linears
+from hunyuan_video.models.vae_blocks import ResnetBlock
 
 ARCHS = ("sm_80", "sm_89", "sm_90a")
 BF16 = torch.bfloat16
@@ -212,6 +213,38 @@ def test_the_vae_layers_are_in_the_graph(machine, fake_devices):
         out, nodes = compiled_nodes(block, x, vector, vector, kernel)
         assert out.shape == x.shape and out.is_contiguous(memory_format=torch.channels_last_3d)
     assert nodes["hunyuan_ext.group_norm_silu"] == nodes["hunyuan_ext.causal_conv3d"] == 1
+
+
+def test_the_vae_decoder_is_one_graph_of_cuda_kernels(machine, fake_devices):
+    machine((9, 0))
+    config = VAEConfig(block_out_channels=(64,) * 4, layers_per_block=1, norm_groups=8, mid_attention=False)
+    with torch.device("meta"):
+        decoder = CausalVAE(config).to(BF16).eval().requires_grad_(False).decoder
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        move_to_cuda(decoder)
+        latents = torch.empty(1, 16, 2, 8, 8, device=CUDA, dtype=BF16)  # contiguous: the first convolution turns it
+        video, nodes = compiled_nodes(decoder, latents)
+    assert video.shape[1] == 3 and video.device == CUDA
+    parts = [type(part).__name__ for part in decoder.modules()]
+    assert nodes["hunyuan_ext.causal_conv3d"] == parts.count("CausalConv3d")
+    assert nodes["hunyuan_ext.group_norm_silu"] == parts.count("GroupNorm")
+
+
+def test_the_vae_hands_moments_to_its_norms(monkeypatch):
+    """Between the two convolutions of a block the norm gets the statistics that the first one left."""
+    handed = []
+    convolve, norm = ops.causal_conv3d_moments, ops.group_norm_silu
+    monkeypatch.setattr(
+        ops, "causal_conv3d_moments", lambda *a, **k: (convolve(*a, **k)[0], f"of {k['groups']} groups")
+    )
+
+    def remember(x, *args, moments, **options):
+        handed.append(moments)
+        return norm(x, *args, **options)
+
+    monkeypatch.setattr(ops, "group_norm_silu", remember)
+    ResnetBlock(8, 16, 4)(torch.zeros(1, 8, 2, 3, 3))
+    assert handed == [None, "of 4 groups"]
 
 
 def test_training_composes_differentiable_operations(machine, fake_devices):

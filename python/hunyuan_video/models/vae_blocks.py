@@ -33,8 +33,19 @@ class CausalConv3d(nn.Module):
         residual: Tensor | None = None,  # shape of the output, added to it
         padded: bool = False,
     ) -> Tensor:  # [B, C', ceil(T / st), ceil(H / sh), ceil(W / sw)]
-        conv = self.conv
+        conv, x = self.conv, kernel_layout(x)
         return ops.causal_conv3d(x, conv.weight, conv.bias, stride=self.stride, residual=residual, padded=padded)
+
+    def with_moments(self, x: Tensor, groups: int) -> tuple[Tensor, Tensor | None]:
+        """The convolution of a padded buffer, and what a GroupNorm of its output takes as moments (CUDA, or None)."""
+        conv, x = self.conv, kernel_layout(x)
+        return ops.causal_conv3d_moments(x, conv.weight, conv.bias, stride=self.stride, padded=True, groups=groups)
+
+
+def kernel_layout(x: Tensor) -> Tensor:  # [B, C, T, H, W]
+    """x as the CUDA kernels take it, channels-last, which its convolution's output then is; elsewhere x itself."""
+    wanted = x.is_cuda and x.dtype in (torch.bfloat16, torch.float16)
+    return x.contiguous(memory_format=torch.channels_last_3d) if wanted else x
 
 
 class GroupNorm(nn.GroupNorm):
@@ -43,8 +54,16 @@ class GroupNorm(nn.GroupNorm):
     def __init__(self, groups: int, channels: int):
         super().__init__(groups, channels, eps=EPS)
 
-    def forward(self, x: Tensor, silu: bool = False, pad: tuple[int, int, int] = (0, 0, 0)) -> Tensor:
-        return ops.group_norm_silu(x, self.weight, self.bias, groups=self.num_groups, eps=self.eps, silu=silu, pad=pad)
+    def forward(
+        self,
+        x: Tensor,  # [B, C, T, H, W]
+        silu: bool = False,
+        pad: tuple[int, int, int] = (0, 0, 0),
+        moments: Tensor | None = None,  # of x, from the convolution that made it
+    ) -> Tensor:
+        return ops.group_norm_silu(
+            x, self.weight, self.bias, groups=self.num_groups, eps=self.eps, silu=silu, pad=pad, moments=moments
+        )
 
 
 class ResnetBlock(nn.Module):
@@ -60,8 +79,8 @@ class ResnetBlock(nn.Module):
         self.conv_shortcut = CausalConv3d(in_channels, out_channels, kernel=1) if resized else None
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, T, H, W] -> [B, C', T, H, W]
-        hidden = self.conv1(self.norm1(x, silu=True, pad=CONV_PAD), padded=True)
-        hidden = self.norm2(hidden, silu=True, pad=CONV_PAD)
+        hidden, moments = self.conv1.with_moments(self.norm1(x, silu=True, pad=CONV_PAD), self.norm2.num_groups)
+        hidden = self.norm2(hidden, silu=True, pad=CONV_PAD, moments=moments)
         shortcut = x if self.conv_shortcut is None else self.conv_shortcut(x)
         return self.conv2(hidden, residual=shortcut, padded=True)
 
