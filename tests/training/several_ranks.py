@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 
+PATIENCE = 500  # seconds; on a busy machine ranks wait for each other many times
+
 
 def on_ranks(count: int, function: Callable, *args) -> list:
     """function(rank, *args) on each rank; what the ranks return (plain data), in order. Fails with a rank's traceback.
@@ -29,7 +31,7 @@ def on_ranks(count: int, function: Callable, *args) -> list:
             processes.append(process)
         results = []
         for here, process in zip(pipes, processes, strict=True):
-            results.append(here.recv() if here.poll(120) else "no answer in 120 s")
+            results.append(here.recv() if here.poll(PATIENCE) else f"no answer in {PATIENCE} s")
             process.join(10)
             process.kill()
     wrong = [result for result in results if isinstance(result, str)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from elastic_run import LOOP, OPTIMIZER
-from several_ranks import on_ranks
+from several_ranks import PATIENCE, on_ranks
 from small_transformer import SmallTask
 
 from hunyuan_video.errors import UserError
@@ -47,7 +47,7 @@ def process(folder, step, resume):
 
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
-    child.join(120)
+    child.join(PATIENCE)
     return child.exitcode
 
 
@@ -73,10 +73,9 @@ def unbroken(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("steps", [(3, None), (1, 4, 7, None)], ids=["once", "three-times"])
-def test_killed_and_resumed_is_bitwise_the_unbroken_run(tmp_path, unbroken, steps):
+def test_killed_and_resumed_is_bitwise_the_unbroken_run(tmp_path, unbroken):
     folder = tmp_path / "run"
-    for attempt, step in enumerate(steps):
+    for attempt, step in enumerate((1, 4, 7, None)):
         code = process(folder, step, attempt > 0)
         assert code == (0 if step is None else -signal.SIGKILL)
     assert_same(unbroken, folder)
@@ -92,7 +91,7 @@ def test_a_lost_rank_restarts_the_run_from_its_last_checkpoint(tmp_path):
     root = HERE.parents[1]
     paths = os.pathsep.join((str(root), str(root / "python"), str(HERE)))
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "resumed at step" in done.stdout and f"step 8/{LOOP.steps}" in done.stdout
     on_ranks(2, unbroken_on_two, tmp_path / "unbroken")
