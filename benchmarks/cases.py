@@ -73,6 +73,14 @@ CASES: tuple[Case, ...] = (
     _case("gate_residual", "4096x512", tokens=4096, width=512),
     _case("gate_residual", "4096x3072", tokens=4096, width=3072),
     _case("gate_residual", "119056x3072", tokens=119056, width=3072, devices=CUDA, dtypes=BF16),
+    # rows x in x out, then GELU
+    _case("linear_gelu", "16x128x128", rows=16, inner=128, outer=128, devices=CPU, quick=True),
+    _case("linear_gelu", "576x512x2048", rows=576, inner=512, outer=2048, devices=CPU),
+    _case("linear_gelu", "2560x512x2048", rows=2560, inner=512, outer=2048, devices=CPU),
+    _case("linear_gelu", "1024x3072x12288", rows=1024, inner=3072, outer=12288, devices=CPU, dtypes=BF16),
+    _case("int8_linear", "16x128x128", rows=16, inner=128, outer=128, dtypes=BF16, devices=CPU, quick=True),
+    _case("int8_linear", "576x512x2048", rows=576, inner=512, outer=2048, dtypes=BF16, devices=CPU),
+    _case("int8_linear", "1024x3072x3072", rows=1024, inner=3072, outer=3072, dtypes=BF16, devices=CPU),
     # rows x in x out
     _case("fp8_linear", "16x128x128", rows=16, inner=128, outer=128, dtypes=BF16, devices=CPU, quick=True),
     _case("fp8_linear", "1024x3072x3072", rows=1024, inner=3072, outer=3072, dtypes=BF16),
@@ -153,6 +161,8 @@ INPUTS: dict[str, Callable[..., Inputs]] = {
     "group_norm_silu": _group_norm,
     "layer_norm_modulate": _modulate,
     "gate_residual": _gate,
+    "linear_gelu": _linear,
+    "int8_linear": _linear,
     "fp8_linear": _linear,
 }
 
@@ -220,6 +230,11 @@ def _linear_channels(inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]
     return torch.nn.functional.linear(x, weight, bias), lambda output: output[..., :SAMPLED_CHANNELS]
 
 
+def _gelu_channels(inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    product, part = _linear_channels(inputs)
+    return torch.nn.functional.gelu(product, approximate="tanh"), part
+
+
 REFERENCES: dict[str, Callable] = {
     "rope_attention": _attention_rows,
     "causal_conv3d": _conv_channels,
@@ -227,5 +242,7 @@ REFERENCES: dict[str, Callable] = {
     "group_norm_silu": _norm_channels,
     "layer_norm_modulate": _all_of(spec.layer_norm_modulate),
     "gate_residual": _all_of(spec.gate_residual),
+    "linear_gelu": _gelu_channels,
+    "int8_linear": _linear_channels,  # of the weight before its quantisation
     "fp8_linear": _linear_channels,  # of the weight before its quantisation
 }

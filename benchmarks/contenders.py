@@ -140,6 +140,27 @@ def _linear_torch(inputs: Inputs) -> Run:
     return lambda: F.linear(inputs["x"], inputs["weight"], inputs["bias"])
 
 
+def _int8_ours(inputs: Inputs) -> Run:
+    weight, scale = ops.quantize_int8(inputs["weight"])
+    return lambda: ops.int8_linear(inputs["x"], weight, scale, inputs["bias"])
+
+
+def _gelu_ours(inputs: Inputs) -> Run:
+    return lambda: ops.linear(inputs["x"], inputs["weight"], inputs["bias"], activation="gelu_tanh")
+
+
+def _gelu_torch(inputs: Inputs) -> Run:
+    product = _linear_torch(inputs)
+    return lambda: F.gelu(product(), approximate="tanh")
+
+
+def _gelu_packed(inputs: Inputs) -> Run:
+    """What torch.compile's freezing makes of it: a second copy of the weights, in oneDNN's layout."""
+    x, bias = inputs["x"], inputs["bias"]
+    packed = torch.ops.mkldnn._reorder_linear_weight(inputs["weight"], x.shape[1])
+    return lambda: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "gelu", [], "tanh")
+
+
 _CONTENDERS: dict[str, tuple[Contender, ...]] = {
     "rope_attention": (
         Contender(OURS, _attention_ours),
@@ -165,6 +186,15 @@ _CONTENDERS: dict[str, tuple[Contender, ...]] = {
     "gate_residual": (
         Contender(OURS, lambda inputs: lambda: ops.gate_residual(**inputs)),
         Contender("torch: multiply, add", _gate_torch),
+    ),
+    "linear_gelu": (
+        Contender(OURS, _gelu_ours),
+        Contender("torch: linear, gelu", _gelu_torch),
+        Contender("oneDNN: packed weights, fused GELU", _gelu_packed),
+    ),
+    "int8_linear": (
+        Contender(OURS, _int8_ours),
+        Contender("torch: bfloat16 linear", _linear_torch),
     ),
     "fp8_linear": (
         Contender(OURS, _fp8_ours),

@@ -6,6 +6,7 @@
 
 #include "bindings/attention.h"
 #include "bindings/attention_cpu.h"
+#include "bindings/linear.h"
 #include "bindings/matmul.h"
 #include "bindings/template.h"
 #include "bindings/tensor.h"
@@ -26,7 +27,7 @@ namespace dlpack = hunyuan::dlpack;
 
 // Raised with every change of a signature below; hunyuan_ext/_backend.py refuses a module of another number, such as
 // one left in the source tree by an older build.
-constexpr int kInterface = 6;
+constexpr int kInterface = 7;
 
 // Takes torch.Tensor.__dlpack_c_exchange_api__, or None for reading tensors through their attributes.
 void use_exchange_api(py::handle capsule) {
@@ -117,5 +118,10 @@ PYBIND11_MODULE(_C, m) {
         py::arg("rope"), py::arg("kv_len"), py::arg("block_list"), py::arg("text_tokens"), py::arg("eps"),
         py::arg("scale"), py::arg("unit"), py::arg("threads"));
   m.def("decode_fp8", &decode_fp8, py::arg("weight"), py::arg("scale"), py::arg("out"), py::arg("block"),
+        py::arg("threads"));
+  m.def("has_linear_unit", &has_linear_unit, py::arg("unit"), py::arg("integer"));
+  m.def("linear", &linear, py::arg("inputs"), py::arg("weight"), py::arg("scales"), py::arg("bias"), py::arg("gate"),
+        py::arg("residual"), py::arg("out"), py::arg("gelu_from"), py::arg("unit"), py::arg("threads"));
+  m.def("quantize_int8", &quantize_int8, py::arg("inputs"), py::arg("out"), py::arg("scale"), py::arg("plus_128"),
         py::arg("threads"));
 }

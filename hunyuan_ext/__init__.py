@@ -10,6 +10,7 @@ from hunyuan_ext._types import Fp8Rows
 from hunyuan_ext.attention import attention_with_lse, rope_attention
 from hunyuan_ext.block_mask import BlockMask, tile_order
 from hunyuan_ext.conv import causal_conv3d, causal_conv3d_moments, pad_causal
+from hunyuan_ext.dense import int8_linear, linear, quantize_int8
 from hunyuan_ext.linear import fp8_linear, fp8_linear_fp8, layer_norm_modulate_fp8, quantize_fp8
 from hunyuan_ext.norm import gate_residual, group_norm_silu, layer_norm_modulate
 
@@ -24,10 +25,13 @@ __all__ = [
     "fp8_linear_fp8",
     "gate_residual",
     "group_norm_silu",
+    "int8_linear",
     "layer_norm_modulate",
     "layer_norm_modulate_fp8",
+    "linear",
     "pad_causal",
     "quantize_fp8",
+    "quantize_int8",
     "rope_attention",
     "tile_order",
 ]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-INTERFACE = 6  # of the native module; kInterface in csrc/bindings.cpp
+INTERFACE = 7  # of the native module; kInterface in csrc/bindings.cpp
 MODES = ("auto", "reference", "native")
 LEVELS = ("scalar", "avx2", "avx512")
 
@@ -34,6 +34,8 @@ KERNELS: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
     "attention": {"cuda": (BFLOAT,)},
     "attention_fp8": {"cuda": (BFLOAT,)},
     "rope_attention": {"cpu": (FLOAT, BFLOAT)},
+    "linear": {"cpu": (BFLOAT,)},
+    "int8_linear": {"cpu": (FLOAT, BFLOAT)},
     "template_scale": {"cpu": (FLOAT, BFLOAT), "cuda": (FLOAT, BFLOAT, HALF)},
     "decode_fp8": {"cpu": (torch.float8_e4m3fn,)},
 }
@@ -203,8 +205,13 @@ def runs_native(op: str, x: Tensor, *others: Tensor | None) -> bool:
     Gradients, autocast, tensor subclasses, torch.func transforms and dispatch modes (fake tensors, FLOP counters) get
     the composed form. While torch.compile or torch.export traces, True means the torch.library op.
     """
+    return _picks_native(op, x.device.type, x.dtype, x.device.index) and is_plain(x, *others)
+
+
+def is_plain(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether a call may go past torch's dispatcher: ordinary tensors on x's device that nothing is watching."""
     device = x.device
-    if not _picks_native(op, device.type, x.dtype, device.index) or autocast_enabled(device):
+    if autocast_enabled(device):
         return False
     grad = torch.is_grad_enabled()
     compiling = torch.compiler.is_compiling()

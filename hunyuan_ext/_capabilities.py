@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from hunyuan_ext import _backend, _cpu_attention
+from hunyuan_ext import _backend, _cpu_attention, _cpu_linear
 from hunyuan_ext._backend import BFLOAT, FLOAT, Choice
 
 Describe = Callable[[str, torch.dtype], dict]  # (device, dtype) -> {"implementation", "reason"}
@@ -162,15 +162,41 @@ def _convolution(device: str, dtype: torch.dtype) -> dict:
     return _around("pad_causal", "replicate padding", "torch's conv3d")(device, dtype)
 
 
+def _quantize(device: str, dtype: torch.dtype) -> dict:
+    return {"implementation": "torch", "reason": "runs once, when a checkpoint is converted"}
+
+
+def _linear(weights: str, op: str, fallback: str) -> Describe:
+    """A linear layer: the unit that the table in `_cpu_linear` names, else torch."""
+
+    def describe(device: str, dtype: torch.dtype) -> dict:
+        choice = _backend.choice(op, device, dtype)
+        row = _cpu_linear.find_row(weights) if choice.native else None
+        if row is None:
+            reason = "no unit for it in this build or processor" if choice.native else choice.reason
+            return {"implementation": "torch", "reason": f"{fallback}; {reason}"}
+        name = _cpu_linear.NAMES[row.unit]
+        if not (row.faster or _backend.mode == "native"):
+            return {"implementation": "torch", "reason": f"{fallback}; own {name} kernel not chosen: {row.reason}"}
+        return {"implementation": "native", "reason": f"own {name} kernel: {row.reason}"}
+
+    return describe
+
+
+def _plain_linear(device: str, dtype: torch.dtype) -> dict:
+    if device == "cpu" and dtype == FLOAT and _backend.mode != "reference" and _cpu_linear.has_onednn():
+        return {"implementation": "torch", "reason": "torch's linear; with GELU oneDNN's, which fuses the two"}
+    return _linear("bfloat16", "linear", "torch's linear")(device, dtype)
+
+
 def _fp8_linear(device: str, dtype: torch.dtype) -> dict:
     kernel = _backend.choice("linear_fp8", device, dtype)
     if kernel.native:
         return {"implementation": "native", "reason": f"W8A8 on FP8 tensor cores, {kernel.reason}"}
+    own = _linear("float8_e4m3fn", "linear", "torch's matmul")(device, dtype)
+    if own["implementation"] == "native":
+        return own
     return _around("decode_fp8", "decoding of weight rows", "torch's matmul", torch.float8_e4m3fn)(device, dtype)
-
-
-def _quantize(device: str, dtype: torch.dtype) -> dict:
-    return {"implementation": "torch", "reason": "runs once, when a checkpoint is converted"}
 
 
 OPS = {
@@ -180,5 +206,8 @@ OPS = {
     "layer_norm_modulate": _whole("layer_norm_modulate"),
     "gate_residual": _whole("gate_residual"),
     "quantize_fp8": _quantize,
+    "quantize_int8": _quantize,
+    "linear": _plain_linear,
     "fp8_linear": _fp8_linear,
+    "int8_linear": _linear("int8", "int8_linear", "torch's integer matmul"),
 }

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_ext import _native, reference
+from hunyuan_ext import _cpu_linear, _native, reference
 from hunyuan_ext._backend import runs_native, slow_bfloat16
 from hunyuan_ext._gradients import Gradients
 
@@ -50,6 +50,9 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 
 def linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:  # [..., K] -> [..., N]
     with torch.autocast(x.device.type, enabled=False):
+        unit = _cpu_linear.unit_for(x, weight, scale, bias)
+        if unit is not None:
+            return _cpu_linear.call((x,), weight, (scale, scale_block(weight, scale)), bias, unit=unit)
         dtype = compute_dtype(x)
         tokens = x.reshape(-1, x.shape[-1]).to(dtype)
         bias = None if bias is None else bias.to(dtype)

@@ -14,7 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from hunyuan_ext import _cuda, _fp8, _gradients, _native, reference
+from hunyuan_ext import _cuda, _fp8, _gradients, _int8, _native, reference
 from hunyuan_ext._backend import runs_native
 from hunyuan_ext._types import Triple
 from hunyuan_ext.block_mask import BlockMask
@@ -221,14 +221,14 @@ register(
 )
 
 
-def fp8_linear_fake(x, weight, scale, bias):
+def quantised_linear_fake(x, weight, scale, bias):
     return torch.empty((*x.shape[:-1], weight.shape[0]), dtype=x.dtype, device=x.device)
 
 
 register(
     "fp8_linear(Tensor x, Tensor weight, Tensor scale, Tensor? bias) -> Tensor",
     _fp8.linear,
-    fp8_linear_fake,
+    quantised_linear_fake,
     _fp8.linear_gradient,
 )
 
@@ -252,4 +252,11 @@ register(
     linear_fp8,
     linear_fp8_fake,
     _fp8.epilogue_gradient,
+)
+
+register(
+    "int8_linear(Tensor x, Tensor weight, Tensor scale, Tensor? bias) -> Tensor",
+    _int8.linear,
+    quantised_linear_fake,
+    _int8.linear_gradient,
 )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_ext import _backend, _check, _cuda, _fp8, reference
+from hunyuan_ext import _backend, _check, _cpu_linear, _cuda, _fp8, reference
 from hunyuan_ext._backend import runs_native
 from hunyuan_ext._types import Fp8Rows
-from hunyuan_ext.norm import gate_residual, layer_norm_modulate
+from hunyuan_ext.dense import ACTIVATIONS, Inputs, as_inputs, check_epilogue, check_scale, composed, joined, unit
+from hunyuan_ext.norm import layer_norm_modulate
 
-ACTIVATIONS = (None, "gelu_tanh")
 ACTIVATION_QUANT = ("dynamic_row", "none")
 GRANULARITIES = ("row", "tensor", "block")
 FP8_DTYPES = (torch.float8_e4m3fn, torch.float8_e5m2)
@@ -37,43 +37,50 @@ def quantize_fp8(
 
 
 def fp8_linear(
-    x: Tensor | Fp8Rows,  # [..., K]; or [B * S, K] quantised
+    x: Tensor | Sequence[Tensor] | Fp8Rows,  # [..., K], or two that are K together; or [B * S, K] quantised
     w8: Tensor,  # [N, K] float8_e4m3fn (or e5m2)
     scale: Tensor,  # fp32: [], [N, 1] or [ceil(N / 128), ceil(K / 128)]
     bias: Tensor | None = None,  # [N]
     *,
     activation: str | None = None,
+    activation_from: int = 0,
     gate: Tensor | None = None,  # [B, N]; x is then [B, S, K]
     residual: Tensor | None = None,  # [..., N]
+    out: Tensor | None = None,  # [..., N]; may be `residual`
     activation_quant: str = "dynamic_row",
 ) -> Tensor:  # [..., N]; of quantised x [B * S, N], or residual's shape
-    """residual + gate * act(x @ (w8 * scale).T + bias), act one of None and "gelu_tanh".
+    """residual + gate * act(x @ (w8 * scale).T + bias); x, activation, activation_from and out as in `linear`.
 
     Devices with FP8 tensor cores (compute capability 8.9 and 9.0) multiply bfloat16 x there, W8A8, the epilogue in
     float32: activation_quant="dynamic_row" quantises x with a scale a row, from K = 8192 on a scale for every 128
-    columns of a row; "none" forbids that. Elsewhere weights are decoded a block of rows at a time, into a buffer of
-    2 MB: there is never a second copy of them. Gradients flow to x, bias, gate and residual, not to w8 and scale.
+    columns of a row; "none" forbids that. CPUs with AMX or AVX512-BF16 decode weights in cache inside the product of
+    bfloat16 x; elsewhere they are decoded a block of rows at a time, into a buffer of 2 MB: there is never a second
+    copy of them. Gradients flow to x, bias, gate and residual, not to w8 and scale.
     Under autocast x is cast to its dtype. x may come quantised (layer_norm_modulate_fp8, fp8_linear_fp8).
 
     Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
     """
     if isinstance(x, Fp8Rows):
         return _of_rows(x, w8, scale, bias, activation, gate, residual)
-    _check_arguments(x, w8, scale, bias, gate, residual)
-    _check.one_of("activation", activation, ACTIVATIONS)
+    inputs = as_inputs(x)
+    _check_weight(inputs, w8, scale)
+    check_epilogue(inputs, w8, bias, activation, activation_from, gate, residual, out, "w8")
     _check.one_of("activation_quant", activation_quant, ACTIVATION_QUANT)
-    if _backend.autocast_enabled(x.device):
-        x = x.to(torch.get_autocast_dtype(x.device.type))
-    gelu = activation == "gelu_tanh"
-    if activation_quant != "none" and _native_fits(x, w8, scale, bias, gate, residual):
-        scale = scale.reshape(()) if scale.numel() == 1 else scale
+    if _backend.autocast_enabled(w8.device):
+        inputs = tuple(one.to(torch.get_autocast_dtype(w8.device.type)) for one in inputs)
+    scale = scale.reshape(()) if scale.numel() == 1 else scale
+    block, gelu = _fp8.scale_block(w8, scale), activation == "gelu_tanh"
+    chosen = unit(inputs, w8, bias, gate, residual, out, scale) if block == 0 or len(inputs) == 1 else None
+    if chosen is not None:
+        begin = activation_from if gelu else None
+        return _cpu_linear.call(inputs, w8, (scale, block), bias, gate, residual, out, begin, unit=chosen)
+    x = joined(inputs)
+    plain = activation_from == 0 and out is None
+    if plain and activation_quant != "none" and _native_fits(x, w8, scale, bias, gate, residual):
         if torch.compiler.is_compiling():
             return torch.ops.hunyuan_ext.linear_fp8(x, w8, scale, bias, gelu, gate, residual)
         return cast(Tensor, _cuda.linear_fp8(x, w8, scale, bias, gelu, gate, residual))
-    out = _linear(x, w8, scale, bias)
-    if gate is not None and residual is not None:
-        return gate_residual(residual, F.gelu(out, approximate="tanh") if gelu else out, gate)
-    return _fp8.epilogue(out, gelu, gate, residual)
+    return composed(_linear(x, w8, scale, bias), activation, activation_from, gate, residual, out)
 
 
 def fp8_linear_fp8(
@@ -96,7 +103,9 @@ def fp8_linear_fp8(
         _check_rows(x, w8)
         native = runs_native("linear_fp8", _like(x), *x, w8, scale, bias) and _cuda.linear_fits(w8, bias)
     else:
-        _check_arguments(x, w8, scale, bias, None, None)
+        inputs = as_inputs(x)
+        _check_weight(inputs, w8, scale)
+        check_epilogue(inputs, w8, bias, activation, 0, None, None, None, "w8")
         native = _native_fits(x, w8, scale, bias)
     if not native or torch.compiler.is_compiling():
         return fp8_linear(x, w8, scale, bias, activation=activation)
@@ -169,31 +178,13 @@ def _check_rows(x: Fp8Rows, w8: Tensor) -> None:
         raise ValueError(f"x: scale of shape {list(x.scale.shape)} fits no quantisation of {count} rows of {columns}")
 
 
-def _check_arguments(
-    x: Tensor, w8: Tensor, scale: Tensor, bias: Tensor | None, gate: Tensor | None, residual: Tensor | None
-) -> None:
-    if not isinstance(x, Tensor) or not x.dtype.is_floating_point or x.ndim < 1:
-        raise TypeError(f"x: a floating-point tensor [..., K] is needed, got {_check.described(x)}")
+def _check_weight(inputs: Inputs, w8: Tensor, scale: Tensor) -> None:
     rows, columns = _check.tensor("w8", w8, "N K")
     if w8.dtype not in FP8_DTYPES:
         raise TypeError(f"w8: float8_e4m3fn or float8_e5m2 is needed, got {w8.dtype}; quantize_fp8 makes it")
-    if x.shape[-1] != columns:
-        raise ValueError(f"x: its last dimension is {x.shape[-1]}, but w8 has {columns} columns")
+    check_scale(inputs, scale)
     shapes = (), (1,), (rows, 1), (-(-rows // _fp8.SCALE_BLOCK), -(-columns // _fp8.SCALE_BLOCK))
-    if not isinstance(scale, Tensor) or scale.dtype != torch.float32:
-        raise TypeError(f"scale: a float32 tensor is needed, got {_check.described(scale)}")
     if tuple(scale.shape) not in shapes:
         raise ValueError(
             f"scale: shape {list(scale.shape)} fits no granularity; [], [{rows}, 1] or {list(shapes[3])} is needed"
         )
-    if bias is not None:
-        _check.like("bias", bias, "N", (rows,), x)
-    if gate is not None:
-        if x.ndim != 3:
-            raise ValueError(f"gate: needs x as [B, S, K], got shape {list(x.shape)}")
-        _check.like("gate", gate, "B N", (x.shape[0], rows), x)
-    if residual is not None and tuple(residual.shape) != (*x.shape[:-1], rows):
-        raise ValueError(f"residual: shape {list(residual.shape)}, but {[*x.shape[:-1], rows]} is needed")
-    for name, value in (("w8", w8), ("scale", scale)):
-        if value.device != x.device:
-            raise ValueError(f"{name}: is on {value.device}, x on {x.device}; move it there")

@@ -191,6 +191,37 @@ def expand_scale(scale: Tensor, shape: Sequence[int], block: int = 128) -> Tenso
     return scale
 
 
+def linear(
+    x: Tensor | Sequence[Tensor],  # [..., K], or two of them, side by side
+    weight: Tensor,  # [N, K]
+    bias: Tensor | None = None,  # [N]
+    *,
+    activation: str | None = None,
+    activation_from: int = 0,
+    gate: Tensor | None = None,  # [B, N]
+    residual: Tensor | None = None,  # [..., N]
+) -> Tensor:
+    """residual + gate * act(x @ weight.T + bias), act on the columns from activation_from on."""
+    out = F.linear(x if isinstance(x, Tensor) else torch.cat(tuple(x), -1), weight, bias)
+    return linear_epilogue(out, activation, activation_from, gate, residual)
+
+
+def linear_epilogue(
+    out: Tensor,  # [..., N]
+    activation: str | None,
+    activation_from: int,
+    gate: Tensor | None,  # [B, N]
+    residual: Tensor | None,  # [..., N]
+) -> Tensor:
+    """residual + gate * act(out)."""
+    if activation == "gelu_tanh":
+        head, tail = out[..., :activation_from], F.gelu(out[..., activation_from:], approximate="tanh")
+        out = torch.cat((head, tail), -1) if activation_from else tail
+    if gate is not None:
+        out = gate[:, None] * out
+    return out if residual is None else residual + out
+
+
 def fp8_linear(
     x: Tensor,  # [..., K]
     w8: Tensor,  # [N, K]
@@ -204,9 +235,31 @@ def fp8_linear(
 ) -> Tensor:
     """residual + gate * act(x @ (w8 * scale).T + bias), the weight widened to x's dtype (weight-only FP8)."""
     weight = w8.to(x.dtype) * expand_scale(scale, w8.shape).to(x.dtype)
-    out = F.linear(x, weight, bias)
-    if activation == "gelu_tanh":
-        out = F.gelu(out, approximate="tanh")
-    if gate is not None:
-        out = gate[:, None] * out
-    return out if residual is None else residual + out
+    return linear(x, weight, bias, activation=activation, gate=gate, residual=residual)
+
+
+def quantize_int8(w: Tensor) -> Pair:  # [..., K] -> int8 [..., K], fp32 (or wider) [..., 1]
+    """Symmetric int8 quantisation of rows to nearest even, scale = amax / 127; an all-zero row has scale 1."""
+    wide = w if w.dtype == torch.float64 else w.float()
+    amax = wide.abs().amax(-1, keepdim=True) if w.shape[-1] else wide.new_zeros((*w.shape[:-1], 1))
+    scale = torch.where(amax == 0, torch.ones_like(amax), amax / 127)
+    return (wide / scale).round().clamp(-127, 127).to(torch.int8), scale
+
+
+def int8_linear(
+    x: Tensor,  # [..., K]
+    w8: Tensor,  # [N, K] int8
+    scale: Tensor,  # [N, 1]
+    bias: Tensor | None = None,  # [N]
+    *,
+    activation: str | None = None,
+    activation_from: int = 0,
+    gate: Tensor | None = None,  # [B, N]
+    residual: Tensor | None = None,  # [..., N]
+) -> Tensor:
+    """residual + gate * act(q(x) @ (w8 * scale).T + bias), q the int8 quantisation of each row of x."""
+    q, x_scale = quantize_int8(x)
+    wide = x_scale.dtype
+    out = F.linear(q.to(wide), w8.to(wide)) * x_scale * scale.to(wide).T
+    out = out if bias is None else out + bias
+    return linear_epilogue(out.to(x.dtype), activation, activation_from, gate, residual)

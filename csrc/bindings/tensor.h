@@ -28,6 +28,7 @@ inline hunyuan_dtype dtype_of(dlpack::DataType type) {
   if (type.code == dlpack::kBfloat && type.bits == 16) return HUNYUAN_BF16;
   if (type.code == dlpack::kFloat8_e4m3fn && type.bits == 8) return HUNYUAN_E4M3;
   if (type.code == dlpack::kInt && type.bits == 32) return HUNYUAN_I32;
+  if (type.code == dlpack::kInt && type.bits == 8) return HUNYUAN_I8;
   return HUNYUAN_OTHER;
 }
 
@@ -37,6 +38,7 @@ inline hunyuan_dtype dtype_of(const std::string& name) {
   if (name == "torch.float16") return HUNYUAN_F16;
   if (name == "torch.float8_e4m3fn") return HUNYUAN_E4M3;
   if (name == "torch.int32") return HUNYUAN_I32;
+  if (name == "torch.int8") return HUNYUAN_I8;
   return HUNYUAN_OTHER;
 }
 

@@ -4,6 +4,10 @@
 #if defined(HUNYUAN_X86)
 #include <cpuid.h>
 #endif
+#if defined(HUNYUAN_AMX)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <atomic>
 #include <string>
@@ -94,10 +98,27 @@ const char* hunyuan_cpu_features(void) {
 
 namespace hunyuan {
 
-bool has_avx512_vbmi() {
 #if defined(HUNYUAN_X86)
-  static const bool supported = __builtin_cpu_supports("avx512vbmi");
+#define HUNYUAN_HAS(feature)                                     \
+  static const bool supported = __builtin_cpu_supports(feature); \
   return supported && hunyuan_isa_in_use() == HUNYUAN_AVX512;
+#else
+#define HUNYUAN_HAS(feature) return false;
+#endif
+
+bool has_avx512_vbmi() { HUNYUAN_HAS("avx512vbmi") }
+bool has_avx512_bf16() { HUNYUAN_HAS("avx512bf16") }
+bool has_avx512_vnni() { HUNYUAN_HAS("avx512vnni") }
+
+bool has_amx() {
+#if defined(HUNYUAN_AMX)
+  static const bool supported = [] {
+    constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    // Linux keeps the 8 KB of tile registers from a process until it asks for them, once.
+    return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+           __builtin_cpu_supports("amx-int8") && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  }();
+  return supported && has_avx512_bf16();
 #else
   return false;
 #endif

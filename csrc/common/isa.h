@@ -32,4 +32,11 @@ namespace hunyuan {
 // Whether the level in use is AVX-512 and the processor also has byte permutes (vpermi2b).
 bool has_avx512_vbmi();
 
+// The same for dot products of bfloat16 pairs (vdpbf16ps) and of four bytes (vpdpbusd).
+bool has_avx512_bf16();
+bool has_avx512_vnni();
+
+// Whether it is AVX-512 and there are AMX tiles for bfloat16 and int8, which Linux lets this process use.
+bool has_amx();
+
 }  // namespace hunyuan

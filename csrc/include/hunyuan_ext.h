@@ -31,7 +31,8 @@ enum hunyuan_dtype {
   HUNYUAN_F16 = 2,
   HUNYUAN_E4M3 = 3,
   HUNYUAN_OTHER = 4,
-  HUNYUAN_I32 = 5
+  HUNYUAN_I32 = 5,
+  HUNYUAN_I8 = 6
 };
 
 /** Instruction sets of the CPU kernels; a level includes the ones below it. */
@@ -382,3 +383,5 @@ int hunyuan_linear_fp8(const hunyuan_linear_fp8_args* args, hunyuan_target targe
 #if defined(__cplusplus)
 }
 #endif
+
+#include "hunyuan_linear.h"

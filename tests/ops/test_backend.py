@@ -65,7 +65,8 @@ def test_capabilities_are_plain_data_and_complete():
     facts = ops.capabilities()
     assert json.loads(json.dumps(facts)) == facts
     public = {"rope_attention", "causal_conv3d", "group_norm_silu", "layer_norm_modulate", "gate_residual"}
-    assert set(facts["ops"]) == public | {"quantize_fp8", "fp8_linear"}
+    linears = {"linear", "fp8_linear", "int8_linear", "quantize_fp8", "quantize_int8"}
+    assert set(facts["ops"]) == public | linears
     for op in facts["ops"].values():
         for choice in op["cpu"].values():
             assert choice["implementation"] in ("native", "torch", "native + torch") and choice["reason"]

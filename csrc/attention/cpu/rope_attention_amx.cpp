@@ -1,40 +1,19 @@
 // Attention with AMX: a tile register holds one packed block, and tdpbf16ps multiplies two of them in 16 cycles.
 #include "attention/cpu/bf16_weights.h"
 #include "attention/cpu/flash.h"
+#include "common/amx.h"
 
 namespace hunyuan::amx {
 namespace {
 
 using namespace hunyuan::avx512;
 
-// What ldtilecfg reads: eight tiles of 16 rows of 64 bytes.
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-static_assert(sizeof(TileConfig) == 64, "the layout is the processor's");
-
-// GCC's tile intrinsics do not say that they read memory: nothing may move across.
-inline void fence() { asm volatile("" ::: "memory"); }
-
 struct TileUnit {
   using Element = bf16;
   static constexpr int64_t kRows = 32;
   static constexpr int kExponent = 4;
 
-  struct Scope {
-    Scope() {
-      const TileConfig config;
-      fence();
-      _tile_loadconfig(&config);
-    }
-    ~Scope() { _tile_release(); }
-    Scope(const Scope&) = delete;
-    Scope& operator=(const Scope&) = delete;
-  };
+  using Scope = TileScope;
 
   // Four tiles of sums (32 rows, 32 columns), two of a and two of b.
   static void multiply(const Product& product) {

@@ -9,11 +9,11 @@ weights for its own forward only.)
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hunyuan_ext as ops
 from hunyuan_video.models.config import TransformerConfig
+from hunyuan_video.models.fused import linear, linear_and_gelu, linear_pair
 from hunyuan_video.models.modulation import Modulation
 
 Rope = tuple[Tensor, Tensor]  # cos, sin: each [S_video, head_dim] fp32
@@ -35,8 +35,14 @@ class MLP(nn.Module):
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, width)
 
-    def forward(self, x: Tensor) -> Tensor:  # [B, S, D]
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+    def forward(
+        self,
+        x: Tensor,  # [B, S, D]
+        gate: Tensor | None = None,  # [B, D]
+        residual: Tensor | None = None,  # [B, S, D]
+    ) -> Tensor:
+        """residual + gate * fc2(gelu(fc1(x)))."""
+        return linear(self.fc2, linear(self.fc1, x, gelu=True), gate=gate, residual=residual)
 
 
 class DoubleBlock(nn.Module):
@@ -74,15 +80,18 @@ class DoubleBlock(nn.Module):
         img_shift1, img_scale1, img_gate1, img_shift2, img_scale2, img_gate2 = img_mod.chunk(6, dim=-1)
         txt_shift1, txt_scale1, txt_gate1, txt_shift2, txt_scale2, txt_gate2 = txt_mod.chunk(6, dim=-1)
 
-        img_qkv = self.img_attn_qkv(ops.layer_norm_modulate(img, img_shift1, img_scale1))
-        txt_qkv = self.txt_attn_qkv(ops.layer_norm_modulate(txt, txt_shift1, txt_scale1))
-        attended = self.attend(torch.cat((img_qkv, txt_qkv), dim=1), txt.shape[1], rope, kv_len)
+        normed = (
+            ops.layer_norm_modulate(img, img_shift1, img_scale1),
+            ops.layer_norm_modulate(txt, txt_shift1, txt_scale1),
+        )
+        qkv = linear_pair((self.img_attn_qkv, self.txt_attn_qkv), normed)
+        attended = self.attend(qkv, txt.shape[1], rope, kv_len)
         img_attended, txt_attended = attended.split((img.shape[1], txt.shape[1]), dim=1)
 
-        img = ops.gate_residual(img, self.img_attn_proj(img_attended), img_gate1)
-        img = ops.gate_residual(img, self.img_mlp(ops.layer_norm_modulate(img, img_shift2, img_scale2)), img_gate2)
-        txt = ops.gate_residual(txt, self.txt_attn_proj(txt_attended), txt_gate1)
-        txt = ops.gate_residual(txt, self.txt_mlp(ops.layer_norm_modulate(txt, txt_shift2, txt_scale2)), txt_gate2)
+        img = linear(self.img_attn_proj, img_attended, gate=img_gate1, residual=img)
+        img = self.img_mlp(ops.layer_norm_modulate(img, img_shift2, img_scale2), img_gate2, img)
+        txt = linear(self.txt_attn_proj, txt_attended, gate=txt_gate1, residual=txt)
+        txt = self.txt_mlp(ops.layer_norm_modulate(txt, txt_shift2, txt_scale2), txt_gate2, txt)
         return img, txt
 
     def modulate(self, vec: Tensor) -> tuple[Tensor, Tensor]:  # [..., D] -> video and text, [..., 6 D] each
@@ -131,7 +140,7 @@ class SingleBlock(nn.Module):
         modulation: Tensor | None = None,  # [B, 3 D]
     ) -> Tensor:
         shift, scale, gate = (self.modulate(vec) if modulation is None else modulation).chunk(3, dim=-1)
-        qkv, mlp = self.linear1(ops.layer_norm_modulate(x, shift, scale)).split(self.widths, dim=-1)
+        qkv, mlp = linear_and_gelu(self.linear1, ops.layer_norm_modulate(x, shift, scale), self.widths[0])
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
         attended = self.attention(
             q,
@@ -144,8 +153,7 @@ class SingleBlock(nn.Module):
             kv_len=kv_len,
             precision=self.attention_precision,
         )
-        out = self.linear2(torch.cat((attended.flatten(2), F.gelu(mlp, approximate="tanh")), dim=-1))
-        return ops.gate_residual(x, out, gate)
+        return linear(self.linear2, (attended.flatten(2), mlp), gate=gate, residual=x)
 
     def modulate(self, vec: Tensor) -> Tensor:  # [..., D] -> [..., 3 D]
         return self.modulation(vec)

@@ -58,7 +58,11 @@ class FP8Linear(nn.Module):
         device = x.device.type
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             x = x.to(torch.get_autocast_dtype(device))
-        return ops.fp8_linear(x, self.weight, self.scale, None if self.bias is None else self.bias.to(x.dtype))
+        return ops.fp8_linear(x, self.weight, self.scale, self.bias_as(x))
+
+    def bias_as(self, x: Tensor) -> Tensor | None:
+        """The bias in x's dtype."""
+        return None if self.bias is None else self.bias.to(x.dtype)
 
     def _apply(self, fn, recurse=True):
         weight, scale = self.weight, self.scale

@@ -1,0 +1,97 @@
+"""Linear layers of a block with what surrounds them: activation, gate and residual, and no copies between them.
+
+A plain `nn.Linear`, an FP8Linear or an Int8Linear goes to its op of hunyuan_ext, which does all of it in one kernel
+where it has one. Any other module (an adapter around a linear, one with hooks) is called as it is; the rest follows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import hunyuan_ext as ops
+from hunyuan_video.models.fp8 import FP8Linear
+from hunyuan_video.models.int8 import Int8Linear
+
+Inputs = Tensor | tuple[Tensor, Tensor]  # two: side by side in the last dimension
+
+
+def linear(
+    module: nn.Module,
+    x: Inputs,  # [B, S, K]
+    *,
+    gelu: bool = False,
+    gate: Tensor | None = None,  # [B, N]
+    residual: Tensor | None = None,  # [B, S, N]
+    out: Tensor | None = None,  # [B, S, N]; with `kept(x)` only
+) -> Tensor:  # [B, S, N]
+    """residual + gate * gelu(module(x))."""
+    activation = "gelu_tanh" if gelu else None
+    if is_open(module):
+        return _op(module, x, activation=activation, gate=gate, residual=residual, out=out)
+    product = module(x if isinstance(x, Tensor) else torch.cat(x, dim=-1))
+    product = F.gelu(product, approximate="tanh") if gelu else product
+    if residual is not None and gate is not None:
+        product = ops.gate_residual(residual, product, gate)
+    return product if out is None else out.copy_(product)
+
+
+def linear_and_gelu(
+    module: nn.Module,
+    x: Tensor,  # [B, S, K]
+    split: int,
+) -> tuple[Tensor, Tensor]:  # [B, S, split], [B, S, N - split]
+    """module(x) in two parts, the second after a GELU; views of one tensor where no gradient is wanted."""
+    if is_open(module) and split % 32 == 0 and kept(x) and x.dtype == torch.bfloat16:
+        both = _op(module, x, activation="gelu_tanh", activation_from=split)
+        return both[..., :split], both[..., split:]
+    if type(module) is nn.Linear and is_open(module) and kept(x):  # two products: the second with its GELU
+        weight, bias = module.weight, module.bias
+        head, tail = (None, None) if bias is None else (bias[:split], bias[split:])
+        return ops.linear(x, weight[:split], head), ops.linear(x, weight[split:], tail, activation="gelu_tanh")
+    first, second = module(x).tensor_split((split,), dim=-1)
+    return first, F.gelu(second, approximate="tanh")
+
+
+def linear_pair(
+    modules: tuple[nn.Module, nn.Module],
+    inputs: tuple[Tensor, Tensor],  # [B, S, K], [B, L, K]
+) -> Tensor:  # [B, S + L, N]
+    """The products of two modules, one after the other in dimension 1: written in place, or concatenated."""
+    first, second = inputs
+    if not (kept(first) and kept(second) and all(map(is_open, modules))):
+        return torch.cat((modules[0](first), modules[1](second)), dim=1)
+    columns, length = modules[0].out_features, first.shape[1]
+    out = first.new_empty((first.shape[0], length + second.shape[1], columns))  # type: ignore[arg-type]
+    linear(modules[0], first, out=out[:, :length])
+    linear(modules[1], second, out=out[:, length:])
+    return out
+
+
+def is_open(module: nn.Module) -> bool:
+    """Whether a module is nothing but the linear it looks like."""
+    if type(module) not in (nn.Linear, FP8Linear, Int8Linear):
+        return False
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    return not hooks and "forward" not in module.__dict__
+
+
+def kept(x: Tensor) -> bool:
+    """Whether x is an ordinary CPU tensor, no gradient will be asked for and the dtype stays: outputs may be shared."""
+    return (
+        x.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def _op(module: nn.Module, x: Inputs, **epilogue: Any) -> Tensor:
+    if isinstance(module, FP8Linear | Int8Linear):
+        op = ops.fp8_linear if isinstance(module, FP8Linear) else ops.int8_linear
+        bias = module.bias_as(x if isinstance(x, Tensor) else x[0])
+        return op(x, module.weight, module.scale, bias, **epilogue)
+    return ops.linear(x, module.weight, module.bias, **epilogue)  # type: ignore[arg-type]
