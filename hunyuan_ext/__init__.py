@@ -11,7 +11,7 @@ from hunyuan_ext.attention import attention_with_lse, rope_attention
 from hunyuan_ext.block_mask import BlockMask, tile_order
 from hunyuan_ext.conv import causal_conv3d, causal_conv3d_moments, pad_causal
 from hunyuan_ext.dense import int8_linear, linear, quantize_int8
-from hunyuan_ext.linear import fp8_linear, fp8_linear_fp8, layer_norm_modulate_fp8, quantize_fp8
+from hunyuan_ext.fp8 import fp8_linear, fp8_linear_fp8, layer_norm_modulate_fp8, quantize_fp8
 from hunyuan_ext.norm import gate_residual, group_norm_silu, layer_norm_modulate
 
 __all__ = [
