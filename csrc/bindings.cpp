@@ -27,7 +27,7 @@ namespace dlpack = hunyuan::dlpack;
 
 // Raised with every change of a signature below; hunyuan_ext/_backend.py refuses a module of another number, such as
 // one left in the source tree by an older build.
-constexpr int kInterface = 7;
+constexpr int kInterface = 8;
 
 // Takes torch.Tensor.__dlpack_c_exchange_api__, or None for reading tensors through their attributes.
 void use_exchange_api(py::handle capsule) {
@@ -103,6 +103,10 @@ PYBIND11_MODULE(_C, m) {
         py::arg("out"), py::arg("out_scale"), py::arg("eps"));
   m.def("linear_fp8", &linear_fp8, py::arg("x"), py::arg("x_scale"), py::arg("weight"), py::arg("weight_scale"),
         py::arg("bias"), py::arg("gate"), py::arg("residual"), py::arg("out"), py::arg("out_scale"), py::arg("gelu"));
+  m.def("pad_slab", &pad_slab, py::arg("x"), py::arg("out"), py::arg("pad"), py::arg("threads"));
+  m.def("norm_slab", &norm_slab, py::arg("x"), py::arg("affine"), py::arg("out"), py::arg("silu"), py::arg("pad"),
+        py::arg("threads"));
+  m.def("channel_moments", &channel_moments, py::arg("x"), py::arg("totals"), py::arg("seen"), py::arg("threads"));
   m.def("qk_norm_rope", &qk_norm_rope, py::arg("q"), py::arg("k"), py::arg("q_out"), py::arg("k_out"), py::arg("norms"),
         py::arg("rope"), py::arg("text_tokens"), py::arg("eps"), py::arg("threads"));
   m.def("attention", &attention, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("out"), py::arg("lse"),

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-INTERFACE = 7  # of the native module; kInterface in csrc/bindings.cpp
+INTERFACE = 8  # of the native module; kInterface in csrc/bindings.cpp
 MODES = ("auto", "reference", "native")
 LEVELS = ("scalar", "avx2", "avx512")
 
@@ -30,6 +30,7 @@ KERNELS: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
     "pad_causal": {"cpu": (FLOAT, BFLOAT, HALF), "cuda": (FLOAT, BFLOAT, HALF)},
     "causal_conv3d": {"cuda": (BFLOAT, HALF)},
     "linear_fp8": {"cuda": (BFLOAT,)},
+    "channel_moments": {"cpu": (FLOAT, BFLOAT)},
     "qk_norm_rope": {"cpu": (FLOAT, BFLOAT), "cuda": (FLOAT, BFLOAT, HALF)},
     "attention": {"cuda": (BFLOAT,)},
     "attention_fp8": {"cuda": (BFLOAT,)},

@@ -111,6 +111,18 @@ def group_norm_silu(
     return out
 
 
+def pad_slab(x: Tensor, out: Tensor, pad: Triple) -> None:  # [t, h, W, C]
+    _C.pad_slab(x.contiguous(), out, pad, torch.get_num_threads())
+
+
+def norm_slab(x: Tensor, affine: Tensor, out: Tensor, silu: bool, pad: Triple) -> None:  # [t, h, W, C], [3, C]
+    _C.norm_slab(x.contiguous(), affine, out, silu, pad, torch.get_num_threads())
+
+
+def channel_moments(x: Tensor, totals: Tensor, seen: int) -> None:  # [t, h, W, C], [3, C] float64
+    _C.channel_moments(x.contiguous(), totals, seen, torch.get_num_threads())
+
+
 def qk_norm_rope(
     q: Tensor,  # [B, S, H, D]
     k: Tensor,  # [B, S, H, D]

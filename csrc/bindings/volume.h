@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bindings/tensor.h"
+#include "hunyuan_moments.h"
 
 namespace hunyuan::binding {
 
@@ -83,6 +84,51 @@ inline void group_norm_silu(py::handle x_, py::handle weight, py::handle bias, p
     args.workspace = workspace.data;
   }
   run(hunyuan_group_norm_silu, args, target_of({&x, &out}, threads), x.count());
+}
+
+// ---- Slabs [t, h, W, C] of one sample's volume: the steps of a convolution layer done a few frames at a time ----
+
+inline void require_slab(const Tensor& out, const Tensor& x, const Pad& pad) {
+  x.require(4, 4, x.dtype);
+  out.require(4, 4, x.dtype)
+      .require_shape({x.shape[0] + pad[0], x.shape[1] + 2 * pad[1], x.shape[2] + 2 * pad[2], x.shape[3]});
+}
+
+inline void pad_slab(py::handle x_, py::handle out_, Pad pad, int threads) {
+  const Tensor x(x_, "x"), out(out_, "out");
+  require_slab(out, x, pad);
+  hunyuan_pad_causal_args args{};
+  args.x = x.data, args.out = out.data;
+  args.planes = 1, args.cell_bytes = x.shape[3] * x.item_bytes;
+  args.frames = x.shape[0], args.rows = x.shape[1], args.columns = x.shape[2];
+  args.pad_frames = pad[0], args.pad_rows = pad[1], args.pad_columns = pad[2];
+  run(hunyuan_pad_causal, args, target_of({&x, &out}, threads), x.count());
+}
+
+inline void norm_slab(py::handle x_, py::handle affine_, py::handle out_, bool silu, Pad pad, int threads) {
+  const Tensor x(x_, "x"), affine(affine_, "affine"), out(out_, "out");
+  require_slab(out, x, pad);
+  affine.require(2, 2, HUNYUAN_F32).require_shape({3, x.shape[3]});
+  hunyuan_group_norm_silu_args args{};
+  args.x = x.data, args.out = out.data, args.affine = static_cast<const float*>(affine.data);
+  args.batch = 1, args.groups = 1, args.channels = x.shape[3];
+  args.frames = x.shape[0], args.rows = x.shape[1], args.columns = x.shape[2];
+  args.pad_frames = pad[0], args.pad_rows = pad[1], args.pad_columns = pad[2];
+  args.silu = silu, args.channels_last = 1, args.dtype = x.dtype;
+  run(hunyuan_group_norm_silu, args, target_of({&x, &affine, &out}, threads), x.count());
+}
+
+// totals: [3, C] float64, contiguous.
+inline void channel_moments(py::handle x_, py::handle totals_, int64_t seen, int threads) {
+  const Tensor x(x_, "x"), totals(totals_, "totals");
+  x.require(4, 4, x.dtype);
+  totals.require(2, 2, HUNYUAN_OTHER).require_shape({3, x.shape[3]});
+  if (totals.item_bytes != 8) throw py::type_error("totals: must be float64");
+  hunyuan_channel_moments_args args{};
+  args.x = x.data, args.totals = static_cast<double*>(totals.data);
+  args.positions = x.shape[0] * x.shape[1] * x.shape[2], args.channels = x.shape[3];
+  args.seen = seen, args.dtype = x.dtype;
+  run(hunyuan_channel_moments, args, target_of({&x, &totals}, threads), x.count());
 }
 
 }  // namespace hunyuan::binding

@@ -198,6 +198,9 @@ typedef struct hunyuan_group_norm_silu_args {
                                         [batch, moment_chunks, groups, 3] count, mean, sum of squared distances */
   int64_t moment_chunks;           /**< chunks of a sample in `moments` */
   void* workspace;                 /**< CUDA: hunyuan_group_norm_silu_workspace bytes, aligned to 16 */
+  const float* affine;             /**< CPU: null, or [batch, 3, channels]: out = silu((x - affine[0]) * affine[1] +
+                                        affine[2]), with statistics known from elsewhere; weight, bias and eps are
+                                        then not read */
 } hunyuan_group_norm_silu_args;
 
 /** Bytes of `workspace`: 0 on the CPU. */

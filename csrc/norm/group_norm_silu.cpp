@@ -76,7 +76,20 @@ struct Normalise {
   std::vector<float> mean, scale, shift;
 };
 
+Normalise known_normalisation(const Args& args) {
+  Normalise out;
+  for (int64_t b = 0; b < args.batch; ++b) {
+    const float* from = args.affine + 3 * b * args.channels;
+    for (auto* vector : {&out.mean, &out.scale, &out.shift}) {
+      vector->insert(vector->end(), from, from + args.channels);
+      from += args.channels;
+    }
+  }
+  return out;
+}
+
 Normalise normalisation(const Args& args, int threads) {
+  if (args.affine) return known_normalisation(args);
   int64_t chunks;
   const auto parts = args.channels_last ? channels_last_partials(args, threads, chunks)
                                         : channels_first_partials(args, threads, chunks);
@@ -152,6 +165,8 @@ extern "C" int hunyuan_group_norm_silu(const hunyuan_group_norm_silu_args* args,
     return fail(HUNYUAN_BAD_ARGUMENT, "group_norm_silu: %lld channels do not divide into %lld groups",
                 static_cast<long long>(args->channels), static_cast<long long>(args->groups));
   if (args->batch * args->channels * args->frames * args->rows * args->columns == 0) return HUNYUAN_OK;
+  if (target.device >= 0 && args->affine)
+    return fail(HUNYUAN_BAD_ARGUMENT, "group_norm_silu: the CUDA kernel takes no affine");
   if (target.device >= 0) return group_norm_silu_cuda(*args, target);
   if (args->dtype != HUNYUAN_F32 && args->dtype != HUNYUAN_BF16)
     return fail(HUNYUAN_BAD_DTYPE, "group_norm_silu: the CPU kernel takes float32 or bfloat16");

@@ -3,6 +3,7 @@
 
 #include "common/isa.h"
 #include "hunyuan_ext.h"
+#include "hunyuan_moments.h"
 
 namespace hunyuan {
 
@@ -26,6 +27,10 @@ HUNYUAN_KERNEL(norm_silu_row, const hunyuan_group_norm_silu_args& args, int64_t 
 // The same for `cells` positions of a channels-last tensor; mean, scale, shift: [channels].
 HUNYUAN_KERNEL(norm_silu_cells, const hunyuan_group_norm_silu_args& args, int64_t start, int64_t cells,
                const float* mean, const float* scale, const float* shift, void* out)
+
+// Of `cells` positions of x [cells, channels]: sums[0..channels) of x - centre, sums[channels..] of its square.
+HUNYUAN_KERNEL(channel_sums, const void* x, hunyuan_dtype dtype, int64_t cells, int64_t channels, const float* centre,
+               float* sums)
 
 // CUDA, in sm80/ or in common/cuda_absent.cpp.
 int layer_norm_modulate_cuda(const hunyuan_layer_norm_modulate_args& args, hunyuan_target target);

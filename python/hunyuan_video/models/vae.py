@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from hunyuan_video.models.pretrained import Pretrained
 from hunyuan_video.models.vae_blocks import CONV_PAD, CausalConv3d, DownBlock, GroupNorm, MidBlock, UpBlock
 from hunyuan_video.models.vae_config import VAEConfig
-from hunyuan_video.models.vae_exact import decode_exact, encode_exact
+from hunyuan_video.models.vae_exact import decode_exact, decode_streamed, encode_exact, encode_streamed, streams
 from hunyuan_video.models.vae_tiling import Tiling
 
 Mode = Literal["plain", "tiled", "exact"]
 MODES = ("plain", "tiled", "exact")
+STREAM_LATENTS = 64  # frames x rows x columns of latents from which plain mode may run slab by slab
 
 
 class Posterior:
@@ -160,10 +161,16 @@ class CausalVAE(Pretrained):
         return Tiling(frames, size, in_unit, out_unit)
 
     def _encode_moments(self, video: Tensor) -> Tensor:  # [B, 3, F, H, W] -> [B, 2 * latent_channels, T, h, w]
+        unit = self.config.temporal_compression * self.config.spatial_compression**2
+        if streams(self.encoder, video, STREAM_LATENTS * unit):
+            return self.quant_conv(encode_streamed(self.encoder, video))
         return self.quant_conv(self.encoder(video))
 
     def _decode_latents(self, latents: Tensor) -> Tensor:  # [B, latent_channels, T, h, w] -> [B, 3, F, H, W]
-        return self.decoder(self.post_quant_conv(latents))
+        latents = self.post_quant_conv(latents)
+        if streams(self.decoder, latents, STREAM_LATENTS):
+            return decode_streamed(self.decoder, latents)
+        return self.decoder(latents)
 
     def _check_input(self, name: str, x: Tensor, channels: int) -> None:
         if x.ndim != 5 or x.shape[1] != channels or 0 in x.shape:

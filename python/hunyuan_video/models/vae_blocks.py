@@ -111,8 +111,11 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.conv.conv.weight, self.conv.conv.bias
         if can_fold(x, weight, self.stride):
-            return upsample_conv(x, self._folded.of(weight, self.stride), bias, self.stride)
+            return upsample_conv(x, self.folded_weights(), bias, self.stride)
         return self.conv(upsample_nearest(x, self.stride))
+
+    def folded_weights(self) -> Tensor:  # [parities, N, C, taps...], of vae_upsample.fold
+        return self._folded.of(self.conv.conv.weight, self.stride)
 
     def _apply(self, fn, recurse=True):
         self._folded.clear()

@@ -99,6 +99,24 @@ class ConvPlan:
         weights = self.in_channels * self.out_channels * time.kernel * height.kernel * width.kernel
         return source * 2 * (4 + self.item) + 2 * padded * self.item + out * (4 + 5 * self.item) + weights * self.item
 
+    def frames(self, target: int, limit: int, folded: bool = False) -> int:
+        """Frames of a slab of whole frames: about `target` bytes, at least one; 0 where one costs more than `limit`.
+
+        They are frames of the output; of the source, where upsampling is folded into the convolution.
+        """
+        time, height, width = self.axes
+        if folded:
+            frames, per_frame = time.size, time.upsample
+            cost = 3 * self.cost(time.upsample, height.out)
+        else:
+            frames, per_frame = time.out, 1
+            cost = self.cost(1, height.out)
+        if cost > limit:
+            return 0
+        source = time.stride * height.size * width.size * self.in_channels
+        out = per_frame * height.out * width.out * self.out_channels
+        return max(1, min(frames, target // ((source + out) * self.item), limit // cost))
+
     def padded_input(
         self,
         source: Tensor,  # [t, h, W, C], the frames and rows that outputs [t0, t1), [h0, h1) read

@@ -27,6 +27,8 @@ class Store(Protocol):
 
     def write(self, t0: int, h0: int, slab: Tensor) -> None: ...  # slab: [t, h, W, C]
 
+    def view(self, t0: int, t1: int) -> Tensor | None: ...  # [t1 - t0, H, W, C]: its own contiguous memory, if it has
+
 
 class TensorStore:
     """A store in memory; the tensor may be a view of the model's input or output, or live on another device."""
@@ -41,6 +43,10 @@ class TensorStore:
 
     def write(self, t0: int, h0: int, slab: Tensor) -> None:
         self.tensor[t0 : t0 + slab.shape[0], h0 : h0 + slab.shape[1]] = slab
+
+    def view(self, t0: int, t1: int) -> Tensor | None:
+        usable = self.tensor.is_contiguous() and self.tensor.device == self.device
+        return self.tensor[t0:t1] if usable else None
 
 
 class FileStore:
@@ -70,6 +76,9 @@ class FileStore:
             self._file.seek(offset)
             self._file.write(chunk)
 
+    def view(self, t0: int, t1: int) -> None:
+        return None
+
     def _chunks(self, slab: Tensor, t0: int, h0: int) -> Iterator[tuple[memoryview, int]]:
         """(bytes, file offset) of the contiguous runs of a slab: one for whole frames, else one per frame."""
         row = self.shape[2] * self.shape[3] * slab.element_size()
@@ -87,37 +96,3 @@ class FileStore:
 def store_bytes(shape: Shape, dtype: torch.dtype) -> int:
     frames, rows, columns, channels = shape
     return frames * rows * columns * channels * dtype.itemsize
-
-
-STATS_CHUNK = 1 << 18  # elements: float32 copies stay in the cache
-
-
-class ChannelStats:
-    """Mean and variance per channel of an activation that arrives in slabs, merged in float64 (Chan et al. 1979)."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean = torch.zeros((), dtype=torch.float64)  # [C] once there is data
-        self.sum_squares = torch.zeros((), dtype=torch.float64)  # [C], about the mean
-
-    def add(self, slab: Tensor) -> None:  # [t, h, W, C]
-        for rows in slab.reshape(-1, slab.shape[-1]).split(max(1, STATS_CHUNK // slab.shape[-1])):  # [n, C]
-            wide = rows if rows.dtype == torch.float64 else rows.float()
-            mean = wide.mean(0)
-            squares = (wide - mean).square_().sum(0)  # on the CPU 5x faster than torch.var_mean(dim=0)
-            total = self.count + len(rows)
-            shift = mean.double() - self.mean
-            self.sum_squares = self.sum_squares + squares + shift.square() * (self.count * len(rows) / total)
-            self.mean = self.mean + shift * (len(rows) / total)
-            self.count = total
-
-    def affine(self, norm: torch.nn.GroupNorm) -> tuple[Tensor, Tensor]:
-        """(scale, shift), each [C], with x * scale + shift = norm(x); float32, or float64 for a float64 model."""
-        groups = norm.num_groups
-        mean, variance = self.mean.view(groups, -1), (self.sum_squares / self.count).view(groups, -1)
-        center = mean.mean(1, keepdim=True)
-        spread = (variance + (mean - center).square()).mean(1, keepdim=True)
-        scale = norm.weight.double().view(groups, -1) * torch.rsqrt(spread + norm.eps)
-        shift = norm.bias.double().view(groups, -1) - center * scale
-        wide = torch.promote_types(norm.weight.dtype, torch.float32)
-        return scale.flatten().to(wide), shift.flatten().to(wide)

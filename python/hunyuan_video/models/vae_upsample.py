@@ -38,7 +38,7 @@ class FoldedWeights:
     """
 
     def __init__(self) -> None:
-        self._made: tuple[object, list[Tensor]] | None = None
+        self._made: tuple[object, Tensor] | None = None
 
     def __reduce__(self):
         return FoldedWeights, ()  # copies and pickles of a model make their own
@@ -46,8 +46,10 @@ class FoldedWeights:
     def clear(self) -> None:
         self._made = None
 
-    def of(self, weight: Tensor, stride: Stride) -> list[Tensor]:
-        """weight: [N, C, 3, 3, 3] -> a weight per parity, in the order of `parities`."""
+    def of(self, weight: Tensor, stride: Stride) -> Tensor:
+        """weight: [N, C, 3, 3, 3] -> `fold` of it."""
+        if weight.is_inference():
+            return fold(weight, stride)  # such a tensor has no version to watch
         key = (weight.data_ptr(), weight._version, weight.dtype, weight.device, stride)
         made = self._made
         if made is None or made[0] != key:  # two threads may both get here: they make the same values
@@ -61,14 +63,14 @@ def parities(stride: Stride) -> product:
 
 
 @torch.no_grad()
-def fold(weight: Tensor, stride: Stride) -> list[Tensor]:  # [N, C, 3, 3, 3] -> [N, C, 2 or 3, 2 or 3, 2 or 3] each
-    """Sums in float32 (float64 for float64 weights), rounded once to the weight's dtype."""
+def fold(weight: Tensor, stride: Stride) -> Tensor:  # [N, C, 3, 3, 3] -> [parities, N, C, 2 or 3, 2 or 3, 2 or 3]
+    """A weight per parity, in the order of `parities`: sums in float32 (float64), rounded once to the dtype."""
     wide = weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
     out = []
     for phases in parities(stride):
         sums = (wide.new_tensor(_sums(*axis)) for axis in zip(phases, stride, strict=True))
-        out.append(torch.einsum("nctuv,at,bu,dv->ncabd", wide, *sums).to(weight.dtype).contiguous())
-    return out
+        out.append(torch.einsum("nctuv,at,bu,dv->ncabd", wide, *sums).to(weight.dtype))
+    return torch.stack(out)
 
 
 def _sums(phase: int, stride: int) -> tuple[tuple[float, ...], ...]:
@@ -94,7 +96,7 @@ def can_fold(x: Tensor, weight: Tensor, stride: Stride) -> bool:
 
 def upsample_conv(
     x: Tensor,  # [B, C, T, H, W]
-    weights: list[Tensor],  # of `fold`
+    weights: Tensor,  # of `fold`
     bias: Tensor | None,  # [N]
     stride: Stride,
 ) -> Tensor:  # [B, N, 1 + st * (T - 1), sh * H, sw * W]
@@ -114,6 +116,22 @@ def upsample_conv(
         out[:, :, t :: stride[0], h :: stride[1], w :: stride[2]] = values
     assert out is not None  # parity (0, 0, 0) is always there
     return out
+
+
+def put_parities(
+    parts: Tensor,  # [frames, rows + sh - 1, columns + sw - 1, parities * N]: the convolution of a padded slab
+    out: Tensor,  # [frames * st (one less if first), sh * rows, sw * columns, N]
+    stride: Stride,
+    first: bool,  # the slab starts with frame 0, which is not doubled
+) -> None:
+    """Every parity to its frames, rows and columns."""
+    rows, columns, channels = out.shape[1] // stride[1], out.shape[2] // stride[2], out.shape[3]
+    for i, (t, h, w) in enumerate(parities(stride)):
+        part = parts[:, h : h + rows, w : w + columns, i * channels : (i + 1) * channels]
+        if first:  # its frames are 0 | 1 2 | 3 4 ...: odd ones are missing for the first
+            out[t :: stride[0], h :: stride[1], w :: stride[2]] = part[t:]
+        else:  # 2k - 1, 2k | ...
+            out[(1 - t) * (stride[0] - 1) :: stride[0], h :: stride[1], w :: stride[2]] = part
 
 
 def _empty_like(values: Tensor, volume: tuple[int, int, int]) -> Tensor:

@@ -8,9 +8,13 @@ void template_scale(Problem& problem);
 void layer_norm_modulate(Problem& problem);
 void gate_residual(Problem& problem);
 void qk_norm_rope(Problem& problem);
+// attention.cpp
+void rope_attention(Problem& problem);
 // volumes.cpp
 void pad_causal(Problem& problem);
 void group_norm_silu(Problem& problem);
+void group_norm_silu_known(Problem& problem);
+void channel_moments(Problem& problem);
 // weights.cpp
 void decode_fp8(Problem& problem);
 
@@ -19,9 +23,17 @@ struct Case {
   void (*run)(Problem&);
 };
 
+// clang-format off
 constexpr Case kCases[] = {
-    {"template_scale", template_scale}, {"layer_norm_modulate", layer_norm_modulate},
-    {"gate_residual", gate_residual},   {"qk_norm_rope", qk_norm_rope},
-    {"pad_causal", pad_causal},         {"group_norm_silu", group_norm_silu},
+    {"template_scale", template_scale},
+    {"layer_norm_modulate", layer_norm_modulate},
+    {"gate_residual", gate_residual},
+    {"qk_norm_rope", qk_norm_rope},
+    {"rope_attention", rope_attention},
+    {"pad_causal", pad_causal},
+    {"group_norm_silu", group_norm_silu},
+    {"group_norm_silu_known", group_norm_silu_known},
+    {"channel_moments", channel_moments},
     {"decode_fp8", decode_fp8},
 };
+// clang-format on

@@ -14,6 +14,12 @@
 #include "../check.h"
 #include "buffer.h"
 #include "hunyuan_ext.h"
+#include "hunyuan_moments.h"
+
+// Elements of [batch, rows, columns] at these strides, from the first to the last.
+inline int64_t extent(int64_t batch, int64_t batch_stride, int64_t rows, int64_t row_stride, int64_t columns) {
+  return batch * rows * columns == 0 ? 0 : (batch - 1) * batch_stride + (rows - 1) * row_stride + columns;
+}
 
 class Problem {
  public:
@@ -47,6 +53,7 @@ class Problem {
     buffer.make_read_only();
     return buffer.data();
   }
+  const float* floats(int64_t count) { return static_cast<const float*>(input(HUNYUAN_F32, count)); }
   const void* maybe_input(hunyuan_dtype dtype, int64_t count) { return coin() ? input(dtype, count) : nullptr; }
 
   template <class T>

@@ -1,15 +1,6 @@
 // Kernels on tokens [batch, tokens, channels] and heads.
 #include "cases.h"
 
-namespace {
-
-// Elements of [batch, rows, columns] at these strides, from the first to the last.
-int64_t extent(int64_t batch, int64_t batch_stride, int64_t rows, int64_t row_stride, int64_t columns) {
-  return batch * rows * columns == 0 ? 0 : (batch - 1) * batch_stride + (rows - 1) * row_stride + columns;
-}
-
-}  // namespace
-
 void template_scale(Problem& problem) {
   hunyuan_template_scale_args args{};
   args.dtype = problem.dtype();
@@ -74,10 +65,8 @@ void qk_norm_rope(Problem& problem) {
   }
   args.cos_stride = problem.stride(args.head_dim), args.sin_stride = problem.stride(args.head_dim);
   if (with_rope) {
-    args.cos =
-        static_cast<const float*>(problem.input(HUNYUAN_F32, extent(1, 0, video, args.cos_stride, args.head_dim)));
-    args.sin =
-        static_cast<const float*>(problem.input(HUNYUAN_F32, extent(1, 0, video, args.sin_stride, args.head_dim)));
+    args.cos = problem.floats(extent(1, 0, video, args.cos_stride, args.head_dim));
+    args.sin = problem.floats(extent(1, 0, video, args.sin_stride, args.head_dim));
   }
   args.eps = 1e-6f;
   problem.run([&](hunyuan_target target) { return hunyuan_qk_norm_rope(&args, target); });

@@ -32,3 +32,33 @@ void group_norm_silu(Problem& problem) {
                                             (args.columns + 2 * args.pad_columns));
   problem.run([&](hunyuan_target target) { return hunyuan_group_norm_silu(&args, target); });
 }
+
+void group_norm_silu_known(Problem& problem) {
+  hunyuan_group_norm_silu_args args{};
+  args.dtype = problem.dtype(), args.groups = 1;
+  args.batch = problem.size(0, 2), args.channels = problem.length();
+  args.frames = problem.size(1, 3), args.rows = problem.size(1, 6), args.columns = problem.size(1, 9);
+  args.pad_frames = problem.size(0, 2), args.pad_rows = problem.size(0, 1), args.pad_columns = problem.size(0, 1);
+  args.silu = problem.coin(), args.channels_last = problem.coin();
+  const int64_t planes = args.batch * args.channels;
+  args.x = problem.input(args.dtype, planes * args.frames * args.rows * args.columns);
+  args.affine = problem.floats(3 * planes);
+  args.out = problem.output(args.dtype, planes * (args.frames + args.pad_frames) * (args.rows + 2 * args.pad_rows) *
+                                            (args.columns + 2 * args.pad_columns));
+  problem.run([&](hunyuan_target target) { return hunyuan_group_norm_silu(&args, target); });
+}
+
+void channel_moments(Problem& problem) {
+  hunyuan_channel_moments_args args{};
+  args.dtype = problem.dtype();
+  args.positions = problem.size(1, problem.coin() ? 200 : 5000), args.channels = problem.size(1, 70);
+  args.x = problem.input(args.dtype, args.positions * args.channels);
+  auto* values = static_cast<float*>(problem.output(HUNYUAN_F32, 3 * args.channels));  // the totals, narrowed
+  problem.run([&](hunyuan_target target) {
+    const Buffer totals(3 * args.channels * 8, problem.coin());
+    args.totals = reinterpret_cast<double*>(totals.data());
+    const int status = hunyuan_channel_moments(&args, target);
+    for (int64_t i = 0; i < 3 * args.channels; ++i) values[i] = static_cast<float>(args.totals[i]);
+    return status;
+  });
+}

@@ -14,7 +14,7 @@ void decode_fp8(Problem& problem) {
   args.scale_row_stride = scaling ? problem.stride(scale_columns) : 0;
   const int64_t last = args.rows ? (scale_rows - 1) * args.scale_row_stride + scale_columns : 0;
   const int64_t codes = args.rows ? (args.rows - 1) * args.weight_row_stride + args.columns : 0;
-  args.scale = static_cast<const float*>(problem.input(HUNYUAN_F32, last));
+  args.scale = problem.floats(last);
   args.weight = static_cast<const uint8_t*>(problem.input(HUNYUAN_E4M3, codes));
   args.out = problem.output(args.out_dtype, args.rows * args.columns);
   problem.run([&](hunyuan_target target) { return hunyuan_decode_fp8(&args, target); });

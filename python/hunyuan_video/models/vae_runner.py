@@ -1,0 +1,213 @@
+"""Runs the layers of the VAE over slabs of whole frames: what plain mode on CPUs and exact mode are made of.
+
+A layer reads its source a few frames at a time: normalise into a padded buffer that stays in the caches, convolve,
+add to the residual in place, and take the sums for the next norm while the result is still there. The last frames of
+the buffer are the first of the next slab, so nothing is computed twice, and large memory is touched for the source and
+the result of a layer alone. Where one frame is too large for a slab, bands of rows take its place. No gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hunyuan_ext.slabs import ChannelMoments, SlabConvolution, norm_slab
+from hunyuan_video.models.vae_blocks import CausalConv3d, FrameCausalAttention, GroupNorm, ResnetBlock, Upsample
+from hunyuan_video.models.vae_slabs import ConvPlan
+from hunyuan_video.models.vae_store import FileStore, Shape, Store, TensorStore, store_bytes
+from hunyuan_video.models.vae_upsample import FOLDED_STRIDES, put_parities
+from hunyuan_video.models.vae_window import Window, input_of_band
+
+SLAB_BYTES = 16 << 20  # of the input and output of a slab of several frames: they stay in the caches
+UNLIMITED = 1 << 62
+
+
+@dataclass
+class Activation:
+    store: Store
+    moments: ChannelMoments
+
+    @property
+    def shape(self) -> Shape:
+        return self.store.shape
+
+
+class Runner:
+    """The layers for one sample after the other.
+
+    limit: bytes that the work on a slab may take. room: bytes of activations to keep in memory; more go to the host
+    (for a GPU) or into a file.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, limit: int = UNLIMITED, room: int = UNLIMITED):
+        self.device, self.dtype, self.limit, self.room = device, dtype, limit, room
+        self._window = torch.empty(0, dtype=dtype, device=device)
+        self._spare: list[Tensor] = []  # memory of dropped activations: the next is often of the same size
+
+    def conv(
+        self,
+        source: Activation,
+        conv: CausalConv3d,
+        norm: GroupNorm | None = None,  # then SiLU, before the convolution
+        residual: Activation | None = None,
+        shortcut: CausalConv3d | None = None,  # 1x1x1, applied to the residual
+        target: Store | None = None,  # may be the residual's own store: each slab is read before it is written
+    ) -> Activation:
+        plan = ConvPlan.of(conv, source.shape, (1, 1, 1), self.dtype)
+        affine = None if norm is None else source.moments.affine(norm)
+        out = Activation(self._new_store(plan.out_shape) if target is None else target, ChannelMoments())
+        frames = plan.frames(SLAB_BYTES, self.limit)
+        if frames == 0:
+            return self._bands(source, conv, plan, affine, residual, shortcut, out)
+        window = Window(source.store, affine, conv.conv.kernel_size, conv.stride[0], frames, self._window_memory)
+        weights = SlabConvolution(conv.conv.weight, conv.conv.bias, conv.stride, window.shape)
+        for t0 in range(0, plan.out_shape[0], frames):
+            t1 = min(t0 + frames, plan.out_shape[0])
+            x = window.move(t1 - t0)
+            values = out.store.view(t0, t1)
+            if residual is None:
+                made = weights(x)
+                values = made if values is None else values.copy_(made)
+            else:
+                values = _start_from(residual.store.read(t0, t1, 0, plan.out_shape[1]), shortcut, values)
+                weights.add_to(values, x)
+            _finish(out, t0, values)
+        return out
+
+    def upsample(self, source: Activation, up: Upsample) -> Activation:
+        """Nearest upsampling and its convolution, folded: every parity of the output is some channels of one result."""
+        conv = up.conv.conv
+        plan = ConvPlan.of(up.conv, source.shape, up.stride, self.dtype)
+        out = Activation(self._new_store(plan.out_shape), ChannelMoments())
+        step = up.stride[0]  # frames of the output for a frame of the source
+        frames = plan.frames(SLAB_BYTES, self.limit, folded=True) if set(up.stride) <= set(FOLDED_STRIDES) else 0
+        if frames == 0:
+            return self._bands(source, up.conv, plan, None, None, None, out)
+        folded = up.folded_weights()  # [parities, N, C, taps...]
+        window = Window(source.store, None, (folded.shape[3], 3, 3), 1, frames, self._window_memory)
+        bias = None if conv.bias is None else conv.bias.repeat(len(folded))
+        weights = SlabConvolution(folded.flatten(0, 1), bias, (1, 1, 1), window.shape)
+        for k0 in range(0, source.shape[0], frames):
+            k1 = min(k0 + frames, source.shape[0])
+            t0, t1 = max(0, step * (k0 - 1) + 1), step * (k1 - 1) + 1
+            values = out.store.view(t0, t1)
+            if values is None:
+                values = torch.empty((t1 - t0, *plan.out_shape[1:]), dtype=self.dtype, device=self.device)
+            put_parities(weights(window.move(k1 - k0)), values, up.stride, first=k0 == 0)
+            _finish(out, t0, values)
+        return out
+
+    def resnet(self, source: Activation, block: ResnetBlock) -> Activation:
+        hidden = self.conv(source, block.conv1, norm=block.norm1)
+        target = source.store if block.conv_shortcut is None else None
+        return self.conv(
+            hidden, block.conv2, norm=block.norm2, residual=source, shortcut=block.conv_shortcut, target=target
+        )
+
+    def attention(self, source: Activation, attention: FrameCausalAttention) -> Activation:
+        """Frame by frame in place, keeping keys and values of the frames so far."""
+        frames, rows, columns, channels = source.shape
+        tokens = rows * columns
+        affine = source.moments.affine(attention.group_norm)
+        keys, values = torch.empty((2, frames * tokens, channels), dtype=self.dtype, device=self.device)
+        out = Activation(source.store, ChannelMoments())
+        for t in range(frames):
+            x = source.store.read(t, t + 1, 0, rows).contiguous()
+            normed = norm_slab(x, affine, torch.empty_like(x, dtype=self.dtype), silu=False).view(tokens, channels)
+            seen = (t + 1) * tokens
+            keys[seen - tokens : seen] = attention.to_k(normed)
+            values[seen - tokens : seen] = attention.to_v(normed)
+            mixed = F.scaled_dot_product_attention(
+                attention.to_q(normed)[None, None], keys[None, None, :seen], values[None, None, :seen]
+            )
+            slab = x + attention.to_out[0](mixed[0, 0]).view(x.shape)
+            out.moments.add(slab)
+            out.store.write(t, 0, slab)
+        return out
+
+    def _bands(
+        self,
+        source: Activation,
+        conv: CausalConv3d,
+        plan: ConvPlan,
+        affine: Tensor | None,
+        residual: Activation | None,
+        shortcut: CausalConv3d | None,
+        out: Activation,
+    ) -> Activation:
+        """The layer for frames that are too large for a slab: band by band."""
+        for slab in plan.slabs(self.limit):
+            added = None
+            if residual is not None:
+                added = _channels_first(residual.store.read(*slab))
+                added = added if shortcut is None else shortcut(added)
+            x = _channels_first(input_of_band(source.store, plan, slab, affine, self.dtype))
+            values = conv(x, residual=added, padded=True)[0].permute(1, 2, 3, 0).contiguous()
+            out.moments.add(values)
+            out.store.write(slab[0], slab[2], values)
+        return out
+
+    def _new_store(self, shape: Shape) -> Store:
+        """In memory while there is room; then on the host for a GPU, in a file for a CPU."""
+        size = store_bytes(shape, self.dtype)
+        if size <= self.room:
+            return _Counted(self, self._large(shape), size)
+        self._spare.clear()
+        if self.device.type == "cpu":
+            return FileStore(shape, self.dtype, self.device)
+        return TensorStore(torch.empty(shape, dtype=self.dtype), self.device)
+
+    def _large(self, shape: Shape) -> Tensor:
+        """Memory that an activation of the same size has left, so that its pages need not be made again; or fresh."""
+        for i, spare in enumerate(self._spare):
+            if spare.numel() == math.prod(shape):
+                return self._spare.pop(i).view(shape)
+        self._spare.clear()
+        return torch.empty(shape, dtype=self.dtype, device=self.device)
+
+    def _window_memory(self, shape: Shape) -> Tensor:
+        size = math.prod(shape)
+        if self._window.numel() < size:
+            self._window = torch.empty(size, dtype=self.dtype, device=self.device)
+        return self._window[:size].view(shape)
+
+
+class _Counted(TensorStore):
+    """A store in memory that gives its bytes back to the runner when it is dropped."""
+
+    def __init__(self, runner: Runner, tensor: Tensor, size: int):
+        super().__init__(tensor, runner.device)
+        self._runner, self._size = runner, size
+        runner.room -= size
+
+    def __del__(self):
+        self._runner.room += self._size
+        self._runner._spare.append(self.tensor)
+
+
+def _start_from(added: Tensor, shortcut: CausalConv3d | None, values: Tensor | None) -> Tensor:  # [t, h, W, C]
+    """The residual, in `values` if given, for a convolution to be added to."""
+    if shortcut is None:
+        if values is None:
+            return added.contiguous()
+        return values if values.data_ptr() == added.data_ptr() else values.copy_(added)
+    weight, bias = shortcut.conv.weight.flatten(1), shortcut.conv.bias
+    if values is None or bias is None or weight.dtype != values.dtype:
+        made = F.linear(added, weight, bias)
+        return made if values is None else values.copy_(made)
+    torch.addmm(bias, added.flatten(0, 2), weight.t(), out=values.flatten(0, 2))
+    return values
+
+
+def _finish(out: Activation, t0: int, values: Tensor) -> None:
+    out.moments.add(values)
+    if out.store.view(t0, t0 + len(values)) is None:
+        out.store.write(t0, 0, values)
+
+
+def _channels_first(slab: Tensor) -> Tensor:  # [t, h, W, C] -> [1, C, t, h, W], channels_last_3d
+    return slab[None].permute(0, 4, 1, 2, 3)
