@@ -2,7 +2,6 @@
 // the output is computed by one thread, in an order that does not depend on the others: any thread count gives the same
 // bits.
 #include <algorithm>
-#include <memory>
 #include <new>
 #include <vector>
 
@@ -12,6 +11,7 @@
 #include "common/affine.h"
 #include "common/parallel.h"
 #include "common/status.h"
+#include "common/workspace.h"
 
 namespace hunyuan {
 namespace attention::cpu {
@@ -76,6 +76,7 @@ class Call {
         tiles_(query_tiles(args.tokens, list_.query_tile, unit.tile_queries)) {
     problem_.args = &args;
     problem_.depth = round_up(args.head_dim, 32);
+    problem_.value_stride = round_up(args.tokens, kPackedKeys) * 32 * unit.element_bytes;
     problem_.factor = exponent_factor(args.scale);
     for (int i = 0; i < 2; ++i) {
       problem_.weights[i] = {nullptr, nullptr};
@@ -91,27 +92,32 @@ class Call {
   void run(int threads) {
     const int64_t heads = args_.batch * args_.heads, tiles = static_cast<int64_t>(tiles_.size());
     const int64_t tensor = round_up(args_.tokens, kPackedKeys) * problem_.depth * unit_.element_bytes;
+    const int64_t packed_head = 2 * tensor + round_up(4 * chunks(), 64);
     const int64_t busy = (kTilesPerThread * threads + tiles - 1) / tiles;
-    const int64_t group = std::min(heads, std::max({int64_t{1}, busy, kPackedBytes / (2 * tensor)}));
-    const std::unique_ptr<char[]> memory(new char[2 * tensor * group + 64]);
-    char* aligned = memory.get() + (64 - reinterpret_cast<uintptr_t>(memory.get()) % 64);
-    for (int64_t head = 0; head < heads; head += group)
-      run_group(head, std::min(group, heads - head), aligned, tensor, threads);
+    const int64_t group = std::min(heads, std::max({int64_t{1}, busy, kPackedBytes / packed_head}));
+    const Workspace memory(packed_head * group);
+    const auto packed = [&](int64_t i) {
+      char* keys = memory.data() + i * packed_head;
+      return Packed{keys, keys + tensor, reinterpret_cast<float*>(keys + 2 * tensor)};
+    };
+    for (int64_t head = 0; head < heads; head += group) run_group(head, std::min(group, heads - head), packed, threads);
   }
 
  private:
-  void run_group(int64_t first, int64_t count, char* memory, int64_t tensor, int threads) {
-    const auto packed = [&](int64_t i) { return Packed{memory + 2 * i * tensor, memory + (2 * i + 1) * tensor}; };
-    const int64_t chunks = round_up(args_.tokens, kPackedKeys) / kPackedKeys;
+  template <class PackedHead>
+  void run_group(int64_t first, int64_t count, const PackedHead& packed, int threads) {
     const int64_t elements = count * args_.tokens * args_.head_dim;
-    parallel_ranges(count * chunks, elements, threads, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) pack(first + i / chunks, i % chunks * kPackedKeys, packed(i / chunks));
+    parallel_ranges(count * chunks(), elements, threads, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        pack(first + i / chunks(), i % chunks() * kPackedKeys, packed(i / chunks()));
     });
     const int64_t tiles = static_cast<int64_t>(tiles_.size());
     // Dynamic: tiles of a sparse list differ in work, and cores in speed.
     parallel_items(count * tiles, elements, threads,
                    [&](int64_t i) { attend(first + i / tiles, tiles_[i % tiles], packed(i / tiles)); });
   }
+
+  int64_t chunks() const { return round_up(args_.tokens, kPackedKeys) / kPackedKeys; }
 
   int64_t valid_keys(int64_t sample) const { return args_.kv_len ? args_.kv_len[sample] : args_.tokens; }
 
@@ -126,8 +132,11 @@ class Call {
     const KeyRange* end = list_.ranges.data() + list_.starts[tile.row + 1];
     std::vector<KeyRange> ranges;
     for (; begin < end && begin->begin < valid; ++begin) ranges.push_back({begin->begin, std::min(begin->end, valid)});
+    float key_square = 0.0f;
+    for (int64_t i = 0; i * kPackedKeys < valid; ++i) key_square = larger(key_square, packed.squares[i]);
     unit_.tile(problem_,
-               {sample, head % args_.heads, tile.first, tile.count, ranges.data(), static_cast<int64_t>(ranges.size())},
+               {sample, head % args_.heads, tile.first, tile.count, ranges.data(), static_cast<int64_t>(ranges.size()),
+                key_square},
                packed);
   }
 

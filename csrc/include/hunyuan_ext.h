@@ -237,9 +237,10 @@ int hunyuan_qk_norm_rope(const hunyuan_qk_norm_rope_args* args, hunyuan_target t
 
 /** Arithmetic units of the CPU attention. */
 enum hunyuan_attention_unit {
-  HUNYUAN_UNIT_FLOAT = 0, /**< float32, at the level in use */
-  HUNYUAN_UNIT_BF16 = 1,  /**< AVX512-BF16: bfloat16 products, float32 sums */
-  HUNYUAN_UNIT_AMX = 2    /**< AMX-BF16: the same on tiles of registers */
+  HUNYUAN_UNIT_FLOAT = 0,    /**< float32, at the level in use */
+  HUNYUAN_UNIT_BF16 = 1,     /**< AVX512-BF16: bfloat16 products, float32 sums */
+  HUNYUAN_UNIT_AMX = 2,      /**< AMX-BF16: the same on tiles of registers */
+  HUNYUAN_UNIT_AMX_SPLIT = 3 /**< AMX-BF16: float32 as sums of three bfloat16 numbers, six products for one */
 };
 
 /** Whether this build has kernels for `unit`, and this processor, at the level in use, can run them. */

@@ -1,22 +1,16 @@
-// Flash attention of one tile of queries, and the packing before it, for any unit that multiplies packed blocks:
+// Flash attention of one tile of queries, for any unit that multiplies packed blocks with vector instructions:
 //   Unit::Element    float or bf16: the type of packed operands and of the weights
 //   Unit::kRows      queries that are multiplied at a time; a tile is four times as many
 //   Unit::kExponent  degree of the polynomial of 2^x
-//   Unit::Scope      what a thread holds while it multiplies
 //   Unit::multiply(Product)
-//   Unit::store_weights(Element*, Vec, Vec)  two registers of weights
+//   Unit::store_weights(Element*, Vec, Vec, Vec sum)  two registers of weights; the sum, with them
 // Included by one source per unit; everything here has internal linkage (common/simd.h says why).
 #pragma once
 
-#include "attention/cpu/norm_rope.h"
-#include "attention/cpu/rope_attention.h"
-#include "common/simd.h"
-#include "common/transpose.h"
+#include "attention/cpu/pack.h"
 
 namespace hunyuan::HUNYUAN_LEVEL {
 namespace {
-
-using namespace hunyuan::attention::cpu;
 
 // c [kRows, columns] (+)= a [kRows, 16 * blocks steps] * b.
 struct Product {
@@ -67,92 +61,6 @@ inline float max_of(Vec a) {
 #endif
 }
 
-// Token `token` of q (which = 0) or k (1), normed and rotated, as `depth` elements.
-template <class In, class Element>
-inline void read_token(const Problem& problem, int which, int64_t sample, int64_t head, int64_t token, Element* out) {
-  const hunyuan_rope_attention_args& args = *problem.args;
-  const int64_t* stride = which ? args.k_stride : args.q_stride;
-  const In* x =
-      static_cast<const In*>(which ? args.k : args.q) + sample * stride[0] + token * stride[1] + head * stride[2];
-  const bool is_video = token < args.tokens - args.text_tokens;
-  const float* cos = args.cos && is_video ? args.cos + token * args.cos_stride : nullptr;
-  const float* sin = args.sin && is_video ? args.sin + token * args.sin_stride : nullptr;
-  const float* weight = is_video ? problem.weights[which].video : problem.weights[which].text;
-  norm_rope_head(x, out, args.head_dim, weight, cos, sin, args.eps);
-  memset(static_cast<void*>(out + args.head_dim), 0, (problem.depth - args.head_dim) * sizeof(Element));
-}
-
-template <class In, class Element>
-inline void pack_keys(const Problem& problem, int64_t sample, int64_t head, int64_t first, int64_t valid, char* out) {
-  alignas(64) Element rows[kPanel * kMostDepth];
-  const int64_t dwords = problem.depth * sizeof(Element) / 4;
-  for (int64_t n = 0; n < kPanel; ++n) {
-    if (first + n < valid)
-      read_token<In>(problem, 1, sample, head, first + n, rows + n * problem.depth);
-    else
-      memset(static_cast<void*>(rows + n * problem.depth), 0, problem.depth * sizeof(Element));
-  }
-  for (int64_t d = 0; d < dwords; d += 16) {
-    uint32_t words[256];
-    for (int64_t n = 0; n < kPanel; ++n)
-      memcpy(words + 16 * n, reinterpret_cast<char*>(rows) + 4 * (n * dwords + d), 64);
-    transpose_block(words, 16, reinterpret_cast<uint32_t*>(out + d / 16 * kBlockBytes));
-  }
-}
-
-// A row of v as `depth` elements; zeros past the valid keys.
-template <class In, class Element>
-inline void read_value(const Problem& problem, int64_t sample, int64_t head, int64_t token, int64_t valid,
-                       Element* out) {
-  const hunyuan_rope_attention_args& args = *problem.args;
-  const int64_t dim = token < valid ? args.head_dim : 0;
-  const int64_t offset = sample * args.v_stride[0] + token * args.v_stride[1] + head * args.v_stride[2];
-  for (int64_t d = 0; d < dim; d += Vec::width) store(out + d, load(static_cast<const In*>(args.v) + offset + d));
-  memset(static_cast<void*>(out + dim), 0, (problem.depth - dim) * sizeof(Element));
-}
-
-template <class In>
-inline void pack_values(const Problem& problem, int64_t sample, int64_t head, int64_t first, int64_t valid, char* out,
-                        float) {
-  float row[kMostDepth];
-  for (int64_t n = 0; n < kPackedKeys; ++n) {
-    read_value<In>(problem, sample, head, first + n, valid, row);
-    char* to = out + n / 16 * (problem.depth / kPanel * kBlockBytes) + n % 16 * 64;
-    for (int64_t d = 0; d < problem.depth; d += kPanel) memcpy(to + d / kPanel * kBlockBytes, row + d, 64);
-  }
-}
-
-template <class In>
-inline void pack_values(const Problem& problem, int64_t sample, int64_t head, int64_t first, int64_t valid, char* out,
-                        bf16) {
-  bf16 rows[2][kMostDepth];
-  for (int64_t pair = 0; pair < kPackedKeys / 2; ++pair) {
-    for (int i = 0; i < 2; ++i) read_value<In>(problem, sample, head, first + 2 * pair + i, valid, rows[i]);
-    for (int64_t d = 0; d < problem.depth; d += kPanel) {
-      uint32_t words[kPanel];
-      for (int64_t n = 0; n < kPanel; ++n)
-        words[n] = rows[0][d + n].bits | static_cast<uint32_t>(rows[1][d + n].bits) << 16;
-      memcpy(out + d / kPanel * kBlockBytes + pair * 64, words, 64);
-    }
-  }
-}
-
-template <class In, class Element>
-inline void pack(const Problem& problem, int64_t sample, int64_t head, int64_t first, int64_t valid,
-                 const Packed& packed) {
-  const int64_t row = problem.depth * static_cast<int64_t>(sizeof(Element));
-  for (int64_t n = first; n < first + kPackedKeys; n += kPanel)
-    pack_keys<In, Element>(problem, sample, head, n, valid, packed.keys + n * row);
-  pack_values<In>(problem, sample, head, first, valid, packed.values + first * row, Element{});
-}
-
-template <class Element>
-inline void pack_any(const Problem& problem, int64_t sample, int64_t head, int64_t first, int64_t valid,
-                     const Packed& packed) {
-  if (problem.args->dtype == HUNYUAN_F32) return pack<float, Element>(problem, sample, head, first, valid, packed);
-  pack<bf16, Element>(problem, sample, head, first, valid, packed);
-}
-
 template <class Unit>
 class Flash {
  public:
@@ -162,13 +70,13 @@ class Flash {
 
   void run(const Tile& tile) {
     rows_ = round_up(tile.count, Unit::kRows);
-    [[maybe_unused]] const typename Unit::Scope scope;
     if (problem_.args->dtype == HUNYUAN_F32)
       read_queries<float>(tile);
     else
       read_queries<bf16>(tile);
+    bounded_ = scores_are_bounded(problem_.factor, query_square_, tile.key_square);
     for (int64_t i = 0; i < rows_; ++i) most_[i] = kNothing;
-    for (int64_t i = 0; i < rows_; ++i) sum_[i][0] = sum_[i][1] = set(0.0f);
+    for (int64_t i = 0; i < rows_; ++i) sum_[i] = set(0.0f);
     memset(out_, 0, rows_ * problem_.depth * sizeof(float));
     for (int64_t i = 0; i < tile.range_count; ++i) {
       const KeyRange range = tile.ranges[i];
@@ -187,8 +95,12 @@ class Flash {
 
   template <class In>
   void read_queries(const Tile& tile) {
-    for (int64_t i = 0; i < tile.count; ++i)
-      read_token<In>(problem_, 0, tile.sample, tile.head, tile.first + i, query_ + i * problem_.depth);
+    query_square_ = 0.0f;
+    for (int64_t i = 0; i < tile.count; ++i) {
+      Element* row = query_ + i * problem_.depth;
+      read_token<In>(problem_, 0, tile.sample, tile.head, tile.first + i, row);
+      query_square_ = larger(query_square_, square_of(row, problem_.depth));
+    }
     memset(static_cast<void*>(query_ + tile.count * problem_.depth), 0,
            (rows_ - tile.count) * problem_.depth * sizeof(Element));
   }
@@ -204,11 +116,15 @@ class Flash {
       hide(0, skipped);
       hide(valid, keys);
       float* out = out_ + row * problem_.depth;
-      for (int64_t i = 0; i < Unit::kRows; ++i)
-        weigh(row + i, scores_ + i * kScoreStride, keys, weights() + i * kWeightStride);
-      Unit::multiply({weights(), kWeightStride, packed_.values + start * row_bytes,
-                      problem_.depth / kPanel * kBlockBytes, kBlockBytes,
-                      keys * static_cast<int64_t>(sizeof(Element)) / 64, problem_.depth, out, problem_.depth, true});
+      for (int64_t i = 0; i < Unit::kRows; ++i) {
+        const float* scores = scores_ + i * kScoreStride;
+        const float most = bounded_ ? 0.0f : raise_most(row + i, scores, keys);
+        weigh(row + i, scores, keys, most, weights() + i * kWeightStride);
+      }
+      const char* values = packed_.values + start * 2 * kBlockBytes * static_cast<int64_t>(sizeof(Element)) / 64;
+      for (int64_t d = 0; d < problem_.depth; d += 32)
+        Unit::multiply({weights(), kWeightStride, values + d / 32 * problem_.value_stride, 2 * kBlockBytes, kBlockBytes,
+                        keys * static_cast<int64_t>(sizeof(Element)) / 64, 32, out + d, problem_.depth, true});
     }
   }
 
@@ -219,8 +135,8 @@ class Flash {
       for (int64_t n = begin; n < end; ++n) scores_[i * kScoreStride + n] = kNothing;
   }
 
-  // Online softmax of one row: scores to weights 2^(factor * score - most), the output so far to the new maximum.
-  void weigh(int64_t row, const float* scores, int64_t keys, Element* weights) {
+  // The maximum of a row so far, these scores included; the sum and the output so far are brought to it.
+  float raise_most(int64_t row, const float* scores, int64_t keys) {
     constexpr int64_t step = 2 * Vec::width;
     Vec most_a = load(scores), most_b = load(scores + Vec::width);
     for (int64_t n = step; n < keys; n += step) {
@@ -228,32 +144,33 @@ class Flash {
       most_b = max(most_b, load(scores + n + Vec::width));
     }
     const float before = most_[row], here = max_of(max(most_a, most_b)) * problem_.factor;
-    const float most = here > before ? here : before;
-    Vec* sum = sum_[row];
-    if (most > before) {
-      most_[row] = most;
-      const Vec shrink = power_of_two<Unit::kExponent>(set(before - most));
-      for (int i = 0; i < 2; ++i) sum[i] = sum[i] * shrink;
-      float* out = out_ + row * problem_.depth;
-      for (int64_t d = 0; d < problem_.depth; d += Vec::width) store(out + d, load(out + d) * shrink);
-    }
+    if (!(here > before)) return before;
+    most_[row] = here;
+    const Vec shrink = power_of_two<Unit::kExponent>(set(before - here));
+    sum_[row] = sum_[row] * shrink;
+    float* out = out_ + row * problem_.depth;
+    for (int64_t d = 0; d < problem_.depth; d += Vec::width) store(out + d, load(out + d) * shrink);
+    return here;
+  }
+
+  // Scores of one row to weights 2^(factor * score - most).
+  void weigh(int64_t row, const float* scores, int64_t keys, float most, Element* weights) {
+    constexpr int64_t step = 2 * Vec::width;
     const Vec factor = set(problem_.factor), offset = set(-most);
-    Vec sum_a = sum[0], sum_b = sum[1];
+    Vec sum = sum_[row];
     for (int64_t n = 0; n < keys; n += step) {
       const Vec a = power_of_two<Unit::kExponent>(fma(load(scores + n), factor, offset));
       const Vec b = power_of_two<Unit::kExponent>(fma(load(scores + n + Vec::width), factor, offset));
-      sum_a = sum_a + a;
-      sum_b = sum_b + b;
-      Unit::store_weights(weights + n, a, b);
+      sum = Unit::store_weights(weights + n, a, b, sum);
     }
-    sum[0] = sum_a, sum[1] = sum_b;
+    sum_[row] = sum;
   }
 
   template <class Out>
   void write(const Tile& tile) const {
     const hunyuan_rope_attention_args& args = *problem_.args;
     for (int64_t i = 0; i < tile.count; ++i) {
-      const Vec share = set(tile.range_count ? 1.0f / sum(sum_[i][0] + sum_[i][1]) : 0.0f);
+      const Vec share = set(tile.range_count ? 1.0f / sum(sum_[i]) : 0.0f);
       Out* out = static_cast<Out*>(args.out) +
                  ((tile.sample * args.tokens + tile.first + i) * args.heads + tile.head) * args.head_dim;
       for (int64_t d = 0; d < args.head_dim; d += Vec::width)
@@ -268,12 +185,14 @@ class Flash {
 
   const Problem& problem_;
   const Packed& packed_;
-  int64_t rows_ = 0;  // of this tile, padded
+  int64_t rows_ = 0;           // of this tile, padded
+  float query_square_ = 0.0f;  // largest square of a norm
+  bool bounded_ = false;       // no score can overflow: no maximum is needed
   alignas(64) float scores_[Unit::kRows * kScoreStride];
   alignas(64) Element weights_[kInPlace ? 1 : Unit::kRows * kWeightStride];
   alignas(64) Element query_[kTile * kMostDepth];
   alignas(64) float out_[kTile * kMostDepth];
-  alignas(64) Vec sum_[kTile][2];  // a running sum for each lane
+  alignas(64) Vec sum_[kTile];  // a running sum for each lane
   float most_[kTile];
 };
 

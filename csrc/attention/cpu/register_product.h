@@ -13,8 +13,7 @@ inline __attribute__((always_inline)) void multiply_rows(const Product& product,
   const int64_t a_bytes = product.a_stride * static_cast<int64_t>(sizeof(typename Step::Element));
   Vec sums[kRows][2];
   for (int i = 0; i < kRows; ++i)
-    for (int j = 0; j < 2; ++j)
-      sums[i][j] = product.accumulate ? load(c + i * product.c_stride + j * Vec::width) : set(0.0f);
+    for (int j = 0; j < 2; ++j) sums[i][j] = set(0.0f);
   const char* b[2];
   for (int j = 0; j < 2; ++j) {
     const int64_t at = column + j * Vec::width;
@@ -35,8 +34,12 @@ inline __attribute__((always_inline)) void multiply_rows(const Product& product,
     }
     b[0] += product.block_stride, b[1] += product.block_stride;
   }
+  // Added as a whole: a running sum over all keys would round once for every key.
   for (int i = 0; i < kRows; ++i)
-    for (int j = 0; j < 2; ++j) store(c + i * product.c_stride + j * Vec::width, sums[i][j]);
+    for (int j = 0; j < 2; ++j) {
+      float* to = c + i * product.c_stride + j * Vec::width;
+      store(to, product.accumulate ? load(to) + sums[i][j] : sums[i][j]);
+    }
 }
 
 // All rows of a tile; the two columns' blocks stay in the first cache.

@@ -25,13 +25,15 @@ struct Problem {
   const hunyuan_rope_attention_args* args;
   QkNormWeights weights[2];  // of q and k
   int64_t depth;             // head_dim, padded with zeros to what the packed blocks need
+  int64_t value_stride;      // bytes from 32 columns of packed values to the next
   float factor;              // exp(scale * x) = 2 ^ (factor * x)
 };
 
 // Keys and values of one head.
 struct Packed {
-  char* keys;    // [panel of 16 keys][block along head_dim]
-  char* values;  // [block along the keys][panel of 16 of head_dim]
+  char* keys;      // [panel of 16 keys][block along head_dim]
+  char* values;    // [32 of head_dim][block along the keys][2 panels of 16]: a product reads them in order
+  float* squares;  // for every 32 keys, the largest square of a norm
 };
 
 // Queries [first, first + count) of one head, and the keys they see: ascending, not empty, within the valid keys.
@@ -39,7 +41,19 @@ struct Tile {
   int64_t sample, head, first, count;
   const KeyRange* ranges;
   int64_t range_count;
+  float key_square;  // largest square of the norm of a key
 };
+
+// The maximum, or NaN where there is one.
+inline float larger(float most, float value) { return value > most || value != value ? value : most; }
+
+// Whether |factor * q k| stays below 60 by the norms of q and k: then 2^(factor * q k) and its sums are far from both
+// ends of float32, and softmax needs no maximum. RMS-normed heads of 128 have bounds of about 16. No, where a norm is
+// NaN.
+inline bool scores_are_bounded(float factor, float query_square, float key_square) {
+  constexpr double kLimit = 60.0;
+  return double{query_square} * key_square * factor * factor < kLimit * kLimit;
+}
 
 }  // namespace attention::cpu
 
@@ -59,15 +73,20 @@ void rope_attention_tile(const attention::cpu::Problem& problem, const attention
 }  // namespace avx512bf16
 #endif
 #if defined(HUNYUAN_AMX)
-namespace amx {  // packs as avx512bf16 does
+namespace amx {  // packs bfloat16 as avx512bf16 does
 void rope_attention_tile(const attention::cpu::Problem& problem, const attention::cpu::Tile& tile,
                          const attention::cpu::Packed& packed);
+// float32 as sums of three bfloat16 numbers.
+void rope_attention_pack_split(const attention::cpu::Problem& problem, int64_t sample, int64_t head, int64_t first_key,
+                               int64_t valid_keys, const attention::cpu::Packed& packed);
+void rope_attention_tile_split(const attention::cpu::Problem& problem, const attention::cpu::Tile& tile,
+                               const attention::cpu::Packed& packed);
 }  // namespace amx
 #endif
 
 namespace attention::cpu {
 
-constexpr int64_t kMostTileQueries = 128;
+constexpr int64_t kMostTileQueries = 256;
 constexpr int64_t kMostDepth = 128;
 
 }  // namespace attention::cpu

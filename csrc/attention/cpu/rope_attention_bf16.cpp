@@ -18,10 +18,9 @@ struct DotUnit {
   using Element = bf16;
   static constexpr int64_t kRows = 24;
   static constexpr int kExponent = 4;
-  struct Scope {};
 
   static void multiply(const Product& product) { multiply_in_registers<DotPairs, 12, kRows>(product); }
-  static void store_weights(bf16* out, Vec a, Vec b) { store_pair(out, a, b); }
+  static Vec store_weights(bf16* out, Vec a, Vec b, Vec sum) { return store_weight_pair(out, a, b, sum); }
 };
 
 }  // namespace

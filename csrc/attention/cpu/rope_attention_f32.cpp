@@ -13,14 +13,14 @@ struct FloatUnit {
   using Element = float;
   static constexpr int64_t kRows = 24;
   static constexpr int kExponent = 5;
-  struct Scope {};
   // Two sums for each row, two registers of b and one of a: 27 of AVX-512's 32 registers, 15 of AVX2's 16.
   static constexpr int kAtATime = Vec::width == 16 ? 12 : Vec::width == 8 ? 6 : 4;
 
   static void multiply(const Product& product) { multiply_in_registers<MultiplyAdd, kAtATime, kRows>(product); }
-  static void store_weights(float* out, Vec a, Vec b) {
+  static Vec store_weights(float* out, Vec a, Vec b, Vec sum) {
     store(out, a);
     store(out + Vec::width, b);
+    return sum + (a + b);
   }
 };
 

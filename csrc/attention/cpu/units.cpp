@@ -21,7 +21,11 @@ const Unit* find_unit(hunyuan_attention_unit unit) {
 #endif
 #if defined(HUNYUAN_AMX)
   if (unit == HUNYUAN_UNIT_AMX) {
-    static const Unit tiles{128, 2, &avx512bf16::rope_attention_pack, &amx::rope_attention_tile};
+    static const Unit tiles{256, 2, &avx512bf16::rope_attention_pack, &amx::rope_attention_tile};
+    return has_amx() ? &tiles : nullptr;
+  }
+  if (unit == HUNYUAN_UNIT_AMX_SPLIT) {
+    static const Unit tiles{256, 6, &amx::rope_attention_pack_split, &amx::rope_attention_tile_split};
     return has_amx() ? &tiles : nullptr;
   }
 #endif

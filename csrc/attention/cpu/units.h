@@ -7,7 +7,7 @@ namespace hunyuan::attention::cpu {
 
 struct Unit {
   int64_t tile_queries;   // most queries of a tile
-  int64_t element_bytes;  // of packed operands
+  int64_t element_bytes;  // of a packed number
   void (*pack)(const Problem&, int64_t sample, int64_t head, int64_t first_key, int64_t valid_keys, const Packed&);
   void (*tile)(const Problem&, const Tile&, const Packed&);
 };
