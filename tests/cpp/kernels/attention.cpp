@@ -22,7 +22,7 @@ void add_block_list(Problem& problem, hunyuan_rope_attention_args& args) {
 void rope_attention(Problem& problem) {
   hunyuan_rope_attention_args args{};
   args.dtype = problem.dtype(), args.norm_dtype = problem.dtype();
-  args.unit = static_cast<hunyuan_attention_unit>(problem.size(HUNYUAN_UNIT_FLOAT, HUNYUAN_UNIT_AMX));
+  args.unit = static_cast<hunyuan_attention_unit>(problem.size(HUNYUAN_UNIT_FLOAT, HUNYUAN_UNIT_AMX_SPLIT));
   args.batch = problem.size(0, 2), args.heads = problem.size(1, 3), args.head_dim = 16 * problem.size(1, 8);
   args.tokens = problem.size(0, problem.coin() ? 40 : 300);
   args.text_tokens = problem.size(0, args.tokens);
