@@ -14,7 +14,7 @@ import re
 from functools import cache
 from typing import NamedTuple
 
-from hunyuan_video.checkpoints.keys import module_templates, official_module
+from hunyuan_video.checkpoints.keys import diffusers_modules, module_templates, official_module
 from hunyuan_video.checkpoints.names import from_comfyui
 
 _PREFIX = re.compile(r"^(base_model\.model\.)?(model\.diffusion_model\.|diffusion_model\.|transformer\.|model\.)?")
@@ -45,14 +45,7 @@ def lora_target(key: str) -> Target | None:
     if theirs is not None:
         return Target(theirs[0], theirs[1], leaf)
     ours = from_comfyui(f"{name}.weight").removesuffix(".weight")
-    index = _first_index(ours)
-    template = ours if index is None else re.sub(r"(?<=blocks\.)\d+(?=\.)", "{}", ours, count=1)
-    return Target(ours, None, leaf) if template in module_templates() else None
-
-
-def _first_index(name: str) -> str | None:
-    found = re.search(r"(?<=blocks\.)\d+(?=\.)", name)
-    return found.group() if found else None
+    return Target(ours, None, leaf) if diffusers_modules(ours) else None
 
 
 @cache
@@ -63,7 +56,7 @@ def _patterns() -> tuple[tuple[re.Pattern[str], str, int | None], ...]:
         names: list[tuple[str, int | None]] = [(official, None), *((name, part) for part, name in enumerate(theirs))]
         for name, part in names:
             flat = (
-                re.escape(name.replace(".", "_").replace("{}", "\0")).replace("\0", r"(\d+)").replace("\\\0", r"(\d+)")
+                re.escape(name.replace(".", "_").replace("{}", "\0")).replace("\\\0", r"(\d+)").replace("\0", r"(\d+)")
             )
             rows.append((re.compile(flat), official, part))
     return tuple(sorted(rows, key=lambda row: row[2] is not None))
