@@ -13,6 +13,8 @@ from hunyuan_video.sampling.memory import explained_memory_errors
 if TYPE_CHECKING:
     from hunyuan_video.models import CausalVAE
 
+TILED = "use vae_mode 'tiled' (--vae-mode tiled)"
+
 
 def decode_latents(
     vae: CausalVAE,
@@ -21,18 +23,30 @@ def decode_latents(
 ) -> Tensor:
     """Videos [N, 3, F, H, W] in 0..1, float32 on the CPU; one video is decoded at a time.
 
-    mode "auto" is the released program's choice: tiles of the VAE's tile size, one pass where a video fits in a tile.
+    mode "auto" is one pass where a video fits in the VAE's tile. A larger one is decoded exactly, without seams and
+    within 4 GiB, on a CPU; on a GPU it is decoded in tiles, as the released program does.
     """
     weight = next(vae.parameters())
-    chosen = "tiled" if mode == "auto" else mode
+    chosen = _automatic(vae, latents, weight.device) if mode == "auto" else mode
     videos = []
     for one in latents.split(1):
         if not one.isfinite().all():
             raise UserError("the latents contain NaN or infinity; sample again with --dtype float32 (or bfloat16)")
-        with torch.no_grad(), explained_memory_errors("decoding", "use vae_mode 'tiled' (--vae-mode tiled)"):
-            video = vae.decode((one / vae.config.scaling_factor).to(weight.device, weight.dtype), mode=chosen)
+        with torch.no_grad(), explained_memory_errors("decoding", TILED):
+            try:
+                video = vae.decode((one / vae.config.scaling_factor).to(weight.device, weight.dtype), mode=chosen)
+            except ValueError as error:  # exact mode cannot hold the video within its budget
+                raise UserError(f"decoding: {error}; {TILED}") from error
         videos.append((video.float().cpu() / 2 + 0.5).clamp_(0, 1))
     return torch.cat(videos)
+
+
+def _automatic(vae: CausalVAE, latents: Tensor, device: torch.device) -> str:
+    config = vae.config
+    frames, size = config.tile_frames // config.temporal_compression, config.tile_size // config.spatial_compression
+    if latents.shape[2] <= frames and max(latents.shape[3:]) <= size:
+        return "plain"
+    return "exact" if device.type == "cpu" else "tiled"
 
 
 def to_uint8(video: Tensor) -> Tensor:  # [N, 3, F, H, W] in 0..1 -> uint8 [N, F, H, W, 3]

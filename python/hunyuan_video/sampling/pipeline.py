@@ -138,7 +138,8 @@ class HunyuanVideoPipeline:
         generator: CPU generators instead of seeds. latents: the initial noise itself.
 
         output_type: "np" uint8 [N, F, H, W, 3]; "pt" float32 [N, 3, F, H, W] in 0..1; "pil" lists of images; "latent"
-        no decoding. vae_mode: "plain", "tiled", "exact"; "auto": tiled, which is one pass for videos within one tile.
+        no decoding. vae_mode: "plain", "tiled", "exact"; "auto": plain for videos within one tile of the VAE, for larger
+        ones exact on a CPU (no seams, bounded memory) and tiled on a GPU.
         callback_on_step_end(pipe, step, timestep, {"latents": ...}) may return {"latents": replacement}.
 
         checkpoint_to: a state file, replaced atomically every checkpoint_every steps; checkpoint_extra: JSON kept in
