@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from hunyuan_video import UserError
 from hunyuan_video.models import CausalVAE, VAEConfig, vae_exact
 from hunyuan_video.sampling.decode import decode_latents

@@ -138,7 +138,7 @@ class HunyuanVideoPipeline:
         generator: CPU generators instead of seeds. latents: the initial noise itself.
 
         output_type: "np" uint8 [N, F, H, W, 3]; "pt" float32 [N, 3, F, H, W] in 0..1; "pil" lists of images; "latent"
-        no decoding. vae_mode: "plain", "tiled", "exact"; "auto": plain for videos within one tile of the VAE, for larger
+        no decoding. vae_mode: "plain", "tiled", "exact"; "auto": plain for videos within a tile of the VAE, for larger
         ones exact on a CPU (no seams, bounded memory) and tiled on a GPU.
         callback_on_step_end(pipe, step, timestep, {"latents": ...}) may return {"latents": replacement}.
 
