@@ -10,10 +10,16 @@ from hunyuan_video.data.sources import Bucket
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.training.cli import run
-from hunyuan_video.training.config import LoopConfig, OptimizerConfig, ParallelConfig, load_config
+from hunyuan_video.training.config import (
+    LoopConfig,
+    OptimizerConfig,
+    ParallelConfig,
+    StageConfig,
+    StagesRun,
+    load_config,
+)
 from hunyuan_video.training.cost import cost_of, parameters_of
 from hunyuan_video.training.plan import Machine, activation_bytes, memory_per_rank, plan_stages
-from hunyuan_video.training.stages_config import StageConfig, StagesRun
 
 LARGE = TransformerConfig(guidance_embed=False)
 SMALL = TransformerConfig(hidden_size=64, num_heads=2, double_blocks=2, single_blocks=3, rope_dims=(8, 12, 12),

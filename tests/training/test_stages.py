@@ -13,8 +13,7 @@ from hunyuan_video.models import HunyuanVideoTransformer
 from hunyuan_video.training import stages
 from hunyuan_video.training.cli import run
 from hunyuan_video.training.conditioning import Captioner, compose
-from hunyuan_video.training.config import load_config
-from hunyuan_video.training.stages_config import StageConfig, StagesRun
+from hunyuan_video.training.config import StageConfig, StagesRun, load_config
 
 MODEL = {"hidden_size": 32, "num_heads": 1, "double_blocks": 1, "single_blocks": 1, "rope_dims": [8, 12, 12],
          "text_dim": 128, "pooled_text_dim": 96, "guidance_embed": False, "refiner_depth": 1}  # fmt: skip

@@ -15,13 +15,12 @@ from functools import lru_cache, partial
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import TransformerConfig
 from hunyuan_video.training.buckets import Draw, Group, batch_size, tokens
-from hunyuan_video.training.config import LoopConfig, OptimizerConfig
+from hunyuan_video.training.config import LoopConfig, OptimizerConfig, StageConfig, StagesRun
 from hunyuan_video.training.cost import Cost, cost_of, parameters_of
 from hunyuan_video.training.distributed import Ranks, deal
 from hunyuan_video.training.encode import Encoder
 from hunyuan_video.training.stage_data import open_data
 from hunyuan_video.training.stages import groups_of, stage_run
-from hunyuan_video.training.stages_config import StageConfig, StagesRun
 
 # Dense bf16 peak in TFLOP/s and memory in 10^9 bytes, from the vendor's data sheets.
 GPUS = {"A100": (312, 80), "H20": (148, 96), "H100": (989, 80), "H200": (989, 141), "B200": (2250, 180),

@@ -17,8 +17,8 @@ from hunyuan_video.errors import UserError
 from hunyuan_video.training.buckets import Draw
 from hunyuan_video.training.clips import to_unit
 from hunyuan_video.training.conditioning import Captioner
+from hunyuan_video.training.config import StagesRun
 from hunyuan_video.training.encode import Encoder
-from hunyuan_video.training.stages_config import StagesRun
 
 Samples = tuple[Tensor, dict[str, Tensor]]  # latents [B, C, T, h, w] float32, the transformer's text arguments
 

@@ -26,13 +26,12 @@ from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.sampling.media import save_video
 from hunyuan_video.training.buckets import BucketSampler, Draw, Group, batch_size, make_buckets
 from hunyuan_video.training.clips import to_frames
-from hunyuan_video.training.config import build
+from hunyuan_video.training.config import StageConfig, StagesRun, build
 from hunyuan_video.training.distributed import deal, join_ranks
 from hunyuan_video.training.encode import Encoder
 from hunyuan_video.training.loop import train
 from hunyuan_video.training.solve import solve
 from hunyuan_video.training.stage_data import embed, open_data
-from hunyuan_video.training.stages_config import StageConfig, StagesRun
 
 HELD_OUT_SEED = 4242
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from hunyuan_video.errors import UserError
-from hunyuan_video.training.config import FlowRun, build
+from hunyuan_video.training.config import FlowRun, build, read_yaml
 
 
 @dataclass(frozen=True)
@@ -27,13 +25,7 @@ class ScalingRun:
 
 def load_scaling(path: str | Path) -> ScalingRun:
     """Read and check a study. Raises UserError naming file, key and reason."""
-    path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the configuration ({error.strerror}); give a YAML file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    raw = read_yaml(path)
     if not isinstance(raw, dict) or raw.get("kind") != "scaling":
         raise UserError(f"{path}: a scaling study has kind: scaling")
     study = build(ScalingRun, raw, str(path))

@@ -1,0 +1,32 @@
+"""Run configurations: dataclasses read from YAML. One module for each topic; every name is importable from here."""
+
+from hunyuan_video.training.config.common import LoopConfig, LoRAConfig, OptimizerConfig, ParallelConfig, WorldConfig
+from hunyuan_video.training.config.distillation import GuidanceDistillationRun, StepDistillationRun
+from hunyuan_video.training.config.flow import EncodedFlowRun, FlowRun, StageConfig, StagesRun
+from hunyuan_video.training.config.other import BundleRun, SequenceRun, TextRun
+from hunyuan_video.training.config.reading import KINDS, build, load_config, read_yaml
+from hunyuan_video.training.config.vae import VAERun, VAEStage, VAEStagesRun
+
+__all__ = [
+    "KINDS",
+    "BundleRun",
+    "EncodedFlowRun",
+    "FlowRun",
+    "GuidanceDistillationRun",
+    "LoRAConfig",
+    "LoopConfig",
+    "OptimizerConfig",
+    "ParallelConfig",
+    "SequenceRun",
+    "StageConfig",
+    "StagesRun",
+    "StepDistillationRun",
+    "TextRun",
+    "VAERun",
+    "VAEStage",
+    "VAEStagesRun",
+    "WorldConfig",
+    "build",
+    "load_config",
+    "read_yaml",
+]

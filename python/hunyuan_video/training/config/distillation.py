@@ -1,0 +1,61 @@
+"""Runs that distil the transformer: guidance into one pass, many steps into a few."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hunyuan_video.training.config.common import LoopConfig, OptimizerConfig, WorldConfig
+
+
+@dataclass(frozen=True)
+class GuidanceDistillationRun:
+    """One pass instead of two: the student takes the guidance scale as an input (paper section 5.2)."""
+
+    kind: str = "guidance_distillation"
+    output: str = "runs/tiny/guidance"
+    teacher: str = "runs/tiny/flow/export"  # an exported transformer without guidance input
+    vae: str = "runs/tiny/vae/export"
+    text: str = "runs/tiny/text"
+    world: WorldConfig = field(default_factory=WorldConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    scales: tuple[float, ...] = (1.0, 8.0)  # the range that w is drawn from
+    t_mean: float = 0.0  # logit-normal timestep distribution
+    t_std: float = 1.0
+    t_shift: float = 1.0
+    sample_steps: int = 30
+    eval_scale: float = 3.0  # w of the contact sheets
+    eval_prompts: int = 40
+    report_scales: tuple[float, ...] = (1.0, 2.0, 4.0, 6.0, 8.0)
+    report_prompts: int = 0  # > 0: prompt following of student and teacher at every report scale, after the last step
+
+
+@dataclass(frozen=True)
+class StepDistillationRun:
+    """A few steps instead of dozens: the student is a low-rank adapter of the teacher, or a whole copy of it."""
+
+    kind: str = "step_distillation"
+    method: str = "consistency"  # "consistency" (phased) or "dmd" (distribution matching, DMD2)
+    output: str = "runs/tiny/few_step"
+    teacher: str = "runs/tiny/flow/export"  # gives the targets; with a guidance input one pass, else two
+    guidance_scale: float = 3.0  # of the teacher
+    init_from: str = ""  # an exported transformer the student starts from; empty: the teacher
+    init_adapter: str = ""  # an exported adapter to start from
+    rank: int = 16  # of the student's adapter; 0: all weights are trained
+    targets: tuple[str, ...] = ()  # regular expressions of module paths; empty: `models.lora.TARGETS`
+    steps: int = 4  # of the student
+    shift: float = 1.0  # of the student's and the teacher's noise levels
+    vae: str = "runs/tiny/vae/export"
+    text: str = "runs/tiny/text"
+    world: WorldConfig = field(default_factory=WorldConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    eval_prompts: int = 40
+    teacher_levels: int = 48  # consistency: noise levels of the teacher's solver, a multiple of steps
+    teacher_steps: int = 1  # consistency: solver steps between the two ends that must agree
+    ema: float = 0.95  # consistency: of the student that gives the targets
+    huber: float = 1e-3  # consistency: c of the pseudo-Huber loss
+    fake_updates: int = 5  # dmd: steps of the fake score before each of the student's
+    fake_rank: int = 0  # dmd: of the fake score's adapter; 0: all weights are trained
+    fake_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)  # dmd
+    score_times: tuple[float, ...] = (0.02, 0.98)  # dmd: where the two scores are compared

@@ -1,0 +1,99 @@
+"""Runs that train the transformer with flow matching; `stages` is progressive (paper section 4.6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hunyuan_video.training.config.common import LoopConfig, LoRAConfig, OptimizerConfig, WorldConfig
+
+
+@dataclass(frozen=True)
+class FlowRun:
+    """Train the transformer with flow matching (paper section 4.4) on cached latents of the world."""
+
+    kind: str = "flow"
+    output: str = "runs/tiny/flow"
+    vae: str = "runs/tiny/vae/export"
+    text: str = "runs/tiny/text"
+    model: dict = field(default_factory=dict)  # TransformerConfig fields
+    world: WorldConfig = field(default_factory=WorldConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    text_dropout: float = 0.1  # captions replaced by "" for classifier-free guidance
+    t_mean: float = 0.0  # logit-normal timestep distribution
+    t_std: float = 1.0
+    t_shift: float = 1.0
+    t_shift_tokens: int = 0  # > 0: t_shift is for videos of so many tokens, others get SD3's shift by resolution
+    init_from: str = ""  # an exported transformer to start from
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
+    sample_steps: int = 30
+    cfg_scale: float = 3.0
+    eval_prompts: int = 40
+
+
+@dataclass(frozen=True)
+class EncodedFlowRun:
+    """Train the transformer with flow matching on a data set of `hunyuan-video encode` (training/encoded_flow.py)."""
+
+    kind: str = "flow_encoded"
+    output: str = "runs/flow"
+    data: str = "data/encoded"  # folder of the data set
+    checkpoint: str = "tiny"  # whose VAE and text encoders made the data; samples are made with them
+    model: dict = field(default_factory=dict)  # TransformerConfig fields
+    init_from: str = ""  # an exported transformer to start from
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
+    weights: dict = field(default_factory=dict)  # bucket -> how often it is drawn; default its number of clips
+    text_dropout: float = 0.1  # captions replaced by "" for classifier-free guidance
+    t_mean: float = 0.0  # logit-normal timestep distribution
+    t_std: float = 1.0
+    t_shift: float = 1.0
+    t_shift_tokens: int = 0  # > 0: t_shift is for videos of so many tokens, others get SD3's shift by resolution
+    held_out: int = 8  # the last clips of each bucket, for the validation loss and the sheets
+    workers: int = 2  # threads that read ahead; they change no batch
+    sample_steps: int = 30
+    cfg_scale: float = 3.0
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage. It starts from the averaged weights of the one before, with a fresh optimizer."""
+
+    name: str = ""
+    steps: int = 1000
+    anchors: tuple[int, ...] = (256,)  # pixels: sides of the squares whose areas the buckets have
+    anchor_shares: tuple[float, ...] = ()  # of the micro-batches; equal where empty
+    frames: tuple[int, ...] = (1,)  # durations, 4k + 1; 1: images
+    images: float = 0.0  # share of the micro-batches of a video stage that are images, 0..1
+    image_anchors: tuple[int, ...] = ()  # of those images; the stage's where empty
+    max_tokens: int = 32768  # of video in a micro-batch: sets each bucket's batch
+    max_batch: int = 64  # samples in a micro-batch, whatever the budget
+    t_shift: float = 1.0  # of the training times; larger at higher resolution
+    loop: dict = field(default_factory=dict)  # what differs from the run's loop section
+    optimizer: dict = field(default_factory=dict)  # what differs from the run's optimizer section
+
+
+@dataclass(frozen=True)
+class StagesRun:
+    """Train the transformer through all stages."""
+
+    kind: str = "stages"
+    output: str = "runs/progressive"
+    encoders: str = "tiny"  # checkpoint folder with VAE and text encoders; "tiny" is the bundled one
+    data: str = "toyworld:narrow"  # drawn and encoded as needed; or a folder that `hunyuan-video encode` wrote
+    data_seed: int = 1
+    model: dict = field(default_factory=dict)  # TransformerConfig fields
+    init_from: str = ""  # an exported transformer to start the first stage from
+    stages: tuple[StageConfig, ...] = ()
+    aspects: tuple[str, ...] = ("16:9", "4:3", "1:1", "3:4", "9:16")
+    text_dropout: float = 0.1  # captions replaced by "" for classifier-free guidance
+    structured: float = 0.3  # share of captions that are structured (toyworld)
+    field_dropout: float = 0.5  # of each field of a structured caption; those left are permuted
+    t_mean: float = 0.0  # logit-normal timestep distribution
+    t_std: float = 1.0
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    sample_steps: int = 30
+    cfg_scale: float = 3.0
+    eval_prompts: int = 8  # samples of an evaluation; 0: none

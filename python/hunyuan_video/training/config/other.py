@@ -1,0 +1,38 @@
+"""Runs without the training loop, or made of other runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class TextRun:
+    """Make tokenizers, the tiny Llama-type language model and the tiny CLIP text encoder (training/text)."""
+
+    kind: str = "text"
+    output: str = "runs/tiny/text"
+    world: str = "full"
+    settings: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BundleRun:
+    """Put trained parts together as a diffusers-layout checkpoint folder with its sampling defaults."""
+
+    kind: str = "bundle"
+    output: str = "runs/tiny/bundle"
+    vae: str = "runs/tiny/vae/export"
+    text: str = "runs/tiny/text"
+    transformer: str = "runs/tiny/flow/export"
+    adapters: dict = field(default_factory=dict)  # name -> adapter file of the transformer
+    dtype: str = "bf16"
+    sampling: dict = field(default_factory=dict)
+    limit_mb: float = 16.0
+
+
+@dataclass(frozen=True)
+class SequenceRun:
+    """Several configurations, one after the other; finished ones are skipped on resume."""
+
+    kind: str = "sequence"
+    runs: tuple[str, ...] = ()

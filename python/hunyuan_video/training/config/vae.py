@@ -1,0 +1,76 @@
+"""Runs that train the causal VAE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hunyuan_video.training.config.common import LoopConfig, OptimizerConfig, WorldConfig
+
+
+@dataclass(frozen=True)
+class VAERun:
+    """Train the causal VAE (paper section 4.1), bootstrapped from closed-form PCA latents (see training/pca.py)."""
+
+    kind: str = "vae"
+    output: str = "runs/tiny/vae"
+    model: dict = field(default_factory=dict)  # VAEConfig fields
+    init_from: str = ""  # an exported VAE to start from
+    train: str = "all"  # "all", or "decoder": the encoder, and so the latent space, stays as it is
+    world: WorldConfig = field(default_factory=WorldConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    crop: int = 32  # pixels, of the bootstrap phase
+    crop_frames: int = 9
+    full_batch: int = 4  # whole clips per step after the bootstrap
+    bootstrap: float = 0.6  # fraction of the steps in which the decoder learns from the PCA latents
+    pca_clips: int = 400
+    whiten: float = 0.5  # 0: PCA coefficients, 1: unit variance each
+    latent_noise: float = 0.05
+    weight_l1: float = 1.0
+    weight_mse: float = 0.5
+    weight_gradient: float = 0.3
+    weight_kl: float = 1e-6
+    weight_latent: float = 0.5  # encoder regression to the PCA latents in the bootstrap
+    weight_latent_joint: float = 0.02
+
+
+@dataclass(frozen=True)
+class VAEStage:
+    """A part of the VAE's curriculum."""
+
+    steps: int = 1000
+    frames: int = 17  # 4k + 1
+    size: int = 64  # pixels, a multiple of 16
+    batch: int = 8
+    tiled: float = 0.0  # share of the steps that decode in tiles (of model.tile_size and tile_frames)
+
+
+@dataclass(frozen=True)
+class VAEStagesRun:
+    """Train the causal VAE in stages with the paper's losses (section 4.1.1; see training/vae_stages.py)."""
+
+    kind: str = "vae_stages"
+    output: str = "runs/vae"
+    model: dict = field(default_factory=dict)  # VAEConfig fields
+    init_from: str = ""  # an exported VAE to start from
+    data: str = "toyworld:narrow"  # or a folder of captioned videos, or a .jsonl manifest
+    data_seed: int = 1
+    fps: float = 24.0  # taken from videos
+    source_frames: int = 65  # what is read of a clip; strides and stages choose from it
+    source_size: int = 64  # pixels
+    clips: int = 4000
+    held_out: int = 16  # the first clips: never trained on, evaluated
+    stages: tuple[VAEStage, ...] = ()
+    image_ratio: float = 0.2  # share of image batches: video : image = 4 : 1
+    max_stride: int = 8  # frames
+    perceptual: str = "efficientnet_lite0"  # or "module:factory"
+    weight_l1: float = 1.0
+    weight_perceptual: float = 0.1
+    weight_adversarial: float = 0.05
+    weight_kl: float = 1e-6
+    adversarial_start: int = 1000  # step; the paper gives none
+    discriminator_width: int = 32
+    discriminator_layers: int = 3
+    discriminator: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=2e-4, betas=(0.5, 0.9)))
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
