@@ -94,8 +94,8 @@ forced_isa: str | None = _from_environment("HUNYUAN_EXT_ISA", LEVELS)
 module, missing = _load()
 _choices: dict[tuple[str, str, torch.dtype, int | None], Choice] = {}
 # Private, but what torch's own wrappers ask; both cost 0.1 us.
-_dispatch_modes = torch._C._len_torch_dispatch_stack
-_transform = torch._C._functorch.peek_interpreter_stack
+dispatch_modes = torch._C._len_torch_dispatch_stack
+transform = torch._C._functorch.peek_interpreter_stack
 
 if module is not None and forced_isa is not None:
     module.set_isa(LEVELS.index(forced_isa))
@@ -216,7 +216,7 @@ def is_plain(x: Tensor, *others: Tensor | None) -> bool:
         return False
     grad = torch.is_grad_enabled()
     compiling = torch.compiler.is_compiling()
-    if not compiling and (_dispatch_modes() or _transform() is not None):
+    if not compiling and (dispatch_modes() or transform() is not None):
         return False
     for tensor in (x, *others):
         if tensor is None:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_ext import _check, _cpu_attention, _native, reference
+from hunyuan_ext import _check, _cpu_attention, _direct, _native, reference
 from hunyuan_ext._backend import choice, runs_native, slow_bfloat16
 from hunyuan_ext._types import Norms, Pair
 from hunyuan_ext.block_mask import BlockMask
@@ -44,6 +44,11 @@ def rope_attention(
     native for bfloat16 and head dimensions 64 and 128 on compute capability 8.x and 9.0, else torch's SDPA, which also
     has the gradients. Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
     """
+    if block_mask is None and precision == "auto":
+        norms = q_norm, k_norm, *(text_norms or (None, None))
+        out = _direct.rope_attention(q, k, v, rope, norms, text_len, kv_len, eps, scale)
+        if out is not None:
+            return out
     _check_arguments(q, k, v, rope, (q_norm, k_norm, *(text_norms or ())), text_len, kv_len, eps)
     _check.one_of("precision", precision, tuple(PRECISIONS))
     if precision == "int8":

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_ext import _backend, _check, _cpu_linear, _int8, reference
+from hunyuan_ext import _backend, _check, _cpu_linear, _direct, _int8, reference
 from hunyuan_ext.norm import gate_residual
 
 ACTIVATIONS = (None, "gelu_tanh")
@@ -34,6 +34,9 @@ def linear(
 
     Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
     """
+    result = _direct.linear(x, weight, bias, activation, activation_from, gate, residual, out)
+    if result is not None:
+        return result
     inputs = as_inputs(x)
     _check.tensor("weight", weight, "N K")
     check_epilogue(inputs, weight, bias, activation, activation_from, gate, residual, out)

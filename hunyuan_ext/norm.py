@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hunyuan_ext import _check, _native, reference
+from hunyuan_ext import _check, _direct, _native, reference
 from hunyuan_ext._backend import runs_native, too_small
 from hunyuan_ext._types import Triple
 
@@ -24,6 +24,9 @@ def layer_norm_modulate(
 
     Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
     """
+    out = _direct.layer_norm_modulate(x, shift, scale, eps)
+    if out is not None:
+        return out
     batch, _, channels = _check.tensor("x", x, "B S C")
     _check.like("shift", shift, "B C", (batch, channels), x)
     _check.like("scale", scale, "B C", (batch, channels), x)
@@ -47,6 +50,9 @@ def gate_residual(
 
     Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
     """
+    out = _direct.gate_residual(x, y, gate)
+    if out is not None:
+        return out
     batch, tokens, channels = _check.tensor("x", x, "B S C")
     _check.like("y", y, "B S C", (batch, tokens, channels), x)
     _check.like("gate", gate, "B C", (batch, channels), x)

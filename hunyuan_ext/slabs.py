@@ -143,7 +143,7 @@ def packs(weight: Tensor) -> bool:
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
         and not slow_bfloat16(weight)
-        and not _backend._dispatch_modes()
+        and not _backend.dispatch_modes()
         and not _backend.autocast_enabled(weight.device)
     )
 

@@ -12,12 +12,12 @@ inline bool has_linear_unit(int unit, bool integer) {
   return hunyuan_has_linear_unit(static_cast<hunyuan_linear_unit>(unit), integer ? HUNYUAN_I8 : HUNYUAN_BF16);
 }
 
-// One or two inputs [B, S, K] side by side, into the fields that both argument structures share.
+// One or two inputs [B, S, K] or [S, K] side by side, into the fields that both argument structures share.
 template <class Args>
 inline hunyuan_dtype set_inputs(const py::tuple& inputs, Args& args, std::vector<Tensor>& tensors) {
   if (inputs.size() < 1 || inputs.size() > 2) throw py::value_error("inputs: one or two tensors are needed");
   for (size_t i = 0; i < inputs.size(); ++i) {
-    const Tensor& x = tensors.emplace_back(inputs[i], "x");
+    const Tensor& x = tensors.emplace_back(inputs[i], "x").as_tokens();
     x.require(3, 1, tensors[0].dtype).require_shape({tensors[0].shape[0], tensors[0].shape[1], x.shape[2]});
     args.x[i] = x.data, args.in_columns[i] = x.shape[2];
     args.x_stride[i][0] = x.stride[0], args.x_stride[i][1] = x.stride[1];
@@ -33,7 +33,7 @@ inline void linear(py::tuple inputs, py::handle weight_, py::object scales, py::
   std::vector<Tensor> tensors;
   tensors.reserve(2);
   args.x_dtype = set_inputs(inputs, args, tensors);
-  const Tensor weight(weight_, "weight"), out(out_, "out");
+  const Tensor weight(weight_, "weight"), out = Tensor(out_, "out").as_tokens();
   weight.require(2, 1, weight.dtype).require_shape({weight.shape[0], args.in_columns[0] + args.in_columns[1]});
   const int64_t columns = weight.shape[0], depth = weight.shape[1];
   args.weight = weight.data, args.weight_dtype = weight.dtype, args.weight_row_stride = weight.stride[0];

@@ -103,6 +103,14 @@ struct Tensor {
     return *this;
   }
 
+  // [S, C] as [1, S, C].
+  Tensor& as_tokens() {
+    if (dims != 2) return *this;
+    shape = {1, shape[0], shape[1]}, stride = {shape[1] * stride[0], stride[0], stride[1]};
+    dims = 3;
+    return *this;
+  }
+
   const Tensor& require_beside(const Tensor& other) const {
     if (device != other.device) throw py::value_error(text() + ": is on another device than " + other.text());
     return *this;

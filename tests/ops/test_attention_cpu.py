@@ -7,7 +7,7 @@ import torch
 from op_accuracy import DTYPES, LEVELS, assert_error_within, needs_native, poisoned_outputs  # noqa: F401
 
 import hunyuan_ext as ops
-from hunyuan_ext import BlockMask, _backend, _cpu_attention, reference
+from hunyuan_ext import BlockMask, _backend, _cpu_attention, _native, reference
 
 pytestmark = needs_native
 
@@ -169,12 +169,12 @@ def test_a_nan_stays_in_its_row(level, unit):
 def kernel_calls(monkeypatch):
     """The units of the calls that reach a kernel from now on."""
     calls = []
-    monkeypatch.setattr(_cpu_attention, "attend", functools.partial(record, calls, _cpu_attention.attend))
+    monkeypatch.setattr(_native._C, "rope_attention", functools.partial(record, calls, _native._C.rope_attention))
     return calls
 
 
 def record(calls, function, *arguments):
-    calls.append(arguments[3])
+    calls.append(arguments[-2])
     return function(*arguments)
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from hunyuan_video.models.fused import linear
 
 SINUSOID_DIM = 256
 
 
 def sinusoid(t: Tensor, dim: int = SINUSOID_DIM) -> Tensor:  # t: [B] -> [B, dim] fp32
     """[cos(t f_0) ... cos(t f_last), sin(t f_0) ...] with f_k = 10000 ** (-k / (dim / 2)), always in float32."""
-    angle = t.float()[:, None] * frequencies(dim // 2, t.device)
+    table = frequencies if torch.compiler.is_compiling() else kept_frequencies
+    angle = t.float()[:, None] * table(dim // 2, t.device)
     return torch.cat((angle.cos(), angle.sin()), dim=-1)
 
 
@@ -29,6 +33,9 @@ def frequencies(count: int, device: torch.device) -> Tensor:  # [count] fp32
     if count == 128:
         wide = torch.where(k == 12, wide * (1 + 2**-26), wide)
     return wide.float()
+
+
+kept_frequencies = lru_cache(maxsize=4)(frequencies)  # seven operations for a few numbers that never change
 
 
 def guidance_input(scale: float | Tensor, dtype: torch.dtype) -> Tensor:
@@ -62,7 +69,7 @@ class VectorEmbedder(nn.Module):
         self.out_layer = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:  # [B, dim] -> [B, D]
-        return self.out_layer(F.silu(self.in_layer(x)))
+        return linear(self.out_layer, F.silu(linear(self.in_layer, x)))
 
 
 class TextProjection(nn.Module):
@@ -74,7 +81,7 @@ class TextProjection(nn.Module):
         self.linear_2 = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:  # [B, dim] -> [B, D]
-        return self.linear_2(F.silu(self.linear_1(x)))
+        return linear(self.linear_2, F.silu(linear(self.linear_1, x)))
 
 
 class PatchEmbed(nn.Module):

@@ -16,6 +16,7 @@ import hunyuan_ext as ops
 from hunyuan_video.models.fp8 import FP8Linear
 from hunyuan_video.models.int8 import Int8Linear
 
+LARGE = 1 << 20  # multiplications from which a product of its own for the columns with a GELU costs nothing
 Inputs = Tensor | tuple[Tensor, Tensor]  # two: side by side in the last dimension
 
 
@@ -48,11 +49,11 @@ def linear_and_gelu(
     if is_open(module) and split % 32 == 0 and kept(x) and x.dtype == torch.bfloat16:
         both = _op(module, x, activation="gelu_tanh", activation_from=split)
         return both[..., :split], both[..., split:]
-    if type(module) is nn.Linear and is_open(module) and kept(x):  # two products: the second with its GELU
+    if type(module) is nn.Linear and is_large(x, module) and is_open(module) and kept(x):  # the second with its GELU
         weight, bias = module.weight, module.bias
         head, tail = (None, None) if bias is None else (bias[:split], bias[split:])
         return ops.linear(x, weight[:split], head), ops.linear(x, weight[split:], tail, activation="gelu_tanh")
-    first, second = module(x).tensor_split((split,), dim=-1)
+    first, second = linear(module, x).tensor_split((split,), dim=-1)
     return first, F.gelu(second, approximate="tanh")
 
 
@@ -62,13 +63,18 @@ def linear_pair(
 ) -> Tensor:  # [B, S + L, N]
     """The products of two modules, one after the other in dimension 1: written in place, or concatenated."""
     first, second = inputs
-    if not (kept(first) and kept(second) and all(map(is_open, modules))):
-        return torch.cat((modules[0](first), modules[1](second)), dim=1)
+    apart = first.dtype == torch.float32 and type(modules[0]) is nn.Linear  # torch's products make tensors of their own
+    if apart or not (kept(first) and kept(second) and all(map(is_open, modules))):
+        return torch.cat((linear(modules[0], first), linear(modules[1], second)), dim=1)
     columns, length = modules[0].out_features, first.shape[1]
     out = first.new_empty((first.shape[0], length + second.shape[1], columns))  # type: ignore[arg-type]
     linear(modules[0], first, out=out[:, :length])
     linear(modules[1], second, out=out[:, length:])
     return out
+
+
+def is_large(x: Tensor, module: nn.Linear) -> bool:
+    return x.numel() * module.out_features >= LARGE
 
 
 def is_open(module: nn.Module) -> bool:
@@ -90,8 +96,10 @@ def kept(x: Tensor) -> bool:
 
 
 def _op(module: nn.Module, x: Inputs, **epilogue: Any) -> Tensor:
-    if isinstance(module, FP8Linear | Int8Linear):
-        op = ops.fp8_linear if isinstance(module, FP8Linear) else ops.int8_linear
-        bias = module.bias_as(x if isinstance(x, Tensor) else x[0])
-        return op(x, module.weight, module.scale, bias, **epilogue)
-    return ops.linear(x, module.weight, module.bias, **epilogue)  # type: ignore[arg-type]
+    if type(module) is nn.Linear:  # parameters from their dictionary: nn.Module's own way to them takes longer
+        parameters = module._parameters
+        return ops.linear(x, parameters["weight"], parameters["bias"], **epilogue)  # type: ignore[arg-type]
+    assert isinstance(module, FP8Linear | Int8Linear)
+    op = ops.fp8_linear if isinstance(module, FP8Linear) else ops.int8_linear
+    bias = module.bias_as(x if isinstance(x, Tensor) else x[0])
+    return op(x, module.weight, module.scale, bias, **epilogue)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hunyuan_video.models.fused import linear
+
 
 class Modulation(nn.Module):
     """Linear(SiLU(vec)): `count` vectors side by side."""
@@ -20,7 +22,7 @@ class Modulation(nn.Module):
         self.linear = nn.Linear(width, count * width)
 
     def forward(self, vec: Tensor) -> Tensor:  # [..., D] -> [..., count * D]
-        return self.linear(F.silu(vec))
+        return linear(self.linear, F.silu(vec))
 
 
 class Modulations(NamedTuple):

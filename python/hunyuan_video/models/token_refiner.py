@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import hunyuan_ext as ops
 from hunyuan_video.models.embeddings import TextProjection, TimestepEmbedder
+from hunyuan_video.models.fused import linear
 
 MLP_RATIO = 4  # fixed in the released model, whatever mlp_ratio its blocks have
 
@@ -20,8 +21,14 @@ class RefinerMLP(nn.Module):
         self.fc1 = nn.Linear(width, MLP_RATIO * width)
         self.fc2 = nn.Linear(MLP_RATIO * width, width)
 
-    def forward(self, x: Tensor) -> Tensor:  # [B, L, D]
-        return self.fc2(F.silu(self.fc1(x)))
+    def forward(
+        self,
+        x: Tensor,  # [B, L, D]
+        gate: Tensor,  # [B, D]
+        residual: Tensor,  # [B, L, D]
+    ) -> Tensor:
+        """residual + gate * fc2(silu(fc1(x)))."""
+        return linear(self.fc2, F.silu(linear(self.fc1, x)), gate=gate, residual=residual)
 
 
 class RefinerBlock(nn.Module):
@@ -39,11 +46,11 @@ class RefinerBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor, mask: Tensor | None) -> Tensor:  # [B, L, D], [B, D], [B, L] bool
         attention_gate, mlp_gate = self.adaLN_modulation(condition).chunk(2, dim=-1)
-        x = ops.gate_residual(x, self.self_attn_proj(self.attend(self.norm1(x), mask)), attention_gate)
-        return ops.gate_residual(x, self.mlp(self.norm2(x)), mlp_gate)
+        x = linear(self.self_attn_proj, self.attend(self.norm1(x), mask), gate=attention_gate, residual=x)
+        return self.mlp(self.norm2(x), mlp_gate, x)
 
     def attend(self, x: Tensor, mask: Tensor | None) -> Tensor:  # [B, L, D], [B, L] bool prefix
-        q, k, v = self.self_attn_qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        q, k, v = linear(self.self_attn_qkv, x).unflatten(-1, (3, self.heads, -1)).unbind(2)
         if mask is None:
             return ops.rope_attention(q, k, v).flatten(2)
         # Valid tokens see valid tokens; padded ones see token 0 only, and a softmax over one key is its value.
