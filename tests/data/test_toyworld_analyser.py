@@ -98,6 +98,6 @@ def test_report_and_sheet_commands(tmp_path, capsys):
     assert sheet.stat().st_size > 1000 and list(tmp_path.iterdir()) == [sheet]
     assert main(["report", "--world", "narrow", "--clips", "2"]) == 0
     assert "ceiling" in capsys.readouterr().out
-    assert main(["sheet", str(tmp_path / "missing" / "sheet.png"), "--clips", "2"]) == 1
+    assert main(["sheet", str(sheet / "inside a file.png"), "--clips", "2"]) == 1
     assert main(["report", "--clips", "1"]) == 1
     assert "--clips is 1" in capsys.readouterr().err

@@ -8,19 +8,21 @@ import torch
 from small_transformer import CONFIG, SmallTask
 
 from hunyuan_video.errors import UserError
-from hunyuan_video.flow import FlowSchedule, classifier_free_guidance
+from hunyuan_video.flow import FlowObjective, FlowSchedule, classifier_free_guidance
 from hunyuan_video.models import HunyuanVideoTransformer
+from hunyuan_video.models.embeddings import sinusoid
 from hunyuan_video.models.lora import lora_layers
-from hunyuan_video.training.config import LoopConfig, OptimizerConfig, StepDistillationRun
+from hunyuan_video.training.config import GuidanceDistillationRun, LoopConfig, OptimizerConfig, StepDistillationRun
 from hunyuan_video.training.distributed import join_ranks
-from hunyuan_video.training.guidance_distillation import guidance_student
+from hunyuan_video.training.guidance_distillation import GuidanceDistillationTask, guidance_student, target_energy
+from hunyuan_video.training.guidance_report import compare
 from hunyuan_video.training.loop import train
 from hunyuan_video.training.step_distillation.consistency import Consistency
 from hunyuan_video.training.step_distillation.dmd import DistributionMatching
 from hunyuan_video.training.step_distillation.losses import distribution_matching_loss, jump, pseudo_huber
 from hunyuan_video.training.step_distillation.student import ADAPTER_FILE, export_student, make_student
 from hunyuan_video.training.step_distillation.task import METHODS, StepDistillationTask
-from hunyuan_video.training.teacher import Teacher, expand
+from hunyuan_video.training.teacher import Teacher, combine, expand
 
 LOOP = LoopConfig(steps=4, batch=4, precision="fp32", log_every=1, save_every=2, sheet_every=0)
 OPTIMIZER = OptimizerConfig(lr=1e-2, warmup_steps=1)
@@ -94,6 +96,37 @@ def test_guidance_student_starts_as_the_conditional_branch_at_every_scale():
     assert student.guidance_in.mlp[0].weight.abs().sum() > 0  # so that the last layer has a gradient
     with pytest.raises(ValueError, match="already"):
         guidance_student(student)
+
+
+def test_guidance_embedder_sees_near_scales_alike_and_far_scales_apart():
+    """6 in bfloat16, times 1000, is 6016: to a plain embedder that is another scale altogether."""
+    first = guidance_student(SmallTask(1).network).guidance_in.mlp[0]
+    with torch.no_grad():
+        six, rounded, two = first(sinusoid(torch.tensor([6000.0, 6016.0, 2000.0])))
+    assert (six - rounded).norm() < 0.05 * (six - two).norm()
+
+
+def test_target_energy_is_the_square_of_the_target_where_the_branches_differ_at_right_angles():
+    full, apart = torch.zeros(2, 4, 1, 1, 1), torch.zeros(2, 4, 1, 1, 1)
+    full[:, 0], apart[:, 1], scale = 3.0, 2.0, torch.tensor([1.0, 5.0])
+    energy = target_energy(full - apart, full, scale)
+    torch.testing.assert_close(energy, torch.tensor([9.0, 9.0 + 16 * 4.0]) / 4)
+    torch.testing.assert_close(energy, combine(full - apart, full, scale).square().flatten(1).mean(1))
+
+
+@pytest.mark.parametrize(("even", "beyond"), [(0.0, 0.0016), (1.0, 0.05), (0.5, 0.0258)])
+def test_guidance_times_reach_the_noisy_end(even, beyond):
+    task = SimpleNamespace(config=GuidanceDistillationRun(even_times=even), objective=FlowObjective())
+    times = GuidanceDistillationTask.draw(task, torch.zeros(20_000, 1), torch.Generator().manual_seed(0)).times
+    assert (times > 0.95).float().mean().item() == pytest.approx(beyond, abs=0.004)
+
+
+def test_report_pairs_the_prompts():
+    found = compare(
+        {"all": [True, True, False, True], "camera": []}, {"all": [True, False, False, False], "camera": []}
+    )
+    assert found["student"] == {"all": 0.75} and found["teacher"] == {"all": 0.25}
+    assert found["difference"]["all"] == (0.5, pytest.approx((1 / 3) ** 0.5 / 2))
 
 
 def test_teacher_is_classifier_free_guidance_in_one_batch(path):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from hunyuan_video.errors import UserError
 
@@ -15,13 +16,25 @@ from hunyuan_video.errors import UserError
 @contextmanager
 def staged_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` when the block ends well; otherwise nothing changes."""
+    with staged_path(path) as temporary, temporary.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def staged_path(path: Path) -> Iterator[Path]:
+    """As `staged_file`, for writers that want a name: it has the ending of `path`."""
     with _staged(path, _remove_file) as temporary:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         os.replace(temporary, path)
+
+
+def write_json(path: Path, content: Any, indent: int = 1) -> None:
+    """Replaces `path` by JSON that ends in a newline."""
+    with staged_file(path) as file:
+        file.write((json.dumps(content, indent=indent) + "\n").encode())
 
 
 @contextmanager
@@ -63,7 +76,7 @@ def _remove_file(path: Path) -> None:
 
 @contextmanager
 def _staged(path: Path, discard: Callable[[Path], None]) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
     except OSError as error:

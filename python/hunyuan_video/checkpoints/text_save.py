@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hunyuan_video.checkpoints.atomic import staged_file
+from hunyuan_video.checkpoints.atomic import staged_file, write_json
 from hunyuan_video.checkpoints.safetensors_file import TensorInfo, write_safetensors
 from hunyuan_video.models.text.clip import ClipTextModel
 from hunyuan_video.models.text.llama import LlamaModel
@@ -53,13 +52,7 @@ def save_tokenizer(tokenizer: Any, config: dict[str, Any], folder: str | Path) -
     tokenizer.no_truncation()
     with staged_file(Path(folder) / "tokenizer.json") as file:
         file.write(tokenizer.to_str().encode())
-    save_json(config, Path(folder) / "tokenizer_config.json")
-
-
-def save_json(content: dict[str, Any], path: str | Path) -> None:
-    """Writes JSON, complete or not at all."""
-    with staged_file(Path(path)) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
+    write_json(Path(folder) / "tokenizer_config.json", config, indent=2)
 
 
 def _save(
@@ -77,4 +70,4 @@ def _save(
     infos = {name: TensorInfo(tuple(tensor.shape), dtype) for name, tensor in tensors.items()}
     with staged_file(folder / "model.safetensors") as file:
         write_safetensors(file, infos, tensors.__getitem__)
-    save_json(head | config, folder / "config.json")
+    write_json(folder / "config.json", head | config, indent=2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -28,6 +27,7 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     from hunyuan_video import HunyuanVideoPipeline
+    from hunyuan_video.checkpoints.atomic import write_json
     from hunyuan_video.data.toyworld import WORLDS
     from hunyuan_video.evaluation.prompt_following import (
         as_markdown,
@@ -72,9 +72,5 @@ def run(args: argparse.Namespace) -> int:
             **{name: settings.get(name, getattr(pipe.defaults, name)) for name in names},
         }
         result = {"prompts": args.prompts, "seed": args.seed, "world": world, "trained_on": trained_on}
-        temporary = Path(args.output + ".tmp")
-        temporary.write_text(
-            json.dumps({**result, "settings": used, "table": table, "vae_psnr": psnr}, indent=1) + "\n"
-        )
-        temporary.replace(args.output)
+        write_json(Path(args.output), {**result, "settings": used, "table": table, "vae_psnr": psnr})
     return 0

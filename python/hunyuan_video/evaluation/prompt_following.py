@@ -48,6 +48,13 @@ def judge(clips: Tensor, scenes: list[Scene]) -> dict[str, float]:  # uint8 [N, 
     return score([analyse(clip) for clip in clips], scenes)
 
 
+def paired_difference(first: list[bool], second: list[bool]) -> tuple[float, float]:
+    """Mean of first - second over the same prompts, and its standard error (0 for a single prompt)."""
+    differences = torch.tensor(first, dtype=torch.float64) - torch.tensor(second, dtype=torch.float64)
+    error = differences.std() / len(differences) ** 0.5 if len(differences) > 1 else torch.zeros(())
+    return differences.mean().item(), error.item()
+
+
 def shifted(scenes: list[Scene]) -> list[Scene]:
     """Every clip gets the scene of another prompt: what a model that ignores its prompt would score."""
     return scenes[1:] + scenes[:1]

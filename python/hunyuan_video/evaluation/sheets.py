@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
+
+from hunyuan_video.checkpoints.atomic import staged_file
 
 
 def contact_sheet(
@@ -31,7 +32,5 @@ def contact_sheet(
     sheet = Image.new("RGB", (width * columns, height * lines), "white")
     for index, picture in enumerate(strips):
         sheet.paste(picture, ((index // lines) * width, (index % lines) * height))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    sheet.save(temporary, "PNG")
-    os.replace(temporary, path)
+    with staged_file(path) as file:
+        sheet.save(file, "PNG")

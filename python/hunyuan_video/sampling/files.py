@@ -1,45 +1,12 @@
-"""Files that are either whole or absent: written under a temporary name in the same folder, then renamed."""
+"""Whether a result could be written, asked before the work that makes it."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from hunyuan_video.errors import UserError
-
-
-@contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path next to `path` (same ending) that becomes `path` when the block ends without an error."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; choose another place or free some space"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Yields a temporary folder next to `folder` that takes its place when the block ends without an error."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir()
-        yield temporary
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}; choose another place") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_folder(folder: Path, own_files: str) -> None:

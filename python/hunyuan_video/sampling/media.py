@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from hunyuan_video.checkpoints.atomic import staged_folder, staged_path
 from hunyuan_video.errors import UserError
-from hunyuan_video.sampling.files import atomic, atomic_folder, check_folder, check_writable
+from hunyuan_video.sampling.files import check_folder, check_writable
 
 ENDINGS = (".mp4", ".gif", ".webp", ".png")
 FRAME_FILES = "frame-*.png"
@@ -61,7 +62,7 @@ def save_video(
     if is_frame_folder(path):
         _save_folder(Path(path), frames, comment)
         return
-    with atomic(path) as temporary:
+    with staged_path(Path(path)) as temporary:
         _save_file(temporary, frames, fps, comment, metadata or {}, contact_sheet)
 
 
@@ -85,7 +86,7 @@ def _save_file(path: Path, frames: np.ndarray, fps: float, comment: str, metadat
 def _save_folder(folder: Path, frames: np.ndarray, comment: str) -> None:
     from hunyuan_video.sampling.media_images import write_png
 
-    with atomic_folder(folder) as temporary:
+    with staged_folder(folder, lambda entry: entry.match(FRAME_FILES)) as temporary:
         for number, frame in enumerate(frames, 1):
             write_png(temporary / f"frame-{number:04d}.png", frame, comment)
 

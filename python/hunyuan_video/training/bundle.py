@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from pathlib import Path
 
 import torch
 
+from hunyuan_video.checkpoints.atomic import staged_folder, write_json
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 from hunyuan_video.training.config import BundleRun
@@ -32,33 +31,29 @@ def execute(config: BundleRun, report=print) -> None:
     if config.dtype not in DTYPES:
         raise UserError(f"bundle: dtype must be one of {', '.join(DTYPES)}, got {config.dtype!r}")
     target = Path(config.output)
-    staged = target.with_name(target.name + ".new")
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
+    with staged_folder(target, may_replace=lambda entry: True) as folder:
+        fill(folder, config)
+        megabytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+        if megabytes > config.limit_mb:
+            raise UserError(
+                f"bundle: {megabytes:.1f} MB is over limit_mb = {config.limit_mb}; train smaller models or raise it"
+            )
+    report(f"{target}: {megabytes:.2f} MB")
+
+
+def fill(folder: Path, config: BundleRun) -> None:
+    """All parts of the checkpoint into an empty folder."""
     dtype = DTYPES[config.dtype]
-    HunyuanVideoTransformer.from_pretrained(config.transformer, dtype=dtype).save_pretrained(staged / "transformer")
-    CausalVAE.from_pretrained(config.vae, dtype=dtype).save_pretrained(staged / "vae")
-    copy_text(Path(config.text), staged)
+    HunyuanVideoTransformer.from_pretrained(config.transformer, dtype=dtype).save_pretrained(folder / "transformer")
+    CausalVAE.from_pretrained(config.vae, dtype=dtype).save_pretrained(folder / "vae")
+    copy_text(Path(config.text), folder)
     for name, file in config.adapters.items():
-        (staged / "adapters").mkdir(exist_ok=True)
-        shutil.copyfile(file, staged / "adapters" / f"{name}.safetensors")
+        (folder / "adapters").mkdir(exist_ok=True)
+        shutil.copyfile(file, folder / "adapters" / f"{name}.safetensors")
     shift = config.sampling.get("flow_shift", 1.0)
     scheduler = {"_class_name": MODEL_INDEX["scheduler"][1], "num_train_timesteps": 1000, "shift": shift}
     facts = text_facts(Path(config.text))
     sampling = {**config.sampling, "text_length": facts["text_length"], "prompt_template": facts["prompt_template"]}
-    (staged / "scheduler").mkdir()
     files = {"model_index.json": MODEL_INDEX, "sampling.json": sampling, "scheduler/scheduler_config.json": scheduler}
     for name, content in files.items():
-        (staged / name).write_text(json.dumps(content, indent=2) + "\n")
-    megabytes = sum(path.stat().st_size for path in staged.rglob("*") if path.is_file()) / 1e6
-    if megabytes > config.limit_mb:
-        raise UserError(
-            f"bundle: {megabytes:.1f} MB is over limit_mb = {config.limit_mb}; train smaller models or raise it"
-        )
-    old = target.with_name(target.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(staged, target)
-    shutil.rmtree(old, ignore_errors=True)
-    report(f"{target}: {megabytes:.2f} MB")
+        write_json(folder / name, content, indent=2)

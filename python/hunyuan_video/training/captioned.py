@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hunyuan_video.data.toyworld import caption
+from hunyuan_video.data.toyworld import Scene, caption
 from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge, shifted
 from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.models import CausalVAE
@@ -17,6 +17,8 @@ from hunyuan_video.training.clips import scenes_of, to_frames
 from hunyuan_video.training.config import WorldConfig
 from hunyuan_video.training.latents import latent_cache
 from hunyuan_video.training.parts import load_text
+
+Sampler = Callable[[list[str], int], Tensor]  # (prompts, first seed) -> latents [N, C, T, h, w]
 
 
 class CaptionedLatents:
@@ -63,17 +65,18 @@ class CaptionedLatents:
         with torch.autocast("cpu", torch.bfloat16):
             return to_frames(self.vae.decode(latents / self.vae.config.scaling_factor))
 
-    def judge(
-        self,
-        sample: Callable[[list[str], int], Tensor],  # (prompts, first seed) -> latents [N, C, T, h, w]
-        count: int,
-        sheet: Path | None = None,
-        batch: int = 20,
-    ) -> dict[str, float]:
-        """Prompt following of `count` held-out prompts, and with `floor_` before the name that of other prompts."""
+    def samples(
+        self, sample: Sampler, count: int, batch: int = 20
+    ) -> tuple[Tensor, list[Scene], list[str]]:  # uint8 [N, F, H, W, 3]
+        """Clips for `count` held-out prompts, with the scenes that these describe; the seeds depend on nothing else."""
         scenes, prompts = held_out_prompts(self.world.name, count, self.world.held_out_seed)
         starts = range(0, len(prompts), batch)
-        clips = torch.cat([self.decode(sample(prompts[i : i + batch], 100 + i)) for i in starts])
+        clips = [self.decode(sample(prompts[i : i + batch], 100 + i)) for i in starts]
+        return torch.cat(clips), scenes, prompts
+
+    def judge(self, sample: Sampler, count: int, sheet: Path | None = None) -> dict[str, float]:
+        """Prompt following of `count` held-out prompts, and with `floor_` before the name that of other prompts."""
+        clips, scenes, prompts = self.samples(sample, count)
         if sheet is not None:
             contact_sheet(sheet, list(clips[:16]), prompts[:16])
         floor = judge(clips, shifted(scenes))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hunyuan_video.checkpoints.atomic import staged_path
 from hunyuan_video.data.toyworld import WORLDS, Scene, render
 from hunyuan_video.training.config import WorldConfig
 
@@ -37,17 +37,18 @@ def clip_cache(config: WorldConfig, folder: Path, report=print) -> np.ndarray:
     name = f"clips_{config.name}_{config.size}_{config.num_frames}_{config.seed}_{config.clips}.npy"
     path = folder / name
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        shape = (config.clips, config.num_frames, config.size, config.size, 3)
-        temporary = path.with_suffix(".tmp.npy")
-        clips = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        for start in range(0, config.clips, 64):
-            count = min(64, config.clips - start)
-            scenes = scenes_of(config, start, count)
-            clips[start : start + count] = render(scenes, num_frames=config.num_frames, size=config.size).numpy()
-            if start % 1024 == 0:
-                report(f"rendered {start}/{config.clips} clips")
-        clips.flush()
-        del clips
-        os.replace(temporary, path)
+        with staged_path(path) as temporary:
+            _render_all(config, temporary, report)
     return np.load(path, mmap_mode="r")
+
+
+def _render_all(config: WorldConfig, path: Path, report) -> None:
+    shape = (config.clips, config.num_frames, config.size, config.size, 3)
+    clips = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    for start in range(0, config.clips, 64):
+        count = min(64, config.clips - start)
+        scenes = scenes_of(config, start, count)
+        clips[start : start + count] = render(scenes, num_frames=config.num_frames, size=config.size).numpy()
+        if start % 1024 == 0:
+            report(f"rendered {start}/{config.clips} clips")
+    clips.flush()

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hunyuan_video.checkpoints.atomic import staged_file
+from hunyuan_video.checkpoints.atomic import staged_file, write_json
 from hunyuan_video.data.encoded import FORMAT, EncodedClip, pack
 from hunyuan_video.data.shards import ShardWriter, is_complete, read_index
 from hunyuan_video.data.sources import Bucket, Clip, open_source
@@ -161,8 +161,7 @@ def prepare(folder: Path, encoder: Encoder, request: EncodeRequest) -> None:
     empty = EncodedClip("", torch.zeros(0), [""], texts, pooled)
     with staged_file(folder / "empty.safetensors") as file:
         file.write(pack(empty))
-    with staged_file(path) as file:
-        file.write((json.dumps(facts, indent=1) + "\n").encode())
+    write_json(path, facts)
 
 
 SOURCE_KEYS = ("source", "clips", "captions", "fps", "seed", "shard", "model")

@@ -12,18 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from hunyuan_video.errors import UserError
-from hunyuan_video.flow import FlowObjective
+from hunyuan_video.flow import FlowBatch, FlowObjective, sample_timesteps
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
+from hunyuan_video.models.embeddings import SINUSOID_DIM, frequencies
 from hunyuan_video.training.captioned import CaptionedLatents
 from hunyuan_video.training.config import GuidanceDistillationRun
 from hunyuan_video.training.guidance_report import guidance_report
 from hunyuan_video.training.solve import solve
-from hunyuan_video.training.teacher import Teacher
+from hunyuan_video.training.teacher import Teacher, combine
+
+FASTEST = 4.0  # radians that a component of the embedding may turn from one guidance scale to the next
 
 
 def guidance_student(teacher: HunyuanVideoTransformer) -> HunyuanVideoTransformer:
     """The teacher with a guidance embedder whose last layer is zero: at first, the conditional branch at every scale.
 
+    Its first layer starts blind to the fast part of the sinusoid, which differs at random between neighbouring scales.
     Raises ValueError where the teacher has a guidance input already.
     """
     if teacher.config.guidance_embed:
@@ -35,7 +39,19 @@ def guidance_student(teacher: HunyuanVideoTransformer) -> HunyuanVideoTransforme
     last = student.guidance_in.mlp[2]
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
+    fast = 1000 * frequencies(SINUSOID_DIM // 2, last.weight.device) > FASTEST
+    student.guidance_in.mlp[0].weight.data[:, fast.repeat(2)] = 0
     return student
+
+
+def target_energy(
+    empty: Tensor,  # [B, C, T, h, w] the teacher's velocity without the caption
+    full: Tensor,  # [B, C, T, h, w] with it
+    scale: Tensor,  # [B]
+) -> Tensor:
+    """[B] |v_c|^2 + (w - 1)^2 |v_c - v_u|^2 per element: what the target's square would be, were the two unrelated."""
+    own, apart = (x.square().flatten(1).mean(dim=1) for x in (full, full - empty))
+    return own + (scale - 1) ** 2 * apart
 
 
 class GuidanceDistillationTask:
@@ -44,6 +60,11 @@ class GuidanceDistillationTask:
     def __init__(self, config: GuidanceDistillationRun, folder: Path, report=print):
         if len(config.scales) != 2 or not 0 <= config.scales[0] <= config.scales[1]:
             raise UserError(f"scales must be two numbers, low and high, got {list(config.scales)}")
+        if not 0 <= config.even_times <= 1 or config.scale_power <= 0:
+            raise UserError(
+                f"even_times must be between 0 and 1 and scale_power above 0, got {config.even_times:g} and "
+                f"{config.scale_power:g}"
+            )
         self.config = config
         self.data = CaptionedLatents(config.world, config.vae, config.text, folder, report)
         torch.manual_seed(config.loop.seed)
@@ -58,13 +79,24 @@ class GuidanceDistillationTask:
     def loss(self, step: int, generator: torch.Generator):
         config = self.config
         latents, picks = self.data.pick(config.loop.micro_batch, generator)
-        batch = self.objective.draw(latents, generator)
+        batch = self.draw(latents, generator)
         condition = self.data.embed(self.data.captions(picks, generator))
         low, high = config.scales
-        scale = low + (high - low) * torch.rand(len(latents), generator=generator)
-        target = self.teacher.velocity(batch.latents, batch.times, condition, scale)
+        scale = low + (high - low) * torch.rand(len(latents), generator=generator) ** config.scale_power
+        empty, full = self.teacher.branches(batch.latents, batch.times, condition)
         velocity = self.network(batch.latents, batch.timesteps, **condition, guidance=1000 * scale)
-        return self.objective.loss(velocity, batch._replace(target=target)), {}
+        target = combine(empty, full, scale)
+        losses = self.objective.loss_per_sample(velocity, batch._replace(target=target))
+        return (losses / target_energy(empty, full, scale) if config.balanced else losses).mean(), {}
+
+    def draw(self, latents: Tensor, generator: torch.Generator) -> FlowBatch:
+        """Noised data; a share of the times is drawn evenly, for both ends, which logit-normal times hardly reach."""
+        config, count = self.config, len(latents)
+        times = sample_timesteps(count, mean=config.t_mean, std=config.t_std, shift=config.t_shift, generator=generator)
+        if config.even_times > 0:
+            even = torch.rand(count, generator=generator) < config.even_times
+            times = torch.where(even, torch.rand(count, generator=generator), times)
+        return self.objective.draw(latents, generator, times=times)
 
     def sample(self, model: Teacher, scale: float, prompts: list[str], seed: int) -> Tensor:
         """Euler latents [N, C, T, h, w] of student or teacher."""

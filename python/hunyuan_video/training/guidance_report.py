@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from hunyuan_video.checkpoints.atomic import write_json
+from hunyuan_video.data.toyworld import analyse, hits
+from hunyuan_video.evaluation.prompt_following import paired_difference
 from hunyuan_video.flow import classifier_free_guidance
 
 if TYPE_CHECKING:
@@ -19,24 +21,41 @@ if TYPE_CHECKING:
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
 CLIPS = 32
 
+Hits = dict[str, list[bool]]  # column -> clips, see `data.toyworld.hits`
+
 
 def guidance_report(task: GuidanceDistillationTask, student: Teacher, path: Path) -> dict:
-    """Writes and returns {"velocity_error": {w: {t: ..}}, "prompt_following": {w: {student | teacher: table}}}."""
+    """Writes and returns {"velocity_error": {w: {t: ..}}, "prompt_following": {w: {student | teacher | difference}}}.
+
+    The file is there after the first part already and grows by one scale after the other.
+    """
     config = task.config
     report: dict = {"velocity_error": velocity_errors(task, student), "prompt_following": {}}
+    write_json(path, report)
     for scale in config.report_scales if config.report_prompts else ():
-        rows = {}
-        for name, model in (("student", student), ("teacher", task.teacher)):
-            rows[name] = task.data.judge(
-                lambda prompts, seed, model=model, scale=scale: task.sample(model, scale, prompts, seed),
-                config.report_prompts,
-            )
-        report["prompt_following"][f"{scale:g}"] = rows
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(report, indent=1) + "\n")
-    os.replace(temporary, path)
+        found = {
+            name: followed(task, model, scale) for name, model in (("student", student), ("teacher", task.teacher))
+        }
+        report["prompt_following"][f"{scale:g}"] = compare(**found)
+        write_json(path, report)
     return report
+
+
+def followed(task: GuidanceDistillationTask, model: Teacher, scale: float) -> Hits:
+    """What each clip of `report_prompts` prompts shows of what was asked; the same seeds for every model."""
+    sample = functools.partial(task.sample, model, scale)
+    clips, scenes, _ = task.data.samples(sample, task.config.report_prompts)
+    return hits([analyse(clip) for clip in clips], scenes)
+
+
+def compare(student: Hits, teacher: Hits) -> dict[str, dict]:
+    """Fractions of both, and "difference": student - teacher over pairs of clips with its standard error."""
+    asked = [name for name, found in student.items() if found]
+    return {
+        "student": {name: sum(student[name]) / len(student[name]) for name in asked},
+        "teacher": {name: sum(teacher[name]) / len(teacher[name]) for name in asked},
+        "difference": {name: paired_difference(student[name], teacher[name]) for name in asked},
+    }
 
 
 @torch.no_grad()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hunyuan_video.checkpoints.atomic import staged_file
 from hunyuan_video.data.toyworld import render
 from hunyuan_video.models import CausalVAE
 from hunyuan_video.training.clips import scenes_of, to_unit
@@ -42,10 +42,8 @@ def encode_shard(vae: CausalVAE, config: WorldConfig, shard: int, path: Path, ba
         with torch.autocast("cpu", torch.bfloat16):
             mean = vae.encode(to_unit(frames)).mode()
         parts.append((mean.float() * vae.config.scaling_factor).half().numpy())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp.npy")
-    np.save(temporary, np.concatenate(parts))
-    os.replace(temporary, path)
+    with staged_file(path) as file:
+        np.save(file, np.concatenate(parts))
 
 
 def latent_cache(vae: CausalVAE, config: WorldConfig, folder: Path, report=print) -> Tensor:

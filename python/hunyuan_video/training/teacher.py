@@ -21,6 +21,11 @@ def join(first: Condition, second: Condition) -> Condition:
     return {name: torch.cat((first[name], second[name])) for name in first}
 
 
+def combine(unconditional: Tensor, conditional: Tensor, scale: Tensor) -> Tensor:  # scale: [B]
+    """Classifier-free guidance with a scale for each clip."""
+    return classifier_free_guidance(conditional, unconditional, scale.view(-1, *[1] * (conditional.ndim - 1)))
+
+
 class Teacher:
     """A frozen transformer that predicts under guidance: two passes, or one where it takes the scale as an input.
 
@@ -44,7 +49,17 @@ class Teacher:
         scale = torch.as_tensor(scale, dtype=torch.float32).expand(len(latents))
         if self.embedded:
             return self.network(latents, 1000 * times, **condition, guidance=1000 * scale).float()
+        return combine(*self.branches(latents, times, condition), scale)
+
+    @torch.no_grad()
+    def branches(
+        self,
+        latents: Tensor,  # [B, C, T, h, w]
+        times: Tensor,  # [B]
+        condition: Condition,
+    ) -> tuple[Tensor, Tensor]:
+        """v_u and v_c, [B, C, T, h, w] float32 each, from one batch of twice the size."""
         doubled, twice = torch.cat((latents, latents)), torch.cat((times, times))
         both = join(expand(self.empty, len(latents)), condition)
         unconditional, conditional = self.network(doubled, 1000 * twice, **both).float().chunk(2)
-        return classifier_free_guidance(conditional, unconditional, scale.view(-1, *[1] * (latents.ndim - 1)))
+        return unconditional, conditional

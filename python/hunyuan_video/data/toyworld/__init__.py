@@ -15,7 +15,7 @@ from hunyuan_video.data.toyworld.captions import Caption, caption
 from hunyuan_video.data.toyworld.parsing import parse
 from hunyuan_video.data.toyworld.render import render
 from hunyuan_video.data.toyworld.scene import WORLDS, Attributes, Scene, World, with_details
-from hunyuan_video.data.toyworld.score import score, shuffled_floor
+from hunyuan_video.data.toyworld.score import hits, score, shuffled_floor
 
 __all__ = [
     "WORLDS",
@@ -26,6 +26,7 @@ __all__ = [
     "World",
     "analyse",
     "caption",
+    "hits",
     "parse",
     "render",
     "score",

@@ -12,24 +12,34 @@ _JUDGED = ("color", "shape", "motion", "background", "camera")
 def score(judgements: Sequence[Judgement], scenes: Sequence[Attributes]) -> dict[str, float]:
     """Fractions of the clips that show what their scene (or parsed prompt) asks for, in [0, 1]; NaN: nothing to judge.
 
+    The columns are those of `hits`. ValueError where the two lists differ in length.
+    """
+    table = hits(judgements, scenes)
+    return {name: sum(found) / len(found) if found else float("nan") for name, found in table.items()}
+
+
+def hits(judgements: Sequence[Judgement], scenes: Sequence[Attributes]) -> dict[str, list[bool]]:
+    """Column -> for every clip that it concerns, in order, whether the clip shows what its scene asks for.
+
     color, shape, motion, background: all clips that ask for one. direction: motion, of the objects asked to go
     somewhere. camera: clips on a texture, where a camera's motion can be seen; camera_moving: those of them with a
-    moving camera. all: color, shape, motion and (on a texture) camera together.
+    moving camera. all: color, shape, motion and (on a texture) camera together. Which clips a column concerns depends
+    on the scenes alone, so the lists of two models for the same scenes are pairs.
     ValueError where the two lists differ in length.
     """
     if len(judgements) != len(scenes):
         raise ValueError(f"{len(judgements)} judgements for {len(scenes)} scenes; give one each")
-    hits: dict[str, list[bool]] = {name: [] for name in (*_JUDGED, "direction", "camera_moving", "all")}
+    table: dict[str, list[bool]] = {name: [] for name in (*_JUDGED, "direction", "camera_moving", "all")}
     for judgement, scene in zip(judgements, scenes, strict=True):
         followed = _followed(judgement, scene)
         for name, hit in followed.items():
-            hits[name].append(hit)
+            table[name].append(hit)
         if scene.motion in DIRECTIONS:
-            hits["direction"].append(followed["motion"])
+            table["direction"].append(followed["motion"])
         if "camera" in followed and scene.camera != "static shot":
-            hits["camera_moving"].append(followed["camera"])
-        hits["all"].append(all(hit for name, hit in followed.items() if name != "background"))
-    return {name: sum(found) / len(found) if found else float("nan") for name, found in hits.items()}
+            table["camera_moving"].append(followed["camera"])
+        table["all"].append(all(hit for name, hit in followed.items() if name != "background"))
+    return table
 
 
 def shuffled_floor(judgements: Sequence[Judgement], scenes: Sequence[Attributes]) -> dict[str, float]:

@@ -8,6 +8,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from hunyuan_video.checkpoints.atomic import staged_path
+
 _CAPTION_HEIGHT = 14
 _COLUMNS = 2
 _GAP = 8
@@ -34,10 +36,8 @@ def contact_sheet(
 
 def save_sheet(sheet: Image.Image, path: str | os.PathLike) -> None:
     """Writes the picture; the file appears only when it is complete."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.part{path.suffix}")
-    sheet.save(part)
-    os.replace(part, path)
+    with staged_path(Path(path)) as part:
+        sheet.save(part)
 
 
 def _strip(clip: Tensor, looks: int, zoom: int) -> Image.Image:

@@ -20,6 +20,9 @@ class GuidanceDistillationRun:
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     scales: tuple[float, ...] = (1.0, 8.0)  # the range that w is drawn from
+    scale_power: float = 1.0  # w = low + (high - low) u^power for even u: above 1, small scales are drawn more often
+    balanced: bool = False  # divide each clip's loss by |v_c|^2 + (w - 1)^2 |v_c - v_u|^2, which grows with w
+    even_times: float = 0.0  # share of the times that are drawn evenly from 0..1 in the place of the logit-normal ones
     t_mean: float = 0.0  # logit-normal timestep distribution
     t_std: float = 1.0
     t_shift: float = 1.0

@@ -64,11 +64,6 @@ def to_json(fit: Fit, level: float) -> dict:
     return out
 
 
-def write_json(path: Path, content: dict) -> None:
-    with staged_file(path) as file:
-        file.write((json.dumps(content, indent=1) + "\n").encode())
-
-
 def read_laws(source: str) -> dict[str, ScalingLaw]:
     """Named laws from a fit's JSON file, or the paper's ("image", "video")."""
     if source in PAPER:

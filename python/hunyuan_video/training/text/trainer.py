@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from hunyuan_video.checkpoints.atomic import write_json
 from hunyuan_video.checkpoints.text import load_clip_encoder, load_text_encoder
-from hunyuan_video.checkpoints.text_save import save_clip_model, save_json, save_llama_model, save_tokenizer
+from hunyuan_video.checkpoints.text_save import save_clip_model, save_llama_model, save_tokenizer
 from hunyuan_video.data.toyworld.scene import World
 from hunyuan_video.training.text import words
 from hunyuan_video.training.text.contrastive import ClipConfig, train_clip
@@ -73,7 +74,7 @@ def train_text(
         "losses": {"language_model": _ends(llama_losses), "clip": _ends(clip_losses)},
         "evaluation": evaluate(world, text, pooled, contrast, config.clip, count=config.evaluation_captions),
     }
-    save_json(facts, folder / "text.json")
+    write_json(folder / "text.json", facts, indent=2)
     return facts
 
 
