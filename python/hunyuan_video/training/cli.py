@@ -6,12 +6,14 @@ import importlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hunyuan_video.errors import UserError
 from hunyuan_video.training.config import BundleRun, SequenceRun, TextRun, build, load_config
 from hunyuan_video.training.distributed import deal, join_ranks
 from hunyuan_video.training.loop import train
+from hunyuan_video.training.sequence import groups_of, side_by_side, train_command
 
 TASKS = {
     "vae": ("hunyuan_video.training.vae", "VAETask"),
@@ -33,16 +35,15 @@ def run(
     gpu: str = "H100",
     ranks: int = 0,
 ) -> None:
-    """Train what the YAML file says. A sequence runs its files in order, each relative to the sequence's folder.
+    """Train what the YAML file says. A sequence runs its files in order or side by side (training/sequence.py).
 
     resume: continue from the newest checkpoints; finished parts are skipped. dry_run: only validate, and for stages
     print the plan for `ranks` GPUs of a kind (0: as many as torchrun started). Raises UserError.
     """
     config = load_config(config_path, overrides)
     if isinstance(config, SequenceRun):
-        for name in config.runs:
-            report(f"== {name}")
-            run(Path(config_path).parent / name, resume=resume, dry_run=dry_run, report=report, gpu=gpu, ranks=ranks)
+        one = partial(run, resume=resume, dry_run=dry_run, report=report, gpu=gpu, ranks=ranks)
+        run_sequence(config, Path(config_path), one, resume, dry_run, report)
     elif dry_run:
         if config.kind == "stages":
             plan = importlib.import_module("hunyuan_video.training.plan")
@@ -66,6 +67,27 @@ def run(
         line = report if ranks.first else lambda text: None
         task = getattr(importlib.import_module(module), name)(config, folder, line)
         train(task, config.loop, config.optimizer, folder, resume or restarted(), line)
+
+
+def run_sequence(
+    config: SequenceRun,
+    path: Path,
+    one: Callable[[Path], None],
+    resume: bool,
+    dry_run: bool,
+    report: Callable[[str], None],
+) -> None:
+    """A group of one in this process, larger ones in processes of their own."""
+    groups = groups_of(config, str(path))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(len(chains) > 1 for chains in groups):
+        raise UserError(f"{path}: it starts processes of its own; run it without torchrun")
+    for chains in groups:
+        report("== " + " | ".join(", ".join(chain) for chain in chains))
+        if len(chains) > 1 and not dry_run:
+            side_by_side(chains, path.parent, train_command(resume), report)
+            continue
+        for name in (name for chain in chains for name in chain):
+            one(path.parent / name)
 
 
 def restarted() -> bool:

@@ -32,7 +32,10 @@ class BundleRun:
 
 @dataclass(frozen=True)
 class SequenceRun:
-    """Several configurations, one after the other; finished ones are skipped on resume."""
+    """Several configurations, one after the other; finished ones are skipped on resume.
+
+    An entry that is a list runs its parts side by side; a part that is a list runs its files in order.
+    """
 
     kind: str = "sequence"
-    runs: tuple[str, ...] = ()
+    runs: tuple[object, ...] = ()  # file names, relative to this file; or lists, see training/sequence.py
