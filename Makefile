@@ -9,7 +9,7 @@
 #
 # Variables: PYTHON (makes the environment), VENV, TORCH (what to install where no torch >= 2.10 is),
 # HUNYUAN_CUDA = AUTO | ON | OFF (build CUDA kernels), WORKERS (of the tests), ROUNDS, PROMPT (of the demo), BENCH
-# (arguments of benchmarks/system.py, e.g. --all).
+# (arguments, e.g. --quick, which only checks that everything runs, or --only dit).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -42,9 +42,7 @@ test: $(VENV)/test.stamp
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal -q tests
 
 bench: $(VENV)/test.stamp
-	$(RUN) -m pytest benchmarks --benchmark-only -q --benchmark-columns=min,median,rounds \
-	    --benchmark-json=$$($(RUN) -m benchmarks.kernel_results)
-	$(RUN) benchmarks/system.py $(BENCH)
+	$(RUN) -m benchmarks $(BENCH)
 
 lint: $(VENV)/lint.stamp
 	$(RUN) -m ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -21,6 +22,33 @@ def _needs_benchmark(request):
         pytest.skip("the kernel suite runs with --benchmark-only")
 
 
+class Progress:
+    """A line per size, past pytest's capture: what is done and how long the rest takes at this rate."""
+
+    def __init__(self, write: Callable[[str], None], groups: int) -> None:
+        self.write, self.started, self.groups, self.done = write, time.perf_counter(), groups, set()
+
+    def finished(self, group: str, seconds: float) -> None:
+        if group not in self.done:
+            self.done.add(group)
+            left = (self.groups - len(self.done)) * (time.perf_counter() - self.started) / len(self.done)
+            self.write(f"[{len(self.done)}/{self.groups}] {group}: {seconds:.1f} s; about {left:.0f} s left")
+
+
+@pytest.fixture(scope="session")
+def progress(request):
+    parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    groups = {(one["case"], one["dtype"]) for one in parameters if "contender" in one}
+    plugins = request.config.pluginmanager
+    reporter, capture = plugins.getplugin("terminalreporter"), plugins.getplugin("capturemanager")
+
+    def write(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            reporter.write_line(line)
+
+    return Progress(write, len(groups))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _warm():
     """The first case must not pay for a processor that wakes up and for threads that start."""
@@ -37,7 +65,8 @@ def pytest_benchmark_update_machine_info(config, machine_info):
 
 
 def pytest_benchmark_update_json(config, benchmarks, output_json):
-    """Statistics only: the single times would be most of the file."""
+    """Statistics only: the single times would be most of the file; the parameters are in extra_info."""
     output_json["section"] = {**section_facts(), **LOAD, "load_after": load(), "others": OTHERS.share()}
     for one in output_json["benchmarks"]:
         one["stats"].pop("data", None)
+        one.pop("params", None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes.util
-import glob
 import json
 import os
 import subprocess
@@ -14,9 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import vae_memory
+from benchmarks.compiled import ENVIRONMENT as COMPILE_ENVIRONMENT
 from benchmarks.machine import ROOT
 from benchmarks.minis import SCALES, saved, transformer, vae
-from benchmarks.results import OURS, PEER, Measurement
+from benchmarks.results import OURS, PEER, PLAIN, Measurement
 from benchmarks.tasks import FRAMEWISE
 from benchmarks.timing import Times, race
 
@@ -32,10 +33,13 @@ def environment(**extra: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": os.pathsep.join(path for path in (str(ROOT), *sys.path) if path), **extra}
 
 
-def python(*words: str, **extra: str) -> str:
-    """Runs a Python command line and returns what it prints; CalledProcessError, with its messages, if it fails."""
+def python(*words: str, limit: float | None = None, **extra: str) -> str:
+    """Runs a Python command line and returns what it prints; CalledProcessError, with its messages, if it fails.
+
+    limit: seconds until it is ended, with TimeoutExpired.
+    """
     command = [sys.executable, *words]
-    done = subprocess.run(command, env=environment(**extra), capture_output=True, text=True)
+    done = subprocess.run(command, env=environment(**extra), capture_output=True, text=True, timeout=limit)
     if done.returncode:
         sys.stderr.write(done.stderr)
         done.check_returncode()
@@ -126,18 +130,46 @@ def allocators() -> dict[str, dict[str, str]]:
     """Allocators that can be had here, as environment variables of a process."""
     found = {HUGE_PAGES: {"THP_MEM_ALLOC_ENABLE": "1"}}
     library = ctypes.util.find_library("tcmalloc_minimal") or ctypes.util.find_library("tcmalloc")
-    paths = [path for name in [library] if name for path in glob.glob(f"/usr/lib*/**/{name}", recursive=True)]
-    if paths:
-        found[TCMALLOC] = {"LD_PRELOAD": paths[0]}
+    if library:
+        found[TCMALLOC] = {"LD_PRELOAD": library}  # the loader finds it by its name
     return found
 
 
 def with_allocators(tasks: Sequence[str], scale_name: str) -> Iterator[Measurement]:
-    """The whole comparison of some tasks again, in a process for each allocator."""
+    """The whole comparison of some tasks of child.py again, in a process for each allocator."""
     for allocator, variables in allocators().items():
-        started = time.perf_counter()
-        with tempfile.NamedTemporaryFile(suffix=".json") as file:
-            python("-m", "benchmarks.child", scale_name, file.name, *tasks, **variables)
-            found: list[dict[str, Any]] = json.loads(Path(file.name).read_text(encoding="utf-8"))
-        print(f"  {allocator}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
-        yield from (Measurement(**{**one, "allocator": allocator}) for one in found)
+        yield from in_child(tasks, scale_name, allocator, variables)
+
+
+def compiled(scale_name: str, seconds: float) -> Iterator[Measurement]:
+    """diffusers under torch.compile; then, in what is left of the time, with tcmalloc besides."""
+    end = time.perf_counter() + seconds
+    for allocator, variables in ((PLAIN, {}), (TCMALLOC, allocators().get(TCMALLOC))):
+        if variables is not None and (left := end - time.perf_counter()) > 0:
+            yield from in_child(["compiled"], scale_name, allocator, {**variables, **COMPILE_ENVIRONMENT}, left)
+
+
+def in_child(
+    tasks: Sequence[str], scale_name: str, allocator: str, variables: dict[str, str], limit: float | None = None
+) -> Iterator[Measurement]:
+    """Measurements of a process of its own; those it had made where it took longer than the limit."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "found.json"
+        try:
+            python("-m", "benchmarks.child", scale_name, str(file), *tasks, limit=limit, **variables)
+        except subprocess.TimeoutExpired:
+            print(f"  {allocator}: ended after {limit:.0f} s; its later rows are missing", file=sys.stderr)
+        except subprocess.CalledProcessError as error:
+            print(f"  {allocator}: failed with exit code {error.returncode}; rows are missing", file=sys.stderr)
+        found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    print(f"  {allocator}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    yield from (Measurement(**{**one, "allocator": allocator}) for one in found)
+
+
+def long_clip(budget: int = 10**9) -> Iterator[Measurement]:
+    """Peak memory above the model of decoding 129 frames of 256x256 in a budget, and in one piece (vae_memory.py)."""
+    names = {"exact": OURS, "plain": f"{OURS}, mode=plain (more memory)"}
+    for one in vae_memory.measure(129, 256, budget, "float32", [129]):
+        used = float(one["peak"])
+        yield Measurement("VAE decode in 1 GB", "129x256x256", "float32", names[one["mode"]], "bytes", used, used, 1)

@@ -1,4 +1,4 @@
-"""What the benchmarks found, as JSON and as Markdown tables."""
+"""What the benchmarks found: one measurement, results as JSON, and tables of measurements in Markdown."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ class Measurement:
         return self.task, self.size, self.dtype
 
     @property
+    def is_peer(self) -> bool:
+        """Someone else's way of doing the same work."""
+        return not self.contender.startswith(OURS) and "less work" not in self.contender
+
+    @property
     def variant(self) -> str:
         return self.contender if self.allocator == PLAIN else f"{self.contender}, {self.allocator}"
 
@@ -78,21 +83,6 @@ def measurements_of(section: dict[str, Any]) -> list[Measurement]:
     return [Measurement(**one) for one in section["measurements"]]
 
 
-def tables(results: dict[str, Any], kernels: dict[str, Any] | None = None) -> str:
-    """The whole report in Markdown. kernels: the section of the kernel suite."""
-    sections = {**({} if kernels is None else {"operations": kernels}), **results["sections"]}
-    measured = [one for section in results["sections"].values() for one in measurements_of(section)]
-    groups = {
-        "Operations": [] if kernels is None else measurements_of(kernels),
-        "Blocks, models, pipeline, start": [one for one in measured if one.unit == "s"],
-        "Peak memory above the imported libraries, weights included": [one for one in measured if one.unit == "bytes"],
-    }
-    parts = [_machine(results["machine"], sections)]
-    parts += [f"## {title}\n\n{comparison(found)}" for title, found in groups.items() if found]
-    parts.append("## Every contender\n\n" + everything([one for found in groups.values() for one in found]))
-    return "\n\n".join(parts) + "\n"
-
-
 def comparison(measurements: Sequence[Measurement]) -> str:
     """A row per task, size and dtype: this package, diffusers (or the first peer), the best peer, and the ratios.
 
@@ -104,11 +94,23 @@ def comparison(measurements: Sequence[Measurement]) -> str:
     for key in dict.fromkeys(one.key for one in measurements):
         group = [one for one in measurements if one.key == key]
         ours = next((one for one in group if one.contender == OURS and one.allocator == PLAIN), None)
-        peers = [one for one in group if not one.contender.startswith(OURS) and "less work" not in one.contender]
+        peers = [one for one in group if one.is_peer]
         if ours is None:
             continue
         first = next((one for one in peers if one.allocator == PLAIN), None)
         rows.append((*key, _number(ours), *_against(ours, first, peers)))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def same_allocator(measurements: Sequence[Measurement]) -> str:
+    """A row per task, size, dtype and allocator that both this package and diffusers ran with, in one process."""
+    head = ("task", "size", "dtype", "allocator", OURS, "peer", "ratio")
+    rows = [head, tuple("---" for _ in head)]
+    for key, allocator in dict.fromkeys((one.key, one.allocator) for one in measurements if one.allocator != PLAIN):
+        group = [one for one in measurements if (one.key, one.allocator) == (key, allocator)]
+        ours, peer = (next((one for one in group if one.contender == side), None) for side in (OURS, PEER))
+        if ours is not None and peer is not None:
+            rows.append((*key, allocator, _number(ours), _number(peer), _ratio(peer, ours)))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
@@ -147,26 +149,3 @@ def _number(one: Measurement) -> str:
 
 def _difference(one: Measurement) -> str:
     return "-" if one.difference is None else f"{one.difference:.1e}"
-
-
-def _machine(facts: dict[str, Any], sections: dict[str, Any]) -> str:
-    lines = ["# Benchmark results", ""]
-    if facts:
-        libraries = ", ".join(f"{name} {number}" for name, number in facts["libraries"].items() if number)
-        made_on = (
-            f"{facts['cpu']}, {facts['cores']} cores ({', '.join(facts['instructions'])}), {facts['memory_gb']} GB"
-        )
-        software = f"{facts['system']}, Python {facts['python']}, {libraries}"
-        settings = f"{facts['torch_threads']} threads, transparent huge pages: {facts['huge_pages']}"
-        lines += [f"{made_on}; {software}; {settings}; kernels of this package: {facts['kernels']}.", ""]
-    lines.append("Median and (minimum). Ratio: peer / ours, above 1 is better for this package.")
-    lines += [
-        "",
-        "| measured | date | commit | load before, after | processors used by others |",
-        "|---|---|---|---|---|",
-    ]
-    for name, one in sections.items():
-        loads, others = f"{one['load_before']}, {one['load_after']}", one.get("others")
-        shown = "not known" if others is None else f"{others:.0%}"
-        lines.append(f"| {name} | {one['date']} | {one['commit']} | {loads} | {shown} |")
-    return "\n".join(lines)

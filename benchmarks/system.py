@@ -1,40 +1,51 @@
 """Blocks, models, pipeline and start-up beside diffusers: python benchmarks/system.py [--quick] [--only NAME]
 
 Writes Markdown and JSON into benchmarks/results (--output), named after the machine, and prints the tables. With
---only, results of other parts that are already there stay.
+--only, results of other parts that are already there stay. An interrupted run keeps the parts that it finished.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # run as a script, its own folder is the first
 
 import hunyuan_ext  # noqa: E402
-from benchmarks import machine, processes, results, tasks  # noqa: E402
+from benchmarks import machine, processes, report, results, tasks  # noqa: E402
 from benchmarks.kernel_results import kernel_file, kernel_section  # noqa: E402
 from benchmarks.minis import SCALES  # noqa: E402
 from benchmarks.results import Measurement  # noqa: E402
 
-Part = Callable[[argparse.Namespace], Iterator[Measurement]]
-ALLOCATOR_TASKS = ("dit", "vae_decode", "pipeline_small")
-PARTS: dict[str, Part] = {
-    "imports": lambda args: processes.imports(rounds=2 if args.quick else 4),
-    "calls": lambda args: tasks.calls(SCALES[args.scale]),
-    "cold": lambda args: processes.cold_start(*((1, 1) if args.quick else (3, None))),
-    "blocks": lambda args: tasks.blocks(SCALES[args.scale]),
-    "dit": lambda args: tasks.dit(SCALES[args.scale]),
-    "vae": lambda args: tasks.vae_decode(SCALES[args.scale]),
-    "pipeline": lambda args: tasks.pipeline(SCALES[args.scale]),
-    "memory": lambda args: processes.memory(args.scale),
-    "allocators": lambda args: processes.with_allocators(ALLOCATOR_TASKS, args.scale),
-    "compile": lambda args: tasks.compiled(SCALES[args.scale]),
+
+@dataclass(frozen=True)
+class Part:
+    """seconds: about, on two cores of a Xeon with AMX. peer: it needs diffusers."""
+
+    run: Callable[[argparse.Namespace], Iterator[Measurement]]
+    seconds: int
+    peer: bool = True
+
+
+COMPILE_SECONDS = 180
+PARTS = {
+    "imports": Part(lambda args: processes.imports(rounds=2 if args.quick else 4), 20),
+    "calls": Part(lambda args: tasks.calls(SCALES[args.scale]), 10),
+    "cold": Part(lambda args: processes.cold_start(*((1, 1) if args.quick else (3, None))), 45),
+    "blocks": Part(lambda args: tasks.blocks(SCALES[args.scale]), 25),
+    "dit": Part(lambda args: tasks.dit(SCALES[args.scale]), 65),
+    "vae": Part(lambda args: tasks.vae_decode(SCALES[args.scale]), 55),
+    "pipeline": Part(lambda args: tasks.pipeline(SCALES[args.scale]), 85),
+    "memory": Part(lambda args: processes.memory(args.scale), 80),
+    "clip": Part(lambda args: processes.long_clip(), 50, peer=False),
+    "allocators": Part(lambda args: processes.with_allocators(("dit", "vae", "pipeline"), args.scale), 110),
+    "compile": Part(lambda args: processes.compiled(args.scale, COMPILE_SECONDS), COMPILE_SECONDS),
 }
-SLOW = ("compile",)  # only when asked for
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -43,7 +54,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--quick", action="store_true", help="tiny models: checks that everything runs, measures nothing"
     )
     parser.add_argument("--only", action="append", choices=tuple(PARTS), metavar="NAME", help=", ".join(PARTS))
-    parser.add_argument("--all", action="store_true", help=f"also the slow parts: {', '.join(SLOW)}")
     parser.add_argument("--output", type=Path, default=results.RESULTS, help="folder of the results")
     args = parser.parse_args(argv)
     args.scale = "quick" if args.quick else "mini"
@@ -54,35 +64,78 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     build = hunyuan_ext.capabilities()["build"]
     if not build["native"]:
-        print(
-            f"benchmarks: the kernels are not built ({build['reason']}), so nothing would be measured", file=sys.stderr
-        )
+        tell(f"the kernels are not built ({build['reason']}), so nothing would be measured")
         return 1
+    names = args.only or list(PARTS)
+    for line in missing_peers():
+        tell(line)
     if machine.version("diffusers") is None:
-        print("benchmarks: the peer is not installed; pip install diffusers transformers", file=sys.stderr)
-        return 1
-    base = args.output / (machine.slug() + ("-quick" if args.quick else ""))
-    path = base.with_name(base.name + ".json")
-    found = results.load_results(path)
-    found["machine"] = machine.machine_facts()
-    for name in args.only or [name for name in PARTS if args.all or name not in SLOW]:
-        found["sections"][name] = run_part(name, args)
-        results.save_results(path, found)  # after every part: a run that is cut off keeps what it has
-    table = results.tables(found, None if args.quick else kernel_section(kernel_file(args.output)))
-    results.write(base.with_name(base.name + ".md"), table)
-    print(table)
+        names = [name for name in names if not PARTS[name].peer]
+    try:
+        run(names, args)
+    except KeyboardInterrupt:
+        tell("interrupted; the results of finished parts and of earlier runs are kept")
+        return 130
+    finally:
+        print(write_report(args))
     return 0
 
 
+def missing_peers() -> Iterator[str]:
+    """A line for each that this machine lacks: what is left out, and how to get it."""
+    if machine.version("diffusers") is None:
+        yield (
+            "diffusers is not installed, so blocks, models, pipeline and start-up are left out; get it with: "
+            f"{sys.executable} -m pip install diffusers transformers accelerate"
+        )
+    if processes.TCMALLOC not in processes.allocators():
+        yield "tcmalloc is not installed, so the peer does not run with it; on Debian: apt install libtcmalloc-minimal4"
+    if not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
+        yield "torch.compile needs a C++ compiler, so the peer does not run under it; on Debian: apt install g++"
+
+
+def tell(line: str) -> None:
+    print(f"benchmarks: {line}", file=sys.stderr, flush=True)
+
+
+def base_path(args: argparse.Namespace) -> Path:
+    return args.output / (machine.slug() + ("-quick" if args.quick else ""))
+
+
+def run(names: Sequence[str], args: argparse.Namespace) -> None:
+    """Parts in turn; results are written after each."""
+    path = base_path(args).with_suffix(".json")
+    found = results.load_results(path)
+    found["machine"] = machine.machine_facts()
+    for number, name in enumerate(names):
+        left = sum(PARTS[later].seconds for later in names[number:])
+        seconds = PARTS[name].seconds
+        tell(
+            f"[{number + 1}/{len(names)}] {name}: about {seconds} s, {left / 60:.0f} minutes left with all that follow"
+        )
+        found["sections"][name] = run_part(name, args)
+        results.save_results(path, found)
+
+
 def run_part(name: str, args: argparse.Namespace) -> dict:
-    print(f"{name} ...", file=sys.stderr, flush=True)
     started, before, others = time.perf_counter(), machine.load(), machine.Others()
-    measured = list(PARTS[name](args))
+    measured = list(PARTS[name].run(args))
     seconds = round(time.perf_counter() - started, 1)
-    print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
+    tell(f"{name}: {seconds:.0f} s")
     loads = {"load_before": before, "load_after": machine.load(), "others": others.share()}
     facts = {**machine.section_facts(), "seconds": seconds, **loads}
     return results.as_section(measured, **facts)
+
+
+def write_report(args: argparse.Namespace) -> str:
+    """Writes the Markdown of everything that is known of this machine, and returns it, the targets last."""
+    base = base_path(args)
+    found = results.load_results(base.with_suffix(".json"))
+    kernels = None if args.quick else kernel_section(kernel_file(args.output))
+    table = report.tables(found, kernels)
+    if found["machine"]:
+        results.write(base.with_suffix(".md"), table)
+    return f"{table}\n{report.targets(found, kernels)}"
 
 
 if __name__ == "__main__":

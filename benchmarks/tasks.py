@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from hunyuan_video.models import TransformerConfig
 
 DTYPES = ("float32", "bfloat16")
 FRAMEWISE = f"{PEER}, framewise (its default)"
-COMPILED = f"{PEER}, torch.compile"
 Runs = dict[str, Callable[[], Any]]
 
 
@@ -63,36 +60,17 @@ def tokens(scale: Scale, video: Video) -> str:
 
 
 @torch.no_grad()
-def dit(scale: Scale, dtypes: Sequence[str] = DTYPES) -> Iterator[Measurement]:
-    """One forward of the transformer, all text tokens valid; and with a prompt of `scale.words` tokens."""
+def dit(scale: Scale, dtypes: Sequence[str] = DTYPES, lean: bool = False) -> Iterator[Measurement]:
+    """One forward of the transformer, all text valid; and, unless lean, with a prompt of `scale.words` tokens."""
+    cases = ((scale.small, None), (scale.large, None), (scale.small, scale.words))[: 2 if lean else 3]
     contest = Contest("transformer forward")
     with saved(transformer(scale.transformer)) as folder:
         for dtype in dtypes:
             model, peer = (load(folder, "transformer", side, dtype) for side in (OURS, PEER))
-            for video, valid in ((scale.small, None), (scale.large, None), (scale.small, scale.words)):
+            for video, valid in cases:
                 size = tokens(scale, video) + (f", {valid} of the text valid" if valid else "")
-                yield from contest.run(size, dtype, forward_runs(scale, model, peer, video, dtype, valid))
-
-
-@torch.no_grad()
-def compiled(scale: Scale) -> Iterator[Measurement]:
-    """diffusers' transformer under torch.compile (bfloat16, all text valid), which takes more than a minute a shape."""
-    contest, dtype = Contest("transformer forward"), "bfloat16"
-    with saved(transformer(scale.transformer)) as folder:
-        model, peer = (load(folder, "transformer", side, dtype) for side in (OURS, PEER))
-        for video in (scale.small, scale.large):
-            # A compilation per shape, as the fastest: with dynamic shapes it takes longer and runs slower.
-            fast = torch.compile(load(folder, "transformer", PEER, dtype), dynamic=False)
-            runs = forward_runs(scale, model, peer, video, dtype)
-            exact = runs.pop(PEER)
-            runs[COMPILED] = forward_runs(scale, model, fast, video, dtype)[PEER]
-            started = time.perf_counter()
-            runs[COMPILED]()
-            print(f"  compilation: {time.perf_counter() - started:.0f} s", file=sys.stderr)
-            contest.exact[tokens(scale, video)] = exact()
-            for one in contest.run(tokens(scale, video), dtype, runs):
-                if one.contender == COMPILED:  # this package's number is that of `dit`
-                    yield one
+                runs = forward_runs(scale, model, peer, video, dtype, valid)
+                yield from contest.run(size, dtype, runs, seconds=5.0 if lean else 8.0)
 
 
 def forward_runs(scale: Scale, model: Any, peer: Any, video: Video, dtype: str, valid: int | None = None) -> Runs:
@@ -137,14 +115,16 @@ def _block_runs(scale: Scale, model: Any, peer: Any, dtype: str) -> dict[str, Ru
 
 
 @torch.no_grad()
-def vae_decode(scale: Scale, dtypes: Sequence[str] = DTYPES) -> Iterator[Measurement]:
-    """Decoding latents; diffusers' default cuts the clip into overlapping pieces, "untiled" is its whole decode."""
+def vae_decode(scale: Scale, dtypes: Sequence[str] = DTYPES, lean: bool = False) -> Iterator[Measurement]:
+    """Decoding latents, by diffusers in one piece; in the last dtype, unless lean, also by its default in pieces."""
     contest, size = Contest("VAE decode"), str(scale.small).split(",")[0]
     with saved(vae(scale.vae)) as folder:
         for dtype in dtypes:
             model, peer = (load(folder, "vae", side, dtype) for side in (OURS, PEER))
             x = latents(scale, scale.small).to(getattr(torch, dtype))
-            sides = {OURS: model, PEER: peer, FRAMEWISE: peer}
+            sides = {OURS: model, PEER: peer}
+            if dtype == dtypes[-1] and not lean:
+                sides[FRAMEWISE] = peer
             runs = {side: vae_run(one, side, x) for side, one in sides.items()}
             yield from contest.run(size, dtype, runs, rounds=(2, 3) if dtype == "float32" else (3, 5))
 
@@ -158,28 +138,28 @@ def vae_run(model: Any, side: str, x: Tensor) -> Callable[[], Tensor]:
 
 
 @torch.no_grad()
-def pipeline(
-    scale: Scale, dtypes: Sequence[str] = ("bfloat16",), sizes: Sequence[str] = ("small", "large")
-) -> Iterator[Measurement]:
-    """Embeddings to pixels, prompts of `scale.words` of `scale.text` tokens, the same noise and weights."""
+def pipeline(scale: Scale, dtypes: Sequence[str] = ("bfloat16",), lean: bool = False) -> Iterator[Measurement]:
+    """Embeddings to pixels, prompts of `scale.words` of `scale.text` tokens, the same noise and weights.
+
+    The smaller video also by diffusers' default decoding in pieces; lean: in one piece only, and no larger video.
+    """
     contest = Contest("pipeline")
     with saved(transformer(scale.transformer), vae(scale.vae)) as folder:
         dtype = dtypes[0]
-        exact = diffusers_pipeline(folder, "float32")
-        contest.exact[str(scale.small)] = pipeline_runs(scale, None, exact, scale.small, "float32")[PEER]()
-        del exact
+        if not lean:
+            exact = diffusers_pipeline(folder, "float32")
+            contest.exact[str(scale.small)] = pipeline_runs(scale, None, exact, scale.small, "float32")[PEER]()
+            del exact
         ours = HunyuanVideoPipeline(*(load(folder, kind, OURS, dtype) for kind in ("transformer", "vae")))
         theirs = diffusers_pipeline(folder, dtype)
-        for name in sizes:
-            video = getattr(scale, name)
-            runs = pipeline_runs(scale, ours, theirs, video, dtype)
-            # The larger one takes a minute, and the smaller has warmed everything up.
-            options = dict(rounds=(2, 3)) if name == "small" else dict(rounds=(1, 1), warm_up=False)
-            yield from contest.run(str(video), dtype, runs, **options)
-
-
-def pipeline_small(scale: Scale, dtypes: Sequence[str] = ("bfloat16",)) -> Iterator[Measurement]:
-    return pipeline(scale, dtypes, ("small",))
+        runs = pipeline_runs(scale, ours, theirs, scale.small, dtype)
+        if lean:
+            runs.pop(FRAMEWISE)
+        yield from contest.run(str(scale.small), dtype, runs, rounds=(2, 3))
+        if not lean:  # half a minute a call, and the smaller one has warmed everything up
+            runs = pipeline_runs(scale, ours, theirs, scale.large, dtype)
+            runs.pop(FRAMEWISE)
+            yield from contest.run(str(scale.large), dtype, runs, rounds=(1, 1), warm_up=False)
 
 
 def diffusers_pipeline(folder: Path, dtype: str) -> Any:

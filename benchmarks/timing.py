@@ -22,14 +22,20 @@ class Times:
         return cls(statistics.median(seconds), min(seconds), len(seconds))
 
 
-def race(
+def race(runs: Mapping[str, Callable[[], Any]], **options: Any) -> tuple[dict[str, Times], dict[str, Any]]:
+    """Times of each contender, and what its last call returned. Options are those of `alternate`."""
+    taken, results = alternate(runs, **options)
+    return {name: Times.of(seconds) for name, seconds in taken.items()}, results
+
+
+def alternate(
     runs: Mapping[str, Callable[[], Any]],
     *,
     seconds: float = 10.0,
     rounds: tuple[int, int] = (3, 25),
     warm_up: bool = True,
-) -> tuple[dict[str, Times], dict[str, Any]]:
-    """Times of each contender, and what its last call returned.
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Seconds of every call of each contender, and what its last call returned.
 
     A round calls each once, in the order given and the next time in reverse. After a warm-up, which is not counted, as
     many rounds follow as fit into `seconds`, within `rounds`. Without warm-up: rounds[0] rounds.
@@ -57,4 +63,4 @@ def race(
             times.clear()
     for number in range(count):
         one_round(number)
-    return {name: Times.of(times) for name, times in taken.items()}, results
+    return taken, results

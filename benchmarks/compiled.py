@@ -1,0 +1,59 @@
+"""diffusers under torch.compile, as fast as it gets there: frozen weights, a compilation for every shape."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from benchmarks.minis import Scale, latents, load, saved, transformer, vae
+from benchmarks.results import OURS, PEER, Measurement
+from benchmarks.tasks import Contest, diffusers_pipeline, forward_runs, pipeline_runs, tokens, vae_run
+from hunyuan_video import HunyuanVideoPipeline
+
+# What the process must have been started with: weights become constants, laid out for oneDNN once.
+ENVIRONMENT = {"TORCHINDUCTOR_FREEZING": "1"}
+COMPILED = f"{PEER}, torch.compile"
+
+
+@torch.no_grad()
+def compiled(scale: Scale, dtype: str = "bfloat16") -> Iterator[Measurement]:
+    """Transformer, pipeline and VAE, in turn with this package, whose numbers are those of the other parts.
+
+    What is compiled is not counted. The transformer and the VAE's decoder are; differences are from the eager result.
+    """
+    with saved(transformer(scale.transformer), vae(scale.vae)) as folder:
+        ours = HunyuanVideoPipeline(*(load(folder, kind, OURS, dtype) for kind in ("transformer", "vae")))
+        theirs = diffusers_pipeline(folder, dtype)
+        network, decoder = theirs.transformer, theirs.vae.decoder
+        for video in (scale.small, scale.large):
+            contest, size = Contest("transformer forward"), tokens(scale, video)
+            runs = forward_runs(scale, ours.transformer, network, video, dtype)
+            contest.exact[size] = runs[PEER]()
+            fast = torch.compile(network, dynamic=False)
+            runs[PEER] = forward_runs(scale, ours.transformer, fast, video, dtype)[PEER]
+            yield from _race(contest, size, dtype, runs, seconds=5.0)
+        x = latents(scale, scale.small).to(getattr(torch, dtype))
+        runs = {side: vae_run(one, side, x) for side, one in ((OURS, ours.vae), (PEER, theirs.vae))}
+        contest, size = Contest("VAE decode"), str(scale.small).split(",")[0]
+        contest.exact[size] = runs[PEER]()
+        theirs.vae.decoder = torch.compile(decoder, dynamic=False)
+        yield from _race(contest, size, dtype, runs, rounds=(2, 5))
+        contest = Contest("pipeline")
+        theirs.transformer = torch.compile(network, dynamic=False)
+        runs = pipeline_runs(scale, ours, theirs, scale.small, dtype)
+        yield from _race(contest, str(scale.small), dtype, {OURS: runs[OURS], PEER: runs[PEER]}, rounds=(2, 3))
+
+
+def _race(
+    contest: Contest, size: str, dtype: str, runs: dict[str, Callable[[], Any]], **options: Any
+) -> Iterator[Measurement]:
+    started = time.perf_counter()
+    runs[PEER]()
+    print(f"  compiling the {contest.task}, {size}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    for one in contest.run(size, dtype, {OURS: runs[OURS], COMPILED: runs[PEER]}, **options):
+        if one.contender == COMPILED:
+            yield one

@@ -1,0 +1,155 @@
+"""What the project asks of a CPU, and whether the numbers that were measured meet it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.results import OURS, PEER, PLAIN, Measurement
+
+BEST, FLOOR = "best peer variant", "floor"
+Fits = Callable[[str], bool]
+
+
+def _any(size: str) -> bool:
+    return True
+
+
+def _is(*sizes: str) -> Fits:
+    return lambda size: size in sizes
+
+
+def _number_in(size: str, position: int) -> int:
+    """A number of a size such as "576x512x2048" or "H4 S1024"."""
+    words = size.replace("x", " ").replace("H", " ").replace("S", " ").replace(",", " ").split()
+    return int(words[position])
+
+
+@dataclass(frozen=True)
+class Target:
+    """How many times less than someone this package must need. dtype: "" for any.
+
+    against: the start of a contender's name, BEST, or FLOOR; "" for a limit on this package's own number (`at_most`).
+    """
+
+    task: str
+    against: str
+    ratio: float = 0.0
+    dtype: str = "bfloat16"
+    sizes: Fits = _any
+    unit: str = "s"
+    at_most: float = 0.0
+
+
+_LARGE, _SMALL = _is("2560 tokens"), _is("576 tokens")
+_CLIP, _LONG = _is("17x128x128"), _is("33x256x256")
+_DIFFUSERS_ATTENTION = "diffusers: RMSNorm"
+TARGETS = (
+    Target("transformer forward", PEER, 1.9, sizes=_LARGE),
+    Target("transformer forward", BEST, 1.4, sizes=_LARGE),
+    Target("transformer forward", PEER, 1.7, sizes=_SMALL),
+    Target("transformer forward", BEST, 1.1, sizes=_SMALL),
+    Target("VAE decode", PEER, 1.5, sizes=_CLIP),
+    Target("VAE decode", BEST, 1.3, sizes=_CLIP),
+    Target("VAE decode", f"{PEER}, framewise", 1.8, sizes=_CLIP),
+    Target("pipeline", PEER, 2.0),
+    Target("pipeline", BEST, 1.4, sizes=lambda size: size.startswith("17x128x128")),
+    Target("VAE decode", PEER, 1 / 0.6, unit="bytes"),
+    Target("pipeline", PEER, 1 / 0.6, unit="bytes"),
+    Target("cold start", PEER, 3.0, dtype=""),
+    Target("import of the pipeline", "", at_most=0.3, dtype=""),
+    Target("cost of calls", "", at_most=5e-3, dtype=""),
+    Target("VAE decode in 1 GB", "", at_most=1e9, dtype="", unit="bytes"),
+    Target("rope_attention", _DIFFUSERS_ATTENTION, 2.5, sizes=lambda size: _number_in(size, 1) >= 1024),
+    Target(
+        "rope_attention", _DIFFUSERS_ATTENTION, 1.3, dtype="float32", sizes=lambda size: _number_in(size, 1) >= 1024
+    ),
+    Target("linear_gelu", "torch: linear", 1.0, dtype=""),
+    Target("fp8_linear", "torch: bfloat16 linear", 0.9, sizes=lambda size: _number_in(size, 0) >= 256),
+    Target("fp8_linear", "weight widened", 5.0, sizes=lambda size: _number_in(size, 0) == 1),
+    Target("int8_linear", "torch: bfloat16 linear", 1.4, sizes=lambda size: _number_in(size, 0) >= 512),
+    Target("layer_norm_modulate", FLOOR, 1 / 1.2, dtype=""),
+    Target("gate_residual", FLOOR, 1 / 1.2, dtype=""),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One target at one size. measured: None where there is no number of one of the two sides."""
+
+    target: Target
+    size: str
+    dtype: str
+    measured: float | None
+
+    @property
+    def met(self) -> bool | None:
+        if self.measured is None:
+            return None
+        return self.measured <= self.target.at_most if self.target.at_most else self.measured >= self.target.ratio
+
+
+def judge(measurements: Sequence[Measurement]) -> Iterator[Verdict]:
+    """Every target at every size that was measured; once, without a size, where none was."""
+    for target in TARGETS:
+        rows = [
+            one
+            for one in measurements
+            if (one.task, one.unit, one.contender, one.allocator) == (target.task, target.unit, OURS, PLAIN)
+            and (one.dtype == target.dtype or not target.dtype)
+            and target.sizes(one.size)
+        ]
+        for ours in rows:
+            yield Verdict(target, ours.size, ours.dtype, _measured(target, ours, measurements))
+        if not rows:
+            yield Verdict(target, "-", target.dtype or "-", None)
+
+
+def _measured(target: Target, ours: Measurement, measurements: Sequence[Measurement]) -> float | None:
+    if target.at_most:
+        return ours.median
+    others = [one for one in measurements if (one.unit, one.key) == (ours.unit, ours.key)]
+    if target.against == BEST:
+        others = [one for one in others if one.is_peer]
+        if len({one.variant for one in others if "framewise" not in one.variant}) < 2:
+            return None  # only the plain one was measured: it is not the best of anything
+    elif target.against == FLOOR:
+        others = [one for one in others if "the floor" in one.contender]
+    else:
+        exact = [one for one in others if one.contender == target.against]
+        others = exact or [one for one in others if one.contender.startswith(target.against)]
+        others = [one for one in others if one.allocator == PLAIN]
+    return min((one.median for one in others), default=0.0) / ours.median or None
+
+
+def verdicts(measurements: Sequence[Measurement]) -> str:
+    """A row per target and size in Markdown."""
+    head = ("what", "size", "dtype", "against", "target", "measured", "")
+    rows = [head, tuple("---" for _ in head)]
+    for one in judge(measurements):
+        against = one.target.against or "-"
+        shown = "not measured" if one.measured is None else _shown(one, one.measured)
+        answer = {None: "", True: "met", False: "NOT MET"}[one.met]
+        wanted = f"at most {_amount(one.target, one.target.at_most)}" if one.target.at_most else _wanted(one.target)
+        task = one.target.task + (", peak memory" if one.target.unit == "bytes" else "")
+        rows.append((task, one.size, one.dtype, against, wanted, shown, answer))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _wanted(target: Target) -> str:
+    """Of memory and of floors a target says how much of the other's is allowed."""
+    if target.unit == "bytes" or target.against == FLOOR:
+        return f"at most {1 / target.ratio:.2g} of it"
+    return f"{target.ratio:.2g}x"
+
+
+def _shown(one: Verdict, measured: float) -> str:
+    if one.target.at_most:
+        return _amount(one.target, measured)
+    if one.target.unit == "bytes" or one.target.against == FLOOR:
+        return f"{1 / measured:.2f} of it"
+    return f"{measured:.2f}x"
+
+
+def _amount(target: Target, number: float) -> str:
+    return f"{number / 1e6:.0f} MB" if target.unit == "bytes" else f"{1e3 * number:.1f} ms"
