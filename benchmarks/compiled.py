@@ -28,7 +28,7 @@ def compiled(scale: Scale, dtype: str = "bfloat16") -> Iterator[Measurement]:
     with saved(transformer(scale.transformer), vae(scale.vae)) as folder:
         ours = HunyuanVideoPipeline(*(load(folder, kind, OURS, dtype) for kind in ("transformer", "vae")))
         theirs = diffusers_pipeline(folder, dtype)
-        network, decoder = theirs.transformer, theirs.vae.decoder
+        network = theirs.transformer
         for video in (scale.small, scale.large):
             contest, size = Contest("transformer forward"), tokens(scale, video)
             runs = forward_runs(scale, ours.transformer, network, video, dtype)
@@ -38,14 +38,17 @@ def compiled(scale: Scale, dtype: str = "bfloat16") -> Iterator[Measurement]:
             yield from _race(contest, size, dtype, runs, seconds=5.0)
         x = latents(scale, scale.small).to(getattr(torch, dtype))
         runs = {side: vae_run(one, side, x) for side, one in ((OURS, ours.vae), (PEER, theirs.vae))}
-        contest, size = Contest("VAE decode"), str(scale.small).split(",")[0]
-        contest.exact[size] = runs[PEER]()
-        theirs.vae.decoder = torch.compile(decoder, dynamic=False)
-        yield from _race(contest, size, dtype, runs, rounds=(2, 5))
-        contest = Contest("pipeline")
-        theirs.transformer = torch.compile(network, dynamic=False)
-        runs = pipeline_runs(scale, ours, theirs, scale.small, dtype)
-        yield from _race(contest, str(scale.small), dtype, {OURS: runs[OURS], PEER: runs[PEER]}, rounds=(2, 3))
+        clip, film = Contest("VAE decode"), Contest("pipeline")
+        clip_size, film_size = str(scale.small).split(",")[0], str(scale.small)
+        x = latents(scale, scale.small).to(getattr(torch, dtype))
+        clip_runs = {side: vae_run(one, side, x) for side, one in ((OURS, ours.vae), (PEER, theirs.vae))}
+        film_runs = pipeline_runs(scale, ours, theirs, scale.small, dtype)
+        clip.exact[clip_size], film.exact[film_size] = clip_runs[PEER](), film_runs[PEER]()
+        theirs.transformer, theirs.vae.decoder = (
+            torch.compile(one, dynamic=False) for one in (network, theirs.vae.decoder)
+        )
+        yield from _race(clip, clip_size, dtype, clip_runs, rounds=(2, 5))
+        yield from _race(film, film_size, dtype, film_runs, rounds=(2, 3))
 
 
 def _race(
