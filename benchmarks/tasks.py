@@ -70,7 +70,7 @@ def dit(scale: Scale, dtypes: Sequence[str] = DTYPES, lean: bool = False) -> Ite
             for video, valid in cases:
                 size = tokens(scale, video) + (f", {valid} of the text valid" if valid else "")
                 runs = forward_runs(scale, model, peer, video, dtype, valid)
-                yield from contest.run(size, dtype, runs, seconds=5.0 if lean else 8.0)
+                yield from contest.run(size, dtype, runs, seconds=3.5 if lean else 8.0)
 
 
 def forward_runs(scale: Scale, model: Any, peer: Any, video: Video, dtype: str, valid: int | None = None) -> Runs:
@@ -86,7 +86,7 @@ def blocks(scale: Scale, dtypes: Sequence[str] = DTYPES) -> Iterator[Measurement
         for dtype in dtypes:
             model, peer = (load(folder, "transformer", side, dtype) for side in (OURS, PEER))
             for kind, runs in _block_runs(scale, model, peer, dtype).items():
-                yield from contests[kind].run(tokens(scale, scale.large), dtype, runs, seconds=5.0)
+                yield from contests[kind].run(tokens(scale, scale.large), dtype, runs, seconds=3.0)
 
 
 def _block_runs(scale: Scale, model: Any, peer: Any, dtype: str) -> dict[str, Runs]:

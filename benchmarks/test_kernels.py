@@ -16,7 +16,7 @@ from benchmarks.cases import Case, cases, make_inputs, max_errors
 from benchmarks.contenders import Contender, contenders
 from benchmarks.timing import alternate
 
-SECONDS = 2.0  # of measuring, per size and dtype
+SECONDS = 1.5  # of measuring, per size and dtype
 ROUNDS = (3, 50)
 
 

@@ -1,0 +1,226 @@
+"""Where the time of a forward and of a decode goes, and how much of it the machine would need at least.
+
+    python benchmarks/floors.py [--quick] [--output FOLDER]
+
+Measures the rates of this machine in the same process (a copy of half a gigabyte; torch's products of large
+matrices), then adds up the time inside each operation while a model runs. An operation's floor is the larger of its arithmetic at
+the rate of the products and its inputs and outputs, each once, at the rate of the copy. A ratio below 1 means that data
+was still in a cache, or that a kernel computes float32 in another way than torch's product does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # run as a script, its own folder is the first
+
+import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+import hunyuan_ext  # noqa: E402
+from hunyuan_ext import slabs  # noqa: E402
+
+Work = tuple[float, float]  # floating point operations, bytes
+REPEATS = 5
+
+
+@dataclass
+class Spent:
+    """Of one operation."""
+
+    calls: int = 0
+    seconds: float = 0.0
+    flops: float = 0.0
+    bytes: float = 0.0
+
+
+@dataclass
+class Recorder:
+    """Adds up the outermost operations; one that another one calls belongs to that."""
+
+    spent: dict[str, Spent] = field(default_factory=lambda: defaultdict(Spent))
+    inside: bool = False
+
+    def wrap(self, name: str, function: Callable, work: Callable[..., Work]) -> Callable:
+        @functools.wraps(function)
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            if self.inside:
+                return function(*args, **kwargs)
+            self.inside, started = True, time.perf_counter()
+            try:
+                out = function(*args, **kwargs)
+            finally:
+                self.inside, seconds = False, time.perf_counter() - started
+            flops, moved = work(out, *args, **kwargs)
+            one = self.spent[name]
+            one.calls, one.seconds = one.calls + 1, one.seconds + seconds
+            one.flops, one.bytes = one.flops + flops, one.bytes + moved
+            return out
+
+        return recorded
+
+
+def _tensors(*values: Any) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from _tensors(*value)
+
+
+def _moved(out: Any, *args: Any, **kwargs: Any) -> float:
+    return float(sum(one.nbytes for one in _tensors(out, *args, *kwargs.values())))
+
+
+def _pass(out: Any, *args: Any, **kwargs: Any) -> Work:
+    return 0.0, _moved(out, *args, **kwargs)
+
+
+def _product(out: Tensor, x: Any, weight: Tensor, *args: Any, **kwargs: Any) -> Work:
+    return 2.0 * out.numel() * weight.shape[1], _moved(out, x, weight, *args, **kwargs)
+
+
+def _attention(out: Tensor, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Work:
+    length = kwargs.get("kv_len")
+    keys = k.shape[1] if length is None else float(length.float().mean())
+    return 4.0 * out.numel() * keys, _moved(out, q, k, v)
+
+
+def _convolution(out: Tensor | None, conv: slabs.SlabConvolution, *tensors: Tensor) -> Work:
+    made = out if out is not None else tensors[0]
+    return 2.0 * made.numel() * conv.weight[0].numel(), _moved(made, *tensors, conv.weight)
+
+
+OPERATIONS: tuple[tuple[Any, str, str, Callable[..., Work]], ...] = (
+    (hunyuan_ext, "rope_attention", "rope_attention", _attention),
+    (hunyuan_ext, "linear", "linear", _product),
+    (hunyuan_ext, "layer_norm_modulate", "layer_norm_modulate", _pass),
+    (hunyuan_ext, "gate_residual", "gate_residual", _pass),
+    (hunyuan_ext, "group_norm_silu", "group_norm_silu", _pass),
+    (slabs.SlabConvolution, "__call__", "convolution", _convolution),
+    (slabs.SlabConvolution, "add_to", "convolution and residual", _convolution),
+    (slabs.SlabConvolution, "__init__", "layout of convolution weights", lambda out, *args: (0.0, 2 * args[1].nbytes)),
+    (slabs, "norm_slab", "norm, SiLU, padding", _pass),
+    (slabs.ChannelMoments, "add", "sums for the next norm", lambda out, moments, slab: (0.0, slab.nbytes)),
+    (torch.nn.functional, "scaled_dot_product_attention", "attention of the VAE", lambda out, *args: (0.0, 0.0)),
+)
+
+
+def install(recorder: Recorder) -> None:
+    """Before the models are imported: they take the functions from their modules then."""
+    for owner, attribute, name, work in OPERATIONS:
+        setattr(owner, attribute, recorder.wrap(name, getattr(owner, attribute), work))
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What this machine can do: bytes a second of a copy (read and written), operations a second of a product."""
+
+    copy: float
+    product: dict[str, float]
+
+    @classmethod
+    def measure(cls, quick: bool) -> Rates:
+        size = 1 << (20 if quick else 27)
+        source, target = torch.zeros(size), torch.zeros(size)
+        seconds = best_of(lambda: target.copy_(source))
+        products = {}
+        for dtype, side in (("bfloat16", 4096), ("float32", 2048)):
+            side = 64 if quick else side
+            a, b = (torch.randn(side, side).to(getattr(torch, dtype)) for _ in range(2))
+            products[dtype] = 2 * side**3 / best_of(functools.partial(torch.mm, a, b))
+        return cls(2 * source.nbytes / seconds, products)
+
+    def floor(self, one: Spent, dtype: str) -> float:
+        return max(one.flops / self.product[dtype], one.bytes / self.copy)
+
+
+def best_of(run: Callable[[], Any]) -> float:
+    taken = []
+    for _ in range(1 + REPEATS):
+        started = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - started)
+    return min(taken[1:])
+
+
+def profile(recorder: Recorder, run: Callable[[], Any]) -> float:
+    """Seconds of one run; the operations are then the recorder's alone."""
+    for _ in range(2):
+        run()
+    recorder.spent.clear()
+    started = time.perf_counter()
+    for _ in range(REPEATS):
+        run()
+    return (time.perf_counter() - started) / REPEATS
+
+
+def table(title: str, recorder: Recorder, seconds: float, rates: Rates, dtype: str) -> str:
+    head = ("operation", "calls", "ms", "share", "floor, ms", "ratio")
+    rows = [head, tuple("---" for _ in head)]
+    rest = seconds
+    for name, one in sorted(recorder.spent.items(), key=lambda item: -item[1].seconds):
+        taken, floor = one.seconds / REPEATS, rates.floor(one, dtype) / REPEATS
+        rest -= taken
+        ratio = f"{taken / floor:.2f}" if floor else "-"
+        shown = f"{1e3 * floor:.2f}" if floor else "-"
+        rows.append((name, str(one.calls // REPEATS), f"{1e3 * taken:.2f}", f"{taken / seconds:.0%}", shown, ratio))
+    rows.append(("everything else", "", f"{1e3 * rest:.2f}", f"{rest / seconds:.0%}", "-", "-"))
+    return f"## {title}: {1e3 * seconds:.1f} ms\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+@torch.inference_mode()
+def tables(recorder: Recorder, rates: Rates, scale_name: str) -> Iterator[str]:
+    from benchmarks import minis, tasks
+
+    scale = minis.SCALES[scale_name]
+    with minis.saved(minis.transformer(scale.transformer), minis.vae(scale.vae)) as folder:
+        for dtype in ("bfloat16", "float32"):
+            model = minis.load(folder, "transformer", minis.OURS, dtype)
+            for video in (scale.small, scale.large):
+                inputs = tasks.forward_inputs(scale, video, dtype)[0]
+                seconds = profile(recorder, lambda given=inputs, network=model: network(**given))
+                yield table(f"Transformer, {tasks.tokens(scale, video)}, {dtype}", recorder, seconds, rates, dtype)
+            decoder = minis.load(folder, "vae", minis.OURS, dtype)
+            x = minis.latents(scale, scale.small).to(getattr(torch, dtype))
+            seconds = profile(recorder, lambda given=x, network=decoder: network.decode(given))
+            clip = str(scale.small).split(",")[0]
+            yield table(f"VAE decode, {clip}, {dtype}", recorder, seconds, rates, dtype)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="tiny models: checks that it runs")
+    parser.add_argument("--output", type=Path, help="folder of the results")
+    args = parser.parse_args(argv)
+    recorder = Recorder()
+    install(recorder)
+    from benchmarks import machine, results
+
+    rates = Rates.measure(args.quick)
+    others = machine.Others()
+    parts = list(tables(recorder, rates, "quick" if args.quick else "mini"))
+    facts = machine.section_facts()
+    lines = [
+        "# Profile and floors",
+        f"{machine.cpu_name()}, {torch.get_num_threads()} threads; {facts['date']}, commit {facts['commit']}; "
+        f"processors used by others: {others.share() or 0:.0%}. Copy: {rates.copy / 1e9:.1f} GB/s read and written; "
+        + ", ".join(f"{dtype} product: {rate / 1e12:.2f} TFLOP/s" for dtype, rate in rates.product.items())
+        + ".",
+    ]
+    report = "\n\n".join([*lines, *parts]) + "\n"
+    print(report)
+    suffix = "-quick" if args.quick else ""
+    results.write((args.output or results.RESULTS) / f"{machine.slug()}{suffix}-profile.md", report)
+
+
+if __name__ == "__main__":
+    main()
