@@ -2,8 +2,8 @@
 
     python benchmarks/floors.py [--quick] [--output FOLDER]
 
-Measures the rates of this machine in the same process (a copy of half a gigabyte; torch's products of large
-matrices), then adds up the time inside each operation while a model runs. An operation's floor is the larger of its arithmetic at
+Measures the rates of this machine in the same process (a copy of half a gigabyte; torch's products of large matrices),
+then adds up the time inside each operation while a model runs. An operation's floor is the larger of its arithmetic at
 the rate of the products and its inputs and outputs, each once, at the rate of the copy. A ratio below 1 means that data
 was still in a cache, or that a kernel computes float32 in another way than torch's product does.
 """
@@ -76,27 +76,29 @@ def _tensors(*values: Any) -> Iterator[Tensor]:
             yield from _tensors(*value)
 
 
-def _moved(out: Any, *args: Any, **kwargs: Any) -> float:
-    return float(sum(one.nbytes for one in _tensors(out, *args, *kwargs.values())))
+def _moved(made: Any, /, *args: Any, **kwargs: Any) -> float:
+    """Bytes of all tensors, each counted once, as where the output is also an input."""
+    found = {(one.data_ptr(), one.nbytes) for one in _tensors(made, *args, *kwargs.values())}
+    return float(sum(size for _, size in found))
 
 
-def _pass(out: Any, *args: Any, **kwargs: Any) -> Work:
-    return 0.0, _moved(out, *args, **kwargs)
+def _pass(made: Any, /, *args: Any, **kwargs: Any) -> Work:
+    return 0.0, _moved(made, *args, **kwargs)
 
 
-def _product(out: Tensor, x: Any, weight: Tensor, *args: Any, **kwargs: Any) -> Work:
-    return 2.0 * out.numel() * weight.shape[1], _moved(out, x, weight, *args, **kwargs)
+def _product(made: Tensor, /, x: Any, weight: Tensor, *args: Any, **kwargs: Any) -> Work:
+    return 2.0 * made.numel() * weight.shape[1], _moved(made, x, weight, *args, **kwargs)
 
 
-def _attention(out: Tensor, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Work:
+def _attention(made: Tensor, /, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Work:
     length = kwargs.get("kv_len")
     keys = k.shape[1] if length is None else float(length.float().mean())
-    return 4.0 * out.numel() * keys, _moved(out, q, k, v)
+    return 4.0 * made.numel() * keys, _moved(made, q, k, v)
 
 
-def _convolution(out: Tensor | None, conv: slabs.SlabConvolution, *tensors: Tensor) -> Work:
-    made = out if out is not None else tensors[0]
-    return 2.0 * made.numel() * conv.weight[0].numel(), _moved(made, *tensors, conv.weight)
+def _convolution(made: Tensor | None, /, conv: slabs.SlabConvolution, *tensors: Tensor) -> Work:
+    target = tensors[0] if made is None else made
+    return 2.0 * target.numel() * conv.weight[0].numel(), _moved(target, *tensors, conv.weight)
 
 
 OPERATIONS: tuple[tuple[Any, str, str, Callable[..., Work]], ...] = (
