@@ -44,6 +44,7 @@ def progress(request):
 
     def write(line: str) -> None:
         with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
             reporter.write_line(line)
 
     return Progress(write, len(groups))

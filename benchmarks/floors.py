@@ -48,6 +48,7 @@ class Recorder:
 
     spent: dict[str, Spent] = field(default_factory=lambda: defaultdict(Spent))
     inside: bool = False
+    counts: bool = True  # calls and their work; times are taken without, as counting takes time
 
     def wrap(self, name: str, function: Callable, work: Callable[..., Work]) -> Callable:
         @functools.wraps(function)
@@ -59,10 +60,11 @@ class Recorder:
                 out = function(*args, **kwargs)
             finally:
                 self.inside, seconds = False, time.perf_counter() - started
-            flops, moved = work(out, *args, **kwargs)
             one = self.spent[name]
-            one.calls, one.seconds = one.calls + 1, one.seconds + seconds
-            one.flops, one.bytes = one.flops + flops, one.bytes + moved
+            one.seconds += seconds
+            if self.counts:
+                flops, moved = work(out, *args, **kwargs)
+                one.calls, one.flops, one.bytes = one.calls + 1, one.flops + flops, one.bytes + moved
             return out
 
         return recorded
@@ -120,6 +122,10 @@ def install(recorder: Recorder) -> None:
     """Before the models are imported: they take the functions from their modules then."""
     for owner, attribute, name, work in OPERATIONS:
         setattr(owner, attribute, recorder.wrap(name, getattr(owner, attribute), work))
+    from hunyuan_video.models import vae_runner
+
+    vae_runner.put_parities = recorder.wrap("folded parities into place", vae_runner.put_parities, _pass)
+    vae_runner._start_from = recorder.wrap("residual and shortcut", vae_runner._start_from, _pass)
 
 
 @dataclass(frozen=True)
@@ -155,14 +161,21 @@ def best_of(run: Callable[[], Any]) -> float:
 
 
 def profile(recorder: Recorder, run: Callable[[], Any]) -> float:
-    """Seconds of one run; the operations are then the recorder's alone."""
-    for _ in range(2):
-        run()
+    """Seconds of one run; the recorder then holds what a run calls, and the seconds of these calls."""
+    run()
     recorder.spent.clear()
+    recorder.counts = True
+    run()
+    recorder.counts = False
+    for one in recorder.spent.values():
+        one.seconds = 0.0
     started = time.perf_counter()
     for _ in range(REPEATS):
         run()
-    return (time.perf_counter() - started) / REPEATS
+    seconds = (time.perf_counter() - started) / REPEATS
+    for one in recorder.spent.values():
+        one.seconds /= REPEATS
+    return seconds
 
 
 def table(title: str, recorder: Recorder, seconds: float, rates: Rates, dtype: str) -> str:
@@ -170,11 +183,11 @@ def table(title: str, recorder: Recorder, seconds: float, rates: Rates, dtype: s
     rows = [head, tuple("---" for _ in head)]
     rest = seconds
     for name, one in sorted(recorder.spent.items(), key=lambda item: -item[1].seconds):
-        taken, floor = one.seconds / REPEATS, rates.floor(one, dtype) / REPEATS
+        taken, floor = one.seconds, rates.floor(one, dtype)
         rest -= taken
         ratio = f"{taken / floor:.2f}" if floor else "-"
         shown = f"{1e3 * floor:.2f}" if floor else "-"
-        rows.append((name, str(one.calls // REPEATS), f"{1e3 * taken:.2f}", f"{taken / seconds:.0%}", shown, ratio))
+        rows.append((name, str(one.calls), f"{1e3 * taken:.2f}", f"{taken / seconds:.0%}", shown, ratio))
     rows.append(("everything else", "", f"{1e3 * rest:.2f}", f"{rest / seconds:.0%}", "-", "-"))
     return f"## {title}: {1e3 * seconds:.1f} ms\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
