@@ -1,6 +1,5 @@
 """`hunyuan-video encode` and the data set it writes: contents, order, resume, damage, bad input."""
 
-import itertools
 import json
 
 import av
@@ -16,6 +15,7 @@ from hunyuan_video.data.sources import Bucket, open_source, read_clip
 from hunyuan_video.data.toyworld import WORLDS, render
 from hunyuan_video.errors import UserError
 from hunyuan_video.training.clips import to_unit
+from hunyuan_video.training.encoded_flow import ReadAhead
 
 SMALL = ["--bucket", "5x16x16", "--clips", "10", "--shard", "4", "--captions", "2"]
 
@@ -54,16 +54,17 @@ def test_latents_and_text_are_those_of_the_encoders(folder, pipe):
     torch.testing.assert_close(batch.pooled[0], pooled[1].float(), atol=0.02, rtol=0.02)
 
 
-def test_the_stream_is_a_function_of_its_position(folder):
+def test_a_batch_is_a_function_of_its_position(folder):
     data = EncodedDataset(folder)
 
-    def take(start, count, workers=0):
-        stream = data.stream("5x16x16", batch=3, start=start, seed=5, dropout=0.3, workers=workers)
-        return [(b.keys, b.captions) for b in itertools.islice(stream, count)]
+    def take(start, count):
+        batches = (data.batch("5x16x16", number, 3, seed=5, dropout=0.3) for number in range(start, start + count))
+        return [(b.keys, b.captions) for b in batches]
 
     whole = take(0, 8)
     assert take(5, 3) == whole[5:]
-    assert take(2, 4, workers=2) == whole[2:6]
+    ahead = ReadAhead(lambda number, part: data.batch("5x16x16", number, 3, seed=5, dropout=0.3), workers=2)
+    assert [ahead.get(number, 0, 5).keys for number in range(2, 6)] == [keys for keys, _ in whole[2:6]]
     seen = [key for keys, _ in whole for key in keys]
     assert sorted(seen[:10]) == sorted(f"{i:08d}" for i in range(10))  # an epoch holds every clip once
     assert seen[:10] != seen[10:20]

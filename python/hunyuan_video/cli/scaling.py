@@ -47,7 +47,8 @@ def _run(args: argparse.Namespace) -> None:
 def _fit(args: argparse.Namespace) -> None:
     from hunyuan_video.checkpoints.atomic import write_json
     from hunyuan_video.training.scaling import read_curves
-    from hunyuan_video.training.scaling.report import fit_study, plot, to_json
+    from hunyuan_video.training.scaling.picture import plot
+    from hunyuan_video.training.scaling.report import fit_study, to_json
 
     if args.bootstrap < 0 or not 0 < args.level < 1:
         raise ArgumentError("--bootstrap must be 0 or more and --level between 0 and 1")

@@ -5,13 +5,12 @@
     folder/17x64x64/00000.tar, .json     shards (see shards.py); one <key>.safetensors for each clip
 
 Every order is a function of (seed, position), so a run resumes in the middle of an epoch by its position alone, and any
-number of loader processes gives the same batches.
+number of readers gives the same batches.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +20,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from hunyuan_video.data.shards import Member, read_index, read_member
 from hunyuan_video.errors import UserError
@@ -145,20 +143,14 @@ class EncodedDataset:
                 continue
         raise UserError(f"{self.folder}/{bucket}: ten clips in a row cannot be read; encode the data again")
 
-    def stream(
-        self, bucket: str, *, batch: int, start: int = 0, seed: int = 0, dropout: float = 0.0, workers: int = 0
-    ) -> Iterator[Batch]:
-        """Endless batches of a bucket from batch number `start` on.
-
-        dropout: share of captions replaced by the empty one. workers: loader processes, which change no batch.
-        """
-        items = _Batches(self, bucket, batch, seed, dropout)
-        order = range(start, 2**40)
-        yield from DataLoader(items, sampler=order, batch_size=None, num_workers=workers)  # type: ignore[arg-type]
-
     def batch(self, bucket: str, number: int, size: int, *, seed: int = 0, dropout: float = 0.0) -> Batch:
-        """Batch `number` of a bucket's stream."""
-        return _Batches(self, bucket, size, seed, dropout)[number]
+        """Batch `number` of a bucket's endless stream. dropout: share of captions replaced by the empty one."""
+        clips = [self.clip(bucket, position, seed)[0] for position in range(number * size, (number + 1) * size)]
+        generator = torch.Generator().manual_seed((seed * 7_368_787 + number) % 2**62)
+        drop = torch.rand(len(clips), generator=generator) < dropout
+        draws = torch.rand(len(clips), generator=generator)
+        choices = [-1 if d else int(u * len(c.captions)) for d, u, c in zip(drop, draws, clips, strict=True)]
+        return self.collate(clips, choices)
 
     def collate(self, clips: list[EncodedClip], choices: list[int]) -> Batch:
         """Clips with the chosen caption each; -1: the empty caption."""
@@ -175,19 +167,3 @@ class EncodedDataset:
         latents = torch.stack([clip.latents.float() for clip in clips])
         pooled = torch.stack([one.float() for _, one, _ in picked])
         return Batch(latents, text, mask, pooled, [clip.key for clip in clips], [said for _, _, said in picked])
-
-
-class _Batches(Dataset):
-    """Batch number -> Batch, for the loader's processes."""
-
-    def __init__(self, data: EncodedDataset, bucket: str, batch: int, seed: int, dropout: float):
-        self.data, self.bucket, self.batch, self.seed, self.dropout = data, bucket, batch, seed, dropout
-
-    def __getitem__(self, number: int) -> Batch:
-        positions = range(number * self.batch, (number + 1) * self.batch)
-        clips = [self.data.clip(self.bucket, position, self.seed)[0] for position in positions]
-        generator = torch.Generator().manual_seed((self.seed * 7_368_787 + number) % 2**62)
-        drop = torch.rand(len(clips), generator=generator) < self.dropout
-        draws = torch.rand(len(clips), generator=generator)
-        choices = [-1 if d else int(u * len(c.captions)) for d, u, c in zip(drop, draws, clips, strict=True)]
-        return self.data.collate(clips, choices)

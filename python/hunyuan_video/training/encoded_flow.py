@@ -17,11 +17,12 @@ from hunyuan_video.data.encoded import Batch, EncodedDataset, unpack
 from hunyuan_video.data.shards import read_member
 from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.sheets import contact_sheet
-from hunyuan_video.flow import FlowObjective, FlowSchedule, classifier_free_guidance, euler_step
+from hunyuan_video.flow import FlowObjective
 from hunyuan_video.training.clips import to_frames
-from hunyuan_video.training.config import EncodedFlowRun
+from hunyuan_video.training.config import VALIDATION_SEED, EncodedFlowRun
 from hunyuan_video.training.encode import Encoder
 from hunyuan_video.training.lora import export_network, make_network
+from hunyuan_video.training.solve import guided, solve
 
 
 class BucketOrder:
@@ -125,7 +126,7 @@ class EncodedFlowTask:
                 if not members:
                     continue
                 batch = self.data.collate([unpack(read_member(m)) for m in members], [0] * len(members))
-                losses.append(self.loss_of(batch, torch.Generator().manual_seed(20_412_603)).item())
+                losses.append(self.loss_of(batch, torch.Generator().manual_seed(VALIDATION_SEED)).item())
                 few = [part[:4] for part in vars(batch).values()]
                 pictures += list(self.sample(Batch(*few)))
                 captions += batch.captions[:4]
@@ -140,14 +141,9 @@ class EncodedFlowTask:
         empty = self.data.collate([self.data.empty] * count, [-1] * count)
         names = ("text", "mask", "pooled")
         text, mask, pooled = (torch.cat((getattr(empty, n), getattr(batch, n))).to(device) for n in names)
-        x = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(1)).to(device)
-        schedule = FlowSchedule(self.config.sample_steps, self.config.t_shift)
-        for i in range(self.config.sample_steps):
-            t = schedule.timesteps[i].to(device).expand(2 * count)
-            both = self.network(torch.cat((x, x)), t, text=text, text_mask=mask, pooled_text=pooled)
-            without, with_text = both.float().chunk(2)
-            velocity = classifier_free_guidance(with_text, without, self.config.cfg_scale)
-            x = euler_step(x, velocity, schedule.sigmas[i], schedule.sigmas[i + 1])
+        noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(1)).to(device)
+        velocity = guided(self.network, {"text": text, "text_mask": mask, "pooled_text": pooled}, self.config.cfg_scale)
+        x = solve(velocity, noise, self.config.sample_steps, self.config.t_shift)
         vae = self.encoder.vae
         return to_frames(vae.decode((x / vae.config.scaling_factor).to(next(vae.parameters()).dtype))).cpu()
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hunyuan_video.flow import FlowObjective, FlowSchedule, classifier_free_guidance, euler_step, resolution_shift
+from hunyuan_video.flow import FlowObjective, resolution_shift
 from hunyuan_video.training.captioned import CaptionedLatents
 from hunyuan_video.training.config import FlowRun
 from hunyuan_video.training.lora import export_network, make_network
+from hunyuan_video.training.solve import guided, solve
 
 
 class FlowTask:
@@ -46,16 +47,10 @@ class FlowTask:
     @torch.no_grad()
     def sample(self, prompts: list[str], seed: int) -> Tensor:
         """Euler with classifier-free guidance: latents [N, C, T, h, w]."""
-        x = self.data.noise(len(prompts), seed)
-        both = self.data.embed([""] * len(prompts) + prompts)
-        schedule = FlowSchedule(self.config.sample_steps, self.shift)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.loop.precision == "bf16"):
-            for i in range(self.config.sample_steps):
-                t = schedule.timesteps[i].expand(2 * len(prompts))
-                empty, full = self.network(torch.cat((x, x)), t, **both).float().chunk(2)
-                velocity = classifier_free_guidance(full, empty, self.config.cfg_scale)
-                x = euler_step(x, velocity, schedule.sigmas[i], schedule.sigmas[i + 1])
-        return x
+        config = self.config
+        velocity = guided(self.network, self.data.embed([""] * len(prompts) + prompts), config.cfg_scale)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.loop.precision == "bf16"):
+            return solve(velocity, self.data.noise(len(prompts), seed), config.sample_steps, self.shift)
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
         return self.data.judge(self.sample, self.config.eval_prompts, folder / "sheets" / f"step_{step:06d}.png")

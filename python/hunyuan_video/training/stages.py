@@ -21,7 +21,7 @@ from hunyuan_video.data.sources import Bucket
 from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge
 from hunyuan_video.evaluation.sheets import contact_sheet
-from hunyuan_video.flow import FlowObjective, classifier_free_guidance
+from hunyuan_video.flow import FlowObjective
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.sampling.media import save_video
 from hunyuan_video.training.buckets import BucketSampler, Draw, Group, batch_size, make_buckets
@@ -30,7 +30,7 @@ from hunyuan_video.training.config import StageConfig, StagesRun, build
 from hunyuan_video.training.distributed import deal, join_ranks
 from hunyuan_video.training.encode import Encoder
 from hunyuan_video.training.loop import train
-from hunyuan_video.training.solve import solve
+from hunyuan_video.training.solve import guided, solve
 from hunyuan_video.training.stage_data import embed, open_data
 
 HELD_OUT_SEED = 4242
@@ -152,12 +152,7 @@ class StageTask:
         both = {name: tensor.to(device) for name, tensor in both.items()}
         if self.network.config.guidance_embed:
             both["guidance"] = torch.full((2 * count,), 1000.0, device=device)
-
-        def velocity(x: Tensor, times: Tensor) -> Tensor:
-            out = self.network(torch.cat((x, x)), 1000 * torch.cat((times, times)).to(device), **both)
-            empty, full = out.float().chunk(2)
-            return classifier_free_guidance(full, empty, config.cfg_scale)
-
+        velocity = guided(self.network, both, config.cfg_scale)
         with torch.autocast(device, torch.bfloat16, enabled=config.loop.precision == "bf16"):
             latents = solve(velocity, noise.to(device), config.sample_steps, self.stage.t_shift)
         weight = next(encoder.vae.parameters())

@@ -1,6 +1,13 @@
 """Run configurations: dataclasses read from YAML. One module for each topic; every name is importable from here."""
 
-from hunyuan_video.training.config.common import LoopConfig, LoRAConfig, OptimizerConfig, ParallelConfig, WorldConfig
+from hunyuan_video.training.config.common import (
+    VALIDATION_SEED,
+    LoopConfig,
+    LoRAConfig,
+    OptimizerConfig,
+    ParallelConfig,
+    WorldConfig,
+)
 from hunyuan_video.training.config.distillation import GuidanceDistillationRun, StepDistillationRun
 from hunyuan_video.training.config.flow import EncodedFlowRun, FlowRun, StageConfig, StagesRun
 from hunyuan_video.training.config.other import BundleRun, SequenceRun, TextRun
@@ -9,6 +16,7 @@ from hunyuan_video.training.config.vae import VAERun, VAEStage, VAEStagesRun
 
 __all__ = [
     "KINDS",
+    "VALIDATION_SEED",
     "BundleRun",
     "EncodedFlowRun",
     "FlowRun",

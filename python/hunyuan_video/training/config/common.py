@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+VALIDATION_SEED = 20_412_603  # noise and timesteps of every validation loss: losses of two runs can be compared
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:

@@ -6,9 +6,6 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
-from hunyuan_video.checkpoints.atomic import staged_file
 from hunyuan_video.errors import UserError
 from hunyuan_video.training.scaling.curves import Curve
 from hunyuan_video.training.scaling.envelope import EnvelopeFit, fit_envelope
@@ -80,49 +77,3 @@ def read_laws(source: str) -> dict[str, ScalingLaw]:
     if not laws:
         raise UserError(f"{source}: holds no fit; make one with `hunyuan-video scaling fit`")
     return laws
-
-
-def plot(path: Path, curves: list[Curve], fit: Fit) -> None:
-    """A PNG with the loss curves and the envelope, N_opt(C) and D_opt(C), and the IsoFLOP profiles."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError('the plot needs matplotlib: pip install "hunyuan-ext[scaling]"') from None
-    figure = Figure(figsize=(15, 4.2), layout="constrained")
-    losses, sizes, tokens, profiles = figure.subplots(1, 4)
-    ordered = sorted({curve.parameters for curve in curves})
-    for curve in curves:
-        color = f"C{ordered.index(curve.parameters)}"
-        label = f"{curve.parameters * 1e3:.3g} M" if curve == _longest(curves, curve.parameters) else None
-        losses.loglog(curve.compute, curve.loss, color=color, lw=0.9, label=label)
-    losses.set(xlabel="C (PetaFLOP)", ylabel="validation loss", title="loss curves and envelope")
-    losses.legend(fontsize=7)
-    span = np.geomspace(min(c.compute[0] for c in curves), max(c.compute[-1] for c in curves), 50)
-    for axis, index, unit in ((sizes, 0, "N (billions)"), (tokens, 1, "D (billions of tokens)")):
-        if fit.envelope:
-            key = ("parameters", "tokens")[index]
-            at = [p.compute for p in fit.envelope.points]
-            axis.loglog(at, [getattr(p, key) for p in fit.envelope.points], "ko", ms=4, label="envelope points")
-            law = getattr(fit.envelope.law, key)
-            axis.loglog(span, [law(c) for c in span], "k-", label=f"envelope: {law.a:.3g} C^{law.b:.3f}")
-        if fit.surface:
-            law = (fit.surface.law().parameters, fit.surface.law().tokens)[index]
-            axis.loglog(span, [law(c) for c in span], "C3--", label=f"parametric: {law.a:.3g} C^{law.b:.3f}")
-        axis.set(xlabel="C (PetaFLOP)", ylabel=unit, title=f"optimal {('size', 'data')[index]}")
-        axis.legend(fontsize=7)
-    if fit.envelope:
-        points = fit.envelope.points
-        losses.loglog([p.compute for p in points], [p.loss for p in points], "ko", ms=4)
-    budgets: dict[float, list[tuple[float, float]]] = {}
-    for curve in curves:
-        budgets.setdefault(float(f"{curve.compute[-1]:.1e}"), []).append((curve.parameters, float(curve.loss[-1])))
-    for budget, ends in sorted(budgets.items()):
-        profiles.semilogx(*zip(*sorted(ends), strict=True), "o-", ms=4, lw=0.9, label=f"{budget:g} PF")
-    profiles.set(xlabel="N (billions)", ylabel="final validation loss", title="IsoFLOP profiles")
-    profiles.legend(fontsize=7)
-    with staged_file(path) as file:
-        figure.savefig(file, dpi=110, format="png")
-
-
-def _longest(curves: list[Curve], parameters: float) -> Curve:
-    return max((c for c in curves if c.parameters == parameters), key=lambda c: c.compute[-1])
