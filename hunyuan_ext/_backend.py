@@ -190,14 +190,19 @@ def _picks_native(op: str, device: str, dtype: torch.dtype, index: int | None) -
     return choice(op, device, dtype, index).native
 
 
-# What torch.compiler.assume_constant_result sets: evaluated while tracing. The call itself would import all of
-# torch._dynamo (a second) with every `import hunyuan_ext`.
-setattr(_picks_native, "_dynamo_marked_constant", True)  # noqa: B010
+def _knows_autocast(device: str) -> bool:
+    return torch.amp.is_autocast_available(device)
 
 
-def autocast_enabled(device: torch.device) -> bool:
-    """Whether autocast is in effect on a device; never on those that know no autocast, such as meta."""
-    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+# What torch.compiler.assume_constant_result sets: evaluated while tracing (torch 2.11 cannot trace the second). The call
+# itself would import all of torch._dynamo (a second) with every `import hunyuan_ext`.
+for _constant in (_picks_native, _knows_autocast):
+    setattr(_constant, "_dynamo_marked_constant", True)  # noqa: B010
+
+
+def autocast_enabled(device: str) -> bool:
+    """Whether autocast is in effect on a device type; never on those that know no autocast, such as meta."""
+    return _knows_autocast(device) and torch.is_autocast_enabled(device)
 
 
 def runs_native(op: str, x: Tensor, *others: Tensor | None) -> bool:
@@ -212,7 +217,7 @@ def runs_native(op: str, x: Tensor, *others: Tensor | None) -> bool:
 def is_plain(x: Tensor, *others: Tensor | None) -> bool:
     """Whether a call may go past torch's dispatcher: ordinary tensors on x's device that nothing is watching."""
     device = x.device
-    if autocast_enabled(device):
+    if autocast_enabled(device.type):
         return False
     grad = torch.is_grad_enabled()
     compiling = torch.compiler.is_compiling()

@@ -74,7 +74,7 @@ def int8_linear(
     inputs = as_inputs(x)
     _check_int8(inputs, w8, scale)
     check_epilogue(inputs, w8, bias, activation, activation_from, gate, residual, out, "w8")
-    if _backend.autocast_enabled(w8.device):
+    if _backend.autocast_enabled(w8.device.type):
         inputs = tuple(one.to(torch.get_autocast_dtype(w8.device.type)) for one in inputs)
     chosen = unit(inputs, w8, bias, gate, residual, out, scale)
     if chosen is not None:

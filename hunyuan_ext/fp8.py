@@ -66,7 +66,7 @@ def fp8_linear(
     _check_weight(inputs, w8, scale)
     check_epilogue(inputs, w8, bias, activation, activation_from, gate, residual, out, "w8")
     _check.one_of("activation_quant", activation_quant, ACTIVATION_QUANT)
-    if _backend.autocast_enabled(w8.device):
+    if _backend.autocast_enabled(w8.device.type):
         inputs = tuple(one.to(torch.get_autocast_dtype(w8.device.type)) for one in inputs)
     scale = scale.reshape(()) if scale.numel() == 1 else scale
     block, gelu = _fp8.scale_block(w8, scale), activation == "gelu_tanh"

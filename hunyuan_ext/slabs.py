@@ -144,7 +144,7 @@ def packs(weight: Tensor) -> bool:
         and torch.backends.mkldnn.enabled
         and not slow_bfloat16(weight)
         and not _backend.dispatch_modes()
-        and not _backend.autocast_enabled(weight.device)
+        and not _backend.autocast_enabled(weight.device.type)
     )
 
 

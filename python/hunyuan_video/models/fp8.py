@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import hunyuan_ext as ops
+from hunyuan_ext._backend import autocast_enabled
 
 FP8 = torch.float8_e4m3fn
 BLOCK_LISTS = ("double_blocks", "single_blocks")
@@ -56,7 +57,7 @@ class FP8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # [..., K] -> [..., N]
         device = x.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        if autocast_enabled(device):
             x = x.to(torch.get_autocast_dtype(device))
         return ops.fp8_linear(x, self.weight, self.scale, self.bias_as(x))
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import hunyuan_ext as ops
+from hunyuan_ext._backend import autocast_enabled
 from hunyuan_video.models.fp8 import fp8_linears
 
 
@@ -39,7 +40,7 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # [..., K] -> [..., N]
         device = x.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        if autocast_enabled(device):
             x = x.to(torch.get_autocast_dtype(device))
         return ops.int8_linear(x, self.weight, self.scale, self.bias_as(x))
 
