@@ -1,9 +1,9 @@
 // Flash attention of one tile of queries in AMX tile registers.
 //
 // The work is a sequence of steps, 32 queries times up to 256 keys, and a step one of blocks of 32 keys. While tiles
-// multiply the queries of the next block by its keys, and a part of the weights of the step before by their values,
-// vector instructions turn the scores of this block into weights: four rows after each block of products. Scores of two
-// blocks are all that exists; more would push the operands out of the first cache.
+// multiply the queries by the keys of the next block, vector instructions turn the scores of this one into weights:
+// eight rows after each block of products. Then the step's weights are multiplied by its values. Products of both kinds
+// in turns would need the operands of both in the first cache, which they do not fit.
 #pragma once
 
 #include "attention/cpu/bf16_weights.h"
@@ -40,7 +40,6 @@ struct Step {
   int64_t row;             // first query in the tile
   int64_t start, keys;     // packed keys
   int64_t skipped, valid;  // keys [skipped, valid) of them count
-  int parity;              // which weights are its own
 };
 
 // The steps of a tile: for every `most` keys, all rows.
@@ -52,7 +51,6 @@ class Steps {
   bool at_end() const { return range_ == tile_.range_count; }
   const Step& operator*() const { return step_; }
   void advance() {
-    step_.parity ^= 1;
     step_.row += kRows;
     if (step_.row < rows_) return;
     step_.row = 0;
@@ -108,7 +106,7 @@ class TileFlash {
 
  private:
   static constexpr int64_t kTile = 256;  // most queries
-  static constexpr int64_t kRowsAtATime = 4;
+  static constexpr int64_t kRowsAtATime = 8;
   static constexpr int64_t kWeightStride = kMostKeys + 32;
   static constexpr int64_t kPackedBlock = kParts * kBlockBytes;
   static_assert(kTile <= kMostTileQueries && kMostKeys % kPackedKeys == 0, "tiles must fit the buffers");
@@ -124,42 +122,33 @@ class TileFlash {
   template <bool kBounded>
   void attend(Steps next) {
     if (next.at_end()) return;
-    const auto nothing = [] {};
-    const int64_t depth = problem_.depth;
     old_ = spare(), owed_ = owed_after_ = nullptr;
     Block block{0, 0};
-    score(*next, block, nothing);
-    Step before{};
-    for (bool first = true; !next.at_end(); first = false) {
+    score(*next, block, [] {});
+    while (!next.at_end()) {
       const Step step = *next;
       next.advance();
-      int64_t collected = first ? depth : 0;  // columns of the step before
       for (bool last = false; !last;) {
         last = block.key + kPackedKeys == step.keys;
         const Block following{last ? 0 : block.key + kPackedKeys, 1 - block.buffer};
-        const int64_t done = (block.key + kPackedKeys) * depth;
         hide(step, block);
         int64_t row = 0;
         const auto softmax = [&] {
           settle();
-          if (row == kRows) return;
-          for (int64_t i = 0; i < kRowsAtATime; ++i) weigh<kBounded>(step, block, row + i);
-          row += kRowsAtATime;
+          for (int64_t i = 0; row < kRows && i < kRowsAtATime; ++i) weigh<kBounded>(step, block, row++);
         };
         if (!last)
           score(step, following, softmax);
         else if (!next.at_end())
           score(*next, following, softmax);
-        for (; collected < depth && collected * step.keys < done; collected += 32)
-          collect<kBounded>(before, collected, softmax);
-        if (row == 0) store_old();  // no product did
+        else
+          store_old();  // no product did
         while (row < kRows) softmax();
         fence();
         block = following;
       }
-      before = step;
+      for (int64_t d = 0; d < problem_.depth; d += 32) collect<kBounded>(step, d, [this] { settle(); });
     }
-    for (int64_t d = 0; d < depth; d += 32) collect<kBounded>(before, d, [this] { settle(); });
     store_old();
   }
 
@@ -191,14 +180,14 @@ class TileFlash {
   template <bool kBounded>
   void weigh(const Step& step, const Block& block, int64_t row) {
     const float* scores = scores_[block.buffer] + row * kPackedKeys;
-    bf16* weights = weights_[step.parity] + row * kWeightStride + block.key;
+    bf16* weights = weights_ + row * kWeightStride + block.key;
     Vec a = load(scores), b = load(scores + 16), total = sum_[step.row + row];
     if constexpr (!kBounded) {
       float& most = most_[step.row + row];
       const float before = most, here = _mm512_reduce_max_ps(max(a, b).lanes);
       if (here > before) most = here;
       const Vec shrink = here > before ? power<kParts>(set(before - here)) : set(1.0f);
-      shrink_[step.parity][row] = _mm512_cvtss_f32(shrink.lanes);
+      shrink_[row] = _mm512_cvtss_f32(shrink.lanes);
       total = total * shrink;
       a = a - set(most), b = b - set(most);
     }
@@ -218,8 +207,8 @@ class TileFlash {
     const int64_t depth = problem_.depth;
     float* out = out_ + step.row * depth;
     if constexpr (!kBounded)
-      if (column == 0) shrink(out, shrink_[step.parity]);
-    const TileOperands x{reinterpret_cast<const char*>(weights_[step.parity]),
+      if (column == 0) shrink(out, shrink_);
+    const TileOperands x{reinterpret_cast<const char*>(weights_),
                          2 * kWeightStride,
                          2 * kRows * kWeightStride,
                          packed_.values + column / 32 * problem_.value_stride + step.start / 32 * 2 * kPackedBlock,
@@ -313,13 +302,13 @@ class TileFlash {
   float* owed_after_ = nullptr;  // what it is to be added to, when it is there
   float* owed_ = nullptr;        // what spare_ is to be added to
   alignas(64) float scores_[2][kRows * kPackedKeys];
-  alignas(64) bf16 weights_[2][kParts * kRows * kWeightStride];
+  alignas(64) bf16 weights_[kParts * kRows * kWeightStride];
   alignas(64) float spare_[kRows * 32];
   alignas(64) bf16 query_[kParts * kTile * kMostDepth];
   alignas(64) float out_[kTile * kMostDepth];
   alignas(64) Vec sum_[kTile];  // a running sum for each lane
   float most_[kTile];
-  float shrink_[2][kRows];  // of the output so far, by the step's new maximum
+  float shrink_[kRows];  // of the output so far, by the step's new maximum
 };
 
 }  // namespace
