@@ -194,8 +194,8 @@ def _knows_autocast(device: str) -> bool:
     return torch.amp.is_autocast_available(device)
 
 
-# What torch.compiler.assume_constant_result sets: evaluated while tracing (torch 2.11 cannot trace the second). The call
-# itself would import all of torch._dynamo (a second) with every `import hunyuan_ext`.
+# What torch.compiler.assume_constant_result sets: evaluated while tracing (torch 2.11 cannot trace the second). That
+# call would import all of torch._dynamo (a second) with every `import hunyuan_ext`.
 for _constant in (_picks_native, _knows_autocast):
     setattr(_constant, "_dynamo_marked_constant", True)  # noqa: B010
 
