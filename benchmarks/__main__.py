@@ -14,7 +14,7 @@ import hunyuan_ext
 from benchmarks import machine, system
 from benchmarks.kernel_results import kernel_file
 
-KERNEL_MINUTES = 4
+KERNEL_MINUTES = 2
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hunyuan_ext.heap import release_free_memory
 from hunyuan_ext.slabs import ChannelMoments, SlabConvolution, norm_slab
 from hunyuan_video.models.vae_blocks import CausalConv3d, FrameCausalAttention, GroupNorm, ResnetBlock, Upsample
 from hunyuan_video.models.vae_slabs import ConvPlan
@@ -47,6 +48,7 @@ class Runner:
         self.device, self.dtype, self.limit, self.room = device, dtype, limit, room
         self._window = torch.empty(0, dtype=dtype, device=device)
         self._spare: list[Tensor] = []  # memory of dropped activations: the next is often of the same size
+        release_free_memory()  # of the loading, or of a transformer's steps
 
     def conv(
         self,
@@ -76,6 +78,8 @@ class Runner:
                 values = _start_from(residual.store.read(t0, t1, 0, plan.out_shape[1]), shortcut, values)
                 weights.add_to(values, x)
             _finish(out, t0, values)
+        if plan.out_shape[-1] != source.shape[-1]:
+            release_free_memory()
         return out
 
     def upsample(self, source: Activation, up: Upsample) -> Activation:
@@ -99,6 +103,7 @@ class Runner:
                 values = torch.empty((t1 - t0, *plan.out_shape[1:]), dtype=self.dtype, device=self.device)
             put_parities(weights(window.move(k1 - k0)), values, up.stride, first=k0 == 0)
             _finish(out, t0, values)
+        release_free_memory()  # what follows has larger temporaries: none fits where these were
         return out
 
     def resnet(self, source: Activation, block: ResnetBlock) -> Activation:
