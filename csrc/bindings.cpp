@@ -11,6 +11,7 @@
 #include "bindings/template.h"
 #include "bindings/tensor.h"
 #include "bindings/tokens.h"
+#include "bindings/training.h"
 #include "bindings/volume.h"
 #include "bindings/weights.h"
 #include "hunyuan_ext.h"
@@ -27,7 +28,7 @@ namespace dlpack = hunyuan::dlpack;
 
 // Raised with every change of a signature below; hunyuan_ext/_backend.py refuses a module of another number, such as
 // one left in the source tree by an older build.
-constexpr int kInterface = 8;
+constexpr int kInterface = 9;
 
 // Takes torch.Tensor.__dlpack_c_exchange_api__, or None for reading tensors through their attributes.
 void use_exchange_api(py::handle capsule) {
@@ -120,7 +121,16 @@ PYBIND11_MODULE(_C, m) {
       py::arg("unit"));
   m.def("rope_attention", &rope_attention, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("out"), py::arg("norms"),
         py::arg("rope"), py::arg("kv_len"), py::arg("block_list"), py::arg("text_tokens"), py::arg("eps"),
-        py::arg("scale"), py::arg("unit"), py::arg("threads"));
+        py::arg("scale"), py::arg("unit"), py::arg("threads"), py::arg("lse") = py::none());
+  m.def("rope_attention_backward", &rope_attention_backward, py::arg("forward"), py::arg("grad_out"), py::arg("grads"),
+        py::arg("grad_norms"), py::arg("norms"), py::arg("rope"), py::arg("kv_len"), py::arg("text_tokens"),
+        py::arg("eps"), py::arg("scale"), py::arg("unit"), py::arg("threads"));
+  m.def("layer_norm_modulate_backward", &layer_norm_modulate_backward, py::arg("grad_out"), py::arg("x"),
+        py::arg("scale"), py::arg("grad_x"), py::arg("grad_shift"), py::arg("grad_scale"), py::arg("eps"),
+        py::arg("threads"));
+  m.def("gate_residual_backward", &gate_residual_backward, py::arg("grad_out"), py::arg("y"), py::arg("gate"),
+        py::arg("grad_y"), py::arg("grad_gate"), py::arg("threads"));
+  m.def("gelu", &gelu, py::arg("x"), py::arg("grad_out"), py::arg("out"), py::arg("threads"));
   m.def("decode_fp8", &decode_fp8, py::arg("weight"), py::arg("scale"), py::arg("out"), py::arg("block"),
         py::arg("threads"));
   m.def("has_linear_unit", &has_linear_unit, py::arg("unit"), py::arg("integer"));

@@ -5,10 +5,10 @@
 #include <new>
 #include <vector>
 
+#include "attention/cpu/float_norms.h"
 #include "attention/cpu/rope_attention.h"
 #include "attention/cpu/units.h"
 #include "attention/forward.h"
-#include "common/affine.h"
 #include "common/parallel.h"
 #include "common/status.h"
 #include "common/workspace.h"
@@ -73,20 +73,12 @@ class Call {
       : args_(args),
         unit_(unit),
         list_(key_list(args)),
-        tiles_(query_tiles(args.tokens, list_.query_tile, unit.tile_queries)) {
+        tiles_(query_tiles(args.tokens, list_.query_tile, unit.tile_queries)),
+        norms_(args, problem_.weights) {
     problem_.args = &args;
     problem_.depth = round_up(args.head_dim, 32);
     problem_.value_stride = round_up(args.tokens, kPackedKeys) * 32 * unit.element_bytes;
     problem_.factor = exponent_factor(args.scale);
-    for (int i = 0; i < 2; ++i) {
-      problem_.weights[i] = {nullptr, nullptr};
-      if (!args.norm[i]) continue;
-      norms_[i] = to_floats(args.norm[i], args.norm_dtype, args.head_dim, 1.0f);
-      problem_.weights[i] = {norms_[i].data(), norms_[i].data()};
-      if (!args.text_norm[i]) continue;
-      norms_[2 + i] = to_floats(args.text_norm[i], args.norm_dtype, args.head_dim, 1.0f);
-      problem_.weights[i].text = norms_[2 + i].data();
-    }
   }
 
   void run(int threads) {
@@ -144,8 +136,8 @@ class Call {
   const Unit& unit_;
   const KeyList list_;
   const std::vector<QueryTile> tiles_;
-  std::vector<float> norms_[4];
   Problem problem_;
+  const FloatNorms norms_;
 };
 
 int check_list(const hunyuan_rope_attention_args& args) {
@@ -175,6 +167,8 @@ int check(const hunyuan_rope_attention_args& args) {
   if (args.head_dim < 16 || args.head_dim > kMostDepth || args.head_dim % 16 != 0)
     return fail(HUNYUAN_BAD_ARGUMENT, "rope_attention: head_dim must be a multiple of 16 up to %lld, got %lld",
                 static_cast<long long>(kMostDepth), static_cast<long long>(args.head_dim));
+  if (args.lse && args.unit != HUNYUAN_UNIT_AMX)
+    return fail(HUNYUAN_BAD_ARGUMENT, "rope_attention: only the AMX unit writes the log-sum-exp");
   if (!(args.scale > 0.0f))
     return fail(HUNYUAN_BAD_ARGUMENT, "rope_attention: scale must be positive, got %g", args.scale);
   for (int64_t b = 0; args.kv_len && b < args.batch; ++b)

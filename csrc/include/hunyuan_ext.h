@@ -263,6 +263,7 @@ typedef struct hunyuan_rope_attention_args {
   const void* text_norm[2];         /**< as in hunyuan_qk_norm_rope_args */
   const float* cos;                 /**< [tokens - text_tokens, head_dim], or null: no rotation */
   const float* sin;                 /**< as cos */
+  float* lse;                       /**< [batch, heads, tokens] log2 of a query's sum of exponentials, or null; AMX */
   const int64_t* kv_len;            /**< [batch] keys to attend to, 1..tokens; or null: all */
   const int32_t* row_starts;        /**< block list: [list_rows + 1]; or null: all keys */
   const int32_t* key_blocks;        /**< block list: [list_pairs], ascending blocks of each row */

@@ -102,6 +102,7 @@ class TileFlash {
       write<float>(tile);
     else
       write<bf16>(tile);
+    if (problem_.args->lse) write_lse(tile);
   }
 
  private:
@@ -290,6 +291,14 @@ class TileFlash {
                  ((tile.sample * args.tokens + tile.first + i) * args.heads + tile.head) * args.head_dim;
       for (int64_t d = 0; d < args.head_dim; d += 16) store(out + d, load(out_ + i * problem_.depth + d) * share);
     }
+  }
+
+  // For the backward pass, which recomputes weights as 2^(score - lse).
+  void write_lse(const Tile& tile) const {
+    const hunyuan_rope_attention_args& args = *problem_.args;
+    float* lse = args.lse + (tile.sample * args.heads + tile.head) * args.tokens + tile.first;
+    for (int64_t i = 0; i < tile.count; ++i)
+      lse[i] = __builtin_log2f(sum(sum_[i])) + (most_[i] == -__builtin_inff() ? 0.0f : most_[i]);
   }
 
   int64_t row_bytes() const { return problem_.depth * 2 * kParts; }  // of a packed key or value
