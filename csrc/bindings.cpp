@@ -28,7 +28,7 @@ namespace dlpack = hunyuan::dlpack;
 
 // Raised with every change of a signature below; hunyuan_ext/_backend.py refuses a module of another number, such as
 // one left in the source tree by an older build.
-constexpr int kInterface = 9;
+constexpr int kInterface = 10;
 
 // Takes torch.Tensor.__dlpack_c_exchange_api__, or None for reading tensors through their attributes.
 void use_exchange_api(py::handle capsule) {

@@ -6,6 +6,7 @@ Every op exists in `hunyuan_ext.reference` in plain PyTorch (the specification) 
 
 from hunyuan_ext import _library  # noqa: F401  (registers torch.ops.hunyuan_ext)
 from hunyuan_ext._capabilities import capabilities
+from hunyuan_ext._training import split_gelu
 from hunyuan_ext._types import Fp8Rows
 from hunyuan_ext.attention import attention_with_lse, rope_attention
 from hunyuan_ext.block_mask import BlockMask, tile_order
@@ -33,5 +34,6 @@ __all__ = [
     "quantize_fp8",
     "quantize_int8",
     "rope_attention",
+    "split_gelu",
     "tile_order",
 ]

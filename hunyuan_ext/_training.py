@@ -36,7 +36,7 @@ def wants_gradients(x: Tensor, *others: Tensor | None) -> bool:
         return False
     if _backend.autocast_enabled(x.device) and torch.get_autocast_dtype("cpu") != BFLOAT:
         return False
-    if _backend._dispatch_modes() or _backend._transform() is not None:
+    if _backend.dispatch_modes() or _backend.transform() is not None:
         return False
     given = [one for one in (x, *others) if one is not None]
     plain = all(type(one) in (Tensor, torch.nn.Parameter) and one.device == x.device for one in given)
@@ -195,11 +195,6 @@ def split_gelu(
         return SplitGelu.apply(x, split)
     head, tail = x.tensor_split((split,), dim=-1)
     return head, F.gelu(tail, approximate="tanh")
-
-
-def gelu(x: Tensor) -> Tensor:  # [..., C]
-    """GELU in its tanh form, native where `split_gelu` is."""
-    return split_gelu(x, 0)[1] if takes(x) else F.gelu(x, approximate="tanh")
 
 
 def as_matrix(x: Tensor) -> Tensor:  # [..., C] -> [N, C]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_ext import _check, _cpu_attention, _direct, _native, reference
+from hunyuan_ext import _check, _cpu_attention, _direct, _native, _training, reference
 from hunyuan_ext._backend import choice, runs_native, slow_bfloat16
 from hunyuan_ext._types import Norms, Pair
 from hunyuan_ext.block_mask import BlockMask
@@ -39,8 +39,8 @@ def rope_attention(
     default. block_mask: tiles to compute; on CUDA in tiles of multiples of 128. precision: arithmetic of the attention,
     "auto" is v's dtype; "fp8" and "int8" need a device with such a kernel. The result has v's dtype.
 
-    On CPUs float32 and bfloat16 run in one native kernel where that is faster (`capabilities()` says where and why).
-    Elsewhere norm and rotation are one native pass (float32 and bfloat16, and float16 on CUDA), and the attention is
+    On CPUs float32 and bfloat16 run in one native kernel where that is faster (`capabilities()` says where and why);
+    with AMX its gradients in bfloat16, too. Elsewhere norm and rotation are one native pass (float32 and bfloat16, and float16 on CUDA), and the attention is
     native for bfloat16 and head dimensions 64 and 128 on compute capability 8.x and 9.0, else torch's SDPA, which also
     has the gradients. Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
     """
@@ -54,6 +54,9 @@ def rope_attention(
     if precision == "int8":
         raise ValueError(f"precision: no {precision} attention kernel for {q.device.type}; use auto, fp32 or bf16")
     norms = q_norm, k_norm, *(text_norms or (None, None))
+    if _training.attention_fits(q, k, v, rope, norms, kv_len, scale, block_mask, precision):
+        lengths = None if kv_len is None else _lengths(kv_len, k.shape[1])
+        return _training.RopeAttention.apply(q, k, v, *norms, rope, text_len, lengths, eps, _scale(q, scale))
     unit = _cpu_attention.unit_for(q, k, v, rope, norms, scale, block_mask, precision)
     if unit is not None and (kv_len is None or kv_len.device.type == "cpu"):
         lengths = None if kv_len is None else _lengths(kv_len, k.shape[1])

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_ext import _backend, _check, _cpu_linear, _direct, _int8, reference
+from hunyuan_ext import _backend, _check, _cpu_linear, _direct, _int8, _training, reference
 from hunyuan_ext.norm import gate_residual
 
 ACTIVATIONS = (None, "gelu_tanh")
@@ -129,7 +129,7 @@ def composed(
 ) -> Tensor:
     """The epilogue in torch operations and `gate_residual`."""
     if activation == "gelu_tanh":
-        head, tail = product[..., :activation_from], F.gelu(product[..., activation_from:], approximate="tanh")
+        head, tail = _training.split_gelu(product, activation_from)
         product = torch.cat((head, tail), -1) if activation_from else tail
     if gate is not None and residual is not None:
         product = gate_residual(residual, product, gate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hunyuan_ext import _check, _direct, _native, reference
+from hunyuan_ext import _check, _direct, _native, _training, reference
 from hunyuan_ext._backend import runs_native, too_small
 from hunyuan_ext._types import Triple
 
@@ -20,7 +20,8 @@ def layer_norm_modulate(
     """LayerNorm(x) * (1 + scale) + shift without affine weights: the adaLN of a DiT block (arXiv 2212.09748).
 
     Any floating dtype; statistics in float32 (float64 for float64). Native for float32 and bfloat16 on CPUs with
-    AVX2 or AVX-512 and on CUDA; composed from torch operations under autograd or autocast.
+    AVX2 or AVX-512 and on CUDA; under autograd for bfloat16 on such CPUs, also within autocast (the result is then
+    bfloat16, too); else composed from torch operations under autograd or autocast.
 
     Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
     """
@@ -31,6 +32,8 @@ def layer_norm_modulate(
     _check.like("shift", shift, "B C", (batch, channels), x)
     _check.like("scale", scale, "B C", (batch, channels), x)
     _check.positive("eps", eps)
+    if _training.takes(x, shift, scale):
+        return _training.LayerNormModulate.apply(x, shift, scale, eps)
     if not (runs_native("layer_norm_modulate", x, shift, scale) and x.dtype == shift.dtype == scale.dtype):
         return reference.layer_norm_modulate(x, shift, scale, eps=eps)
     if torch.compiler.is_compiling():
@@ -45,8 +48,8 @@ def gate_residual(
 ) -> Tensor:  # [B, S, C]
     """x + gate * y: the gated residual of a DiT block, rounded once.
 
-    Any floating dtype. Native for float32 and bfloat16 on CPUs with AVX2 or AVX-512 and on CUDA; composed from torch
-    operations under autograd or autocast.
+    Any floating dtype. Native for float32 and bfloat16 on CPUs with AVX2 or AVX-512 and on CUDA; under autograd for
+    bfloat16 on such CPUs; else composed from torch operations under autograd or autocast.
 
     Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
     """
@@ -56,6 +59,8 @@ def gate_residual(
     batch, tokens, channels = _check.tensor("x", x, "B S C")
     _check.like("y", y, "B S C", (batch, tokens, channels), x)
     _check.like("gate", gate, "B C", (batch, channels), x)
+    if _training.takes(x, y, gate):
+        return _training.GateResidual.apply(x, y, gate)
     if not (runs_native("gate_residual", x, y, gate) and x.dtype == y.dtype == gate.dtype):
         return reference.gate_residual(x, y, gate)
     if torch.compiler.is_compiling():

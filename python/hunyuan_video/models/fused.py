@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hunyuan_ext as ops
@@ -34,7 +33,7 @@ def linear(
     if is_open(module):
         return _op(module, x, activation=activation, gate=gate, residual=residual, out=out)
     product = module(x if isinstance(x, Tensor) else torch.cat(x, dim=-1))
-    product = F.gelu(product, approximate="tanh") if gelu else product
+    product = ops.split_gelu(product, 0)[1] if gelu else product
     if residual is not None and gate is not None:
         product = ops.gate_residual(residual, product, gate)
     return product if out is None else out.copy_(product)
@@ -53,8 +52,7 @@ def linear_and_gelu(
         weight, bias = module.weight, module.bias
         head, tail = (None, None) if bias is None else (bias[:split], bias[split:])
         return ops.linear(x, weight[:split], head), ops.linear(x, weight[split:], tail, activation="gelu_tanh")
-    first, second = linear(module, x).tensor_split((split,), dim=-1)
-    return first, F.gelu(second, approximate="tanh")
+    return ops.split_gelu(linear(module, x), split)
 
 
 def linear_pair(
