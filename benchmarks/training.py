@@ -2,7 +2,7 @@
 
     python benchmarks/training.py [--quick] [--rounds N]
 
-Same weights, batch, noise, loss (flow matching), AdamW, bfloat16 autocast with float32 weights; forward, backward and
+Same weights, batch, noise, loss (flow matching), fused AdamW, bfloat16 autocast with float32 weights; forward, backward and
 update alternate in one process. Peak memory: each side alone in its own process. The losses of the first steps are
 printed beside each other: a speed at another loss would say nothing.
 """
@@ -49,7 +49,7 @@ class Loop:
     def __init__(self, folder: Path, scale: minis.Scale, side: str, which: str, batch: int):
         self.side = side
         self.model: nn.Module = minis.load(folder, "transformer", side, "float32").train().requires_grad_(True)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, foreach=True)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
         self.objective = FlowObjective()
         self.latents = minis.latents(scale, getattr(scale, which)).repeat(batch, 1, 1, 1, 1)
         text = minis.prompt(scale, scale.words)

@@ -19,7 +19,7 @@ def make_optimizers(network: nn.Module, config: OptimizerConfig) -> list[torch.o
         if parameter.requires_grad:
             inside = config.muon_lr > 0 and parameter.ndim >= 2 and "block" in name
             (matrices if inside else rest).append(parameter)
-    adamw = torch.optim.AdamW(rest, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, foreach=True)
+    adamw = torch.optim.AdamW(rest, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
     return [adamw, Muon(matrices, config.muon_lr, weight_decay=config.weight_decay)] if matrices else [adamw]
 
 

@@ -15,6 +15,11 @@ void pad_causal(Problem& problem);
 void group_norm_silu(Problem& problem);
 void group_norm_silu_known(Problem& problem);
 void channel_moments(Problem& problem);
+// gradients.cpp
+void rope_attention_backward(Problem& problem);
+void layer_norm_modulate_backward(Problem& problem);
+void gate_residual_backward(Problem& problem);
+void gelu(Problem& problem);
 // weights.cpp
 void decode_fp8(Problem& problem);
 
@@ -34,6 +39,10 @@ constexpr Case kCases[] = {
     {"group_norm_silu", group_norm_silu},
     {"group_norm_silu_known", group_norm_silu_known},
     {"channel_moments", channel_moments},
+    {"rope_attention_backward", rope_attention_backward},
+    {"layer_norm_modulate_backward", layer_norm_modulate_backward},
+    {"gate_residual_backward", gate_residual_backward},
+    {"gelu", gelu},
     {"decode_fp8", decode_fp8},
 };
 // clang-format on
