@@ -2,8 +2,8 @@
 
     python benchmarks/training.py [--quick] [--rounds N]
 
-Same weights, batch, noise, loss (flow matching), fused AdamW, bfloat16 autocast with float32 weights; forward, backward and
-update alternate in one process. Peak memory: each side alone in its own process. The losses of the first steps are
+Same weights, batch, noise, loss (flow matching), fused AdamW, bfloat16 autocast with float32 weights; forward, backward
+and update alternate in one process. Peak memory: each side alone in its own process. The losses of the first steps are
 printed beside each other: a speed at another loss would say nothing.
 """
 

@@ -1,8 +1,9 @@
 """Native forward and backward passes of the block's ops on the CPU in bfloat16, as autograd functions.
 
-What training in bfloat16 (tensors of that type, or autocast to it) spends outside matrix products is passes over memory:
-each function here is one pass forward and one backward, and keeps no more than its inputs, an output and the log-sum-exp.
-Sums are float32, results are rounded once. The same bits for any number of threads. Not differentiable twice.
+What training in bfloat16 (tensors of that type, or autocast to it) spends outside matrix products is passes over
+memory: each function here is one pass forward and one backward, and keeps no more than its inputs, an output and the
+log-sum-exp. Sums are float32, results are rounded once. The same bits for any number of threads. Not differentiable
+twice.
 """
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ def split_gelu(
     """(x[..., :split], gelu(x[..., split:])), tanh form: what a fused QKV and MLP projection is cut into.
 
     Native, forward and backward, for bfloat16 on CPUs with AVX2 or AVX-512 where gradients are wanted; elsewhere torch.
-    Raises TypeError or ValueError, naming the argument, for a tensor that is not floating-point or a split outside of it.
+    Raises TypeError or ValueError, naming the argument, for anything but a floating-point tensor or a split outside it.
     """
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point or x.ndim < 1:
         raise TypeError(f"x: a floating-point tensor [..., C] is needed, got {_check.described(x)}")

@@ -40,9 +40,10 @@ def rope_attention(
     "auto" is v's dtype; "fp8" and "int8" need a device with such a kernel. The result has v's dtype.
 
     On CPUs float32 and bfloat16 run in one native kernel where that is faster (`capabilities()` says where and why);
-    with AMX its gradients in bfloat16, too. Elsewhere norm and rotation are one native pass (float32 and bfloat16, and float16 on CUDA), and the attention is
-    native for bfloat16 and head dimensions 64 and 128 on compute capability 8.x and 9.0, else torch's SDPA, which also
-    has the gradients. Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
+    with AMX its gradients in bfloat16, too. Elsewhere norm and rotation are one native pass (float32 and bfloat16, and
+    float16 on CUDA), and the attention is native for bfloat16 and head dimensions 64 and 128 on compute capability 8.x
+    and 9.0, else torch's SDPA, which also has the gradients. Raises ValueError or TypeError, naming the argument, for a
+    wrong shape, dtype or device.
     """
     if block_mask is None and precision == "auto":
         norms = q_norm, k_norm, *(text_norms or (None, None))

@@ -47,7 +47,11 @@ def rotation(tokens: int, dim: int) -> tuple[Tensor, Tensor]:
 def test_attention_gradients_obey_the_rule(data):
     draw = lambda strategy, label: data.draw(strategy, label=label)  # noqa: E731
     torch.manual_seed(draw(st.integers(0, 99), "seed"))
-    batch, heads, dim = draw(st.integers(1, 2), "B"), draw(st.integers(1, 2), "H"), 16 * draw(st.integers(1, 8), "D / 16")
+    batch, heads, dim = (
+        draw(st.integers(1, 2), "B"),
+        draw(st.integers(1, 2), "H"),
+        16 * draw(st.integers(1, 8), "D / 16"),
+    )
     tokens = draw(st.integers(2, 90) | st.integers(120, 300), "S")
     text = draw(st.integers(1, tokens - 1), "text")
     has_norms, has_text_norms, has_rope = (draw(st.booleans(), name) for name in ("norms", "text norms", "rope"))
@@ -67,7 +71,9 @@ def test_attention_gradients_obey_the_rule(data):
 
         return run
 
-    assert_gradients(call(ops.rope_attention), call(reference.rope_attention), [q, k, v, *norms, *texts], "RopeAttention")
+    assert_gradients(
+        call(ops.rope_attention), call(reference.rope_attention), [q, k, v, *norms, *texts], "RopeAttention"
+    )
 
 
 @needs_amx
