@@ -35,7 +35,7 @@ def wants_gradients(x: Tensor, *others: Tensor | None) -> bool:
         return False
     if _backend.mode == "reference" or _backend.module is None or _backend.isa() == "scalar":
         return False
-    if _backend.autocast_enabled(x.device) and torch.get_autocast_dtype("cpu") != BFLOAT:
+    if _backend.autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != BFLOAT:
         return False
     if _backend.dispatch_modes() or _backend.transform() is not None:
         return False
