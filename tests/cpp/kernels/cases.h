@@ -10,6 +10,10 @@ void gate_residual(Problem& problem);
 void qk_norm_rope(Problem& problem);
 // attention.cpp
 void rope_attention(Problem& problem);
+// linear.cpp
+void linear(Problem& problem);
+void int8_linear(Problem& problem);
+void quantize_int8(Problem& problem);
 // volumes.cpp
 void pad_causal(Problem& problem);
 void group_norm_silu(Problem& problem);
@@ -35,6 +39,9 @@ constexpr Case kCases[] = {
     {"gate_residual", gate_residual},
     {"qk_norm_rope", qk_norm_rope},
     {"rope_attention", rope_attention},
+    {"linear", linear},
+    {"int8_linear", int8_linear},
+    {"quantize_int8", quantize_int8},
     {"pad_causal", pad_causal},
     {"group_norm_silu", group_norm_silu},
     {"group_norm_silu_known", group_norm_silu_known},

@@ -1,6 +1,7 @@
 // One random problem for a kernel: draws sizes, makes guarded inputs and outputs, and runs the call at every
-// instruction set and several thread counts. Every element of the outputs must be written, with the same bits for any
-// thread count, and levels must agree up to rounding. Accuracy itself is the business of tests/ops.
+// instruction set and several thread counts. Every element of the outputs must be written (they are filled with one
+// value or another before a call), with the same bits for any thread count, and levels must agree up to rounding.
+// Accuracy itself is the business of tests/ops.
 #pragma once
 
 #include <algorithm>
@@ -78,7 +79,8 @@ class Problem {
       if (!available()) continue;
       std::vector<std::vector<char>> serial;
       for (int threads : {1, 2, 3}) {
-        for (const Output& out : outputs_) std::memset(out.buffer->data(), 0xff, out.buffer->bytes());
+        for (const Output& out : outputs_)
+          std::memset(out.buffer->data(), threads == 2 ? 0x7f : 0xff, out.buffer->bytes());
         const int status = call(hunyuan_target{-1, nullptr, threads});
         CHECK(status == HUNYUAN_OK, "%s: %s", name.c_str(), hunyuan_last_error());
         std::vector<std::vector<char>> results;
@@ -118,6 +120,7 @@ class Problem {
       std::memcpy(&number, data + 4 * i, 4);
       return number;
     }
+    if (dtype == HUNYUAN_I8) return static_cast<signed char>(data[i]);
     if (dtype != HUNYUAN_BF16) return static_cast<unsigned char>(data[i]) == 0xff ? NAN : data[i];
     uint16_t half;
     std::memcpy(&half, data + 2 * i, 2);
