@@ -29,9 +29,7 @@ class Row(NamedTuple):
 # The first row whose unit the machine has is taken. Ratios: RMSNorm and rotation as diffusers does them and torch's
 # SDPA, over the kernel's time; docs/kernels/attention_cpu.md has the sizes and how they were measured.
 TABLE = (
-    Row(
-        BFLOAT, "AMX-BF16", None, True, "2.1 to 3.3x diffusers' norm and rotation and torch's SDPA, which uses AMX too"
-    ),
+    Row(BFLOAT, "AMX-BF16", None, True, "2.5 to 4x diffusers' norm and rotation and torch's SDPA, which uses AMX too"),
     Row(BFLOAT, "AVX512-BF16", False, True, "2.3 to 2.8x (prototype on Zen 4): MKL does not use AVX512-BF16 there"),
     Row(BFLOAT, "AVX512-BF16", True, False, "not compared with MKL's own AVX512-BF16 kernels"),
     Row(
@@ -42,6 +40,7 @@ TABLE = (
 )
 # A list that leaves out at least this share of the tiles is always worth it: torch computes them all and masks.
 SPARSE = 0.75
+SHORT, FEW_HEADS = 24, 8  # tokens, heads of all samples; the table of short sequences in attention_cpu.md
 
 
 def arithmetic(dtype: torch.dtype, precision: str) -> torch.dtype:
@@ -61,6 +60,15 @@ def find_row(dtype: torch.dtype) -> Row | None:
         if row.arithmetic == dtype and suits and module.has_attention_unit(UNITS.index(row.unit)):
             return row
     return None
+
+
+def too_short(x: Tensor) -> bool:  # [B, S, H, D]
+    """Whether torch is faster on few tokens of many heads: the kernel starts with blocks of 32 for every head.
+
+    Only in float32, whose blocks are split in three; in bfloat16 the kernel is faster from one token on.
+    """
+    batch, tokens, heads, _ = x.shape
+    return x.dtype == FLOAT and tokens <= SHORT and batch * heads > FEW_HEADS and not _backend.insisted()
 
 
 def preferred(row: Row) -> bool:
@@ -93,7 +101,7 @@ def unit_for(
     row = find_row(arithmetic(v.dtype, precision))
     if row is None:
         return None
-    if preferred(row) or (block_mask is not None and block_mask.density <= SPARSE):
+    if (preferred(row) and not too_short(q)) or (block_mask is not None and block_mask.density <= SPARSE):
         return UNITS.index(row.unit)
     return None
 

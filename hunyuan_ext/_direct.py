@@ -134,7 +134,7 @@ def rope_attention(
     if not _backend.choice("rope_attention", "cpu", q.dtype).native or not (kv_len is None or kv_len.is_cpu):
         return None
     row = _cpu_attention.find_row(_cpu_attention.arithmetic(q.dtype, "auto"))
-    if row is None or not _cpu_attention.preferred(row):
+    if row is None or not _cpu_attention.preferred(row) or _cpu_attention.too_short(q):
         return None
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
     lengths = None if kv_len is None else kv_len.tolist()

@@ -229,3 +229,14 @@ def test_bad_lists_are_refused():
         starts = torch.tensor([0, 3, 1, 4, 4], dtype=torch.int32)
         with pytest.raises(ValueError, match="row_starts of the block list must rise from 0 to its 4 pairs"):
             ops.rope_attention(q, k, v, block_mask=BlockMask(starts, torch.arange(4, dtype=torch.int32), 16, 16))
+
+
+def test_few_tokens_of_many_heads_in_float32_are_left_to_torch(monkeypatch):
+    calls = kernel_calls(monkeypatch)
+    if _backend.forced_isa is not None or _cpu_attention.find_row(torch.float32) is None or _backend.isa() == "scalar":
+        pytest.skip("the kernel is forced, or absent")
+    with torch.no_grad(), _backend.forced("auto"):
+        for heads, tokens, dtype in ((9, 24, torch.float32), (9, 25, torch.float32), (8, 24, torch.float32)):
+            x = torch.randn(1, tokens, heads, 32, dtype=dtype)
+            torch.testing.assert_close(ops.rope_attention(x, x, x), reference.rope_attention(x, x, x))
+    assert len(calls) == 2
