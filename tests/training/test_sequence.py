@@ -37,8 +37,10 @@ print("no disk")
 sys.exit(3)
 """
 PARENT = """
+import signal
 import sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
 from hunyuan_video.training.sequence import side_by_side
 child = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 command = lambda path: [sys.executable, "-c", child]
