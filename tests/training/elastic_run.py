@@ -1,5 +1,6 @@
-"""A run for torchrun: `elastic_run.py FOLDER`. Its last rank kills itself at step 5 of the first attempt."""
+"""A run for torchrun: `elastic_run.py FOLDER [fsdp]`. Its last rank kills itself at step 5 of the first attempt."""
 
+import dataclasses
 import os
 import signal
 import sys
@@ -8,10 +9,11 @@ from pathlib import Path
 from small_transformer import SmallTask
 
 from hunyuan_video.training.cli import restarted
-from hunyuan_video.training.config import LoopConfig, OptimizerConfig
+from hunyuan_video.training.config import LoopConfig, OptimizerConfig, ParallelConfig
 from hunyuan_video.training.loop import train
 
 LOOP = LoopConfig(steps=8, batch=4, save_every=2, sheet_every=0, log_every=1, precision="fp32")
+SHARDED = dataclasses.replace(LOOP, parallel=ParallelConfig(fsdp=True))
 OPTIMIZER = OptimizerConfig(lr=1e-2, warmup_steps=2, ema=0.5)
 
 
@@ -23,4 +25,5 @@ class Dies(SmallTask):
 
 
 if __name__ == "__main__":
-    train(Dies(2), LOOP, OPTIMIZER, Path(sys.argv[1]), restarted(), lambda line: print(line, flush=True))
+    chosen = SHARDED if "fsdp" in sys.argv[2:] else LOOP
+    train(Dies(2), chosen, OPTIMIZER, Path(sys.argv[1]), restarted(), lambda line: print(line, flush=True))

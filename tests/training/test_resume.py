@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from elastic_run import LOOP, OPTIMIZER
+from elastic_run import LOOP, OPTIMIZER, SHARDED
 from several_ranks import PATIENCE, on_ranks
 from small_transformer import SmallTask
 
@@ -81,20 +81,21 @@ def test_killed_and_resumed_is_bitwise_the_unbroken_run(tmp_path, unbroken):
     assert_same(unbroken, folder)
 
 
-def unbroken_on_two(rank, folder):
-    train(SmallTask(2), LOOP, OPTIMIZER, folder, False, quiet)
+def unbroken_on_two(rank, folder, loop):
+    train(SmallTask(2), loop, OPTIMIZER, folder, False, quiet)
 
 
-def test_a_lost_rank_restarts_the_run_from_its_last_checkpoint(tmp_path):
+@pytest.mark.parametrize("layout", ["replicated", "fsdp"])
+def test_a_lost_rank_restarts_the_run_from_its_last_checkpoint(tmp_path, layout):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-               "--max-restarts", "1", str(HERE / "elastic_run.py"), str(tmp_path / "run")]  # fmt: skip
+               "--max-restarts", "1", str(HERE / "elastic_run.py"), str(tmp_path / "run"), layout]  # fmt: skip
     root = HERE.parents[1]
     paths = os.pathsep.join((str(root), str(root / "python"), str(HERE)))
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "resumed at step" in done.stdout and f"step 8/{LOOP.steps}" in done.stdout
-    on_ranks(2, unbroken_on_two, tmp_path / "unbroken")
+    on_ranks(2, unbroken_on_two, tmp_path / "unbroken", SHARDED if layout == "fsdp" else LOOP)
     assert_same(tmp_path / "unbroken", tmp_path / "run")
 
 
