@@ -176,8 +176,11 @@ def max_errors(case: Case, inputs: Inputs, outputs: Mapping[str, Tensor]) -> dic
 
 def reference(case: Case, inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """The float64 result of a part of the output, on its device, and the function that takes this part of an output."""
-    wide = {name: _widened(value) for name, value in inputs.items()}
-    return REFERENCES[case.op](wide)
+    return reference_of(case.op, inputs)
+
+
+def reference_of(op: str, inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    return REFERENCES[op]({name: _widened(value) for name, value in inputs.items()})
 
 
 def _widened(value: Any) -> Any:

@@ -28,7 +28,7 @@ namespace dlpack = hunyuan::dlpack;
 
 // Raised with every change of a signature below; hunyuan_ext/_backend.py refuses a module of another number, such as
 // one left in the source tree by an older build.
-constexpr int kInterface = 10;
+constexpr int kInterface = 11;
 
 // Takes torch.Tensor.__dlpack_c_exchange_api__, or None for reading tensors through their attributes.
 void use_exchange_api(py::handle capsule) {
@@ -111,7 +111,10 @@ PYBIND11_MODULE(_C, m) {
   m.def("qk_norm_rope", &qk_norm_rope, py::arg("q"), py::arg("k"), py::arg("q_out"), py::arg("k_out"), py::arg("norms"),
         py::arg("rope"), py::arg("text_tokens"), py::arg("eps"), py::arg("threads"));
   m.def("attention", &attention, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("out"), py::arg("lse"),
-        py::arg("kv_len"), py::arg("blocks"), py::arg("scale"), py::arg("workspace"));
+        py::arg("kv_len"), py::arg("blocks"), py::arg("scale"));
+  m.def("attention_fp8", &attention_fp8, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("out"), py::arg("norms"),
+        py::arg("rope"), py::arg("text_tokens"), py::arg("eps"), py::arg("kv_len"), py::arg("blocks"), py::arg("scale"),
+        py::arg("workspace"));
   m.def("attention_fp8_workspace", &attention_fp8_workspace, py::arg("batch"), py::arg("queries"), py::arg("keys"),
         py::arg("heads"), py::arg("head_dim"));
   m.def("cpu_is_intel", [] { return hunyuan_cpu_is_intel() != 0; });

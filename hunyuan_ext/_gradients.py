@@ -141,7 +141,6 @@ def attention(
     query_tile: int,
     key_tile: int,
     scale: float,
-    fp8: bool,
 ) -> Gradients:
     """By recomputation, with all scores in memory; training takes torch's SDPA before it comes here."""
     mask = None if row_starts is None or key_blocks is None else BlockMask(row_starts, key_blocks, query_tile, key_tile)
@@ -149,7 +148,7 @@ def attention(
         leaves = [x.detach().transpose(1, 2).requires_grad_() for x in (q, k, v)]
         outputs = reference.attention_with_lse(*leaves, kv_len=kv_len, scale=scale, block_mask=mask)
         grads = torch.autograd.grad(outputs, leaves, (grad_out, grad_lse))
-    return *(grad.transpose(1, 2) for grad in grads), *[None] * 7
+    return *(grad.transpose(1, 2) for grad in grads), *[None] * 6
 
 
 def qk_norm_rope(
@@ -170,3 +169,38 @@ def qk_norm_rope(
     gq, gq_norm, gq_text = norm_rope(grad_q, q, q_norm, text_q_norm, rope, text_len, eps)
     gk, gk_norm, gk_text = norm_rope(grad_k, k, k_norm, text_k_norm, rope, text_len, eps)
     return gq, gk, gq_norm, gk_norm, gq_text, gk_text, None, None, None, None
+
+
+def rope_attention_fp8(
+    grad: Tensor,  # [B, S, H, D]
+    q: Tensor,  # [B, S, H, D]
+    k: Tensor,  # [B, S, H, D]
+    v: Tensor,  # [B, S, H, D]
+    q_norm: Tensor | None,
+    k_norm: Tensor | None,
+    text_q_norm: Tensor | None,
+    text_k_norm: Tensor | None,
+    cos: Tensor | None,
+    sin: Tensor | None,
+    text_len: int,
+    eps: float,
+    kv_len: Tensor | None,
+    row_starts: Tensor | None,
+    key_blocks: Tensor | None,
+    query_tile: int,
+    key_tile: int,
+    scale: float,
+) -> Gradients:
+    """Those of exact arithmetic, by recomputation."""
+    mask = None if row_starts is None or key_blocks is None else BlockMask(row_starts, key_blocks, query_tile, key_tile)
+    inputs = [q, k, v, q_norm, k_norm, text_q_norm, text_k_norm]
+    with torch.enable_grad():
+        leaves = {i: x.detach().requires_grad_() for i, x in enumerate(inputs) if x is not None}
+        norms, options = [leaves.get(i) for i in range(3, 7)], (text_len, eps)
+        rope = None if cos is None or sin is None else (cos, sin)
+        ready_q, ready_k = (
+            reference.qk_norm_rope(leaves[i], rope, norms[i], norms[2 + i], *options).to(v.dtype) for i in range(2)
+        )
+        out, _ = reference.attention_with_lse(ready_q, ready_k, leaves[2], kv_len=kv_len, scale=scale, block_mask=mask)
+        grads = dict(zip(leaves, torch.autograd.grad(out, list(leaves.values()), grad), strict=True))
+    return *(grads.get(i) for i in range(7)), *[None] * 10

@@ -194,16 +194,20 @@ register(
 )
 
 
-def attention(q, k, v, kv_len, row_starts, key_blocks, query_tile, key_tile, scale, fp8):
-    mask = None if row_starts is None else BlockMask(row_starts, key_blocks, query_tile, key_tile)
-    if runs_native("attention_fp8" if fp8 else "attention", q, k, v) and _native.attention_fits(q, k, v, mask, scale):
-        return _native.attention(q, k, v, kv_len, mask, scale, fp8)
+def block_mask(row_starts, key_blocks, query_tile, key_tile) -> BlockMask | None:
+    return None if row_starts is None else BlockMask(row_starts, key_blocks, query_tile, key_tile)
+
+
+def attention(q, k, v, kv_len, row_starts, key_blocks, query_tile, key_tile, scale):
+    mask = block_mask(row_starts, key_blocks, query_tile, key_tile)
+    if runs_native("attention", q, k, v) and _native.attention_fits(q, k, v, mask, scale):
+        return _native.attention(q, k, v, kv_len, mask, scale)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     out, lse = reference.attention_with_lse(q, k, v, kv_len=kv_len, scale=scale, block_mask=mask)
     return out.contiguous(), lse.contiguous()
 
 
-def attention_fake(q, k, v, kv_len, row_starts, key_blocks, query_tile, key_tile, scale, fp8):
+def attention_fake(q, k, v, kv_len, row_starts, key_blocks, query_tile, key_tile, scale):
     batch, heads, queries, dim = q.shape
     lse_dtype = torch.promote_types(q.dtype, torch.float32)
     return (
@@ -214,10 +218,38 @@ def attention_fake(q, k, v, kv_len, row_starts, key_blocks, query_tile, key_tile
 
 register(
     "attention(Tensor q, Tensor k, Tensor v, Tensor? kv_len, Tensor? row_starts, Tensor? key_blocks, int query_tile, "
-    "int key_tile, float scale, bool fp8) -> (Tensor, Tensor)",
+    "int key_tile, float scale) -> (Tensor, Tensor)",
     attention,
     attention_fake,
     _gradients.attention,
+)
+
+
+def rope_attention_fp8(
+    q, k, v, q_norm, k_norm, text_q_norm, text_k_norm, cos, sin, text_len, eps, kv_len, row_starts, key_blocks,
+    query_tile, key_tile, scale,
+):  # fmt: skip
+    norms, rope = (q_norm, k_norm, text_q_norm, text_k_norm), None if cos is None else (cos, sin)
+    mask = block_mask(row_starts, key_blocks, query_tile, key_tile)
+    fits = _native.fp8_fits(q, k, v, norms, rope, mask, scale)
+    if fits and runs_native("attention_fp8", q, k, v, *norms, cos, sin):
+        return _native.rope_attention_fp8(q, k, v, norms, rope, text_len, eps, kv_len, mask, scale)
+    q = reference.qk_norm_rope(q, rope, q_norm, text_q_norm, text_len, eps).to(v.dtype)
+    k = reference.qk_norm_rope(k, rope, k_norm, text_k_norm, text_len, eps).to(v.dtype)
+    return reference.attention_with_lse(q, k, v, kv_len=kv_len, scale=scale, block_mask=mask)[0].contiguous()
+
+
+def rope_attention_fp8_fake(q, k, v, *_):
+    return torch.empty(q.shape, dtype=v.dtype, device=q.device)
+
+
+register(
+    "rope_attention_fp8(Tensor q, Tensor k, Tensor v, Tensor? q_norm, Tensor? k_norm, Tensor? text_q_norm, "
+    "Tensor? text_k_norm, Tensor? cos, Tensor? sin, SymInt text_len, float eps, Tensor? kv_len, Tensor? row_starts, "
+    "Tensor? key_blocks, int query_tile, int key_tile, float scale) -> Tensor",
+    rope_attention_fp8,
+    rope_attention_fp8_fake,
+    _gradients.rope_attention_fp8,
 )
 
 

@@ -163,6 +163,13 @@ def attention_fits(q: Tensor, k: Tensor, v: Tensor, block_mask: BlockMask | None
     )
 
 
+def fp8_fits(
+    q: Tensor, k: Tensor, v: Tensor, norms: Norms, rope: Pair | None, block_mask: BlockMask | None, scale: float
+) -> bool:
+    """Whether the FP8 attention kernel takes these [B, S, H, D] tensors of one dtype, their norms and their tables."""
+    return q.shape[-1] == 128 and attention_fits(q, k, v, block_mask, scale) and qk_fits(q, k, norms, rope)
+
+
 def attention(
     q: Tensor,  # [B, H, Q, D]
     k: Tensor,  # [B, H, K, D]
@@ -170,21 +177,42 @@ def attention(
     kv_len: Tensor | None,  # [B] int32, on q's device
     block_mask: BlockMask | None,  # on q's device
     scale: float,
-    fp8: bool,
 ) -> Pair:  # [B, Q, H, D], [B, H, Q] float32
     batch, heads, queries, dim = q.shape
     q, k, v = (vectors(x.transpose(1, 2)) for x in (q, k, v))
     out = torch.empty((batch, queries, heads, dim), dtype=q.dtype, device=q.device)
     lse = torch.empty((batch, heads, queries), dtype=torch.float32, device=q.device)
-    blocks = None
-    if block_mask is not None:
-        blocks = block_mask.row_starts, block_mask.key_blocks, block_mask.query_tile, block_mask.key_tile
-    workspace = None
-    if fp8:
-        size = _C.attention_fp8_workspace(batch, queries, k.shape[1], heads, dim)
-        workspace = torch.empty(size, dtype=torch.uint8, device=q.device)
-    _C.attention(q, k, v, out, lse, kv_len, blocks, scale, workspace)
+    _C.attention(q, k, v, out, lse, kv_len, _blocks(block_mask), scale)
     return out, lse
+
+
+def rope_attention_fp8(
+    q: Tensor,  # [B, S, H, 128] bfloat16
+    k: Tensor,  # [B, S, H, 128]
+    v: Tensor,  # [B, S, H, 128]
+    norms: Norms,  # [128] each
+    rope: Pair | None,  # cos, sin: [S - text_len, 128] fp32
+    text_len: int,
+    eps: float,
+    kv_len: Tensor | None,  # [B] int32, on q's device
+    block_mask: BlockMask | None,  # on q's device
+    scale: float,
+) -> Tensor:  # [B, S, H, 128]
+    """Norm, rotation and quantisation in one pass, then attention of e4m3 products."""
+    batch, tokens, heads, dim = q.shape
+    q, k, v = (vectors(x) for x in (q, k, v))
+    norm_vectors = tuple(None if norm is None else vectors(norm) for norm in norms)
+    rope = None if rope is None else (vectors(rope[0]), vectors(rope[1]))
+    out = torch.empty((batch, tokens, heads, dim), dtype=q.dtype, device=q.device)
+    size = _C.attention_fp8_workspace(batch, tokens, tokens, heads, dim)
+    workspace = torch.empty(size, dtype=torch.uint8, device=q.device)
+    blocks = _blocks(block_mask)
+    _C.attention_fp8(q, k, v, out, norm_vectors, rope, text_len, eps, kv_len, blocks, scale, workspace)
+    return out
+
+
+def _blocks(mask: BlockMask | None) -> tuple[Tensor, Tensor, int, int] | None:
+    return None if mask is None else (mask.row_starts, mask.key_blocks, mask.query_tile, mask.key_tile)
 
 
 def decode_fp8(weight: Tensor, scale: Tensor, out: Tensor, block: int) -> Tensor:  # [N, K] -> out [N, K]

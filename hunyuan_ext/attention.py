@@ -62,11 +62,12 @@ def rope_attention(
     if unit is not None and (kv_len is None or kv_len.device.type == "cpu"):
         lengths = None if kv_len is None else _lengths(kv_len, k.shape[1])
         return _cpu_attention.attend(q, k, v, unit, norms, rope, text_len, lengths, eps, scale, block_mask)
-    q, k = _norm_and_rotate(q, k, rope, norms, text_len, eps)
     dtype = PRECISIONS[precision] or (torch.float32 if slow_bfloat16(v) else v.dtype)
-    heads = q.to(dtype), k.to(dtype), v.transpose(1, 2).to(dtype)
     if precision == "fp8":
-        return _attend_fp8(*heads, kv_len, block_mask, scale).to(v.dtype)
+        narrow = q.to(dtype), k.to(dtype), v.to(dtype)
+        return _attend_fp8(*narrow, norms, rope, text_len, eps, kv_len, block_mask, scale).to(v.dtype)
+    q, k = _norm_and_rotate(q, k, rope, norms, text_len, eps)
+    heads = q.to(dtype), k.to(dtype), v.transpose(1, 2).to(dtype)
     return _attend(*heads, kv_len, block_mask, scale).to(v.dtype).transpose(1, 2)
 
 
@@ -90,8 +91,8 @@ def attention_with_lse(
     _check.like("v", v, "B K H D", tuple(k.shape), q)
     _check_lengths(kv_len, batch)
     q_heads, k_heads, v_heads = (x.transpose(1, 2) for x in (q, k, v))
-    if _runs_kernel("attention", q_heads, k_heads, v_heads, block_mask, scale):
-        return _kernel(q_heads, k_heads, v_heads, kv_len, block_mask, scale, fp8=False)
+    if _runs_kernel(q_heads, k_heads, v_heads, block_mask, scale):
+        return _kernel(q_heads, k_heads, v_heads, kv_len, block_mask, scale)
     return reference.attention_with_lse(q, k, v, kv_len=kv_len, scale=scale, block_mask=block_mask)
 
 
@@ -111,9 +112,9 @@ def _norm_and_rotate(
 
 
 def _runs_kernel(
-    op: str, q: Tensor, k: Tensor, v: Tensor, block_mask: BlockMask | None, scale: float | None
+    q: Tensor, k: Tensor, v: Tensor, block_mask: BlockMask | None, scale: float | None
 ) -> bool:  # [B, H, S, D]
-    return runs_native(op, q, k, v) and _native.attention_fits(q, k, v, block_mask, _scale(q, scale))
+    return runs_native("attention", q, k, v) and _native.attention_fits(q, k, v, block_mask, _scale(q, scale))
 
 
 def _scale(q: Tensor, scale: float | None) -> float:
@@ -127,37 +128,62 @@ def _kernel(
     kv_len: Tensor | None,
     block_mask: BlockMask | None,
     scale: float | None,
-    fp8: bool,
 ) -> Pair:  # [B, Q, H, D], [B, H, Q]
-    compiling = torch.compiler.is_compiling()
-    if kv_len is not None:
-        if kv_len.device.type == "cpu" and not compiling:
-            _lengths(kv_len, k.shape[2])
-        kv_len = kv_len.to(device=q.device, dtype=torch.int32, non_blocking=True)
-    mask = None if block_mask is None else block_mask.to(q.device)
-    if not compiling:
-        return _native.attention(q, k, v, kv_len, mask, _scale(q, scale), fp8)
-    blocks = (None, None, 0, 0) if mask is None else (mask.row_starts, mask.key_blocks, mask.query_tile, mask.key_tile)
-    return torch.ops.hunyuan_ext.attention(q, k, v, kv_len, *blocks, _scale(q, scale), fp8)
+    kv_len, mask = _lengths_on(q, k.shape[2], kv_len), _mask_on(q, block_mask)
+    if torch.compiler.is_compiling():
+        return torch.ops.hunyuan_ext.attention(q, k, v, kv_len, *_blocks(mask), _scale(q, scale))
+    return _native.attention(q, k, v, kv_len, mask, _scale(q, scale))
+
+
+def _lengths_on(q: Tensor, keys: int, kv_len: Tensor | None) -> Tensor | None:
+    """kv_len as the kernels read it, int32 on the device; checked where that costs no synchronisation."""
+    if kv_len is None:
+        return None
+    if kv_len.device.type == "cpu" and not torch.compiler.is_compiling():
+        _lengths(kv_len, keys)
+    return kv_len.to(device=q.device, dtype=torch.int32, non_blocking=True)
+
+
+def _mask_on(q: Tensor, mask: BlockMask | None) -> BlockMask | None:
+    return None if mask is None else mask.to(q.device)
+
+
+def _blocks(mask: BlockMask | None) -> tuple[Tensor | None, Tensor | None, int, int]:
+    return (None, None, 0, 0) if mask is None else (mask.row_starts, mask.key_blocks, mask.query_tile, mask.key_tile)
 
 
 def _attend_fp8(
-    q: Tensor, k: Tensor, v: Tensor, kv_len: Tensor | None, block_mask: BlockMask | None, scale: float | None
-) -> Tensor:  # [B, H, S, D] -> [B, S, H, D]
-    if q.shape[-1] != 128 or not _runs_kernel("attention_fp8", q, k, v, block_mask, scale):
+    q: Tensor,  # [B, S, H, D] bfloat16
+    k: Tensor,  # [B, S, H, D]
+    v: Tensor,  # [B, S, H, D]
+    norms: Norms,
+    rope: Pair | None,
+    text_len: int,
+    eps: float,
+    kv_len: Tensor | None,
+    block_mask: BlockMask | None,
+    scale: float | None,
+) -> Tensor:  # [B, S, H, D]
+    cos, sin = rope or (None, None)
+    fits = _native.fp8_fits(q, k, v, norms, rope, block_mask, _scale(q, scale))
+    if not (fits and runs_native("attention_fp8", q, k, v, *norms, cos, sin)):
         why = choice("attention_fp8", q.device.type, q.dtype).reason
         raise ValueError(
             "precision: the fp8 kernel takes plain CUDA tensors of head dimension 128 without gradients on sm_90a "
             f"({why}); use auto, fp32 or bf16"
         )
-    return _kernel(q, k, v, kv_len, block_mask, scale, fp8=True)[0]
+    kv_len, mask = _lengths_on(q, k.shape[1], kv_len), _mask_on(q, block_mask)
+    if torch.compiler.is_compiling():
+        before = *norms, cos, sin, text_len, eps
+        return torch.ops.hunyuan_ext.rope_attention_fp8(q, k, v, *before, kv_len, *_blocks(mask), _scale(q, scale))
+    return _native.rope_attention_fp8(q, k, v, norms, rope, text_len, eps, kv_len, mask, _scale(q, scale))
 
 
 def _attend(
     q: Tensor, k: Tensor, v: Tensor, kv_len: Tensor | None, block_mask: BlockMask | None, scale: float | None
 ) -> Tensor:  # [B, H, S, D]
-    if _runs_kernel("attention", q, k, v, block_mask, scale):
-        return _kernel(q, k, v, kv_len, block_mask, scale, fp8=False)[0].transpose(1, 2)
+    if _runs_kernel(q, k, v, block_mask, scale):
+        return _kernel(q, k, v, kv_len, block_mask, scale)[0].transpose(1, 2)
     if 0 in q.shape:  # torch 2.11 on a CPU divides by the number of heads
         return q.clone()
     allowed = None if block_mask is None else block_mask.dense(q.shape[2], k.shape[2]).to(q.device)

@@ -15,19 +15,37 @@ from benchmarks.contenders import Contender, Run
 from benchmarks.gpu_suite.calls import EPS, FP8, FP8_MAX, backend, compiled
 from hunyuan_ext import reference as spec
 
+NO_BLOCKS = (None, None, 0, 0)
 
-def attention_ours(fp8: bool) -> Callable[[Inputs], Run]:
-    """The library op, which has a kernel for fake tensors; its FP8 form quantises in the call."""
 
-    def prepare(inputs: Inputs) -> Run:
-        heads = [inputs[name].transpose(1, 2) for name in "qkv"]
-        mask, scale = inputs.get("block_mask"), heads[0].shape[-1] ** -0.5
-        blocks = (None, None, 0, 0)
-        if mask is not None:
-            blocks = (mask.row_starts, mask.key_blocks, mask.query_tile, mask.key_tile)
-        return lambda: torch.ops.hunyuan_ext.attention(*heads, None, *blocks, scale, fp8)[0]
+def attention_ours(inputs: Inputs) -> Run:
+    """The library op, which has a kernel for fake tensors."""
+    heads = [inputs[name].transpose(1, 2) for name in "qkv"]
+    mask, scale = inputs.get("block_mask"), heads[0].shape[-1] ** -0.5
+    blocks = NO_BLOCKS
+    if mask is not None:
+        blocks = (mask.row_starts, mask.key_blocks, mask.query_tile, mask.key_tile)
+    return lambda: torch.ops.hunyuan_ext.attention(*heads, None, *blocks, scale)[0]
 
-    return prepare
+
+def attention_fp8_ours(inputs: Inputs) -> Run:
+    """Norm and rotation, where the case has them, and the quantisation are in the call."""
+    qkv, (cos, sin) = [inputs[name] for name in "qkv"], inputs.get("rope", (None, None))
+    before = inputs.get("q_norm"), inputs.get("k_norm"), None, None, cos, sin, inputs.get("text_len", 0), EPS
+    scale = qkv[0].shape[-1] ** -0.5
+    return lambda: torch.ops.hunyuan_ext.rope_attention_fp8(*qkv, *before, None, *NO_BLOCKS, scale)
+
+
+def attention_fp8_two_passes(inputs: Inputs) -> Run:
+    """Norm and rotation write bf16, the quantisation reads it."""
+    norm_rope, v = norm_rope_ours(inputs), inputs["v"]
+    bare, scale = (*[None] * 6, 0, EPS, None, *NO_BLOCKS), v.shape[-1] ** -0.5
+
+    def run() -> Tensor:
+        q, k = (x.transpose(1, 2) for x in norm_rope())
+        return torch.ops.hunyuan_ext.rope_attention_fp8(q, k, v, *bare, scale)
+
+    return run
 
 
 def sdpa(choice: SDPBackend) -> Callable[[Inputs], Run]:

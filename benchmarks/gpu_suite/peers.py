@@ -26,19 +26,19 @@ def installed(contender: Contender) -> bool:
 
 CONTENDERS: dict[str, tuple[Contender, ...]] = {
     "attention": (
-        Contender(OURS, attention.attention_ours(fp8=False)),
+        Contender(OURS, attention.attention_ours),
         attention.CUDNN,
         attention.FLASH,
         attention.FLASH3,
         attention.FLASH4,
     ),
     "attention_fp8": (
-        Contender(OURS, attention.attention_ours(fp8=True)),
+        Contender(OURS, attention.attention_fp8_ours),
         Contender("FA3 fp8", attention.flash3_fp8, needs="flash_attn_interface"),
         Contender("SDPA cuDNN bf16", attention.CUDNN.prepare),
     ),
     "attention_sparse": (
-        Contender(OURS, attention.attention_ours(fp8=False)),
+        Contender(OURS, attention.attention_ours),
         Contender("dense SDPA cuDNN", attention.CUDNN.prepare),
     ),
     "qk_norm_rope": (
@@ -49,6 +49,11 @@ CONTENDERS: dict[str, tuple[Contender, ...]] = {
     "rope_attention": (
         *shared_contenders("rope_attention")[:2],
         Contender("torch.compile + SDPA cuDNN", attention.compiled_rope_attention),
+    ),
+    "rope_attention_fp8": (
+        Contender(OURS, attention.attention_fp8_ours),
+        Contender("own norm and rotation, then FP8", attention.attention_fp8_two_passes),
+        Contender("torch.compile + SDPA cuDNN bf16", attention.compiled_rope_attention),
     ),
     "layer_norm_modulate": (
         *shared_contenders("layer_norm_modulate"),

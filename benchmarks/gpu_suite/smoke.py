@@ -28,6 +28,7 @@ CASES = (
     _case("attention", heads=2, tokens=389, batch=2),
     _case("attention", heads=3, tokens=131, head_dim=64),
     _case("attention_fp8", heads=2, tokens=389, batch=2),
+    _case("rope_attention_fp8", heads=9, tokens=272, text=16),
     _case("attention_sparse", **STA),
     _case("qk_norm_rope", heads=3, tokens=144, text=16),
     _case("layer_norm_modulate", tokens=67, width=3072),

@@ -1,4 +1,6 @@
 // attention: argument checks and dispatch.
+#include <initializer_list>
+
 #include "attention/forward.h"
 #include "attention/sm90/fp8_workspace.h"
 #include "common/status.h"
@@ -46,6 +48,20 @@ int check(const hunyuan_attention_args* args, hunyuan_target target) {
   return HUNYUAN_OK;
 }
 
+int check_before(const hunyuan_attention_args& args, const hunyuan_norm_rope_args& before) {
+  if (before.text_tokens < 0 || before.text_tokens > args.keys)
+    return fail(HUNYUAN_BAD_ARGUMENT, "attention: %lld text tokens of %lld", static_cast<long long>(before.text_tokens),
+                static_cast<long long>(args.keys));
+  if ((before.cos || before.text_tokens) && args.queries != args.keys)
+    return fail(HUNYUAN_BAD_ARGUMENT, "attention: rotation and text tokens need as many queries as keys");
+  bool fits = before.cos_stride % 4 == 0 && before.sin_stride % 4 == 0;
+  for (const void* data : {before.norm[0], before.norm[1], before.text_norm[0], before.text_norm[1],
+                           static_cast<const void*>(before.cos), static_cast<const void*>(before.sin)})
+    fits = fits && reinterpret_cast<uintptr_t>(data) % 16 == 0;
+  if (!fits) return fail(HUNYUAN_BAD_ARGUMENT, "attention: norm weights and tables must lie at multiples of 16 bytes");
+  return HUNYUAN_OK;
+}
+
 }  // namespace
 }  // namespace hunyuan::attention
 
@@ -61,11 +77,13 @@ extern "C" int64_t hunyuan_attention_fp8_workspace(const hunyuan_attention_args*
   return attention::sm90::fp8_workspace(*args).bytes;
 }
 
-extern "C" int hunyuan_attention_fp8(const hunyuan_attention_args* args, void* workspace, hunyuan_target target) {
-  const int status = attention::check(args, target);
+extern "C" int hunyuan_attention_fp8(const hunyuan_attention_args* args, const hunyuan_norm_rope_args* before,
+                                     void* workspace, hunyuan_target target) {
+  int status = attention::check(args, target);
+  if (status == HUNYUAN_OK) status = attention::check_before(*args, *before);
   if (status != HUNYUAN_OK || attention::work_count(*args, 1) == 0) return status;
   if (args->head_dim != 128)
     return fail(HUNYUAN_BAD_ARGUMENT, "attention: the FP8 kernel takes a head_dim of 128, got %lld",
                 static_cast<long long>(args->head_dim));
-  return attention_fp8_cuda(*args, workspace, target);
+  return attention_fp8_cuda(*args, *before, workspace, target);
 }

@@ -30,13 +30,14 @@ int attention_cuda(const hunyuan_attention_args& args, hunyuan_target target) {
               capability);
 }
 
-int attention_fp8_cuda(const hunyuan_attention_args& args, void* workspace, hunyuan_target target) {
+int attention_fp8_cuda(const hunyuan_attention_args& args, const hunyuan_norm_rope_args& before, void* workspace,
+                       hunyuan_target target) {
   const DeviceGuard guard(target.device);
   HUNYUAN_CUDA_CHECK(guard.error);
   int capability = 0;
   const int status = capability_of(target.device, &capability);
   if (status != HUNYUAN_OK) return status;
-  if (capability == 90) return attention::forward_fp8_sm90(args, workspace, target);
+  if (capability == 90) return attention::forward_fp8_sm90(args, before, workspace, target);
   return fail(HUNYUAN_CUDA_ERROR, "attention: this device is sm_%d; the FP8 kernel is built for sm_90a", capability);
 }
 

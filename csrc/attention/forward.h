@@ -22,7 +22,8 @@ constexpr int64_t kListTile = 128;
 int forward_sm80(const hunyuan_attention_args& args, hunyuan_target target, int warps);
 // 9.0
 int forward_sm90(const hunyuan_attention_args& args, hunyuan_target target);
-int forward_fp8_sm90(const hunyuan_attention_args& args, void* workspace, hunyuan_target target);
+int forward_fp8_sm90(const hunyuan_attention_args& args, const hunyuan_norm_rope_args& before, void* workspace,
+                     hunyuan_target target);
 
 }  // namespace hunyuan::attention
 
@@ -30,6 +31,7 @@ namespace hunyuan {
 
 // Picks the kernel of the target's device; in attention_cuda.cu or common/cuda_absent.cpp.
 int attention_cuda(const hunyuan_attention_args& args, hunyuan_target target);
-int attention_fp8_cuda(const hunyuan_attention_args& args, void* workspace, hunyuan_target target);
+int attention_fp8_cuda(const hunyuan_attention_args& args, const hunyuan_norm_rope_args& before, void* workspace,
+                       hunyuan_target target);
 
 }  // namespace hunyuan

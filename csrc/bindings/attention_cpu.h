@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "bindings/rope.h"
 #include "bindings/tensor.h"
 #include "hunyuan_training.h"
 
@@ -33,16 +34,9 @@ inline void set_operands(hunyuan_rope_attention_args& args, const Tensor (&in)[4
     args.norm[i] = vector_data(norms[i], "norm weight", args.head_dim, q, args.norm_dtype);
     args.text_norm[i] = vector_data(norms[2 + i], "text norm weight", args.head_dim, q, args.norm_dtype);
   }
-  if (!rope.is_none()) {
-    const py::tuple pair = rope;
-    const Tensor cos(pair[0], "cos"), sin(pair[1], "sin");
-    for (const Tensor* table : {&cos, &sin})
-      table->require(2, 1, HUNYUAN_F32)
-          .require_shape({args.tokens - args.text_tokens, args.head_dim})
-          .require_beside(q);
-    args.cos = static_cast<const float*>(cos.data), args.sin = static_cast<const float*>(sin.data);
-    args.cos_stride = cos.stride[0], args.sin_stride = sin.stride[0];
-  }
+  const RopeTables tables(rope, args.tokens - args.text_tokens, q);
+  args.cos = tables.cos, args.sin = tables.sin;
+  args.cos_stride = tables.cos_stride, args.sin_stride = tables.sin_stride;
   if (kv_len) {
     if (static_cast<int64_t>(kv_len->size()) != args.batch)
       throw py::value_error("kv_len: one length a sample is needed");

@@ -1,6 +1,7 @@
 // Ops on tokens [B, S, ...]. Included by bindings.cpp alone.
 #pragma once
 
+#include "bindings/rope.h"
 #include "bindings/tensor.h"
 
 namespace hunyuan::binding {
@@ -56,14 +57,9 @@ inline void qk_norm_rope(py::handle q_, py::handle k_, py::handle q_out_, py::ha
   }
   args.batch = q.shape[0], args.tokens = q.shape[1], args.heads = q.shape[2], args.head_dim = q.shape[3];
   args.text_tokens = text_tokens, args.eps = eps, args.dtype = q.dtype;
-  if (!rope.is_none()) {
-    const py::tuple pair = rope;
-    const Tensor cos(pair[0], "cos"), sin(pair[1], "sin");
-    for (const Tensor* table : {&cos, &sin})
-      table->require(2, 1, HUNYUAN_F32).require_shape({args.tokens - text_tokens, args.head_dim}).require_beside(q);
-    args.cos = static_cast<const float*>(cos.data), args.sin = static_cast<const float*>(sin.data);
-    args.cos_stride = cos.stride[0], args.sin_stride = sin.stride[0];
-  }
+  const RopeTables tables(rope, args.tokens - text_tokens, q);
+  args.cos = tables.cos, args.sin = tables.sin;
+  args.cos_stride = tables.cos_stride, args.sin_stride = tables.sin_stride;
   run(hunyuan_qk_norm_rope, args, target_of({&in[0], &in[1], &out[0], &out[1]}, threads), 2 * q.count());
 }
 

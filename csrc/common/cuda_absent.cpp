@@ -19,7 +19,9 @@ int no_cuda(const char* op) {
 }  // namespace
 
 int attention_cuda(const hunyuan_attention_args&, hunyuan_target) { return no_cuda("attention"); }
-int attention_fp8_cuda(const hunyuan_attention_args&, void*, hunyuan_target) { return no_cuda("attention"); }
+int attention_fp8_cuda(const hunyuan_attention_args&, const hunyuan_norm_rope_args&, void*, hunyuan_target) {
+  return no_cuda("attention");
+}
 int qk_norm_rope_cuda(const hunyuan_qk_norm_rope_args&, hunyuan_target) { return no_cuda("qk_norm_rope"); }
 int causal_conv3d_cuda(const hunyuan_causal_conv3d_args&, hunyuan_target) { return no_cuda("causal_conv3d"); }
 int64_t causal_conv3d_cuda_moment_chunks(const hunyuan_causal_conv3d_args&, int) { return 0; }

@@ -86,6 +86,16 @@ class Kernels:
         if getattr(self.library, name)(ctypes.byref(args)):
             raise RuntimeError(self.library.hunyuan_last_error().decode())
 
+    def prepare_heads(self, norms=(None,) * 4, rope=None, text_tokens: int = 0, eps: float = 1e-6) -> None:
+        """What the next FP8 attention does to q and k first; norms of q, k, text q, text k."""
+        pointers = [None if norm is None else norm.data_ptr() for norm in norms]
+        dtype = next((norm.dtype for norm in norms if norm is not None), torch.float32)
+        tables = {}
+        if rope is not None:
+            tables = dict(cos=rope[0], sin=rope[1], cos_stride=rope[0].stride(0), sin_stride=rope[1].stride(0))
+        self.call("norm_rope", norm=pointers[:2], text_norm=pointers[2:], text_tokens=text_tokens, eps=eps,
+                  norm_dtype=dtype, **tables)  # fmt: skip
+
     def number(self, function: str, op: str, **values) -> int:
         """The result of a sizing function such as group_norm_silu_workspace."""
         call = getattr(self.library, f"emulated_{function}")

@@ -139,6 +139,42 @@ def test_fp8_error(queries, keys):
     torch.testing.assert_close(lse.double(), exact_lse, rtol=1e-2, atol=5e-2)
 
 
+@pytest.mark.parametrize(("heads", "text_len", "text_norms"), [(9, 37, True), (2, 0, False), (1, 150, False)])
+def test_fp8_norm_and_rotation(heads, text_len, text_norms):
+    """Norm, rotation and quantisation in one pass, of views of a fused projection, garbage behind the last key."""
+    generator = torch.Generator().manual_seed(5)
+    q, k, v = (torch.randn(2, 150, 3, heads, 128, generator=generator).to(BF16) * 2).unbind(2)
+    lengths = torch.tensor([150, 131])
+    norms = [*(torch.rand(4, 128, generator=generator) + 0.5)]
+    norms[2:] = norms[2:] if text_norms else (None, None)
+    angle = torch.rand(150 - text_len, 64, generator=generator).repeat_interleave(2, 1) * 6
+    rope = angle.cos(), angle.sin()
+    ready = [
+        reference.qk_norm_rope(x.double(), rope, norms[i], norms[2 + i], text_len, 1e-6) for i, x in enumerate((q, k))
+    ]
+    exact, exact_lse = reference.attention_with_lse(*ready, v.double(), kv_len=lengths)
+    k[1, 131:], v[1, 131:] = NAN, NAN
+    kernels().prepare_heads(norms, rope, text_len)
+    out, lse = attend("fp8", q, k, v, kv_len=lengths)
+    assert relative_error(out, exact) < 0.06
+    torch.testing.assert_close(lse.double(), exact_lse, rtol=1e-2, atol=5e-2)
+
+
+def test_fp8_norm_and_rotation_beat_a_pass_of_their_own():
+    """No bf16 rounding between norm and codes: at most the error of the two passes one after the other."""
+    q, k, v = inputs(1, 260, 260, 1, 128)
+    angle = torch.rand(260, 64).repeat_interleave(2, 1) * 6
+    norms, rope = [*(torch.rand(2, 128) + 0.5), None, None], (angle.cos(), angle.sin())
+    wide = [
+        reference.qk_norm_rope(x.double(), rope, norm, None, 0, 1e-6) for x, norm in zip((q, k), norms[:2], strict=True)
+    ]
+    exact, _ = reference.attention_with_lse(*wide, v.double())
+    two_passes, _ = attend("fp8", *(x.to(BF16) for x in wide), v)
+    kernels().prepare_heads(norms, rope)
+    one_pass, _ = attend("fp8", q, k, v)
+    assert relative_error(one_pass, exact) <= 1.02 * relative_error(two_passes, exact)
+
+
 def test_fp8_ignores_what_lies_behind_the_keys():
     q, k, v = inputs(2, 140, 300, 1, 128)
     lengths = torch.tensor([131, 0])

@@ -188,6 +188,19 @@ def test_the_transformer_is_one_graph_of_cuda_kernels(machine, fake_devices):
     assert all("layer_norm" in name for name in composed), composed  # only the refiner's, which have weights
 
 
+def test_fp8_attention_takes_what_the_projections_leave(machine, fake_devices):
+    """Norm, rotation and quantisation belong to the op: no pass of their own in the graph."""
+    machine((9, 0))
+    model = fake_transformer()
+    for block in (*model.double_blocks, *model.single_blocks):
+        block.attention_precision = "fp8"
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        move_to_cuda(model)
+        args, kwargs = transformer_inputs()
+        _, nodes = compiled_nodes(model, *args, **kwargs)
+    assert nodes["hunyuan_ext.rope_attention_fp8"] == 2 and nodes["hunyuan_ext.qk_norm_rope"] == 0
+
+
 def test_fp8_weights_are_in_the_graph_as_products(machine, fake_devices):
     machine((8, 9))
     model = convert_to_fp8_modules(fake_transformer())

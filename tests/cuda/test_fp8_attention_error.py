@@ -7,6 +7,7 @@ are (they keep about 22 bits).
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -25,7 +26,39 @@ PEER_FACTOR = 3.0  # the most that is allowed
 PROMPT = "a red circle moves right on a gray background, the camera is static"
 
 
-def attend_fp8(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:  # [B, S, H, 128] bf16
+class Heads(NamedTuple):
+    """q, k, v as projected, [B, S, H, D] bf16, and what is done to q and k before they meet."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    norms: tuple[Tensor | None, ...] = (None,) * 4
+    rope: tuple[Tensor, Tensor] | None = None
+    text_len: int = 0
+    eps: float = 1e-6
+
+    def ready(self) -> tuple[Tensor, Tensor, Tensor]:
+        """In float64."""
+        options = self.rope, self.text_len, self.eps
+        q, k = (
+            reference.qk_norm_rope(x.double(), options[0], self.norms[i], self.norms[2 + i], *options[1:])
+            for i, x in enumerate((self.q, self.k))
+        )
+        return q, k, self.v.double()
+
+    def widened(self) -> Heads:
+        """The same with heads of 128: zeros behind, so norms see a smaller mean square, which their weights undo."""
+        dim = self.q.shape[-1]
+        extra, shrink = (0, 128 - dim), (dim / 128) ** 0.5
+        q, k, v = (F.pad(x, extra).contiguous() for x in self[:3])
+        norms = tuple(None if norm is None else F.pad(norm.float() * shrink, extra) for norm in self.norms)
+        rope = None if self.rope is None else tuple(F.pad(table, extra) for table in self.rope)
+        return Heads(q, k, v, norms, rope, self.text_len, self.eps * dim / 128)
+
+
+def attend_fp8(heads_in: Heads, scale: float) -> Tensor:  # heads of 128
+    q, k, v, norms, rope, text_len, eps = heads_in
+    kernels().prepare_heads(norms, rope, text_len, eps)
     batch, tokens, heads, dim = q.shape
     out, lse = torch.full(q.shape, math.nan).to(BF16), torch.full((batch, heads, tokens), math.nan)
     kernels().call(
@@ -36,13 +69,13 @@ def attend_fp8(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:  # [B, 
     return out
 
 
-def errors(q: Tensor, k: Tensor, v: Tensor) -> tuple[float, float]:
-    """Relative errors of the kernel and of the peer's scheme; heads narrower than 128 are filled with zeros."""
-    scale = q.shape[-1] ** -0.5
-    exact, _ = reference.attention_with_lse(q.double(), k.double(), v.double(), scale=scale)
-    wide = [F.pad(x, (0, 128 - x.shape[-1])).contiguous() for x in (q, k, v)]
-    ours = attend_fp8(*wide, scale)[..., : q.shape[-1]]
-    return relative_error(ours, exact), relative_error(per_head_fp8(q, k, v, scale), exact)
+@torch.no_grad()
+def errors(heads: Heads) -> tuple[float, float]:
+    """Relative errors of the kernel and of the peer's scheme, which gets q and k in bf16 after norm and rotation."""
+    dim = heads.q.shape[-1]
+    exact, _ = reference.attention_with_lse(*heads.ready(), scale=dim**-0.5)
+    ours = attend_fp8(heads.widened(), dim**-0.5)[..., :dim]
+    return relative_error(ours, exact), relative_error(per_head_fp8(*(x.to(BF16) for x in heads.ready())), exact)
 
 
 def random_inputs(kind: str) -> list[Tensor]:
@@ -61,24 +94,20 @@ def random_inputs(kind: str) -> list[Tensor]:
 @pytest.mark.parametrize("kind", ["normal", "mean in the keys", "loud tokens", "sharp"])
 def test_random_data(kind):
     """In a sharp softmax a few rows, where rounding turns two keys around, decide: a third more or less is chance."""
-    ours, peer = errors(*random_inputs(kind))
+    ours, peer = errors(Heads(*random_inputs(kind)))
     assert ours <= PEER_FACTOR * peer, f"{ours:.4f}, the peer's {peer:.4f}"
     expected = {"normal": 1.1, "mean in the keys": 0.6, "loud tokens": 1.5, "sharp": 1.2}[kind]
     assert ours <= expected * peer, f"no longer as exact as it was: {ours:.4f}, the peer's {peer:.4f}"
 
 
 @pytest.fixture(scope="module")
-def activations() -> list[list[Tensor]]:
-    """q, k (after norm and rotation) and v of every attention call of two sampling steps of the bundled checkpoint."""
+def activations() -> list[Heads]:
+    """Every attention call of two sampling steps of the bundled checkpoint."""
     seen, attention = [], ops.rope_attention
 
     def record(q, k, v, *, rope=None, q_norm=None, k_norm=None, text_len=0, text_norms=None, eps=1e-6, **options):
-        norms = (q_norm, k_norm), text_norms or (None, None)
-        q_in, k_in = (
-            reference.qk_norm_rope(x.float(), rope, norm, text, text_len, eps)
-            for x, norm, text in zip((q, k), *norms, strict=True)
-        )
-        seen.append([x[:1].to(BF16) for x in (q_in, k_in, v)])
+        norms = q_norm, k_norm, *(text_norms or (None, None))
+        seen.append(Heads(*(x[:1].to(BF16) for x in (q, k, v)), norms, rope, text_len, eps))
         return attention(
             q,
             k,
@@ -103,8 +132,8 @@ def activations() -> list[list[Tensor]]:
 def test_activations_of_the_bundled_checkpoint(activations):
     assert len(activations) >= 12
     ratios = []
-    for index, inputs in enumerate(activations):
-        ours, peer = errors(*inputs)
+    for index, heads in enumerate(activations):
+        ours, peer = errors(heads)
         ratios.append(ours / peer)
         assert ours <= PEER_FACTOR * peer, f"attention call {index}: {ours:.4f}, the peer's {peer:.4f}"
     assert sum(ratios) / len(ratios) <= 1.1, f"on average {sum(ratios) / len(ratios):.2f} times the peer's error"

@@ -27,7 +27,8 @@ class Machine(NamedTuple):
 KERNELS = [
     Machine("attention/sm90/attention.cu", "sm_90a", ("HGMMA", "MUFU", *HOPPER), 168),
     Machine("attention/sm90/fp8_attention.cu", "sm_90a", ("QGMMA", "MUFU", *HOPPER), 168),
-    Machine("attention/sm90/fp8_quantize.cu", "sm_90a", (), 128),
+    Machine("attention/sm90/fp8_norm_rope.cu", "sm_90a", ("MUFU",), 128),
+    Machine("attention/sm90/fp8_values.cu", "sm_90a", (), 128),
     Machine("attention/sm80/attention.cu", "sm_80", ("HMMA", "MUFU", *AMPERE), 255),
     Machine("attention/sm80/attention.cu", "sm_89", ("HMMA", "MUFU", *AMPERE), 255),
     Machine("attention/sm80/qk_norm_rope.cu", "sm_90a", ("MUFU",), 128),
@@ -44,7 +45,8 @@ KERNELS = [
 # Kernels bound by memory: accesses of 16 bytes, as "load" or "load and store", for their aligned variants.
 WIDE = {
     "attention/sm80/qk_norm_rope.cu": ("norm_rope_kernel", ("LDG", "STG")),
-    "attention/sm90/fp8_quantize.cu": ("(sum_keys|quantize_keys|quantize_values|quantize_queries)_kernel", ("LDG",)),
+    "attention/sm90/fp8_norm_rope.cu": ("(sum_keys|norm_rope_quantize)_kernel", ("LDG",)),
+    "attention/sm90/fp8_values.cu": ("quantize_values_kernel", ("LDG",)),
     "conv3d/sm80/pad_causal.cu": ("pad_kernelI5uint4", ("LDG", "STG")),
     "gemm_fp8/sm80/quantize_rows.cu": ("quantize_rows_kernel", ("LDG",)),
     "norm/sm80/gate_residual.cu": ("gate_kernelI.*Li[48]E", ("LDG", "STG")),

@@ -119,6 +119,23 @@ def test_fp8_error(tokens):
 
 
 @needs_fp8
+@pytest.mark.parametrize(("tokens", "text_len"), [(131, 20), (4099, 256)])
+def test_fp8_norm_and_rotation(tokens, text_len):
+    """In the pass that quantises; both norms of a double block."""
+    q, k, v = inputs(2, tokens, tokens, 9, 128)
+    norms = torch.rand(4, 128, device="cuda", dtype=BF16) + 0.5
+    angle = torch.rand(tokens - text_len, 64, device="cuda").repeat_interleave(2, 1) * 6
+    rope = angle.cos(), angle.sin()
+    ready = [
+        reference.qk_norm_rope(x.double(), rope, norms[i], norms[2 + i], text_len, 1e-6) for i, x in enumerate((q, k))
+    ]
+    exact, _ = reference.attention_with_lse(*ready, v.double())
+    options = dict(rope=rope, q_norm=norms[0], k_norm=norms[1], text_norms=(norms[2], norms[3]), text_len=text_len)
+    ours = relative_error(ops.rope_attention(q, k, v, precision="fp8", **options), exact)
+    assert ours < 0.06 and ours <= 3 * relative_error(per_head_fp8(*(x.to(BF16) for x in ready), v), exact)
+
+
+@needs_fp8
 def test_fp8_ignores_what_lies_behind_the_keys():
     q, k, v = inputs(2, 300, 300, 2, 128)
     kv_len = torch.tensor([300, 131], device="cuda")

@@ -41,6 +41,7 @@ def cases(dtype, grad):
     w8, scale = ops.quantize_fp8(torch.randn(7, 12))
     bias = torch.randn(7).to(dtype).requires_grad_(grad)
     q, k, *_ = attention = attention_inputs(dtype, grad)
+    value, bare = torch.randn(2, 5, 3, 8).to(dtype).requires_grad_(grad), (None, None, None, 0, 0, 0.4)
     kernel = torch.randn(4, 6, 2, 2, 2).to(dtype).requires_grad_(grad)
     residual = torch.randn(2, 4, 1, 2, 2).to(dtype).requires_grad_(grad)
     square, square_scale = ops.quantize_fp8(torch.randn(12, 12))
@@ -72,15 +73,20 @@ def cases(dtype, grad):
         "qk_norm_rope": (LIBRARY.qk_norm_rope, attention),
         "qk_norm_rope one norm": (LIBRARY.qk_norm_rope, (*attention[:4], None, None, *attention[6:])),
         "qk_norm_rope rotation": (LIBRARY.qk_norm_rope, (q, k, None, None, None, None, *attention[6:])),
-        "attention": (LIBRARY.attention, (*product_inputs(dtype, grad), None, None, None, 0, 0, 0.4, False)),
+        "attention": (LIBRARY.attention, (*product_inputs(dtype, grad), None, None, None, 0, 0, 0.4)),
         "attention lengths": (
             LIBRARY.attention,
-            (*product_inputs(dtype, grad), torch.tensor([3, 6]), None, None, 0, 0, 0.4, False),
+            (*product_inputs(dtype, grad), torch.tensor([3, 6]), None, None, 0, 0, 0.4),
         ),
         "attention tiles": (
             LIBRARY.attention,
-            (*product_inputs(dtype, grad), None, *TILES, 3, 2, 0.4, False),
+            (*product_inputs(dtype, grad), None, *TILES, 3, 2, 0.4),
         ),
+        "rope_attention_fp8": (
+            LIBRARY.rope_attention_fp8,
+            (q, k, value, *attention[2:], torch.tensor([3, 5]), *TILES, 3, 2, 0.4),
+        ),
+        "rope_attention_fp8 bare": (LIBRARY.rope_attention_fp8, (q, k, value, *[None] * 6, 0, 1e-6, *bare)),
         "fp8_linear": (LIBRARY.fp8_linear, (norm_inputs(dtype, grad)[0], w8, scale, bias)),
         "fp8_linear with epilogue": (
             LIBRARY.linear_fp8,

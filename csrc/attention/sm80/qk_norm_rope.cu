@@ -2,6 +2,7 @@
 // whose norm weights stay in registers while it walks over all heads of q and k, several heads at a time. A lane holds
 // 16 bytes of a head. Bound by memory: each element is read and written once, 16 bytes at a time, four loads in flight.
 #include "attention/attention.h"
+#include "attention/norm_rope.cuh"
 #include "common/cuda.cuh"
 #include "common/launch.cuh"
 
@@ -12,16 +13,6 @@ using namespace device;
 
 constexpr int kThreads = 256, kWarps = kThreads / 32;
 constexpr int kInFlight = 4;  // loads a lane issues before it uses the first
-
-template <class W, int kCount>
-__device__ void widen(const void* weights, int first, float (&out)[kCount]) {
-#pragma unroll
-  for (int i = 0; i < kCount; i += 4) {
-    const auto pack = *reinterpret_cast<const Pack<W, 4>*>(static_cast<const W*>(weights) + first + i);
-#pragma unroll
-    for (int e = 0; e < 4; ++e) out[i + e] = to_float(pack.element[e]);
-  }
-}
 
 // What a lane needs to know of its token: `kCount` entries from its place in head_dim on.
 template <int kCount>
@@ -45,12 +36,7 @@ struct TokenTables {
     for (int t = 0; t < 2; ++t) {
       const void* weights = s >= video && args.text_norm[t] ? args.text_norm[t] : args.norm[t];
       norm[t] = weights != nullptr;
-#pragma unroll
-      for (int i = 0; i < kCount; ++i) weight[t][i] = 1.0f;
-      if (!norm[t]) continue;
-      if (args.norm_dtype == HUNYUAN_F32) widen<float>(weights, first, weight[t]);
-      if (args.norm_dtype == HUNYUAN_BF16) widen<__nv_bfloat16>(weights, first, weight[t]);
-      if (args.norm_dtype == HUNYUAN_F16) widen<__half>(weights, first, weight[t]);
+      attention::load_weights(weights, args.norm_dtype, first, weight[t]);
     }
   }
 
@@ -60,14 +46,10 @@ struct TokenTables {
     float y[kCount];
 #pragma unroll
     for (int i = 0; i < kCount; ++i) y[i] = to_float(pack.element[i]) * inverse * weight[t][i];
+    if (rotate) attention::rotate(y, cos, sin);
     Pack<T, kCount> result;
 #pragma unroll
-    for (int i = 0; i < kCount; i += 2) {
-      const float even = rotate ? y[i] * cos[i] - y[i + 1] * sin[i] : y[i];
-      const float odd = rotate ? y[i + 1] * cos[i + 1] + y[i] * sin[i + 1] : y[i + 1];
-      result.element[i] = from_float<T>(even);
-      result.element[i + 1] = from_float<T>(odd);
-    }
+    for (int i = 0; i < kCount; ++i) result.element[i] = from_float<T>(y[i]);
     return result;
   }
 };

@@ -1,6 +1,6 @@
-// FP8 attention on Hopper: quantisation, tensor maps and the choice of the kernel.
+// FP8 attention on Hopper: the passes before it, tensor maps and the choice of the kernel.
 #include "attention/sm90/fp8_consumer.cuh"
-#include "attention/sm90/fp8_quantize.h"
+#include "attention/sm90/fp8_prepare.h"
 #include "attention/sm90/start.cuh"
 
 namespace hunyuan::attention {
@@ -31,10 +31,13 @@ static_assert(Traits<128, false, true>::kKeys == kFp8Tile, "a scale belongs to a
 
 }  // namespace
 
-int forward_fp8_sm90(const hunyuan_attention_args& args, void* workspace, hunyuan_target target) {
+int forward_fp8_sm90(const hunyuan_attention_args& args, const hunyuan_norm_rope_args& before, void* workspace,
+                     hunyuan_target target) {
   const Fp8Workspace w = fp8_workspace(args);
   char* bytes = static_cast<char*>(workspace);
-  const int status = quantize_fp8(args, w, bytes, static_cast<cudaStream_t>(target.stream));
+  const auto stream = static_cast<cudaStream_t>(target.stream);
+  int status = norm_rope_quantize(args, before, w, bytes, stream);
+  if (status == HUNYUAN_OK) status = quantize_values(args, w, bytes, stream);
   if (status != HUNYUAN_OK) return status;
   return args.row_starts ? forward<Traits<128, true, true>>(args, w, bytes, target)
                          : forward<Traits<128, false, true>>(args, w, bytes, target);

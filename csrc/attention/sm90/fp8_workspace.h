@@ -8,7 +8,6 @@
 namespace hunyuan::attention::sm90 {
 
 constexpr int64_t kFp8Tile = 128;         // keys (and values) that share a scale: a tile of the kernel
-constexpr int64_t kMeanChunk = 2048;      // keys whose sum one block computes
 constexpr int64_t kWorkspaceAlign = 256;  // bytes
 
 // Byte offsets of the arrays; `heads` counts those of all samples, `blocks` key tiles.
@@ -16,16 +15,15 @@ struct Fp8Workspace {
   int64_t q, k, v;                    // e4m3 [heads, queries, D], [heads, keys, D], [heads, D, blocks * 128]
   int64_t q_scale, k_scale, v_scale;  // float [heads, queries], [heads, blocks], [heads, blocks]
   int64_t lse_shift;                  // float [heads, queries]
-  int64_t mean, sums;                 // float [heads, D], [heads, chunks, D]
+  int64_t mean, sums;                 // float [heads, D], [heads, blocks, D]
   int64_t bytes;
-  int64_t heads, blocks, chunks;
+  int64_t heads, blocks;
 };
 
 constexpr Fp8Workspace fp8_workspace(const hunyuan_attention_args& args) {
   Fp8Workspace w{};
   w.heads = args.batch * args.heads;
   w.blocks = (args.keys + kFp8Tile - 1) / kFp8Tile;
-  w.chunks = (args.keys + kMeanChunk - 1) / kMeanChunk;
   const auto place = [&w](int64_t bytes) {
     const int64_t offset = w.bytes;
     w.bytes += (bytes + kWorkspaceAlign - 1) / kWorkspaceAlign * kWorkspaceAlign;
@@ -39,7 +37,7 @@ constexpr Fp8Workspace fp8_workspace(const hunyuan_attention_args& args) {
   w.v_scale = place(4 * w.heads * w.blocks);
   w.lse_shift = place(4 * w.heads * args.queries);
   w.mean = place(4 * w.heads * args.head_dim);
-  w.sums = place(4 * w.heads * w.chunks * args.head_dim);
+  w.sums = place(4 * w.heads * w.blocks * args.head_dim);
   return w;
 }
 

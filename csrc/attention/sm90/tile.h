@@ -14,7 +14,7 @@ struct TileShape {
   int cluster;     // blocks that share each key tile by multicast: halves the reads from L2
 };
 
-// None of these rows has been measured on our kernels yet; the reasons are arithmetic (docs/kernels/attention.md).
+// None of these rows has been measured on our kernels yet; the reasons are arithmetic (docs/kernels/rope_attention.md).
 constexpr TileShape tile_shape(int head_dim, bool listed, bool fp8) {
   // FP8: 64 + 64 + 64 accumulators (scores, output, product of one tile) leave no room for wider tiles.
   if (fp8) return {128, 128, 4, listed ? 1 : 2};

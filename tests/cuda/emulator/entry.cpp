@@ -1,4 +1,5 @@
 // C entries of the emulated kernels, one an op; called by tests/cuda/emulated.py.
+#include <utility>
 #include <vector>
 
 #include "attention/attention.h"
@@ -65,8 +66,11 @@ extern "C" int emulated_sm86_attention(const hunyuan_attention_args* args) {
   return attention::forward_sm80(*args, target, 8);
 }
 extern "C" int emulated_sm90_attention(const hunyuan_attention_args* args) { return attention::forward_sm90(*args, target); }
+// The pass before it as emulated_norm_rope was told, once.
+static hunyuan_norm_rope_args before{};
+extern "C" int emulated_norm_rope(const hunyuan_norm_rope_args* args) { return before = *args, HUNYUAN_OK; }
 extern "C" int emulated_fp8_attention(const hunyuan_attention_args* args) {
   std::vector<char> workspace(attention::sm90::fp8_workspace(*args).bytes + 256, static_cast<char>(0xff));  // NaN
   char* aligned = workspace.data() + (256 - reinterpret_cast<uintptr_t>(workspace.data()) % 256);
-  return attention::forward_fp8_sm90(*args, aligned, target);
+  return attention::forward_fp8_sm90(*args, std::exchange(before, {}), aligned, target);
 }
