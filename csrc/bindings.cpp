@@ -102,8 +102,9 @@ PYBIND11_MODULE(_C, m) {
   m.def("quantize_rows", &quantize_rows, py::arg("x"), py::arg("out"), py::arg("scale"));
   m.def("layer_norm_modulate_fp8", &layer_norm_modulate_fp8, py::arg("x"), py::arg("shift"), py::arg("scale"),
         py::arg("out"), py::arg("out_scale"), py::arg("eps"));
-  m.def("linear_fp8", &linear_fp8, py::arg("x"), py::arg("x_scale"), py::arg("weight"), py::arg("weight_scale"),
-        py::arg("bias"), py::arg("gate"), py::arg("residual"), py::arg("out"), py::arg("out_scale"), py::arg("gelu"));
+  m.def("linear_fp8", &linear_fp8, py::arg("x"), py::arg("x_scale"), py::arg("x_tail"), py::arg("x_tail_scale"),
+        py::arg("weight"), py::arg("weight_scale"), py::arg("bias"), py::arg("gate"), py::arg("residual"),
+        py::arg("out"), py::arg("out_scale"), py::arg("gelu"));
   m.def("pad_slab", &pad_slab, py::arg("x"), py::arg("out"), py::arg("pad"), py::arg("threads"));
   m.def("norm_slab", &norm_slab, py::arg("x"), py::arg("affine"), py::arg("out"), py::arg("silu"), py::arg("pad"),
         py::arg("threads"));

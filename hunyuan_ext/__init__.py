@@ -4,7 +4,7 @@ Every op exists in `hunyuan_ext.reference` in plain PyTorch (the specification) 
 `capabilities()` says what was built and what each op would pick on this machine.
 """
 
-from hunyuan_ext import _library  # noqa: F401  (registers torch.ops.hunyuan_ext)
+from hunyuan_ext import _library, _library_linear  # noqa: F401  (registers torch.ops.hunyuan_ext)
 from hunyuan_ext._capabilities import capabilities
 from hunyuan_ext._training import split_gelu
 from hunyuan_ext._types import Fp8Rows

@@ -5,6 +5,7 @@ Like _native, only for tensors that `_backend.runs_native` accepted; the `*_fits
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -89,14 +90,17 @@ def widened(x: Tensor) -> Tensor:  # [B, C, T, H, W]
     return out
 
 
-def quantize_rows(x: Tensor, block: int = 0) -> Fp8Rows:  # [M, K]
+def quantize_rows(x: Tensor, block: int = 0) -> Fp8Rows:  # [..., K]
     """E4M3 codes with a scale a row, or a scale for every `block` = 128 columns of a row."""
-    count, columns = x.shape
-    codes = torch.empty((count, columns), dtype=E4M3, device=x.device)
-    shape = (-(-columns // block), count) if block else (count,)
-    scale = torch.empty(shape, dtype=torch.float32, device=x.device)
-    _C.quantize_rows(aligned_rows(x), codes, scale)
-    return Fp8Rows(codes, scale)
+    flat = x.reshape(-1, x.shape[-1])
+    codes = torch.empty(flat.shape, dtype=E4M3, device=x.device)
+    scale = torch.empty(scale_shape(flat.shape[0], flat.shape[1], block), dtype=torch.float32, device=x.device)
+    _C.quantize_rows(aligned_rows(flat), codes, scale)
+    return Fp8Rows(codes.view(x.shape), scale)
+
+
+def scale_shape(count: int, columns: int, block: int) -> tuple[int, ...]:
+    return (-(-columns // block), count) if block else (count,)
 
 
 def aligned_rows(x: Tensor) -> Tensor:  # [..., K]
@@ -113,7 +117,7 @@ def layer_norm_modulate_fp8(x: Tensor, shift: Tensor, scale: Tensor, eps: float)
     codes = torch.empty((batch * tokens, channels), dtype=E4M3, device=x.device)
     out_scale = torch.empty((batch * tokens,), dtype=torch.float32, device=x.device)
     _C.layer_norm_modulate_fp8(rows(x), rows(shift), rows(scale), codes, out_scale, eps)
-    return Fp8Rows(codes, out_scale)
+    return Fp8Rows(codes.view(x.shape), out_scale)
 
 
 def linear_fits(weight: Tensor, *others: Tensor | None) -> bool:
@@ -126,31 +130,57 @@ def linear_fits(weight: Tensor, *others: Tensor | None) -> bool:
     )
 
 
+def x_block(columns: int) -> int:
+    """Columns of a row that share a scale when x [..., columns] is quantised for a product."""
+    return SCALE_BLOCK if columns >= LONG_INNER else 0
+
+
+def parts_fit(parts: Sequence[Fp8Rows]) -> bool:
+    """Whether the product takes these as its x: one, or two with scales by block, the first of whole blocks."""
+    by_block = all(part.scale.ndim == 2 for part in parts)
+    return len(parts) == 1 or (by_block and parts[0].codes.shape[-1] % SCALE_BLOCK == 0)
+
+
 def linear_fp8(
-    x: Tensor | Fp8Rows,  # [..., K] bfloat16, or [M, K] quantised
+    parts: Sequence[Fp8Rows],  # [..., K], or two that are K together
     weight: Tensor,  # [N, K] E4M3
     scale: Tensor,  # fp32: [], [N, 1] or [ceil(N / 128), ceil(K / 128)]
     bias: Tensor | None,  # [N]
     gelu: bool,
     gate: Tensor | None,  # [B, N]
     residual: Tensor | None,  # [..., N]
-    quantised: bool = False,
-) -> Tensor | Fp8Rows:  # [..., N] bfloat16, or [M, N] with a scale for every 128 columns of a row
-    if isinstance(x, Fp8Rows):
-        left, lead = x, x.codes.shape[:1] if residual is None else residual.shape[:-1]
-    else:
-        left = quantize_rows(x.reshape(-1, x.shape[-1]), SCALE_BLOCK if x.shape[-1] >= LONG_INNER else 0)
-        lead = x.shape[:-1]
-    shape = left.codes.shape[0], weight.shape[0]
-    out_scale = None
-    if quantised:
-        out_scale = torch.empty((-(-shape[1] // SCALE_BLOCK), shape[0]), dtype=torch.float32, device=weight.device)
-    out = torch.empty(shape, dtype=E4M3 if quantised else torch.bfloat16, device=weight.device)
-    bias, residual = aligned(bias), aligned(None if residual is None else residual.reshape(shape))
+    out: Tensor | None = None,  # [..., N] bfloat16
+) -> Tensor:  # [..., N] bfloat16
+    shape = (*parts[0].codes.shape[:-1], weight.shape[0])
+    result = out if out is not None and out.is_contiguous() and out.data_ptr() % 16 == 0 else None
+    if result is None:
+        result = torch.empty(shape, dtype=torch.bfloat16, device=weight.device)
+    _run_linear(parts, weight, scale, bias, gelu, gate, residual, result.view(-1, shape[-1]), None)
+    return result if out is None or out is result else out.copy_(result)
+
+
+def linear_fp8_quantised(
+    parts: Sequence[Fp8Rows], weight: Tensor, scale: Tensor, bias: Tensor | None, gelu: bool
+) -> Fp8Rows:  # [..., N] with a scale for every 128 columns of a row
+    """linear_fp8 whose epilogue quantises."""
+    lead, columns = parts[0].codes.shape[:-1], weight.shape[0]
+    count = lead.numel()
+    codes = torch.empty((count, columns), dtype=E4M3, device=weight.device)
+    out_scale = torch.empty(scale_shape(count, columns, SCALE_BLOCK), dtype=torch.float32, device=weight.device)
+    _run_linear(parts, weight, scale, bias, gelu, None, None, codes, out_scale)
+    return Fp8Rows(codes.view(*lead, columns), out_scale)
+
+
+def _run_linear(
+    parts: Sequence[Fp8Rows], weight: Tensor, scale: Tensor, bias: Tensor | None, gelu: bool, gate: Tensor | None,
+    residual: Tensor | None, out: Tensor, out_scale: Tensor | None,
+) -> None:  # fmt: skip
+    flat = [(part.codes.reshape(-1, part.codes.shape[-1]), part.scale) for part in parts]
+    head, tail = flat[0], flat[1] if len(flat) > 1 else (None, None)
+    bias, residual = aligned(bias), aligned(None if residual is None else residual.reshape(out.shape))
     gate = None if gate is None else even_rows(gate)
     weight, scale = cast(Tensor, aligned(weight)), scale.contiguous()
-    _C.linear_fp8(left.codes, left.scale, weight, scale, bias, gate, residual, out, out_scale, gelu)
-    return Fp8Rows(out, out_scale) if out_scale is not None else out.view(*lead, shape[1])
+    _C.linear_fp8(*head, *tail, weight, scale, bias, gate, residual, out, out_scale, gelu)
 
 
 def aligned(x: Tensor | None) -> Tensor | None:

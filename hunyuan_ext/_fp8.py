@@ -11,6 +11,7 @@ from torch import Tensor
 from hunyuan_ext import _cpu_linear, _native, reference
 from hunyuan_ext._backend import runs_native, slow_bfloat16
 from hunyuan_ext._gradients import Gradients
+from hunyuan_ext._types import Fp8Rows
 
 SCALE_BLOCK = 128  # rows and columns that share a scale in the "block" granularity
 DECODED_BYTES = 2 << 20  # of one decoded block of rows: fits the second-level cache
@@ -107,3 +108,14 @@ def epilogue_gradient(
             inner = torch.ops.aten.gelu_backward(inner.to(out.dtype), out, approximate="tanh")
     grad_x, _, _, grad_bias = linear_gradient(inner.to(x.dtype), x, weight, scale, bias)
     return grad_x, None, None, grad_bias, None, grad_gate, grad_residual
+
+
+def quantize_rows(x: Tensor, block: int) -> Fp8Rows:  # [..., K]
+    """E4M3 codes with a scale a row, or a scale for every `block` columns of a row, composed from torch operations."""
+    flat = x.reshape(-1, x.shape[-1])
+    if not block:
+        codes, scale = reference.quantize_fp8(flat)
+        return Fp8Rows(codes.view(x.shape), scale.flatten())
+    parts = [reference.quantize_fp8(part) for part in flat.split(block, -1)]
+    codes = torch.cat([part for part, _ in parts], -1)
+    return Fp8Rows(codes.view(x.shape), torch.stack([scale.flatten() for _, scale in parts]))

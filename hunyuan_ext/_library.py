@@ -14,7 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from hunyuan_ext import _cuda, _fp8, _gradients, _int8, _native, reference
+from hunyuan_ext import _cuda, _gradients, _native, reference
 from hunyuan_ext._backend import runs_native
 from hunyuan_ext._types import Triple
 from hunyuan_ext.block_mask import BlockMask
@@ -23,13 +23,15 @@ NAMESPACE = "hunyuan_ext"
 library = torch.library.Library(NAMESPACE, "DEF")
 
 
-def register(schema: str, implementation: Callable, fake: Callable, gradient: Callable) -> None:
-    """One op: `implementation` runs on CPU and CUDA tensors, `fake` gives shapes, `gradient` the backward pass."""
+def register(schema: str, implementation: Callable, fake: Callable, gradient: Callable | None) -> None:
+    """One op: `implementation` runs on CPU and CUDA tensors, `fake` gives shapes, `gradient` the backward, if any."""
     name = schema.partition("(")[0]
     library.define(schema)
     for key in ("CPU", "CUDA"):
         library.impl(name, implementation, key)
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=library)
+    if gradient is None:
+        return
 
     def setup_context(ctx, inputs, output):
         ctx.is_tensor = [isinstance(value, Tensor) for value in inputs]
@@ -250,45 +252,4 @@ register(
     rope_attention_fp8,
     rope_attention_fp8_fake,
     _gradients.rope_attention_fp8,
-)
-
-
-def quantised_linear_fake(x, weight, scale, bias):
-    return torch.empty((*x.shape[:-1], weight.shape[0]), dtype=x.dtype, device=x.device)
-
-
-register(
-    "fp8_linear(Tensor x, Tensor weight, Tensor scale, Tensor? bias) -> Tensor",
-    _fp8.linear,
-    quantised_linear_fake,
-    _fp8.linear_gradient,
-)
-
-
-def linear_fp8(x, weight, scale, bias, gelu, gate, residual):
-    others = weight, scale, bias, gate, residual
-    if runs_native("linear_fp8", x, *others) and _cuda.linear_fits(weight, bias, gate, residual):
-        return _cuda.linear_fp8(x, weight, scale, bias, gelu, gate, residual)
-    out = _fp8.epilogue(_fp8.linear(x, weight, scale, bias), gelu, gate, residual)
-    return out.contiguous()
-
-
-def linear_fp8_fake(x, weight, scale, bias, gelu, gate, residual):
-    dtype = promoted(x, *(other for other in (gate, residual) if other is not None))
-    return torch.empty((*x.shape[:-1], weight.shape[0]), dtype=dtype, device=x.device)
-
-
-register(
-    "linear_fp8(Tensor x, Tensor weight, Tensor scale, Tensor? bias, bool gelu, Tensor? gate, Tensor? residual) "
-    "-> Tensor",
-    linear_fp8,
-    linear_fp8_fake,
-    _fp8.epilogue_gradient,
-)
-
-register(
-    "int8_linear(Tensor x, Tensor weight, Tensor scale, Tensor? bias) -> Tensor",
-    _int8.linear,
-    quantised_linear_fake,
-    _int8.linear_gradient,
 )

@@ -13,13 +13,14 @@ Norms = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]  # RMS
 
 
 class Fp8Rows(NamedTuple):
-    """A matrix in float8_e4m3fn: x[m, k] ~ codes[m, k] * scale of its row, or of its row and block of 128 columns."""
+    """Rows in float8_e4m3fn: x[..., k] ~ codes[..., k] * scale of its row, or of its row and block of 128 columns."""
 
-    codes: Tensor  # [M, K] float8_e4m3fn
+    codes: Tensor  # [..., K] float8_e4m3fn, contiguous; M rows
     scale: Tensor  # fp32: [M], or [ceil(K / 128), M]
 
-    def decoded(self, dtype: torch.dtype) -> Tensor:  # [M, K]
-        """The matrix it stands for."""
-        columns = self.codes.shape[1]
+    def decoded(self, dtype: torch.dtype) -> Tensor:  # [..., K]
+        """What it stands for."""
+        columns = self.codes.shape[-1]
         spread = self.scale[:, None] if self.scale.ndim == 1 else self.scale.repeat_interleave(128, 0)[:columns].T
-        return (self.codes.to(spread.dtype) * spread).to(dtype)
+        wide = self.codes.reshape(-1, columns).to(spread.dtype) * spread
+        return wide.to(dtype).reshape(self.codes.shape)

@@ -17,6 +17,7 @@ from hunyuan_ext.norm import layer_norm_modulate
 ACTIVATION_QUANT = ("dynamic_row", "none")
 GRANULARITIES = ("row", "tensor", "block")
 FP8_DTYPES = (torch.float8_e4m3fn, torch.float8_e5m2)
+Part = Tensor | Fp8Rows
 
 
 def quantize_fp8(
@@ -37,7 +38,7 @@ def quantize_fp8(
 
 
 def fp8_linear(
-    x: Tensor | Sequence[Tensor] | Fp8Rows,  # [..., K], or two that are K together; or [B * S, K] quantised
+    x: Part | Sequence[Part],  # [..., K], plain or quantised, or two that are K together
     w8: Tensor,  # [N, K] float8_e4m3fn (or e5m2)
     scale: Tensor,  # fp32: [], [N, 1] or [ceil(N / 128), ceil(K / 128)]
     bias: Tensor | None = None,  # [N]
@@ -48,7 +49,7 @@ def fp8_linear(
     residual: Tensor | None = None,  # [..., N]
     out: Tensor | None = None,  # [..., N]; may be `residual`
     activation_quant: str = "dynamic_row",
-) -> Tensor:  # [..., N]; of quantised x [B * S, N], or residual's shape
+) -> Tensor:  # [..., N]
     """residual + gate * act(x @ (w8 * scale).T + bias); x, activation, activation_from and out as in `linear`.
 
     Devices with FP8 tensor cores (compute capability 8.9 and 9.0) multiply bfloat16 x there, W8A8, the epilogue in
@@ -56,13 +57,15 @@ def fp8_linear(
     columns of a row; "none" forbids that. CPUs with AMX or AVX512-BF16 decode weights in cache inside the product of
     bfloat16 x; elsewhere they are decoded a block of rows at a time, into a buffer of 2 MB: there is never a second
     copy of them. Gradients flow to x, bias, gate and residual, not to w8 and scale.
-    Under autocast x is cast to its dtype. x may come quantised (layer_norm_modulate_fp8, fp8_linear_fp8).
+    Under autocast x is cast to its dtype. x may come quantised (layer_norm_modulate_fp8, fp8_linear_fp8), also as one
+    of two parts.
 
     Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
     """
-    if isinstance(x, Fp8Rows):
-        return _of_rows(x, w8, scale, bias, activation, gate, residual)
-    inputs = as_inputs(x)
+    parts = _parts(x)
+    if any(isinstance(part, Fp8Rows) for part in parts):
+        return _of_rows(parts, w8, scale, bias, activation, activation_from, gate, residual, out)
+    inputs = as_inputs(cast("Tensor | Sequence[Tensor]", x))
     _check_weight(inputs, w8, scale)
     check_epilogue(inputs, w8, bias, activation, activation_from, gate, residual, out, "w8")
     _check.one_of("activation_quant", activation_quant, ACTIVATION_QUANT)
@@ -79,18 +82,19 @@ def fp8_linear(
     if plain and activation_quant != "none" and _native_fits(x, w8, scale, bias, gate, residual):
         if torch.compiler.is_compiling():
             return torch.ops.hunyuan_ext.linear_fp8(x, w8, scale, bias, gelu, gate, residual)
-        return cast(Tensor, _cuda.linear_fp8(x, w8, scale, bias, gelu, gate, residual))
+        rows = _cuda.quantize_rows(x, _cuda.x_block(x.shape[-1]))
+        return _cuda.linear_fp8((rows,), w8, scale, bias, gelu, gate, residual)
     return composed(_linear(x, w8, scale, bias), activation, activation_from, gate, residual, out)
 
 
 def fp8_linear_fp8(
-    x: Tensor | Fp8Rows,  # [..., K]; or [M, K] quantised
+    x: Part,  # [..., K], plain or quantised
     w8: Tensor,  # [N, K] float8_e4m3fn
     scale: Tensor,  # fp32: [], [N, 1] or [ceil(N / 128), ceil(K / 128)]
     bias: Tensor | None = None,  # [N]
     *,
     activation: str | None = None,
-) -> Tensor | Fp8Rows:  # [M, N] quantised with a scale for every 128 columns of a row; else [..., N]
+) -> Part:  # [..., N], quantised with a scale for every 128 columns of a row, or plain
     """act(x @ (w8 * scale).T + bias), quantised in the epilogue for the fp8_linear that follows, where that is native.
 
     It saves writing the result in bfloat16, reading it and writing the codes: what the wide layer of an MLP gains
@@ -100,17 +104,21 @@ def fp8_linear_fp8(
     """
     _check.one_of("activation", activation, ACTIVATIONS)
     if isinstance(x, Fp8Rows):
-        _check_rows(x, w8)
+        _check_rows((x,), w8)
         native = runs_native("linear_fp8", _like(x), *x, w8, scale, bias) and _cuda.linear_fits(w8, bias)
     else:
         inputs = as_inputs(x)
         _check_weight(inputs, w8, scale)
         check_epilogue(inputs, w8, bias, activation, 0, None, None, None, "w8")
         native = _native_fits(x, w8, scale, bias)
-    if not native or torch.compiler.is_compiling():
+    if not native:
         return fp8_linear(x, w8, scale, bias, activation=activation)
-    scale = scale.reshape(()) if scale.numel() == 1 else scale
-    return _cuda.linear_fp8(x, w8, scale, bias, activation == "gelu_tanh", None, None, quantised=True)
+    scale, gelu = scale.reshape(()) if scale.numel() == 1 else scale, activation == "gelu_tanh"
+    rows = x if isinstance(x, Fp8Rows) else _quantised(x, _cuda.x_block(x.shape[-1]))
+    if torch.compiler.is_compiling():
+        codes, scales = [rows.codes], [rows.scale]
+        return Fp8Rows(*torch.ops.hunyuan_ext.linear_fp8_quantised(codes, scales, w8, scale, bias, gelu))
+    return _cuda.linear_fp8_quantised((rows,), w8, scale, bias, gelu)
 
 
 def layer_norm_modulate_fp8(
@@ -119,40 +127,64 @@ def layer_norm_modulate_fp8(
     scale: Tensor,  # [B, C]
     *,
     eps: float = 1e-6,
-) -> Tensor | Fp8Rows:  # [B * S, C] quantised with a scale a row; else [B, S, C]
+) -> Part:  # [B, S, C], quantised with a scale a row, or plain
     """layer_norm_modulate, quantised in the same pass for the fp8_linear that follows, where that is native.
 
     Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
     """
     native = runs_native("linear_fp8", x, shift, scale) and x.dtype == shift.dtype == scale.dtype
-    if not native or x.numel() == 0 or torch.compiler.is_compiling():
+    if not native or x.numel() == 0:
         return layer_norm_modulate(x, shift, scale, eps=eps)
     batch, _, channels = _check.tensor("x", x, "B S C")
     _check.like("shift", shift, "B C", (batch, channels), x)
     _check.like("scale", scale, "B C", (batch, channels), x)
     _check.positive("eps", eps)
+    if torch.compiler.is_compiling():
+        return Fp8Rows(*torch.ops.hunyuan_ext.layer_norm_modulate_fp8(x, shift, scale, eps))
     return _cuda.layer_norm_modulate_fp8(x, shift, scale, eps)
 
 
+def _parts(x: Part | Sequence[Part]) -> tuple[Part, ...]:
+    if isinstance(x, Fp8Rows) or not isinstance(x, list | tuple):
+        return (cast(Part, x),)
+    return tuple(x)
+
+
 def _of_rows(
-    x: Fp8Rows, w8: Tensor, scale: Tensor, bias: Tensor | None, activation: str | None, gate: Tensor | None,
-    residual: Tensor | None,
+    parts: tuple[Part, ...], w8: Tensor, scale: Tensor, bias: Tensor | None, activation: str | None,
+    activation_from: int, gate: Tensor | None, residual: Tensor | None, out: Tensor | None,
 ) -> Tensor:  # fmt: skip
-    """fp8_linear of a quantised matrix: natively, or of what it stands for."""
-    _check_rows(x, w8)
-    others = bias, gate, residual
-    if runs_native("linear_fp8", _like(x), *x, w8, scale, *others) and _cuda.linear_fits(w8, *others):
-        scale = scale.reshape(()) if scale.numel() == 1 else scale
-        return cast(Tensor, _cuda.linear_fp8(x, w8, scale, bias, activation == "gelu_tanh", gate, residual))
+    """fp8_linear of x that is quantised, at least in part: natively, or of what it stands for."""
+    _check_rows(parts, w8)
+    others, tensors = (bias, gate, residual), [one for part in parts for one in _parts_of(part)]
+    native = runs_native("linear_fp8", _like(parts[0]), *tensors, w8, scale, *others)
+    if native and activation_from == 0 and _cuda.linear_fits(w8, *others):
+        rows = [part if isinstance(part, Fp8Rows) else _quantised(part, _cuda.SCALE_BLOCK) for part in parts]
+        if _cuda.parts_fit(rows):
+            scale, gelu = scale.reshape(()) if scale.numel() == 1 else scale, activation == "gelu_tanh"
+            if not torch.compiler.is_compiling():
+                return _cuda.linear_fp8(rows, w8, scale, bias, gelu, gate, residual, out)
+            codes, scales = [one.codes for one in rows], [one.scale for one in rows]
+            return torch.ops.hunyuan_ext.linear_fp8_rows(codes, scales, w8, scale, bias, gelu, gate, residual)
     dtype = torch.bfloat16 if bias is None else bias.dtype
-    lead = x.codes.shape[:1] if residual is None else residual.shape[:-1]
-    wide = x.decoded(dtype).reshape(*lead, x.codes.shape[1])
-    return fp8_linear(wide, w8, scale, bias, activation=activation, gate=gate, residual=residual)
+    wide = tuple(part.decoded(dtype) if isinstance(part, Fp8Rows) else part.to(dtype) for part in parts)
+    return fp8_linear(wide, w8, scale, bias, activation=activation, activation_from=activation_from, gate=gate,
+                      residual=residual, out=out)  # fmt: skip
 
 
-def _like(x: Fp8Rows) -> Tensor:
-    """A bfloat16 tensor on x's device: what the dispatch looks at."""
-    return torch.empty((), dtype=torch.bfloat16, device=x.codes.device)
+def _parts_of(part: Part) -> tuple[Tensor, ...]:
+    return tuple(part) if isinstance(part, Fp8Rows) else (part,)
+
+
+def _quantised(x: Tensor, block: int) -> Fp8Rows:
+    if torch.compiler.is_compiling():
+        return Fp8Rows(*torch.ops.hunyuan_ext.quantize_rows(x, block))
+    return _cuda.quantize_rows(x, block)
+
+
+def _like(part: Part) -> Tensor:
+    """A bfloat16 tensor on the device: what the dispatch looks at."""
+    return torch.empty((), dtype=torch.bfloat16, device=_parts_of(part)[0].device)
 
 
 def _native_fits(x: Tensor, w8: Tensor, scale: Tensor, *others: Tensor | None) -> bool:
@@ -169,13 +201,20 @@ def _linear(x: Tensor, w8: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor
     return _fp8.linear(x, w8, scale, bias)
 
 
-def _check_rows(x: Fp8Rows, w8: Tensor) -> None:
+def _check_rows(parts: tuple[Part, ...], w8: Tensor) -> None:
     _check.tensor("w8", w8, "N K")
-    if x.codes.ndim != 2 or x.codes.shape[1] != w8.shape[1]:
-        raise ValueError(f"x: codes of shape {list(x.codes.shape)}, but w8 has {w8.shape[1]} columns")
-    count, columns = x.codes.shape
-    if tuple(x.scale.shape) not in ((count,), (-(-columns // _fp8.SCALE_BLOCK), count)):
-        raise ValueError(f"x: scale of shape {list(x.scale.shape)} fits no quantisation of {count} rows of {columns}")
+    shapes = [list(_parts_of(part)[0].shape) for part in parts]
+    if not 1 <= len(shapes) <= 2 or any(shape[:-1] != shapes[0][:-1] for shape in shapes):
+        raise ValueError(f"x: one or two parts that agree in all but the last dimension are needed, got {shapes}")
+    if sum(shape[-1] for shape in shapes) != w8.shape[1]:
+        raise ValueError(f"x: codes of shape {shapes}, but w8 has {w8.shape[1]} columns")
+    for part in parts:
+        if isinstance(part, Fp8Rows):
+            count, columns = part.codes.shape[:-1].numel(), part.codes.shape[-1]
+            if tuple(part.scale.shape) not in ((count,), (-(-columns // _fp8.SCALE_BLOCK), count)):
+                raise ValueError(
+                    f"x: scale of shape {list(part.scale.shape)} fits no quantisation of {count} rows of {columns}"
+                )
 
 
 def _check_weight(inputs: Inputs, w8: Tensor, scale: Tensor) -> None:

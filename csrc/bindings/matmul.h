@@ -105,19 +105,27 @@ inline void layer_norm_modulate_fp8(py::handle x_, py::handle shift_, py::handle
   run(hunyuan_layer_norm_modulate, args, target_of({&x, &shift, &scale, &out, &out_scale}, 1), x.count());
 }
 
-// x [M, K] and weight [N, K] in E4M3; out [M, N] in bfloat16, or in E4M3 with out_scale. bias, gate, residual:
-// bfloat16.
-inline void linear_fp8(py::handle x_, py::handle x_scale_, py::handle weight_, py::handle weight_scale_,
-                       py::handle bias_, py::handle gate_, py::handle residual_, py::handle out_, py::handle out_scale_,
-                       bool gelu) {
+// x [M, K] and weight [N, K] in E4M3, x perhaps in two parts, which are K together; out [M, N] in bfloat16, or in E4M3
+// with out_scale. bias, gate, residual: bfloat16.
+inline void linear_fp8(py::handle x_, py::handle x_scale_, py::handle x_tail_, py::handle x_tail_scale_,
+                       py::handle weight_, py::handle weight_scale_, py::handle bias_, py::handle gate_,
+                       py::handle residual_, py::handle out_, py::handle out_scale_, bool gelu) {
   const Tensor x(x_, "x"), x_scale(x_scale_, "x_scale"), weight(weight_, "weight");
   const Tensor weight_scale(weight_scale_, "weight_scale"), out(out_, "out");
   const int64_t rows = x.shape[0], columns = weight.shape[0];
   x.require(2, 2, HUNYUAN_E4M3);
-  weight.require(2, 2, HUNYUAN_E4M3).require_shape({columns, x.shape[1]});
   hunyuan_linear_fp8_args args{};
+  int64_t inner = x.shape[1];
+  if (!x_tail_.is_none()) {
+    const Tensor tail(x_tail_, "x_tail"), tail_scale(x_tail_scale_, "x_tail_scale");
+    tail.require(2, 2, HUNYUAN_E4M3).require_shape({rows, tail.shape[1]}).require_beside(x);
+    tail_scale.require(2, 2, HUNYUAN_F32).require_shape({blocks_of(tail.shape[1]), rows}).require_beside(x);
+    args.x_tail = tail.data, args.x_tail_scale = static_cast<const float*>(tail_scale.data);
+    args.head_columns = inner, inner += tail.shape[1];
+  }
+  weight.require(2, 2, HUNYUAN_E4M3).require_shape({columns, inner});
   args.x = x.data, args.weight = weight.data, args.out = out.data, args.gelu = gelu;
-  args.rows = rows, args.in_columns = x.shape[1], args.out_columns = columns;
+  args.rows = rows, args.in_columns = inner, args.out_columns = columns;
   args.x_scale = static_cast<const float*>(x_scale.data), args.x_block = scale_block(x_scale, rows, x.shape[1]);
   args.weight_scale = static_cast<const float*>(weight_scale.data);
   if (weight_scale.dims == 0) {
@@ -125,7 +133,7 @@ inline void linear_fp8(py::handle x_, py::handle x_scale_, py::handle weight_, p
   } else if (weight_scale.dims == 2 && weight_scale.shape[1] == 1 && weight_scale.shape[0] == columns) {
     weight_scale.require(2, 2, HUNYUAN_F32), args.weight_scales = 1;
   } else {
-    weight_scale.require(2, 2, HUNYUAN_F32).require_shape({blocks_of(columns), blocks_of(x.shape[1])});
+    weight_scale.require(2, 2, HUNYUAN_F32).require_shape({blocks_of(columns), blocks_of(inner)});
     args.weight_scales = 128;
   }
   if (!bias_.is_none())

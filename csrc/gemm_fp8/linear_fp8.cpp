@@ -29,9 +29,15 @@ int check(const hunyuan_linear_fp8_args& args) {
   if (args.gate && (args.tokens <= 0 || args.gate_stride % 2 != 0))
     return fail(HUNYUAN_BAD_ARGUMENT, "linear_fp8: gate needs a positive number of tokens and an even stride");
   for (const void* pointer :
-       {args.x, args.weight, args.bias, args.gate, args.residual, static_cast<const void*>(args.out)})
+       {args.x, args.x_tail, args.weight, args.bias, args.gate, args.residual, static_cast<const void*>(args.out)})
     if (!aligned16(pointer))
       return fail(HUNYUAN_BAD_ARGUMENT, "linear_fp8: tensors must start at multiples of 16 bytes");
+  if (args.x_tail && (args.x_block != 128 || !args.x_tail_scale || args.head_columns <= 0 ||
+                      args.head_columns % 128 != 0 || args.head_columns >= args.in_columns))
+    return fail(HUNYUAN_BAD_ARGUMENT,
+                "linear_fp8: an x in two parts needs scales by block, and a first part of a multiple of 128 columns, "
+                "not %lld of %lld",
+                number(args.head_columns), number(args.in_columns));
   if (!args.x_scale || !args.weight_scale)
     return fail(HUNYUAN_BAD_ARGUMENT, "linear_fp8: needs the scales of x and of the weight");
   return HUNYUAN_OK;

@@ -396,6 +396,10 @@ typedef struct hunyuan_linear_fp8_args {
   int64_t x_block;           /**< 0 or 128: columns of x that share a scale */
   int64_t weight_scales;     /**< 0: one value; 1: a value a row; 128: a value a block of 128 x 128 */
   int gelu;                  /**< 1: activation is GELU in its tanh form; 0: none */
+  const void* x_tail;        /**< null; or E4M3 [rows, in_columns - head_columns], contiguous: the columns of K that
+                                  follow x, which is then [rows, head_columns]; x_block is 128 */
+  const float* x_tail_scale; /**< of x_tail, as x_scale of x */
+  int64_t head_columns;      /**< columns of x when there is an x_tail: a multiple of 128 */
 } hunyuan_linear_fp8_args;
 
 int hunyuan_linear_fp8(const hunyuan_linear_fp8_args* args, hunyuan_target target);

@@ -26,8 +26,9 @@ def linear_exact(x: Fp8Rows, weight, scale, bias, gelu=False, gate=None, residua
     wide = x.decoded(torch.float64) @ (weight.double() * reference.expand_scale(scale, weight.shape).double()).T
     out = wide if bias is None else wide + bias.double()
     out = F.gelu(out, approximate="tanh") if gelu else out
-    out = out if gate is None else out * gate.double().repeat_interleave(out.shape[0] // gate.shape[0], 0)
-    return out if residual is None else out + residual.double().reshape(out.shape)
+    flat = out.flatten(0, -2)
+    flat = flat if gate is None else flat * gate.double().repeat_interleave(flat.shape[0] // gate.shape[0], 0)
+    return flat.view_as(out) if residual is None else flat.view_as(out) + residual.double()
 
 
 @pytest.mark.parametrize("granularity", ["row", "tensor", "block"])
@@ -36,10 +37,11 @@ def test_linear_of_every_weight_scale(native, granularity):
     weight, scale = reference.quantize_fp8(torch.randn(272, 256), granularity=granularity)
     bias, residual = torch.randn(272).bfloat16(), torch.randn(2, 5, 272).bfloat16()
     gate = torch.randn(2, 3 * 272).bfloat16().chunk(3, -1)[1]
-    out = _cuda.linear_fp8(x, weight, scale, bias, True, gate, residual)
+    rows = _cuda.quantize_rows(x)
+    out = _cuda.linear_fp8((rows,), weight, scale, bias, True, gate, residual)
     assert out.shape == (2, 5, 272) and out.dtype == torch.bfloat16
-    exact = linear_exact(_cuda.quantize_rows(x.flatten(0, 1)), weight, scale, bias, True, gate, residual)
-    torch.testing.assert_close(out.double().flatten(0, 1), exact, rtol=2**-8, atol=1e-3)
+    exact = linear_exact(rows, weight, scale, bias, True, gate, residual)
+    torch.testing.assert_close(out.double(), exact, rtol=2**-8, atol=1e-3)
 
 
 def test_linear_of_quantised_rows_and_to_quantised_rows(native):
@@ -47,12 +49,12 @@ def test_linear_of_quantised_rows_and_to_quantised_rows(native):
     shift, scale = torch.randn(2, 1, 64).bfloat16()
     normed = _cuda.layer_norm_modulate_fp8(x, shift, scale, 1e-6)
     weight, weight_scale = reference.quantize_fp8(torch.randn(272, 64))
-    hidden = _cuda.linear_fp8(normed, weight, weight_scale, None, True, None, None, quantised=True)
+    hidden = _cuda.linear_fp8_quantised((normed,), weight, weight_scale, None, True)
     assert isinstance(hidden, Fp8Rows) and hidden.scale.shape == (3, 9)
     exact = linear_exact(normed, weight, weight_scale, None, True)
     torch.testing.assert_close(hidden.decoded(torch.float64), exact, rtol=2**-4, atol=0.05)
     back, back_scale = reference.quantize_fp8(torch.randn(16, 272))
-    out = _cuda.linear_fp8(hidden, back, back_scale, None, False, None, None)
+    out = _cuda.linear_fp8((hidden,), back, back_scale, None, False, None, None)
     torch.testing.assert_close(out.double(), linear_exact(hidden, back, back_scale, None), rtol=2**-7, atol=1e-2)
 
 
@@ -64,7 +66,7 @@ def test_misaligned_and_strided_tensors_are_copied(native):
     weight, scale = reference.quantize_fp8(torch.randn(16, 48))
     bias, residual = torch.randn(17).bfloat16()[1:], torch.randn(6, 17).bfloat16()[:, 1:]
     gate = torch.randn(1, 17).bfloat16()[:, 1:]
-    out = _cuda.linear_fp8(wide[:, 1:49], weight, scale, bias, False, gate, residual)
+    out = _cuda.linear_fp8((rows,), weight, scale, bias, False, gate, residual)
     exact = linear_exact(rows, weight, scale, bias, False, gate, residual)
     torch.testing.assert_close(out.double(), exact, rtol=2**-8, atol=1e-3)
 

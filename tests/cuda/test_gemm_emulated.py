@@ -30,15 +30,15 @@ def decode(codes, scale, block=0):
 
 
 def linear(arch, x8, x_scale, w8, w_scale, *, bias=None, gate=None, residual=None, gelu=False, x_block=0,
-           weight_scales=1, out_block=False, tokens=1, seed=0):  # fmt: skip
+           weight_scales=1, out_block=False, tokens=1, seed=0, **tail):  # fmt: skip
     rows, columns = x8.shape[0], w8.shape[0]
     out = torch.full((rows, columns), NAN).to(E4M3 if out_block else torch.bfloat16)
     out_scale = torch.full((-(-columns // 128), rows), NAN) if out_block else None
     kernels().call(
         "linear_fp8", seed, arch, x=x8, x_scale=x_scale, weight=w8, weight_scale=w_scale, bias=bias, gate=gate,
-        residual=residual, out=out, out_scale=out_scale, rows=rows, in_columns=x8.shape[1], out_columns=columns,
+        residual=residual, out=out, out_scale=out_scale, rows=rows, in_columns=w8.shape[1], out_columns=columns,
         tokens=tokens, gate_stride=0 if gate is None else gate.stride(0), x_block=x_block, weight_scales=weight_scales,
-        gelu=int(gelu),
+        gelu=int(gelu), **tail,
     )  # fmt: skip
     return (out, out_scale) if out_block else out
 
@@ -125,6 +125,19 @@ def test_scales_by_block(arch):
     w = w8.double() * blocks.double().repeat_interleave(128, 0)[:columns].repeat_interleave(128, 1)[:, :inner]
     out = linear(arch, x8, x_scale, w8, blocks, x_block=128, weight_scales=128)
     assert_rounded_once(out, expected(x, w))
+
+
+@pytest.mark.parametrize("arch", ["sm89", "sm90"])
+def test_x_in_two_parts(arch):
+    """Side by side in K: the same bits as of the joined matrix."""
+    rows, head, tail, columns = 140, 256, 304, 144
+    x8, x_scale, w8, w_scale = operands(rows, head + tail, columns, x_block=128)
+    whole = linear(arch, x8, x_scale, w8, w_scale, x_block=128)
+    parts = dict(x_tail=x8[:, head:].contiguous(), x_tail_scale=x_scale[head // 128 :].contiguous(), head_columns=head)
+    out = linear(
+        arch, x8[:, :head].contiguous(), x_scale[: head // 128].contiguous(), w8, w_scale, x_block=128, **parts
+    )
+    assert torch.equal(out, whole)
 
 
 @pytest.mark.parametrize("arch", ["sm89", "sm90"])

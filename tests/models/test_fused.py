@@ -81,7 +81,7 @@ def test_a_module_that_is_more_than_a_linear_is_called(kind):
         doubled = 2 * plain(x)
         out = linear(module, (x[..., :30], x[..., 30:]), gate=gate, residual=residual)
         torch.testing.assert_close(out, residual + gate[:, None] * doubled)
-        first, second = linear_and_gelu(module, x, 32)
+        first, second = linear_and_gelu(module, x, 32, plain)
         torch.testing.assert_close(first, doubled[..., :32])
         torch.testing.assert_close(second, torch.nn.functional.gelu(doubled[..., 32:], approximate="tanh"))
         pair = linear_pair((plain, module), (x, x[:, :3]))

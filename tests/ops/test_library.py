@@ -35,6 +35,16 @@ def product_inputs(dtype, grad=False):
     return [torch.randn(2, 3, tokens, 4).to(dtype).requires_grad_(grad) for tokens in (5, 6, 6)]
 
 
+def plain_rows(dtype, columns=12):
+    return torch.randn(2, 3, columns).to(dtype)
+
+
+def code_parts():
+    """Codes and scales of two parts of x: 128 and 32 columns."""
+    parts = [LIBRARY.quantize_rows(plain_rows(torch.float32, columns), 128) for columns in (128, 32)]
+    return [list(part) for part in zip(*parts, strict=True)]
+
+
 def cases(dtype, grad):
     last = torch.channels_last_3d
     x, y, gate = *norm_inputs(dtype, grad)[:1], *norm_inputs(dtype, grad)[:2]
@@ -82,10 +92,11 @@ def cases(dtype, grad):
             LIBRARY.attention,
             (*product_inputs(dtype, grad), None, *TILES, 3, 2, 0.4),
         ),
-        "rope_attention_fp8": (
+        "rope_attention_fp8 tiles": (
             LIBRARY.rope_attention_fp8,
             (q, k, value, *attention[2:], torch.tensor([3, 5]), *TILES, 3, 2, 0.4),
         ),
+        "rope_attention_fp8": (LIBRARY.rope_attention_fp8, (q, k, value, *attention[2:], *bare)),
         "rope_attention_fp8 bare": (LIBRARY.rope_attention_fp8, (q, k, value, *[None] * 6, 0, 1e-6, *bare)),
         "fp8_linear": (LIBRARY.fp8_linear, (norm_inputs(dtype, grad)[0], w8, scale, bias)),
         "fp8_linear with epilogue": (
@@ -102,6 +113,24 @@ def cases(dtype, grad):
             (norm_inputs(dtype, grad)[0], *ops.quantize_int8(torch.randn(7, 12)), bias),
         ),
     }
+
+
+def code_cases():
+    """Ops on codes, which have no gradient."""
+    weight, dtype = ops.quantize_fp8(torch.randn(16, 160)), torch.float32
+    return {
+        "quantize_rows": (LIBRARY.quantize_rows, (plain_rows(dtype), 0)),
+        "quantize_rows blocks": (LIBRARY.quantize_rows, (plain_rows(dtype, 160), 128)),
+        "layer_norm_modulate": (LIBRARY.layer_norm_modulate_fp8, (*norm_inputs(dtype, False), 1e-6)),
+        "linear": (LIBRARY.linear_fp8_rows, (*code_parts(), *weight, None, True, None, None)),
+        "linear, quantised": (LIBRARY.linear_fp8_quantised, (*code_parts(), *weight, torch.randn(16).bfloat16(), True)),
+    }
+
+
+@pytest.mark.parametrize("name", list(code_cases()))
+def test_opcheck_of_codes(name):
+    op, arguments = code_cases()[name]
+    torch.library.opcheck(op, arguments, test_utils=["test_autograd_registration", "test_faketensor"])
 
 
 NAMES = list(cases(torch.float32, False))

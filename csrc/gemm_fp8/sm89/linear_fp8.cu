@@ -23,14 +23,10 @@ struct Params {
 class Rows {
  public:
   __device__ Rows(const hunyuan_linear_fp8_args& args, int first_row, int first_column)
-      : column_(Tile::copy_chunk() * 16), columns_(args.in_columns) {
-    const auto* x = static_cast<const uint8_t*>(args.x);
+      : args_(args), first_row_(first_row), column_(Tile::copy_chunk() * 16), columns_(args.in_columns) {
+    head_ = args.x_tail ? args.head_columns : args.in_columns;
+    point_x(args.x, head_);
     const auto* weight = static_cast<const uint8_t*>(args.weight);
-#pragma unroll
-    for (int i = 0; i < Tile::kCopiesA; ++i) {
-      const int64_t row = first_row + Tile::copy_row(i);
-      x_[i] = row < args.rows ? x + row * columns_ : nullptr;
-    }
 #pragma unroll
     for (int i = 0; i < Tile::kCopiesB; ++i) {
       const int64_t row = first_column + Tile::copy_row(i);
@@ -41,11 +37,27 @@ class Rows {
   __device__ const void* next_b(int i) const {
     return column_ < columns_ && weight_[i] ? weight_[i] + column_ : nullptr;
   }
-  __device__ void advance() { column_ += kStepColumns; }
+  __device__ void advance() {
+    column_ += kStepColumns;
+    if (column_ < head_ || head_ == columns_) return;
+    point_x(static_cast<const uint8_t*>(args_.x_tail) - head_, columns_ - head_);
+    head_ = columns_;
+  }
 
  private:
+  // The rows of x from here on; column 0 is at `x`, rows are `stride` apart.
+  __device__ void point_x(const void* x, int64_t stride) {
+#pragma unroll
+    for (int i = 0; i < Tile::kCopiesA; ++i) {
+      const int64_t row = first_row_ + Tile::copy_row(i);
+      x_[i] = row < args_.rows ? static_cast<const uint8_t*>(x) + row * stride : nullptr;
+    }
+  }
+
+  const hunyuan_linear_fp8_args& args_;
+  const int first_row_;
   const uint8_t *x_[Tile::kCopiesA], *weight_[Tile::kCopiesB];
-  int64_t column_, columns_;
+  int64_t column_, columns_, head_;
 };
 
 struct Promotion : StepScales {

@@ -13,7 +13,8 @@ using matmul::TileIndex;
 constexpr int64_t kGroup = 8;  // tile rows of a rectangle of tiles that run together: 2048 rows, 6 MB of x at K = 3072
 
 struct Params {
-  CUtensorMap a, b;
+  CUtensorMap a, a_tail, b;  // a_tail: the columns of K from head_columns on
+  int head_columns;
   matmul::PairOrder order;
   int steps;
   hunyuan_linear_fp8_args args;
@@ -35,16 +36,18 @@ struct Linear {
           row(static_cast<int>(tile.row) * Tile::kRows),
           column(static_cast<int>(tile.column) * Tile::kColumns) {}
     __device__ void fetch_a(int part, uint32_t destination, uint32_t full, uint16_t blocks) const {
-      fetch(params.a, destination, full, row + part * Tile::kRows / 2, blocks, ptx::evict_normal());
+      const bool tail = k >= params.head_columns;
+      fetch(tail ? params.a_tail : params.a, destination, full, tail ? k - params.head_columns : k,
+            row + part * Tile::kRows / 2, blocks, ptx::evict_normal());
     }
     __device__ void fetch_b(int part, uint32_t destination, uint32_t full, uint16_t blocks) const {
-      fetch(params.b, destination, full, column + part * Tile::kColumns / 2, blocks, ptx::evict_last());
+      fetch(params.b, destination, full, k, column + part * Tile::kColumns / 2, blocks, ptx::evict_last());
     }
     __device__ void advance() { k += kStepColumns; }
 
    private:
-    __device__ void fetch(const CUtensorMap& map, uint32_t destination, uint32_t full, int from, uint16_t blocks,
-                          uint64_t policy) const {
+    __device__ static void fetch(const CUtensorMap& map, uint32_t destination, uint32_t full, int k, int from,
+                                 uint16_t blocks, uint64_t policy) {
       if (blocks)
         ptx::copy_box_multicast(&map, destination, full, k, from, 0, 0, blocks, policy);
       else
@@ -85,8 +88,14 @@ int sm90_linear_fp8(const hunyuan_linear_fp8_args& args, hunyuan_target target) 
   params.steps = static_cast<int>(ceil_div(args.in_columns, kStepColumns));
   params.args = args;
   params.output = output_of(args, promotion);
-  if (const int status = map_matrix(&params.a, args.x, args.rows, args.in_columns, Tile::kRows / 2, "linear_fp8: x"))
+  const int64_t head = args.x_tail ? args.head_columns : args.in_columns;
+  params.head_columns = static_cast<int>(head);
+  if (const int status = map_matrix(&params.a, args.x, args.rows, head, Tile::kRows / 2, "linear_fp8: x"))
     return status;
+  if (args.x_tail)
+    if (const int status = map_matrix(&params.a_tail, args.x_tail, args.rows, args.in_columns - head, Tile::kRows / 2,
+                                      "linear_fp8: x_tail"))
+      return status;
   if (const int status = map_matrix(&params.b, args.weight, args.out_columns, args.in_columns, Tile::kColumns / 2,
                                     "linear_fp8: weight"))
     return status;

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import hunyuan_ext as ops
 from hunyuan_video.models.config import TransformerConfig
+from hunyuan_video.models.fp8_chain import Part, fp8_hidden, modulated
 from hunyuan_video.models.fused import linear, linear_and_gelu, linear_pair
 from hunyuan_video.models.modulation import Modulation
 
@@ -37,12 +38,15 @@ class MLP(nn.Module):
 
     def forward(
         self,
-        x: Tensor,  # [B, S, D]
+        x: Part,  # [B, S, D]
         gate: Tensor | None = None,  # [B, D]
         residual: Tensor | None = None,  # [B, S, D]
     ) -> Tensor:
         """residual + gate * fc2(gelu(fc1(x)))."""
-        return linear(self.fc2, linear(self.fc1, x, gelu=True), gate=gate, residual=residual)
+        hidden = fp8_hidden(self.fc1, x, self.fc2)
+        if hidden is None:
+            hidden = linear(self.fc1, x, gelu=True)
+        return linear(self.fc2, hidden, gate=gate, residual=residual)
 
 
 class DoubleBlock(nn.Module):
@@ -81,17 +85,17 @@ class DoubleBlock(nn.Module):
         txt_shift1, txt_scale1, txt_gate1, txt_shift2, txt_scale2, txt_gate2 = txt_mod.chunk(6, dim=-1)
 
         normed = (
-            ops.layer_norm_modulate(img, img_shift1, img_scale1),
-            ops.layer_norm_modulate(txt, txt_shift1, txt_scale1),
+            modulated(img, img_shift1, img_scale1, self.img_attn_qkv),
+            modulated(txt, txt_shift1, txt_scale1, self.txt_attn_qkv),
         )
         qkv = linear_pair((self.img_attn_qkv, self.txt_attn_qkv), normed)
         attended = self.attend(qkv, txt.shape[1], rope, kv_len)
         img_attended, txt_attended = attended.split((img.shape[1], txt.shape[1]), dim=1)
 
         img = linear(self.img_attn_proj, img_attended, gate=img_gate1, residual=img)
-        img = self.img_mlp(ops.layer_norm_modulate(img, img_shift2, img_scale2), img_gate2, img)
+        img = self.img_mlp(modulated(img, img_shift2, img_scale2, self.img_mlp.fc1), img_gate2, img)
         txt = linear(self.txt_attn_proj, txt_attended, gate=txt_gate1, residual=txt)
-        txt = self.txt_mlp(ops.layer_norm_modulate(txt, txt_shift2, txt_scale2), txt_gate2, txt)
+        txt = self.txt_mlp(modulated(txt, txt_shift2, txt_scale2, self.txt_mlp.fc1), txt_gate2, txt)
         return img, txt
 
     def modulate(self, vec: Tensor) -> tuple[Tensor, Tensor]:  # [..., D] -> video and text, [..., 6 D] each
@@ -140,7 +144,8 @@ class SingleBlock(nn.Module):
         modulation: Tensor | None = None,  # [B, 3 D]
     ) -> Tensor:
         shift, scale, gate = (self.modulate(vec) if modulation is None else modulation).chunk(3, dim=-1)
-        qkv, mlp = linear_and_gelu(self.linear1, ops.layer_norm_modulate(x, shift, scale), self.widths[0])
+        normed = modulated(x, shift, scale, self.linear1)
+        qkv, mlp = linear_and_gelu(self.linear1, normed, self.widths[0], self.linear2)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
         attended = self.attention(
             q,

@@ -61,9 +61,9 @@ class FP8Linear(nn.Module):
             x = x.to(torch.get_autocast_dtype(device))
         return ops.fp8_linear(x, self.weight, self.scale, self.bias_as(x))
 
-    def bias_as(self, x: Tensor) -> Tensor | None:
-        """The bias in x's dtype."""
-        return None if self.bias is None else self.bias.to(x.dtype)
+    def bias_as(self, x: Tensor | ops.Fp8Rows) -> Tensor | None:
+        """The bias in x's dtype; in bfloat16 for an x that is quantised."""
+        return None if self.bias is None else self.bias.to(torch.bfloat16 if isinstance(x, ops.Fp8Rows) else x.dtype)
 
     def _apply(self, fn, recurse=True):
         weight, scale = self.weight, self.scale

@@ -6,17 +6,18 @@ where it has one. Any other module (an adapter around a linear, one with hooks) 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 import hunyuan_ext as ops
 from hunyuan_video.models.fp8 import FP8Linear
+from hunyuan_video.models.fp8_chain import Part, fp8_halves, is_open
 from hunyuan_video.models.int8 import Int8Linear
 
 LARGE = 1 << 20  # multiplications from which a product of its own for the columns with a GELU costs nothing
-Inputs = Tensor | tuple[Tensor, Tensor]  # two: side by side in the last dimension
+Inputs = Part | tuple[Part, Part]  # two: side by side in the last dimension
 
 
 def linear(
@@ -32,8 +33,13 @@ def linear(
     activation = "gelu_tanh" if gelu else None
     if is_open(module):
         return _op(module, x, activation=activation, gate=gate, residual=residual, out=out)
+<<<<<<< HEAD
     product = module(x if isinstance(x, Tensor) else torch.cat(x, dim=-1))
     product = ops.split_gelu(product, 0)[1] if gelu else product
+=======
+    product = module(torch.cat(cast("tuple[Tensor, Tensor]", x), dim=-1) if type(x) is tuple else x)
+    product = F.gelu(product, approximate="tanh") if gelu else product
+>>>>>>> 693a6ec (FP8 blocks: activations quantised by the norm and by the epilogue, products of two parts)
     if residual is not None and gate is not None:
         product = ops.gate_residual(residual, product, gate)
     return product if out is None else out.copy_(product)
@@ -41,10 +47,13 @@ def linear(
 
 def linear_and_gelu(
     module: nn.Module,
-    x: Tensor,  # [B, S, K]
+    x: Part,  # [B, S, K]
     split: int,
-) -> tuple[Tensor, Tensor]:  # [B, S, split], [B, S, N - split]
-    """module(x) in two parts, the second after a GELU; views of one tensor where no gradient is wanted."""
+    reader: nn.Module,
+) -> tuple[Tensor, Part]:  # [B, S, split], [B, S, N - split]
+    """module(x) in two parts, the second after a GELU, for `reader`; views of one tensor where that costs nothing."""
+    if isinstance(x, ops.Fp8Rows):
+        return fp8_halves(module, x, split, reader)
     if is_open(module) and split % 32 == 0 and kept(x) and x.dtype == torch.bfloat16:
         both = _op(module, x, activation="gelu_tanh", activation_from=split)
         return both[..., :split], both[..., split:]
@@ -57,30 +66,31 @@ def linear_and_gelu(
 
 def linear_pair(
     modules: tuple[nn.Module, nn.Module],
-    inputs: tuple[Tensor, Tensor],  # [B, S, K], [B, L, K]
+    inputs: tuple[Part, Part],  # [B, S, K], [B, L, K]
 ) -> Tensor:  # [B, S + L, N]
     """The products of two modules, one after the other in dimension 1: written in place, or concatenated."""
-    first, second = inputs
-    apart = first.dtype == torch.float32 and type(modules[0]) is nn.Linear  # torch's products make tensors of their own
-    if apart or not (kept(first) and kept(second) and all(map(is_open, modules))):
-        return torch.cat((linear(modules[0], first), linear(modules[1], second)), dim=1)
+    if not all(map(writes_in_place, modules, inputs)):
+        return torch.cat([linear(module, x) for module, x in zip(modules, inputs, strict=True)], dim=1)
+    first, second = (x.codes if isinstance(x, ops.Fp8Rows) else x for x in inputs)
     columns, length = modules[0].out_features, first.shape[1]
-    out = first.new_empty((first.shape[0], length + second.shape[1], columns))  # type: ignore[arg-type]
-    linear(modules[0], first, out=out[:, :length])
-    linear(modules[1], second, out=out[:, length:])
+    dtype = torch.bfloat16 if isinstance(inputs[0], ops.Fp8Rows) else first.dtype
+    shape = first.shape[0], length + second.shape[1], columns
+    out = torch.empty(shape, dtype=dtype, device=first.device)  # type: ignore[arg-type]
+    linear(modules[0], inputs[0], out=out[:, :length])
+    linear(modules[1], inputs[1], out=out[:, length:])
     return out
+
+
+def writes_in_place(module: nn.Module, x: Part) -> bool:
+    """Whether the product of x gains from memory it is given."""
+    if isinstance(x, ops.Fp8Rows):
+        return not torch.compiler.is_compiling()
+    apart = x.dtype == torch.float32 and type(module) is nn.Linear  # torch's products make tensors of their own
+    return not apart and kept(x) and is_open(module)
 
 
 def is_large(x: Tensor, module: nn.Linear) -> bool:
     return x.numel() * module.out_features >= LARGE
-
-
-def is_open(module: nn.Module) -> bool:
-    """Whether a module is nothing but the linear it looks like."""
-    if type(module) not in (nn.Linear, FP8Linear, Int8Linear):
-        return False
-    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    return not hooks and "forward" not in module.__dict__
 
 
 def kept(x: Tensor) -> bool:
@@ -98,6 +108,6 @@ def _op(module: nn.Module, x: Inputs, **epilogue: Any) -> Tensor:
         parameters = module._parameters
         return ops.linear(x, parameters["weight"], parameters["bias"], **epilogue)  # type: ignore[arg-type]
     assert isinstance(module, FP8Linear | Int8Linear)
-    op = ops.fp8_linear if isinstance(module, FP8Linear) else ops.int8_linear
-    bias = module.bias_as(x if isinstance(x, Tensor) else x[0])
+    op: Any = ops.fp8_linear if isinstance(module, FP8Linear) else ops.int8_linear
+    bias = module.bias_as(x[0] if type(x) is tuple else x)  # type: ignore[arg-type]
     return op(x, module.weight, module.scale, bias, **epilogue)
