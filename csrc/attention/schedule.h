@@ -63,6 +63,35 @@ HUNYUAN_HOST_DEVICE constexpr KeyTiles listed_key_tiles(const int32_t* row_start
   return {(last - begin) * tiles_per_block + end_tile - first_tile, end_tile - 1, key_blocks + last, tiles_per_block};
 }
 
+// The keys that a row of a list names, one after the other, as a sequence of their own: its tiles are as wide as those
+// of all keys, and a list of all blocks gives exactly them.
+struct ListedKeys {
+  const int32_t* blocks;
+  int block_keys;
+  int count;  // keys
+
+  // Where key number `key` of the sequence lies.
+  HUNYUAN_HOST_DEVICE constexpr int row(int key) const {
+    return blocks[key / block_keys] * block_keys + key % block_keys;
+  }
+  // Whether keys [first, first + length), as far as they exist, lie next to each other.
+  HUNYUAN_HOST_DEVICE constexpr bool together(int first, int length) const {
+    const int last = first + length < count ? first + length - 1 : count - 1;
+    return row(last) - row(first) == last - first;
+  }
+};
+
+// Row `row` of a list in compressed sparse rows, in ascending order; of the keys only the first `keys` exist.
+HUNYUAN_HOST_DEVICE constexpr ListedKeys listed_keys(const int32_t* row_starts, const int32_t* key_blocks, int row,
+                                                     int block_keys, int keys) {
+  const int begin = row_starts[row];
+  int last = row_starts[row + 1] - 1;
+  while (last >= begin && key_blocks[last] * block_keys >= keys) --last;
+  if (last < begin) return {nullptr, block_keys, 0};
+  const int rest = keys - key_blocks[last] * block_keys;
+  return {key_blocks + begin, block_keys, (last - begin) * block_keys + (rest < block_keys ? rest : block_keys)};
+}
+
 // Valid keys of a sample: kv_len[batch] limited to what exists, or all.
 HUNYUAN_HOST_DEVICE constexpr int valid_keys(const int32_t* kv_len, int batch, int keys) {
   if (!kv_len) return keys;

@@ -93,6 +93,42 @@ void lists_are_walked_from_the_end() {
   }
 }
 
+// Listed keys as a sequence: tiles of any width, fetched whole or in pieces, cover exactly what the list names.
+void listed_keys_are_a_sequence() {
+  constexpr int kPiece = 16;
+  for (int trial = 0; trial < 1000; ++trial) {
+    const int tile_keys = pick(0, 1) ? 176 : 128, block_keys = 128 * pick(1, 4), keys = pick(1, 4000);
+    const int valid = pick(0, keys);
+    std::vector<int32_t> starts{0, 0}, blocks{7};  // an empty row, whose neighbour must not be read
+    std::vector<int> wanted;
+    starts[1] = 1, starts[0] = 1, blocks[0] = -1000000;
+    for (int block = 0; block * block_keys < keys; ++block)
+      if (pick(0, 2) > 0) {
+        blocks.push_back(block);
+        for (int key = block * block_keys; key < std::min((block + 1) * block_keys, valid); ++key) wanted.push_back(key);
+      }
+    starts.push_back(static_cast<int32_t>(blocks.size()));
+    CHECK(listed_keys(starts.data(), blocks.data(), 0, block_keys, valid).count == 0, "trial %d: empty row", trial);
+    const ListedKeys listed = listed_keys(starts.data(), blocks.data(), 1, block_keys, valid);
+    CHECK(listed.count == static_cast<int>(wanted.size()), "trial %d: %d keys", trial, listed.count);
+    std::vector<int> fetched;
+    for (int first = 0; first < listed.count; first += tile_keys) {
+      const int end = std::min(first + tile_keys, listed.count);
+      if (listed.together(first, tile_keys)) {
+        for (int key = first; key < end; ++key) fetched.push_back(listed.row(first) + key - first);
+      } else {
+        for (int piece = first; piece < end; piece += kPiece)
+          for (int key = piece; key < std::min(piece + kPiece, end); ++key)
+            fetched.push_back(listed.row(piece) + key - piece);
+      }
+    }
+    CHECK(fetched == wanted, "trial %d", trial);
+    if (static_cast<int>(wanted.size()) == valid)  // all of them: the tiles of a walk over all keys
+      for (int first = 0; first < valid; first += tile_keys)
+        CHECK(listed.together(first, tile_keys) && listed.row(first) == first, "trial %d: full list", trial);
+  }
+}
+
 void lengths_are_limited() {
   const int32_t lengths[] = {-5, 0, 7, 100, 101};
   const int expected[] = {0, 0, 7, 100, 100};
@@ -107,6 +143,7 @@ int main() {
   heads_follow_each_other();
   all_keys_once();
   lists_are_walked_from_the_end();
+  listed_keys_are_a_sequence();
   lengths_are_limited();
   return report();
 }

@@ -22,6 +22,10 @@ int forward(const hunyuan_attention_args& args, hunyuan_target target) {
   if (status == HUNYUAN_OK) status = describe<T>(&params.key, args.k, args.keys, args.k_stride, T::kBoxKeys, args, "k");
   if (status == HUNYUAN_OK)
     status = describe<T>(&params.value, args.v, args.keys, args.v_stride, T::kBoxRows, args, "v");
+  if (T::kListed && status == HUNYUAN_OK)
+    status = describe<T>(&params.key_piece, args.k, args.keys, args.k_stride, kPieceKeys, args, "k");
+  if (T::kListed && status == HUNYUAN_OK)
+    status = describe<T>(&params.value_piece, args.v, args.keys, args.v_stride, kPieceKeys, args, "v");
   return status == HUNYUAN_OK ? start<T, Consumer>(params, args, target) : status;
 }
 

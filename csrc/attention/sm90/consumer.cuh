@@ -104,7 +104,7 @@ struct Consumer {
   // Takes what lies past the keys out of the first visited tile. Its values are zero in shared memory only where the
   // tensor ends; elsewhere they are someone's data, possibly NaN, and 0 * NaN is not 0.
   __device__ void hide_tail(float (&scores)[kScores], const Work& work, int tile) const {
-    const int keys = valid_keys(params.kv_len, work.batch, params.keys), valid = keys - tile * T::kKeys;
+    const int keys = attended_keys<T>(params, work), valid = keys - tile * T::kKeys;
     if (valid >= T::kKeys) return;
     mask_columns(scores, valid, pipeline.lane());
     if (keys < params.keys) clear_values(valid);

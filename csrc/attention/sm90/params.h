@@ -12,15 +12,17 @@
 namespace hunyuan::attention::sm90 {
 
 struct Params {
-  CUtensorMap query, key, value;  // [head_dim, tokens, heads, batch], innermost first
-  __nv_bfloat16* out;             // [batch, queries, heads, head_dim] through strides
+  CUtensorMap query, key, value;       // [head_dim, tokens, heads, batch], innermost first
+  CUtensorMap key_piece, value_piece;  // the same in boxes of kPieceKeys, for tiles of a list that lie apart
+  __nv_bfloat16* out;                  // [batch, queries, heads, head_dim] through strides
   int64_t out_batch_stride, out_token_stride, out_head_stride;
   float* lse;                 // [batch, heads, queries] or null
   const int32_t* kv_len;      // [batch] or null
   const int32_t* row_starts;  // block list, or null
   const int32_t* key_blocks;
   int tiles_per_row;    // query tiles of the kernel in a row of the list
-  int tiles_per_block;  // key tiles of the kernel in a block of the list
+  int tiles_per_block;  // key tiles of the kernel in a block of the list (FP8)
+  int block_keys;       // keys in a block of the list
   int batch, heads, queries, keys;
   float factor;  // of the scores: scale * log2(e)
 };
@@ -45,14 +47,28 @@ __device__ Work work_of(const Schedule& schedule, int index, int rank) {
   return work;
 }
 
+__device__ inline ListedKeys keys_of(const Params& params, const Work& work) {
+  return listed_keys(params.row_starts, params.key_blocks, work.query_tile / params.tiles_per_row, params.block_keys,
+                     valid_keys(params.kv_len, work.batch, params.keys));
+}
+
+// Keys that the queries of a tile attend to.
+template <class T>
+__device__ int attended_keys(const Params& params, const Work& work) {
+  if constexpr (T::kListed)
+    return keys_of(params, work).count;
+  else
+    return valid_keys(params.kv_len, work.batch, params.keys);
+}
+
+// The tiles of them, of FP8 in the numbers of all key tiles, which have scales.
 template <class T>
 __device__ KeyTiles key_tiles(const Params& params, const Work& work) {
-  const int keys = valid_keys(params.kv_len, work.batch, params.keys);
-  if constexpr (T::kListed)
+  if constexpr (T::kListed && T::kFp8)
     return listed_key_tiles(params.row_starts, params.key_blocks, work.query_tile, params.tiles_per_row,
-                            params.tiles_per_block, keys, T::kKeys);
+                            params.tiles_per_block, valid_keys(params.kv_len, work.batch, params.keys), T::kKeys);
   else
-    return all_key_tiles(keys, T::kKeys);
+    return all_key_tiles(attended_keys<T>(params, work), T::kKeys);
 }
 
 }  // namespace hunyuan::attention::sm90

@@ -11,6 +11,8 @@ namespace hunyuan::attention::sm90 {
 
 template <class T>
 struct Producer {
+  static constexpr bool kPieces = T::kListed && !T::kFp8;  // FP8 tiles never cross a block: they have scales
+
   const Params& params;
   const Shared<T> shared;
   const int rank;  // of this block in its cluster
@@ -52,7 +54,10 @@ struct Producer {
     ptx::barrier_wait(shared.key_empty(stage), key_slot.parity ^ 1);
     if (ptx::elect_one()) {
       const uint32_t to = shared.key(stage) + rank * T::kBoxKeys * ptx::kPanelBytes;
-      load(params.key, to, shared.key_full(stage), 0, tile * T::kKeys + rank * T::kBoxKeys, work);
+      if constexpr (kPieces)
+        load_listed(params.key, params.key_piece, to, shared.key_full(stage), tile * T::kKeys, work);
+      else
+        load(params.key, to, shared.key_full(stage), 0, tile * T::kKeys + rank * T::kBoxKeys, work);
     }
     key_slot.advance();
   }
@@ -63,12 +68,29 @@ struct Producer {
     if (ptx::elect_one()) {
       const uint32_t to = shared.value(stage) + rank * T::kBoxRows * ptx::kPanelBytes;
       const int first_key = tile * T::kKeys, share = rank * T::kBoxRows;
-      if constexpr (T::kFp8)
+      if constexpr (kPieces)
+        load_listed(params.value, params.value_piece, to, shared.value_full(stage), first_key, work);
+      else if constexpr (T::kFp8)
         load(params.value, to, shared.value_full(stage), first_key, share, work);
       else
         load(params.value, to, shared.value_full(stage), 0, first_key + share, work);
     }
     value_slot.advance();
+  }
+
+  // A tile of listed keys: at once, or piece by piece. What lies past the last key is hidden by the consumers.
+  __device__ void load_listed(const CUtensorMap& whole, const CUtensorMap& piece, uint32_t to, uint32_t full,
+                              int first_key, const Work& work) const {
+    const ListedKeys keys = keys_of(params, work);
+    if (keys.together(first_key, T::kKeys)) return load(whole, to, full, 0, keys.row(first_key), work);
+    ptx::barrier_arrive_expect(full, T::kKeyBytes);
+#pragma unroll 1
+    for (int key = first_key; key < first_key + T::kKeys; key += kPieceKeys, to += kPieceKeys * ptx::kPanelBytes) {
+      const int row = key < keys.count ? keys.row(key) : params.keys;  // past the tensor: zeros
+      for (int panel = 0; panel < T::kPanels; ++panel)
+        ptx::copy_box(&piece, to + panel * T::kKeyPanelBytes, full, panel * T::kPanelWidth, row, work.head, work.batch,
+                      ptx::evict_last());
+    }
   }
 
   // In a cluster each block fetches its share of the rows for all of them, and each block's barrier counts all bytes.

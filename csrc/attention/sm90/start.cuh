@@ -18,6 +18,7 @@ void fill(Params& params, const hunyuan_attention_args& args) {
   params.row_starts = args.row_starts, params.key_blocks = args.key_blocks;
   params.tiles_per_row = static_cast<int>(args.query_tile / T::kRows);
   params.tiles_per_block = static_cast<int>(args.key_tile / T::kKeys);
+  params.block_keys = static_cast<int>(args.key_tile);
   params.batch = static_cast<int>(args.batch), params.heads = static_cast<int>(args.heads);
   params.queries = static_cast<int>(args.queries), params.keys = static_cast<int>(args.keys);
   params.factor = exponent_factor(args.scale);

@@ -18,12 +18,14 @@ struct TileShape {
 constexpr TileShape tile_shape(int head_dim, bool listed, bool fp8) {
   // FP8: 64 + 64 + 64 accumulators (scores, output, product of one tile) leave no room for wider tiles.
   if (fp8) return {128, 128, 4, listed ? 1 : 2};
-  // A list names blocks that are multiples of 128 keys, and its rows differ, so blocks cannot share key tiles.
-  if (listed) return {128, 128, head_dim == 128 ? 2 : 4, 1};
   // 128 x 176: 64 + 88 accumulators and 44 registers of probabilities fit in 240; 208 KB of shared memory of 227.
-  if (head_dim == 128) return {128, 176, 2, 2};
-  return {128, 176, 4, 2};  // head_dim 64: tiles are half as large, so twice the stages
+  // head_dim 64: tiles are half as large, so twice the stages. Rows of a list differ, so blocks cannot share key tiles.
+  return {128, 176, head_dim == 128 ? 2 : 4, listed ? 1 : 2};
 }
+
+// A list names blocks of multiples of 128 keys, and a key tile takes what is named one after the other: where that lies
+// apart in memory, it is fetched in pieces, which divide both.
+constexpr int kPieceKeys = 16;
 
 constexpr int kWarp = 32, kWarpgroup = 128;
 constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
@@ -62,6 +64,7 @@ struct Traits {
   static_assert(kBoxKeys * kCluster == kKeys && kBoxKeys % ptx::kAtomRows == 0 && kBoxKeys <= 256 &&
                     kBoxRows % ptx::kAtomRows == 0,
                 "the share of a block must be whole swizzle atoms and fit in a TMA box");
+  static_assert(kFp8 || kKeys % kPieceKeys == 0, "a key tile must be whole pieces");
   static_assert(kKeys % kStep == 0, "values are consumed a wgmma step at a time");
   static_assert(kQueryPanelBytes % ptx::kAtomBytes == 0 && kKeyPanelBytes % ptx::kAtomBytes == 0,
                 "panels must start at multiples of the swizzle atom");
