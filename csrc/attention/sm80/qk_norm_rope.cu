@@ -4,6 +4,7 @@
 #include "attention/attention.h"
 #include "attention/norm_rope.cuh"
 #include "common/cuda.cuh"
+#include "common/dispatch.cuh"
 #include "common/launch.cuh"
 
 namespace hunyuan {
@@ -119,19 +120,8 @@ int start(const hunyuan_qk_norm_rope_args& args, cudaStream_t stream) {
 }  // namespace
 
 int qk_norm_rope_cuda(const hunyuan_qk_norm_rope_args& args, hunyuan_target target) {
-  const DeviceGuard guard(target.device);
-  HUNYUAN_CUDA_CHECK(guard.error);
-  const auto stream = static_cast<cudaStream_t>(target.stream);
-  switch (args.dtype) {
-    case HUNYUAN_F32:
-      return start<float>(args, stream);
-    case HUNYUAN_BF16:
-      return start<__nv_bfloat16>(args, stream);
-    case HUNYUAN_F16:
-      return start<__half>(args, stream);
-    default:
-      return fail(HUNYUAN_BAD_DTYPE, "qk_norm_rope: the CUDA kernel takes float32, bfloat16 or float16");
-  }
+  return for_dtype("qk_norm_rope", args.dtype, target,
+                   [&args](auto element, cudaStream_t stream) { return start<decltype(element)>(args, stream); });
 }
 
 }  // namespace hunyuan

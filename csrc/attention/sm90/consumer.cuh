@@ -5,41 +5,27 @@
 // take turns at issuing, so that one computes exponentials while the other's products run.
 #pragma once
 
-#include "attention/schedule.h"
-#include "attention/sm90/epilogue.cuh"
-#include "attention/sm90/operands.h"
-#include "attention/sm90/params.h"
-#include "attention/sm90/shared.cuh"
-#include "attention/softmax.cuh"
-#include "common/ptx/registers.cuh"
-#include "common/ptx/wgmma.cuh"
+#include "attention/sm90/consumer_parts.cuh"
 
 namespace hunyuan::attention::sm90 {
 
 template <class T>
-struct Consumer {
-  static constexpr int kScores = T::kKeys / 2, kOut = T::kHeadDim / 2;  // accumulators of a lane
-
-  const Params& params;
-  ConsumerPipeline<T> pipeline;
+struct Consumer : ConsumerParts<T> {
+  using Parts = ConsumerParts<T>;
+  using Parts::kOut, Parts::kProbabilities, Parts::kScores, Parts::params, Parts::pipeline;
 
   __device__ void tile(const Work& work) {
     const KeyTiles tiles = key_tiles<T>(params, work);
-    if (tiles.left == 0) return epilogue(work).store_nothing();
+    if (tiles.left == 0) return Parts::epilogue(work).store_nothing();
 
     const float factor[2] = {params.factor, params.factor};
     float out[kOut], scores[kScores];
-    uint32_t probabilities[kScores / 2];
+    uint32_t probabilities[kProbabilities];
     RowSoftmax<> softmax;
 #pragma unroll
     for (int i = 0; i < kOut; ++i) out[i] = 0.0f;
 
-    pipeline.wait_query();
-    pipeline.wait_key();
-    issue_scores(scores);
-    ptx::wgmma_wait<0>();
-    ptx::pin(scores);
-    pipeline.release_key();
+    Parts::first_scores(scores);
     hide_tail(scores, work, tiles.tile);
     softmax.first(scores, factor);
     pack_probabilities(scores, probabilities);
@@ -48,9 +34,9 @@ struct Consumer {
       float correction[2];
       pipeline.wait_key();
       pipeline.take_turn();
-      issue_scores(scores);
+      Parts::issue_scores(scores);
       pipeline.wait_value();
-      issue_out(out, probabilities);
+      Parts::issue_values(out, probabilities);
       pipeline.give_turn();
       ptx::wgmma_wait<1>();
       ptx::pin(scores);
@@ -66,41 +52,15 @@ struct Consumer {
     }
 
     pipeline.wait_value();
-    issue_out(out, probabilities);
+    Parts::issue_values(out, probabilities);
     ptx::wgmma_wait<0>();
     ptx::pin(out);
     pipeline.release_value();
-    epilogue(work).store(out, softmax, pipeline.shared.staging());
+    Parts::epilogue(work).store(out, softmax, pipeline.shared.staging());
     pipeline.release_query();
   }
 
  private:
-  __device__ Epilogue<T> epilogue(const Work& work) const {
-    return {params, work, pipeline.group, ptx::computed_here(pipeline.thread)};
-  }
-
-  // S = Q K^T of this group's rows.
-  __device__ void issue_scores(float (&scores)[kScores]) const {
-    ptx::pin(scores);
-    ptx::wgmma_fence();
-#pragma unroll
-    for (int k = 0; k < T::kHeadDim; k += T::kStep)
-      ptx::wgmma_bf16(scores, query_operand<T>(pipeline.shared.query(), pipeline.group, k),
-                      key_operand<T>(pipeline.key(), k), k > 0);
-    ptx::wgmma_commit();
-  }
-
-  // O += P V.
-  __device__ void issue_out(float (&out)[kOut], uint32_t (&probabilities)[kScores / 2]) const {
-    ptx::pin(out);
-    ptx::pin(probabilities);
-    ptx::wgmma_fence();
-#pragma unroll
-    for (int k = 0; k < T::kKeys; k += T::kStep)
-      ptx::wgmma_bf16(out, probabilities + k / 4, value_operand<T>(pipeline.value(), k), 1);
-    ptx::wgmma_commit();
-  }
-
   // Takes what lies past the keys out of the first visited tile. Its values are zero in shared memory only where the
   // tensor ends; elsewhere they are someone's data, possibly NaN, and 0 * NaN is not 0.
   __device__ void hide_tail(float (&scores)[kScores], const Work& work, int tile) const {

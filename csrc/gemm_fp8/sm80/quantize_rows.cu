@@ -1,5 +1,6 @@
 // Dynamic quantisation to float8_e4m3fn: a scale a row, or one for every 128 columns of a row. One read, half a write.
 #include "common/cuda.cuh"
+#include "common/dispatch.cuh"
 #include "common/fp8.cuh"
 #include "common/launch.cuh"
 #include "gemm_fp8/gemm_fp8.h"
@@ -86,30 +87,20 @@ int launch_dtype(const Args& args, cudaStream_t stream) {
     const LaunchShape shape{(args.rows * blocks_per_row + per_launch - 1) / per_launch, kBlockThreads};
     return launch("quantize_rows", shape, stream, quantize_blocks_kernel<T>, args, blocks_per_row);
   }
-  const int64_t packs = args.columns / 8, wanted = (packs + kPacks - 1) / kPacks;
+  const int64_t wanted = threads_of_row(args.columns / 8, kPacks);
   if (args.block != 0 || wanted > 1024)
     return fail(HUNYUAN_BAD_ARGUMENT, "quantize_rows: %lld columns with blocks of %lld are not supported",
                 static_cast<long long>(args.columns), static_cast<long long>(args.block));
-  const LaunchShape shape{args.rows, static_cast<unsigned>((wanted + 31) / 32 * 32)};
+  const LaunchShape shape{args.rows, static_cast<unsigned>(wanted)};
   return launch("quantize_rows", shape, stream, quantize_rows_kernel<T>, args);
 }
 
 }  // namespace
 
 int quantize_rows_cuda(const Args& args, hunyuan_target target) {
-  const DeviceGuard guard(target.device);
-  HUNYUAN_CUDA_CHECK(guard.error);
-  const auto stream = static_cast<cudaStream_t>(target.stream);
-  switch (args.dtype) {
-    case HUNYUAN_F32:
-      return launch_dtype<float>(args, stream);
-    case HUNYUAN_BF16:
-      return launch_dtype<__nv_bfloat16>(args, stream);
-    case HUNYUAN_F16:
-      return launch_dtype<__half>(args, stream);
-    default:
-      return fail(HUNYUAN_BAD_DTYPE, "quantize_rows: takes float32, bfloat16 or float16");
-  }
+  return for_dtype("quantize_rows", args.dtype, target, [&args](auto element, cudaStream_t stream) {
+    return launch_dtype<decltype(element)>(args, stream);
+  });
 }
 
 }  // namespace hunyuan

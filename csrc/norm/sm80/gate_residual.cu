@@ -1,5 +1,6 @@
 // x + gate * y: one block a row, 16-byte packs, bound by memory (two reads, one write; gate stays in cache).
 #include "common/cuda.cuh"
+#include "common/dispatch.cuh"
 #include "common/launch.cuh"
 #include "norm/norm.h"
 
@@ -47,8 +48,8 @@ int launch_packs(const hunyuan_gate_residual_args& args, cudaStream_t stream) {
   if (packs > 0x3fffffff)
     return fail(HUNYUAN_BAD_ARGUMENT, "gate_residual: %lld channels are too many for one row",
                 static_cast<long long>(args.channels));
-  const int64_t wanted = (packs + kPacksPerThread - 1) / kPacksPerThread;
-  const unsigned threads = wanted < kMostThreads ? static_cast<unsigned>((wanted + 31) / 32 * 32) : kMostThreads;
+  const int64_t wanted = threads_of_row(packs, kPacksPerThread);
+  const unsigned threads = wanted < kMostThreads ? static_cast<unsigned>(wanted) : kMostThreads;
   return launch("gate_residual", {args.batch * args.tokens, threads}, stream, gate_kernel<T, kCount>, args);
 }
 
@@ -64,19 +65,9 @@ int launch_dtype(const hunyuan_gate_residual_args& args, cudaStream_t stream) {
 }  // namespace
 
 int gate_residual_cuda(const hunyuan_gate_residual_args& args, hunyuan_target target) {
-  const DeviceGuard guard(target.device);
-  HUNYUAN_CUDA_CHECK(guard.error);
-  const auto stream = static_cast<cudaStream_t>(target.stream);
-  switch (args.dtype) {
-    case HUNYUAN_F32:
-      return launch_dtype<float>(args, stream);
-    case HUNYUAN_BF16:
-      return launch_dtype<__nv_bfloat16>(args, stream);
-    case HUNYUAN_F16:
-      return launch_dtype<__half>(args, stream);
-    default:
-      return fail(HUNYUAN_BAD_DTYPE, "gate_residual: the CUDA kernel takes float32, bfloat16 or float16");
-  }
+  return for_dtype("gate_residual", args.dtype, target, [&args](auto element, cudaStream_t stream) {
+    return launch_dtype<decltype(element)>(args, stream);
+  });
 }
 
 }  // namespace hunyuan

@@ -5,6 +5,7 @@
 //   3. apply_kernel  (x - mean) * scale + shift, SiLU, every copy of the padding; rows in reverse order, so that what
 //      pass 1 read last is still in L2
 #include "common/cuda.cuh"
+#include "common/dispatch.cuh"
 #include "common/launch.cuh"
 #include "norm/moments.h"
 #include "norm/norm.h"
@@ -257,19 +258,9 @@ int group_norm_silu_cuda(const Args& args, hunyuan_target target) {
   if (!args.channels_last)
     return fail(HUNYUAN_BAD_ARGUMENT, "group_norm_silu: the CUDA kernel takes channels-last volumes only");
   if (!args.workspace) return fail(HUNYUAN_BAD_ARGUMENT, "group_norm_silu: the CUDA kernel needs a workspace");
-  const DeviceGuard guard(target.device);
-  HUNYUAN_CUDA_CHECK(guard.error);
-  const auto stream = static_cast<cudaStream_t>(target.stream);
-  switch (args.dtype) {
-    case HUNYUAN_F32:
-      return launch_dtype<float>(args, stream);
-    case HUNYUAN_BF16:
-      return launch_dtype<__nv_bfloat16>(args, stream);
-    case HUNYUAN_F16:
-      return launch_dtype<__half>(args, stream);
-    default:
-      return fail(HUNYUAN_BAD_DTYPE, "group_norm_silu: the CUDA kernel takes float32, bfloat16 or float16");
-  }
+  return for_dtype("group_norm_silu", args.dtype, target, [&args](auto element, cudaStream_t stream) {
+    return launch_dtype<decltype(element)>(args, stream);
+  });
 }
 
 }  // namespace hunyuan

@@ -2,6 +2,7 @@
 // Bound by memory: each element of x is read once and written once, 16 bytes at a time. With out_scale the result is
 // float8_e4m3fn with a scale a row, what the FP8 matrix product reads: half the bytes written and no quantisation pass.
 #include "common/cuda.cuh"
+#include "common/dispatch.cuh"
 #include "common/fp8.cuh"
 #include "common/launch.cuh"
 #include "norm/norm.h"
@@ -90,8 +91,8 @@ int launch_packs(const hunyuan_layer_norm_modulate_args& args, cudaStream_t stre
   if (packs > 1024 * kPacksPerThread<kCount>)
     return fail(HUNYUAN_BAD_ARGUMENT, "layer_norm_modulate: %lld channels are too many for the CUDA kernel",
                 static_cast<long long>(args.channels));
-  const int64_t wanted = (packs + kPacksPerThread<kCount> - 1) / kPacksPerThread<kCount>;
-  const LaunchShape shape{args.batch * args.tokens, static_cast<unsigned>((wanted + 31) / 32 * 32)};
+  const LaunchShape shape{args.batch * args.tokens,
+                          static_cast<unsigned>(threads_of_row(packs, kPacksPerThread<kCount>))};
   return args.out_scale ? launch("layer_norm_modulate", shape, stream, modulate_kernel<T, kCount, true>, args)
                         : launch("layer_norm_modulate", shape, stream, modulate_kernel<T, kCount, false>, args);
 }
@@ -107,19 +108,9 @@ int launch_dtype(const hunyuan_layer_norm_modulate_args& args, cudaStream_t stre
 }  // namespace
 
 int layer_norm_modulate_cuda(const hunyuan_layer_norm_modulate_args& args, hunyuan_target target) {
-  const DeviceGuard guard(target.device);
-  HUNYUAN_CUDA_CHECK(guard.error);
-  const auto stream = static_cast<cudaStream_t>(target.stream);
-  switch (args.dtype) {
-    case HUNYUAN_F32:
-      return launch_dtype<float>(args, stream);
-    case HUNYUAN_BF16:
-      return launch_dtype<__nv_bfloat16>(args, stream);
-    case HUNYUAN_F16:
-      return launch_dtype<__half>(args, stream);
-    default:
-      return fail(HUNYUAN_BAD_DTYPE, "layer_norm_modulate: the CUDA kernel takes float32, bfloat16 or float16");
-  }
+  return for_dtype("layer_norm_modulate", args.dtype, target, [&args](auto element, cudaStream_t stream) {
+    return launch_dtype<decltype(element)>(args, stream);
+  });
 }
 
 }  // namespace hunyuan

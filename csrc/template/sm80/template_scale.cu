@@ -1,5 +1,6 @@
 // x * factor: a thread an element, bound by memory. Kernels worth their file move 16 bytes a thread: norm/sm80/.
 #include "common/cuda.cuh"
+#include "common/dispatch.cuh"
 #include "common/launch.cuh"
 #include "template/template.h"
 
@@ -25,19 +26,9 @@ int launch_dtype(const hunyuan_template_scale_args& args, cudaStream_t stream) {
 }  // namespace
 
 int template_scale_cuda(const hunyuan_template_scale_args& args, hunyuan_target target) {
-  const DeviceGuard guard(target.device);
-  HUNYUAN_CUDA_CHECK(guard.error);
-  const auto stream = static_cast<cudaStream_t>(target.stream);
-  switch (args.dtype) {
-    case HUNYUAN_F32:
-      return launch_dtype<float>(args, stream);
-    case HUNYUAN_BF16:
-      return launch_dtype<__nv_bfloat16>(args, stream);
-    case HUNYUAN_F16:
-      return launch_dtype<__half>(args, stream);
-    default:
-      return fail(HUNYUAN_BAD_DTYPE, "template_scale: the CUDA kernel takes float32, bfloat16 or float16");
-  }
+  return for_dtype("template_scale", args.dtype, target, [&args](auto element, cudaStream_t stream) {
+    return launch_dtype<decltype(element)>(args, stream);
+  });
 }
 
 }  // namespace hunyuan
