@@ -49,6 +49,14 @@ def _linear_inputs(noise: Callable, rows: int, inner: int, outer: int, epilogue:
     return inputs
 
 
+def _mlp_inputs(noise: Callable, rows: int, inner: int, outer: int) -> Inputs:
+    """Of two layers, the second back to the width of the first; x is a residual stream in front of its norm."""
+    wide, back = (shared.INPUTS["fp8_linear"](noise, 1, *sizes) for sizes in ((inner, outer), (outer, inner)))
+    vectors = {name: noise(1, inner, scale=0.3) for name in ("shift", "scale", "gate")}
+    weights = dict(weight=wide["weight"], bias=wide["bias"], weight2=back["weight"], bias2=back["bias"])
+    return dict(x=noise(1, rows, inner)) | vectors | weights
+
+
 def _volume(noise: Callable, channels: int, volume: Triple) -> Tensor:
     """[1, C, T, H, W], channels-last."""
     return noise(1, *volume, channels).permute(0, 4, 1, 2, 3)
@@ -81,6 +89,8 @@ INPUTS: dict[str, Callable[..., Inputs]] = {
     "rope_attention_fp8": shared.INPUTS["rope_attention"],
     "fp8_gemm": _linear_inputs,
     "fp8_linear": _linear_inputs,
+    "fp8_mlp": _mlp_inputs,
+    "layer_norm_modulate_fp8": shared.INPUTS["layer_norm_modulate"],
     "conv3d_padded": _conv_inputs,
     "group_norm_silu": _group_norm_inputs,
     "norm_silu_conv3d": _norm_conv_inputs,
@@ -127,6 +137,17 @@ def _linear_rows(inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     return out, lambda output: output[:, :count]
 
 
+def _mlp_rows(inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """The first rows, of the weights before their quantisation."""
+    count = 64
+    wide = {name: value.double() for name, value in inputs.items()}
+    x = wide["x"][:, :count]
+    hidden = spec.layer_norm_modulate(x, wide["shift"], wide["scale"])
+    hidden = F.gelu(F.linear(hidden, wide["weight"], wide["bias"]), approximate="tanh")
+    out = spec.gate_residual(x, F.linear(hidden, wide["weight2"], wide["bias2"]), wide["gate"])
+    return out, lambda output: output[:, :count]
+
+
 def _conv_part(inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     channels, size = shared.SAMPLED_CHANNELS, 16
     x = inputs["x"][:, :, : 2 + 2, : size + 2, : size + 2].double()
@@ -160,6 +181,8 @@ REFERENCES: dict[str, Callable[[Inputs], tuple[Tensor, Callable[[Tensor], Tensor
     "rope_attention_fp8": lambda inputs: shared.reference_of("rope_attention", inputs),
     "fp8_gemm": _linear_rows,
     "fp8_linear": _linear_rows,
+    "fp8_mlp": _mlp_rows,
+    "layer_norm_modulate_fp8": lambda inputs: shared.reference_of("layer_norm_modulate", inputs),
     "conv3d_padded": _conv_part,
     "norm_silu_conv3d": _norm_conv_part,
 }

@@ -12,11 +12,13 @@ from math import prod
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from benchmarks import cases as shared
 from benchmarks.cases import CONV_PAD, CUDA, Case, Inputs
 from benchmarks.gpu_suite.inputs import INPUTS, REFERENCES, sliding_mask
+from hunyuan_ext import Fp8Rows
 
 TFLOPS, TBS = "TFLOP/s", "TB/s"
 TOKENS, TEXT, HEADS, WIDTH = 119056, 256, 24, 3072  # 720p x 129 frames of the released model
@@ -62,10 +64,11 @@ class GpuCase:
         make = INPUTS.get(self.op, shared.INPUTS.get(self.op))
         return make(shared.noise_source(self.dtype, device), **self.case.sizes)
 
-    def relative_error(self, inputs: Inputs, output: Tensor) -> Tensor:
+    def relative_error(self, inputs: Inputs, output: Tensor | Fp8Rows) -> Tensor:
         """|output - exact| / |exact| over the part that the float64 result is computed of."""
         refer = REFERENCES.get(self.op)
         expected, part = refer(inputs) if refer else shared.reference(self.case, inputs)
+        output = output.decoded(torch.float32) if isinstance(output, Fp8Rows) else output
         return (part(output).double() - expected).norm() / expected.norm()
 
 
@@ -111,6 +114,8 @@ WORK = {
     "norm_silu_conv3d": (_conv_flops, TFLOPS),
     "group_norm_silu": (_group_norm_bytes, TBS),
     "layer_norm_modulate": (lambda tokens, width: 2.0 * BF16_BYTES * tokens * width, TBS),
+    "layer_norm_modulate_fp8": (lambda tokens, width: (BF16_BYTES + 1.0) * tokens * width, TBS),
+    "fp8_mlp": (lambda rows, inner, outer: 4.0 * rows * inner * outer, TFLOPS),
     "gate_residual": (lambda tokens, width: 3.0 * BF16_BYTES * tokens * width, TBS),
 }
 
@@ -144,6 +149,7 @@ CASES: tuple[GpuCase, ...] = (
     _case("rope_attention", f"H{HEADS} S{TOKENS}", seconds=12, heads=HEADS, tokens=TOKENS, text=TEXT),
     _case("rope_attention_fp8", f"H{HEADS} S{TOKENS}", seconds=12, heads=HEADS, tokens=TOKENS, text=TEXT),
     _case("layer_norm_modulate", f"{TOKENS}x{WIDTH}", MEMORY, quick=True, tokens=TOKENS, width=WIDTH),
+    _case("layer_norm_modulate_fp8", f"{TOKENS}x{WIDTH}", MEMORY, quick=True, tokens=TOKENS, width=WIDTH),
     _case("gate_residual", f"{TOKENS}x{WIDTH}", MEMORY, quick=True, tokens=TOKENS, width=WIDTH),
     _case("fp8_gemm", "4096x3072x3072", quick=True, rows=4096, inner=WIDTH, outer=3072),
     _case("fp8_gemm", f"{TOKENS}x3072x12288", PRODUCT, rows=TOKENS, inner=WIDTH, outer=12288),
@@ -154,6 +160,7 @@ CASES: tuple[GpuCase, ...] = (
     _case("fp8_linear", f"{TOKENS}x12288x3072 gate", LINEAR, rows=TOKENS, inner=12288, outer=WIDTH, epilogue="gate"),
     _case("fp8_linear", f"{TOKENS}x3072x21504", LINEAR, rows=TOKENS, inner=WIDTH, outer=21504),
     _case("fp8_linear", f"{TOKENS}x15360x3072 gate", LINEAR, rows=TOKENS, inner=15360, outer=WIDTH, epilogue="gate"),
+    _case("fp8_mlp", f"{TOKENS}x3072x12288", LINEAR, seconds=6, rows=TOKENS, inner=WIDTH, outer=12288),
     _case("fp8_linear", "256x3072x9216", LINEAR_SHORT, rows=256, inner=WIDTH, outer=9216),
     _case("fp8_linear", "1x3072x18432", LINEAR_SHORT, rows=1, inner=WIDTH, outer=18432),
     _case("group_norm_silu", "128ch 5x128x128", quick=True, channels=128, volume=(5, 128, 128)),

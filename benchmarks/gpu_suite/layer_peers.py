@@ -91,6 +91,66 @@ def linear_bf16(inputs: Inputs) -> Run:
     )  # fmt: skip
 
 
+def modulate_fp8(inputs: Inputs) -> Run:
+    """Norm, modulation, codes and scales in one pass; decoded only to be checked."""
+    x, shift, scale = (inputs[name] for name in ("x", "shift", "scale"))
+    return lambda: ops.Fp8Rows(*torch.ops.hunyuan_ext.layer_norm_modulate_fp8(x, shift, scale, EPS))
+
+
+def modulate_then_quantise(inputs: Inputs) -> Run:
+    """torch.compile's kernel of the norm and the quantisation together."""
+
+    def both(x: Tensor, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        return rowwise(spec.layer_norm_modulate(x, shift, scale, eps=EPS))
+
+    call, arguments = compiled(both, inputs["x"]), [inputs[name] for name in ("x", "shift", "scale")]
+
+    def run() -> ops.Fp8Rows:
+        codes, row_scale = call(*arguments)
+        return ops.Fp8Rows(codes, row_scale.flatten())
+
+    return run
+
+
+def mlp_ours(inputs: Inputs) -> Run:
+    """Norm to FP8, GELU layer to FP8, second layer with gate and residual: three kernels."""
+    weights = ops.quantize_fp8(inputs["weight"]), ops.quantize_fp8(inputs["weight2"])
+    x, gate, biases = inputs["x"], inputs["gate"], (inputs["bias"], inputs["bias2"])
+
+    def run() -> Tensor:
+        rows = ops.layer_norm_modulate_fp8(x, inputs["shift"], inputs["scale"])
+        rows = ops.fp8_linear_fp8(rows, *weights[0], biases[0], activation="gelu_tanh")
+        return ops.fp8_linear(rows, *weights[1], biases[1], gate=gate, residual=x)
+
+    return run
+
+
+def mlp_scaled_mm(inputs: Inputs) -> Run:
+    """torch's row-wise products; what is between them is compiled."""
+    first, second = (scaled_weight(inputs[name], rowwise) for name in ("weight", "weight2"))
+    x, gate, biases = inputs["x"], inputs["gate"], (inputs["bias"], inputs["bias2"])
+    norm = compiled(lambda x, shift, scale: rowwise(spec.layer_norm_modulate(x, shift, scale)[0]), x)
+    middle = compiled(lambda x: rowwise(F.gelu(x, approximate="tanh")), x)
+    finish = compiled(lambda x, y: x + gate[:, None] * y, x)
+
+    def run() -> Tensor:
+        codes, scale = norm(x, inputs["shift"], inputs["scale"])
+        codes, scale = middle(scaled_mm(codes, first[0], scale, first[1], biases[0]))
+        return finish(x, scaled_mm(codes, second[0], scale, second[1], biases[1])[None])
+
+    return run
+
+
+def mlp_bf16(inputs: Inputs) -> Run:
+    def both(x: Tensor) -> Tensor:
+        hidden = spec.layer_norm_modulate(x, inputs["shift"], inputs["scale"])
+        hidden = F.gelu(F.linear(hidden, inputs["weight"], inputs["bias"]), approximate="tanh")
+        return spec.gate_residual(x, F.linear(hidden, inputs["weight2"], inputs["bias2"]), inputs["gate"])
+
+    call = compiled(both, inputs["x"])
+    return lambda: call(inputs["x"])
+
+
 def conv_ours(inputs: Inputs) -> Run:
     weight = inputs["weight"].to(memory_format=LAST)
     return lambda: ops.causal_conv3d(

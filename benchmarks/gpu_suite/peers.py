@@ -74,6 +74,15 @@ CONTENDERS: dict[str, tuple[Contender, ...]] = {
         Contender("_scaled_mm tensor", layers.scaled_layer(layers.tensorwise)),
         Contender("bf16 linear", layers.linear_bf16),
     ),
+    "fp8_mlp": (
+        Contender(OURS, layers.mlp_ours),
+        Contender("_scaled_mm rows, compiled between", layers.mlp_scaled_mm),
+        Contender("torch.compile bf16", layers.mlp_bf16),
+    ),
+    "layer_norm_modulate_fp8": (
+        Contender(OURS, layers.modulate_fp8),
+        Contender("torch.compile", layers.modulate_then_quantise),
+    ),
     "fp8_gemm": (
         Contender(OURS, layers.product_ours),
         Contender("_scaled_mm rows", layers.scaled_product(layers.rowwise)),
