@@ -32,13 +32,21 @@ def linear(qkv):
     return ops.fp8_linear(x, *ops.quantize_fp8(x[0, :256]))
 
 
+def chain(qkv):
+    """Norm to FP8, GELU layer to FP8, then a product of two matrices side by side."""
+    x = qkv[:, :, 0].flatten(2)
+    rows = ops.layer_norm_modulate_fp8(x, x[:, 0], x[:, 1])
+    hidden = ops.fp8_linear_fp8(rows, *ops.quantize_fp8(x[0, :256]), activation="gelu_tanh")
+    return ops.fp8_linear((x, hidden), *ops.quantize_fp8(x[0, :384].reshape(256, -1)), gate=x[:, 0, :256])
+
+
 def volume(qkv):
     x = qkv[:, :512, 0].flatten(2)[..., :64].reshape(1, 8, 8, 8, 64).permute(0, 4, 1, 2, 3)
     weight = qkv.flatten()[: 64 * 27 * 64].view(64, 3, 3, 3, 64).permute(0, 4, 1, 2, 3)
     return ops.causal_conv3d(ops.group_norm_silu(x, None, None, pad=(2, 1, 1)), weight, padded=True)
 
 
-OPS = [attend, modulate, linear, volume]
+OPS = [attend, modulate, linear, chain, volume]
 
 
 @pytest.mark.parametrize("op", OPS)
