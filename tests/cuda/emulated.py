@@ -177,7 +177,8 @@ def binding():
     pybind11 = pytest.importorskip("pybind11")
     build = Build()
     folder = EMULATOR / "binding"
-    declared = re.findall(r"(hunyuan_\w+)\(", re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.S))
+    headers = "\n".join(header.read_text() for header in sorted(HEADER.parent.glob("*.h")))
+    declared = re.findall(r"(hunyuan_\w+)\(", re.sub(r"/\*.*?\*/", "", headers, flags=re.S))
     defined = re.findall(r"(hunyuan_\w+)\(", (folder / "entries.cpp").read_text()) + ["hunyuan_last_error"]
     absent = build.folder / f"absent-{build.stamp}.cpp"
     text = "#include <cstdlib>\n" + "".join(
