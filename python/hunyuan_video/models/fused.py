@@ -33,13 +33,8 @@ def linear(
     activation = "gelu_tanh" if gelu else None
     if is_open(module):
         return _op(module, x, activation=activation, gate=gate, residual=residual, out=out)
-<<<<<<< HEAD
-    product = module(x if isinstance(x, Tensor) else torch.cat(x, dim=-1))
-    product = ops.split_gelu(product, 0)[1] if gelu else product
-=======
     product = module(torch.cat(cast("tuple[Tensor, Tensor]", x), dim=-1) if type(x) is tuple else x)
-    product = F.gelu(product, approximate="tanh") if gelu else product
->>>>>>> 693a6ec (FP8 blocks: activations quantised by the norm and by the epilogue, products of two parts)
+    product = ops.split_gelu(product, 0)[1] if gelu else product
     if residual is not None and gate is not None:
         product = ops.gate_residual(residual, product, gate)
     return product if out is None else out.copy_(product)
