@@ -34,6 +34,7 @@ def emulated(monkeypatch):
     """The FP8 kernels, run by the emulator on CPU tensors; [] collects what a product is given."""
     monkeypatch.setattr(_cuda, "_C", binding())
     monkeypatch.setattr(fp8, "runs_native", lambda op, *tensors: op == "linear_fp8")
+    monkeypatch.setattr(fp8, "unit", lambda *arguments: None)  # no product of the CPU's own
     products = []
     run = _cuda._run_linear
     monkeypatch.setattr(_cuda, "_run_linear", lambda *arguments: (products.append(arguments), run(*arguments))[1])
@@ -96,7 +97,7 @@ def test_plain_activations_where_something_surrounds_the_linear(emulated):
 
 def test_fp8_weights_are_in_the_graph_with_their_epilogues(machine, fake_devices):  # noqa: F811
     machine((8, 9))
-    model = convert_to_fp8_modules(fake_transformer())
+    model, plain = convert_to_fp8_modules(fake_transformer()), fake_transformer()
     with FakeTensorMode(allow_non_fake_inputs=True):
         move_to_cuda(model)
         args, kwargs = transformer_inputs(tokens=16)
@@ -106,13 +107,12 @@ def test_fp8_weights_are_in_the_graph_with_their_epilogues(machine, fake_devices
         "layer_norm_modulate_fp8": 4 + 1,  # of a double and of a single block
         "linear_fp8_rows": 4 + 2,  # qkv and second MLP layer of both streams; qkv and second linear
         "linear_fp8_quantised": 2 + 1,  # first MLP layer
-        "linear_fp8": 2,  # projections of the attention, which quantise their input themselves
+        "linear_fp8": 2 + 3,  # projections of the attention and modulations, which quantise their input themselves
         "quantize_rows": 1,  # the attention of a single block
     }
     assert {name: nodes[f"hunyuan_ext.{name}"] for name in wanted} == wanted
     modulations = nodes["hunyuan_ext.layer_norm_modulate"]
     with FakeTensorMode(allow_non_fake_inputs=True):
-        plain = fake_transformer()
         move_to_cuda(plain)
         args, kwargs = transformer_inputs(tokens=16)
         _, plain_nodes = compiled_nodes(plain, *args, **kwargs)
