@@ -16,8 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import hunyuan_ext as ops
 from hunyuan_ext import _backend
-from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, TransformerConfig, VAEConfig, vae_blocks
-from hunyuan_video.models.vae_blocks import GroupNorm
+from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, TransformerConfig, VAEConfig
+from hunyuan_video.models.vae_blocks import ResnetBlock
 
 ARCHS = ("sm_80", "sm_89", "sm_90a")
 BF16 = torch.bfloat16
@@ -231,33 +231,21 @@ def test_the_vae_decoder_is_one_graph_of_cuda_kernels(machine, fake_devices):
     assert nodes["hunyuan_ext.group_norm_silu"] == parts.count("GroupNorm")
 
 
-@pytest.mark.parametrize("part", ["encoder", "decoder"])
-def test_the_vae_hands_moments_to_its_norms(monkeypatch, part):
-    """Every norm gets the statistics of its own input from the convolution that made it; one follows an attention."""
-    made, handed = {}, []
+def test_the_vae_hands_moments_to_its_norms(monkeypatch):
+    """Between the two convolutions of a block the norm gets the statistics that the first one left."""
+    handed = []
     convolve, norm = ops.causal_conv3d_moments, ops.group_norm_silu
+    monkeypatch.setattr(
+        ops, "causal_conv3d_moments", lambda *a, **k: (convolve(*a, **k)[0], f"of {k['groups']} groups")
+    )
 
-    def remember_made(*args, groups, **options):
-        out, _ = convolve(*args, **options)
-        made[out.data_ptr()] = moments = torch.full((1, 1, groups, 3), len(made) + 1.0)
-        keep.append(out)
-        return out, moments
-
-    def remember_handed(x, *args, groups, moments, **options):
-        if moments is not None:
-            assert moments is made[x.data_ptr()] and moments.shape[2] == groups
+    def remember(x, *args, moments, **options):
         handed.append(moments)
-        return norm(x, *args, groups=groups, **options)
+        return norm(x, *args, **options)
 
-    keep = []  # so that no address is used twice
-    monkeypatch.setattr(ops, "causal_conv3d_moments", remember_made)
-    monkeypatch.setattr(ops, "group_norm_silu", remember_handed)
-    monkeypatch.setattr(vae_blocks, "can_fold", lambda *_: False)  # as on a GPU
-    config = VAEConfig(block_out_channels=(8,) * 4, layers_per_block=1, norm_groups=4)
-    model = getattr(CausalVAE(config), part).eval()
-    model(torch.randn((1, 3, 5, 16, 16) if part == "encoder" else (1, 16, 2, 2, 2)))
-    norms = sum(isinstance(module, GroupNorm) for module in model.modules())
-    assert len(handed) == norms and sum(moments is None for moments in handed) == 1
+    monkeypatch.setattr(ops, "group_norm_silu", remember)
+    ResnetBlock(8, 16, 4)(torch.zeros(1, 8, 2, 3, 3))
+    assert handed == [None, "of 4 groups"]
 
 
 def test_training_composes_differentiable_operations(machine, fake_devices):

@@ -60,11 +60,11 @@ class Encoder(nn.Module):
         self.conv_out = CausalConv3d(widths[-1], 2 * config.latent_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        volume = self.conv_in.with_moments(x, self.conv_norm_out.num_groups)
+        x = self.conv_in(x)
         for block in self.down_blocks:
-            volume = block(volume)
-        x, moments = self.mid_block(volume)
-        return self.conv_out(self.conv_norm_out(x, silu=True, pad=CONV_PAD, moments=moments), padded=True)
+            x = block(x)
+        x = self.conv_norm_out(self.mid_block(x), silu=True, pad=CONV_PAD)
+        return self.conv_out(x, padded=True)
 
 
 class Decoder(nn.Module):
@@ -83,11 +83,10 @@ class Decoder(nn.Module):
         self.conv_out = CausalConv3d(widths[-1], config.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        volume = self.mid_block(self.conv_in.with_moments(x, self.conv_norm_out.num_groups))
+        x = self.mid_block(self.conv_in(x))
         for block in self.up_blocks:
-            volume = block(volume)
-        x, moments = volume
-        return self.conv_out(self.conv_norm_out(x, silu=True, pad=CONV_PAD, moments=moments), padded=True)
+            x = block(x)
+        return self.conv_out(self.conv_norm_out(x, silu=True, pad=CONV_PAD), padded=True)
 
 
 class CausalVAE(Pretrained):

@@ -7,7 +7,6 @@ T, H and W of the whole tensor, so the network is causal in its convolutions and
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,13 +17,6 @@ from hunyuan_video.models.vae_upsample import FoldedWeights, can_fold, upsample_
 
 EPS = 1e-6
 CONV_PAD = (2, 1, 1)  # (front frames, rows, columns) that a causal 3x3x3 convolution reads beyond its output
-
-
-class Volume(NamedTuple):
-    """What goes from layer to layer, with what the convolution that made it left for the GroupNorm that reads it."""
-
-    x: Tensor  # [B, C, T, H, W]
-    moments: Tensor | None = None  # of causal_conv3d_moments: CUDA only
 
 
 class CausalConv3d(nn.Module):
@@ -44,15 +36,10 @@ class CausalConv3d(nn.Module):
         conv, x = self.conv, kernel_layout(x)
         return ops.causal_conv3d(x, conv.weight, conv.bias, stride=self.stride, residual=residual, padded=padded)
 
-    def with_moments(
-        self, x: Tensor, groups: int, residual: Tensor | None = None, padded: bool = False
-    ) -> Volume:  # x and residual as in forward
-        """The convolution, and what a GroupNorm of its output takes as moments."""
+    def with_moments(self, x: Tensor, groups: int) -> tuple[Tensor, Tensor | None]:
+        """The convolution of a padded buffer, and what a GroupNorm of its output takes as moments (CUDA, or None)."""
         conv, x = self.conv, kernel_layout(x)
-        out, moments = ops.causal_conv3d_moments(
-            x, conv.weight, conv.bias, stride=self.stride, residual=residual, padded=padded, groups=groups
-        )
-        return Volume(out, moments)
+        return ops.causal_conv3d_moments(x, conv.weight, conv.bias, stride=self.stride, padded=True, groups=groups)
 
 
 def kernel_layout(x: Tensor) -> Tensor:  # [B, C, T, H, W]
@@ -91,13 +78,11 @@ class ResnetBlock(nn.Module):
         resized = in_channels != out_channels
         self.conv_shortcut = CausalConv3d(in_channels, out_channels, kernel=1) if resized else None
 
-    def forward(self, volume: Volume) -> Volume:  # [B, C, T, H, W] -> [B, C', T, H, W]
-        groups, (x, moments) = self.norm2.num_groups, volume
-        hidden = self.norm1(x, silu=True, pad=CONV_PAD, moments=moments)
-        hidden, moments = self.conv1.with_moments(hidden, groups, padded=True)
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, T, H, W] -> [B, C', T, H, W]
+        hidden, moments = self.conv1.with_moments(self.norm1(x, silu=True, pad=CONV_PAD), self.norm2.num_groups)
         hidden = self.norm2(hidden, silu=True, pad=CONV_PAD, moments=moments)
         shortcut = x if self.conv_shortcut is None else self.conv_shortcut(x)
-        return self.conv2.with_moments(hidden, groups, residual=shortcut, padded=True)
+        return self.conv2(hidden, residual=shortcut, padded=True)
 
 
 class Downsample(nn.Module):
@@ -109,9 +94,6 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x)
-
-    def with_moments(self, x: Tensor, groups: int) -> Volume:
-        return self.conv.with_moments(x, groups)
 
 
 class Upsample(nn.Module):
@@ -131,11 +113,6 @@ class Upsample(nn.Module):
         if can_fold(x, weight, self.stride):
             return upsample_conv(x, self.folded_weights(), bias, self.stride)
         return self.conv(upsample_nearest(x, self.stride))
-
-    def with_moments(self, x: Tensor, groups: int) -> Volume:
-        if can_fold(x, self.conv.conv.weight, self.stride):
-            return Volume(self(x))
-        return self.conv.with_moments(upsample_nearest(x, self.stride), groups)
 
     def folded_weights(self) -> Tensor:  # [parities, N, C, taps...], of vae_upsample.fold
         return self._folded.of(self.conv.conv.weight, self.stride)
@@ -167,8 +144,8 @@ class FrameCausalAttention(nn.Module):
         self.to_v = nn.Linear(channels, channels)
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
-    def forward(self, x: Tensor, moments: Tensor | None = None) -> Tensor:  # [B, C, T, H, W] -> same
-        tokens = self.group_norm(x, moments=moments).flatten(2).transpose(1, 2)  # [B, T*H*W, C], frame by frame
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, T, H, W] -> same
+        tokens = self.group_norm(x).flatten(2).transpose(1, 2)  # [B, T*H*W, C], frame by frame
         q, k, v = (proj(tokens)[:, None] for proj in (self.to_q, self.to_k, self.to_v))  # [B, 1, T*H*W, C]
         out = frame_causal_attention(q, k, v, frame_tokens=x.shape[3] * x.shape[4])[:, 0]
         return x + self.to_out[0](out).transpose(1, 2).unflatten(2, x.shape[2:])
@@ -196,11 +173,11 @@ class MidBlock(nn.Module):
         self.resnets = nn.ModuleList(ResnetBlock(channels, channels, groups) for _ in range(2))
         self.attentions = nn.ModuleList([FrameCausalAttention(channels, groups)] if attention else [])
 
-    def forward(self, volume: Volume) -> Volume:  # [B, C, T, H, W] -> same
-        volume = self.resnets[0](volume)
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, T, H, W] -> same
+        x = self.resnets[0](x)
         for attention in self.attentions:
-            volume = Volume(attention(*volume))
-        return self.resnets[1](volume)
+            x = attention(x)
+        return self.resnets[1](x)
 
 
 class DownBlock(nn.Module):
@@ -211,14 +188,11 @@ class DownBlock(nn.Module):
         widths = [in_channels] + [out_channels] * layers
         self.resnets = nn.ModuleList(ResnetBlock(a, b, groups) for a, b in pairwise(widths))
         self.downsamplers = nn.ModuleList([Downsample(out_channels, stride)] if max(stride) > 1 else [])
-        self.groups = groups
 
-    def forward(self, volume: Volume) -> Volume:
-        for resnet in self.resnets:
-            volume = resnet(volume)
-        for layer in self.downsamplers:
-            volume = cast(Downsample, layer).with_moments(volume.x, self.groups)
-        return volume
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (*self.resnets, *self.downsamplers):
+            x = layer(x)
+        return x
 
 
 class UpBlock(nn.Module):
@@ -229,11 +203,8 @@ class UpBlock(nn.Module):
         widths = [in_channels] + [out_channels] * layers
         self.resnets = nn.ModuleList(ResnetBlock(a, b, groups) for a, b in pairwise(widths))
         self.upsamplers = nn.ModuleList([Upsample(out_channels, stride)] if max(stride) > 1 else [])
-        self.groups = groups
 
-    def forward(self, volume: Volume) -> Volume:
-        for resnet in self.resnets:
-            volume = resnet(volume)
-        for layer in self.upsamplers:
-            volume = cast(Upsample, layer).with_moments(volume.x, self.groups)
-        return volume
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (*self.resnets, *self.upsamplers):
+            x = layer(x)
+        return x
