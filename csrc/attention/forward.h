@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-#include "hunyuan_ext.h"
+#include "hunyuan_attention_fp8.h"
 
 namespace hunyuan::attention {
 

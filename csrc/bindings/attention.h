@@ -3,6 +3,7 @@
 
 #include "bindings/rope.h"
 #include "bindings/tensor.h"
+#include "hunyuan_attention_fp8.h"
 
 namespace hunyuan::binding {
 

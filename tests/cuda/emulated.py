@@ -1,7 +1,7 @@
 """CUDA kernels run on the CPU by tests/cuda/emulator: builds them with g++ and calls them with torch CPU tensors.
 
 `kernels()` gives the library; `kernels().call("gate_residual", x=x, ...)` fills hunyuan_gate_residual_args, whose
-fields are read from hunyuan_ext.h, and raises with the kernel's message when it fails.
+fields are read from the C headers, and raises with the kernel's message when it fails.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 EMULATOR = ROOT / "tests" / "cuda" / "emulator"
-HEADER = ROOT / "csrc" / "include" / "hunyuan_ext.h"
+HEADERS = ROOT / "csrc" / "include"
 FLAGS = ["-std=c++17", "-O1", "-fPIC", "-w", "-include", "emulator.h"]
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float8_e4m3fn: 3}
 CTYPES = {"int64_t": ctypes.c_int64, "float": ctypes.c_float, "int": ctypes.c_int, "enum": ctypes.c_int}
@@ -44,8 +44,8 @@ def cuda_include() -> Path | None:
 
 
 def structures() -> dict[str, type[ctypes.Structure]]:
-    """ctypes mirrors of the argument structures in hunyuan_ext.h, by op."""
-    text = re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.S)
+    """ctypes mirrors of the argument structures in the C headers, by op."""
+    text = re.sub(r"/\*.*?\*/", "", "\n".join(header.read_text() for header in sorted(HEADERS.glob("*.h"))), flags=re.S)
     found = {}
     for body, op in re.findall(r"typedef struct \w+ \{([^{}]*)\} hunyuan_(\w+)_args;", text):
         fields = []
@@ -137,7 +137,7 @@ class Build:
         self.stamp = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()[:16]
         self.folder = ROOT / "build" / "emulator"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.flags = [f"-I{path}" for path in (EMULATOR, ROOT / "csrc", HEADER.parent, include)]
+        self.flags = [f"-I{path}" for path in (EMULATOR, ROOT / "csrc", HEADERS, include)]
 
     def library(self, name: str, sources: list[Path], flags: tuple[str, ...] = ()) -> Path:
         target = self.folder / f"{name}-{self.stamp}.so"
@@ -177,7 +177,7 @@ def binding():
     pybind11 = pytest.importorskip("pybind11")
     build = Build()
     folder = EMULATOR / "binding"
-    headers = "\n".join(header.read_text() for header in sorted(HEADER.parent.glob("*.h")))
+    headers = "\n".join(header.read_text() for header in sorted(HEADERS.glob("*.h")))
     declared = re.findall(r"(hunyuan_\w+)\(", re.sub(r"/\*.*?\*/", "", headers, flags=re.S))
     defined = re.findall(r"(hunyuan_\w+)\(", (folder / "entries.cpp").read_text()) + ["hunyuan_last_error"]
     absent = build.folder / f"absent-{build.stamp}.cpp"

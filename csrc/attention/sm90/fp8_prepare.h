@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include "attention/sm90/fp8_workspace.h"
+#include "hunyuan_attention_fp8.h"
 
 namespace hunyuan::attention::sm90 {
 
