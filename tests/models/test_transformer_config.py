@@ -50,7 +50,7 @@ def test_diffusers_names_are_those_of_its_class():
 def test_unknown_and_foreign_entries_are_refused():
     with pytest.raises(ValueError, match=r"unknown transformer config entries \['width'\]"):
         TransformerConfig.from_dict({"width": 3})
-    with pytest.raises(ValueError, match="image_condition_type must be None"):
+    with pytest.raises(ValueError, match="image_condition_type must be None or 'token_replace', got"):
         TransformerConfig.from_dict({**tiny_config().to_dict(), "image_condition_type": "latent_concat"})
     with pytest.raises(ValueError, match="layout"):
         tiny_config().to_dict("yaml")

@@ -1,8 +1,10 @@
 """Recomputed and offloaded activations: the same gradients, other memory."""
 
+import dataclasses
+
 import pytest
 import torch
-from small_transformer import SmallTask
+from small_transformer import CONFIG, SmallTask
 from torch.autograd.graph import saved_tensors_hooks
 
 from hunyuan_video.errors import UserError
@@ -10,9 +12,9 @@ from hunyuan_video.training import activations
 from hunyuan_video.training.config import ParallelConfig
 
 
-def trained(parallel):
+def trained(parallel, config=CONFIG):
     """Gradients of one loss, and how many bytes autograd kept for them."""
-    task = SmallTask(2, noisy=False)
+    task = SmallTask(2, noisy=False, config=config)
     activations.install(task.network, parallel)
     kept = []
 
@@ -48,6 +50,14 @@ def test_offloaded_activations_give_the_same_gradients(plain, monkeypatch, mode)
     for a, b in zip(plain[0], gradients, strict=True):
         torch.testing.assert_close(a, b)
     assert len(moved) > 5
+
+
+@pytest.mark.parametrize("parallel", [{"recompute": "selective"}, {"recompute": "blocks", "offload_activations": True}])
+def test_image_to_video_blocks_can_be_recomputed(parallel):
+    """Their clean frame's condition is one more tensor that gradients go to."""
+    config = dataclasses.replace(CONFIG, image_condition="token_replace")
+    for a, b in zip(trained(ParallelConfig(), config)[0], trained(ParallelConfig(**parallel), config)[0], strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_weights_are_not_offloaded(monkeypatch):

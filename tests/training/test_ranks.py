@@ -64,9 +64,10 @@ def test_two_ranks_repeat_the_run_of_one(tmp_path, alone, parallel):
     assert distance(alone[0], folder) < 0.1  # AdamW turns rounding of gradients near zero into steps
 
 
-def gradients(rank, heads, frames):
+def gradients(rank, heads, frames, image_condition):
     """Of one loss, without and with the tokens split: the largest relative error of a parameter's gradient."""
     sizes = {"hidden_size": 48, "num_heads": heads, "rope_dims": (48 // heads - 12, 6, 6)}
+    sizes["image_condition"] = image_condition
     shape = (4, frames, 2, 6)
     plain, split = (SmallTask(2, shape, noisy=False, config=dataclasses.replace(CONFIG, **sizes)) for _ in range(2))
     ranks = join_ranks(LoopConfig(parallel=ParallelConfig(sequence=2)))
@@ -79,9 +80,12 @@ def gradients(rank, heads, frames):
     return max(((a - b).norm() / a.norm().clamp(min=1e-4)).item() for a, b in pairs)
 
 
-@pytest.mark.parametrize(("heads", "frames"), [(2, 3), (3, 1), (4, 2)])
-def test_split_tokens_have_the_same_gradients(heads, frames):
-    assert max(on_ranks(2, gradients, heads, frames)) < 1e-4
+@pytest.mark.parametrize(
+    ("heads", "frames", "image_condition"),
+    [(2, 3, ""), (3, 1, ""), (4, 2, ""), (2, 3, "token_replace"), (2, 1, "token_replace"), (2, 2, "token_replace")],
+)
+def test_split_tokens_have_the_same_gradients(heads, frames, image_condition):
+    assert max(on_ranks(2, gradients, heads, frames, image_condition)) < 1e-4
 
 
 def test_only_a_transformer_can_be_split():

@@ -3,7 +3,8 @@
 Token order everywhere: video first, text last. `rope` is the pair (cos, sin) of the video tokens, `kv_len` the number
 of valid tokens of each sample (video and unpadded text) or None when no token is padding. `modulation` is what
 `modulate` makes of `vec`; given, `vec` is not read. (Blocks call it themselves in training: a sharded block gathers its
-weights for its own forward only.)
+weights for its own forward only.) `first` stands for `vec`, or for the video's modulation where one is given, at the
+`first_tokens` video tokens that come first: those of the clean frame in image-to-video.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import hunyuan_ext as ops
 from hunyuan_video.models.config import TransformerConfig
 from hunyuan_video.models.fp8_chain import Part, fp8_hidden, modulated
 from hunyuan_video.models.fused import linear, linear_and_gelu, linear_pair
-from hunyuan_video.models.modulation import Modulation
+from hunyuan_video.models.modulation import Modulation, SplitVector, Vector, chunks, gated_linear, modulated_spans
 
 Rope = tuple[Tensor, Tensor]  # cos, sin: each [S_video, head_dim] fp32
 
@@ -39,14 +40,14 @@ class MLP(nn.Module):
     def forward(
         self,
         x: Part,  # [B, S, D]
-        gate: Tensor | None = None,  # [B, D]
+        gate: Vector | None = None,  # [B, D]
         residual: Tensor | None = None,  # [B, S, D]
     ) -> Tensor:
         """residual + gate * fc2(gelu(fc1(x)))."""
-        hidden = fp8_hidden(self.fc1, x, self.fc2)
+        hidden = None if isinstance(gate, SplitVector) else fp8_hidden(self.fc1, x, self.fc2)
         if hidden is None:
             hidden = linear(self.fc1, x, gelu=True)
-        return linear(self.fc2, hidden, gate=gate, residual=residual)
+        return gated_linear(self.fc2, hidden, gate, residual)
 
 
 class DoubleBlock(nn.Module):
@@ -79,21 +80,24 @@ class DoubleBlock(nn.Module):
         rope: Rope,
         kv_len: Tensor | None,  # [B]
         modulation: tuple[Tensor, Tensor] | None = None,  # [B, 6 D] each
+        first_tokens: int = 0,
+        first: Tensor | None = None,  # [B, D], with modulation [B, 6 D]
     ) -> tuple[Tensor, Tensor]:
         img_mod, txt_mod = self.modulate(vec) if modulation is None else modulation
-        img_shift1, img_scale1, img_gate1, img_shift2, img_scale2, img_gate2 = img_mod.chunk(6, dim=-1)
+        own = self.img_mod(first) if first is not None and modulation is None else first
+        img_shift1, img_scale1, img_gate1, img_shift2, img_scale2, img_gate2 = chunks(img_mod, 6, first_tokens, own)
         txt_shift1, txt_scale1, txt_gate1, txt_shift2, txt_scale2, txt_gate2 = txt_mod.chunk(6, dim=-1)
 
         normed = (
-            modulated(img, img_shift1, img_scale1, self.img_attn_qkv),
+            modulated_spans(img, img_shift1, img_scale1, self.img_attn_qkv),
             modulated(txt, txt_shift1, txt_scale1, self.txt_attn_qkv),
         )
         qkv = linear_pair((self.img_attn_qkv, self.txt_attn_qkv), normed)
         attended = self.attend(qkv, txt.shape[1], rope, kv_len)
         img_attended, txt_attended = attended.split((img.shape[1], txt.shape[1]), dim=1)
 
-        img = linear(self.img_attn_proj, img_attended, gate=img_gate1, residual=img)
-        img = self.img_mlp(modulated(img, img_shift2, img_scale2, self.img_mlp.fc1), img_gate2, img)
+        img = gated_linear(self.img_attn_proj, img_attended, img_gate1, img)
+        img = self.img_mlp(modulated_spans(img, img_shift2, img_scale2, self.img_mlp.fc1), img_gate2, img)
         txt = linear(self.txt_attn_proj, txt_attended, gate=txt_gate1, residual=txt)
         txt = self.txt_mlp(modulated(txt, txt_shift2, txt_scale2, self.txt_mlp.fc1), txt_gate2, txt)
         return img, txt
@@ -142,9 +146,13 @@ class SingleBlock(nn.Module):
         text_len: int,
         kv_len: Tensor | None,  # [B]
         modulation: Tensor | None = None,  # [B, 3 D]
+        first_tokens: int = 0,
+        first: Tensor | None = None,  # [B, D], with modulation [B, 3 D]
     ) -> Tensor:
-        shift, scale, gate = (self.modulate(vec) if modulation is None else modulation).chunk(3, dim=-1)
-        normed = modulated(x, shift, scale, self.linear1)
+        own = self.modulate(first) if first is not None and modulation is None else first
+        all_tokens = self.modulate(vec) if modulation is None else modulation
+        shift, scale, gate = chunks(all_tokens, 3, first_tokens, own)
+        normed = modulated_spans(x, shift, scale, self.linear1)
         qkv, mlp = linear_and_gelu(self.linear1, normed, self.widths[0], self.linear2)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
         attended = self.attention(
@@ -158,7 +166,7 @@ class SingleBlock(nn.Module):
             kv_len=kv_len,
             precision=self.attention_precision,
         )
-        return linear(self.linear2, (attended.flatten(2), mlp), gate=gate, residual=x)
+        return gated_linear(self.linear2, (attended.flatten(2), mlp), gate, x)
 
     def modulate(self, vec: Tensor) -> Tensor:  # [..., D] -> [..., 3 D]
         return self.modulation(vec)

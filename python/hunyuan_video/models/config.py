@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+IMAGE_CONDITIONS = ("", "token_replace")
+
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
@@ -16,6 +18,8 @@ class TransformerConfig:
     patch_size: (frames, rows, columns) of latent per token. rope_dims: head dimensions that turn with (t, y, x), each
     even, summing to the head dimension. guidance_embed: the model was distilled to take the guidance scale as an input.
     qkv_bias: biases of the double blocks' qkv and output projections (all other projections have one).
+    image_condition: "token_replace": the first latent frame is a given image, clean, and its tokens are modulated as at
+    timestep 0 (image-to-video, paper section 7.2); "": text-to-video. The weights are the same in number and shape.
     Raises ValueError where the sizes contradict each other.
     """
 
@@ -34,6 +38,7 @@ class TransformerConfig:
     guidance_embed: bool = True
     qkv_bias: bool = True
     refiner_depth: int = 2
+    image_condition: str = ""
 
     def __post_init__(self) -> None:
         for name in ("patch_size", "rope_dims"):  # JSON and YAML hand us lists
@@ -44,6 +49,8 @@ class TransformerConfig:
         for name in (*positive, "pooled_text_dim"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.image_condition not in IMAGE_CONDITIONS:
+            raise ValueError(f"image_condition must be one of {IMAGE_CONDITIONS}, got {self.image_condition!r}")
         for name in ("double_blocks", "single_blocks", "refiner_depth"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
@@ -106,6 +113,7 @@ class TransformerConfig:
             "patch_size_t": self.patch_size[0],
             "rope_axes_dim": list(self.rope_dims),
             "qk_norm": "rms_norm",
+            **({"image_condition_type": self.image_condition} if self.image_condition else {}),
         }
 
 
@@ -122,17 +130,17 @@ _DIFFUSERS_NAMES = {
     "pooled_projection_dim": "pooled_text_dim",
     "rope_theta": "rope_theta",
 }
-_DIFFUSERS_FIXED = {"qk_norm": "rms_norm", "image_condition_type": None}
 
 
 def _from_diffusers(values: Mapping[str, Any]) -> dict[str, Any]:
     values = {k: v for k, v in values.items() if not k.startswith("_")}
-    for name, only in _DIFFUSERS_FIXED.items():
-        if values.pop(name, only) != only:
-            raise ValueError(
-                f"config entry {name} must be {only!r}: this is not a HunyuanVideo text-to-video transformer"
-            )
-    out = {ours: values.pop(theirs) for theirs, ours in _DIFFUSERS_NAMES.items() if theirs in values}
+    if (norm := values.pop("qk_norm", "rms_norm")) != "rms_norm":
+        raise ValueError(f"config entry qk_norm must be 'rms_norm', got {norm!r}: this is no HunyuanVideo transformer")
+    condition = values.pop("image_condition_type", None) or ""
+    if condition not in IMAGE_CONDITIONS:
+        raise ValueError(f"config entry image_condition_type must be None or 'token_replace', got {condition!r}")
+    out: dict[str, Any] = {"image_condition": condition}
+    out |= {ours: values.pop(theirs) for theirs, ours in _DIFFUSERS_NAMES.items() if theirs in values}
     if "attention_head_dim" in values:
         out["hidden_size"] = out["num_heads"] * values.pop("attention_head_dim")
     if "patch_size" in values:

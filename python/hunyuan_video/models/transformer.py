@@ -84,7 +84,9 @@ class HunyuanVideoTransformer(Pretrained):
     ) -> Tensor:
         """Velocity (noise - data) [B, C_out, T, h, w], in the dtype the weights (or autocast) compute in.
 
-        With `modulations`, the weights of `modulation_modules` are not read; timestep still conditions the text.
+        In an image-to-video model (config.image_condition) the first latent frame is the image's, clean; its velocity
+        means nothing. With `modulations`, the weights of `modulation_modules` are not read; timestep still conditions
+        the text.
         Floating inputs may have any dtype; they are cast to the weights'. Text beyond the mask never influences the
         result. Raises ValueError on shapes that do not fit the config, and on guidance that is missing or unwanted.
         """
@@ -97,7 +99,11 @@ class HunyuanVideoTransformer(Pretrained):
         img = self.img_in(latents.to(self.dtype))
         txt = self.txt_in(text, timestep, text_mask)
         kv_len = None if text_mask is None else img.shape[1] + (text_mask != 0).sum(dim=1, dtype=torch.int32)
-        img = self.run_blocks(img, txt, vec, rope, kv_len, modulations)
+        if self.config.image_condition:
+            first = self.first_condition(timestep, pooled_text) if modulations is None else None
+            img = self.run_blocks(img, txt, vec, rope, kv_len, modulations, first_tokens=grid[1] * grid[2], first=first)
+        else:
+            img = self.run_blocks(img, txt, vec, rope, kv_len, modulations)
         out = self.final_layer(img, vec, None if modulations is None else modulations.final)
         return unpatchify(out, grid, self.config.patch_size)
 
@@ -119,10 +125,16 @@ class HunyuanVideoTransformer(Pretrained):
         double = tuple(block.modulate(rows) for block in self.double_blocks)  # type: ignore[operator]
         single = tuple(block.modulate(rows) for block in self.single_blocks)  # type: ignore[operator]
         split = vec.shape[:2]
+        first: tuple[Tensor, ...] = ()
+        if self.config.image_condition:
+            own = self.first_condition(timesteps[:1].expand(len(pooled_text)), pooled_text)
+            first = tuple(block.img_mod(own) for block in self.double_blocks)  # type: ignore[operator]
+            first += tuple(block.modulate(own) for block in self.single_blocks)  # type: ignore[operator]
         return Modulations(
             tuple((video.unflatten(0, split), text.unflatten(0, split)) for video, text in double),
             tuple(one.unflatten(0, split) for one in single),
             self.final_layer.modulate(rows).unflatten(0, split),
+            first,
         )
 
     def modulation_modules(self) -> Iterator[tuple[str, nn.Module]]:
@@ -139,6 +151,10 @@ class HunyuanVideoTransformer(Pretrained):
         vec = self.time_in(timestep) + self.vector_in(pooled_text.to(self.dtype))
         return vec if self.guidance_in is None else vec + self.guidance_in(guidance)
 
+    def first_condition(self, timestep: Tensor, pooled_text: Tensor) -> Tensor:
+        """What conditions the clean first frame, [B] -> [B, D]: timestep 0 and the pooled text, without guidance."""
+        return self.time_in(torch.zeros_like(timestep)) + self.vector_in(pooled_text.to(self.dtype))
+
     def run_blocks(
         self,
         img: Tensor,  # [B, S, D]
@@ -146,16 +162,19 @@ class HunyuanVideoTransformer(Pretrained):
         vec: Tensor | None,  # [B, D]
         rope: tuple[Tensor, Tensor],  # each [S, head_dim] fp32
         kv_len: Tensor | None,  # [B]
-        modulations: Modulations | None = None,  # of one step; instead of vec
+        modulations: Modulations | None = None,  # of one step; instead of vec and first
+        *,
+        first_tokens: int = 0,  # image-to-video: those of the clean frame
+        first: Tensor | None = None,  # [B, D], their vec
     ) -> Tensor:
         """All blocks; returns the video tokens [B, S, D]."""
         for i, block in enumerate(self.double_blocks):
-            double = None if modulations is None else modulations.double[i]
-            img, txt = self._run(block, img, txt, vec, rope, kv_len, double)
+            double, own = (None, first) if modulations is None else modulations.of_block(i)
+            img, txt = self._run(block, img, txt, vec, rope, kv_len, double, first_tokens, own)
         x = torch.cat((img, txt), dim=1)
-        for i, block in enumerate(self.single_blocks):
-            single = None if modulations is None else modulations.single[i]
-            x = self._run(block, x, vec, rope, txt.shape[1], kv_len, single)
+        for i, block in enumerate(self.single_blocks, len(self.double_blocks)):
+            single, own = (None, first) if modulations is None else modulations.of_block(i)
+            x = self._run(block, x, vec, rope, txt.shape[1], kv_len, single, first_tokens, own)
         return x[:, : img.shape[1]]
 
     def _run(self, block: nn.Module, *args: Any) -> Any:

@@ -50,6 +50,9 @@ class TokenShare:
         self.tokens = img.shape[1]
         padded = F.pad(img, (0, 0, 0, -self.tokens % dist.get_world_size(self.group)))
         mine = padded.chunk(dist.get_world_size(self.group), dim=1)[dist.get_rank(self.group)]
+        if "first_tokens" in kwargs:  # of the clean frame of image-to-video: those that this rank has
+            before = dist.get_rank(self.group) * mine.shape[1]
+            kwargs["first_tokens"] = min(max(kwargs["first_tokens"] - before, 0), mine.shape[1])
         return self.run_blocks(mine.contiguous(), *args, **kwargs)
 
     def gather_output(self, module: nn.Module, args: Any, out: Tensor) -> Tensor:  # [B, S' / P, C] -> [B, S, C]
