@@ -111,3 +111,20 @@ def test_rescale_of_a_constant_is_finite_and_range_is_checked():
     assert rescale_guidance(flat, flat, 1.0).isfinite().all()
     with pytest.raises(ValueError, match=r"guidance_rescale must be between 0 and 1, got 1\.5"):
         classifier_free_guidance(flat, flat, 2.0, 1.5)
+
+
+def test_a_given_first_frame_is_clean_and_not_learned():
+    torch.manual_seed(0)
+    data = torch.randn(2, 3, 4, 2, 2)
+    given, plain = FlowObjective(first_frame=True), FlowObjective()
+    batch, other = (objective.draw(data, torch.Generator().manual_seed(1)) for objective in (given, plain))
+    assert torch.equal(batch.latents[:, :, :1], data[:, :, :1])
+    assert torch.equal(batch.latents[:, :, 1:], other.latents[:, :, 1:]) and torch.equal(batch.times, other.times)
+    velocity = torch.randn(data.shape, requires_grad=True)
+    loss = given.loss(velocity, batch)
+    assert loss.item() == pytest.approx((velocity - batch.target)[:, :, 1:].square().mean().item())
+    loss.backward()
+    assert velocity.grad[:, :, 0].abs().max() == 0
+    assert (velocity.grad[:, :, 1:] != 0).all()
+    with pytest.raises(ValueError, match="T >= 2"):
+        given.draw(data[:, :, :1])

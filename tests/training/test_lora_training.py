@@ -86,4 +86,4 @@ def test_only_the_adapter_has_gradients_also_beside_fp8(base):
 def test_bad_settings_say_what_to_do(base, settings, said):
     start = "" if said == "init_from" else str(base / "transformer")
     with pytest.raises(UserError, match=said):
-        make_network(start, MODEL, LoRAConfig(**settings))
+        make_network(start, MODEL, LoRAConfig(**settings), "")

@@ -8,6 +8,7 @@ stacks the parts' A and puts their B on a block diagonal, or takes the A once wh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,11 +24,15 @@ from hunyuan_video.models.fp8 import FP8Linear
 from hunyuan_video.models.lora import LoRALinear, add_adapter, lora_layer, lora_layers
 
 PREFIX = "transformer."
+IMAGE_CONDITION = "image_condition"  # metadata, and field of the transformer's config
 Pair = tuple[Tensor, Tensor]  # A [rank, K], B [N, rank]; the product is the change of the weight
 
 
 def save_adapter(model: nn.Module, name: str, path: str | Path, dtype: torch.dtype = torch.bfloat16) -> Path:
-    """Writes the adapter `name` of a transformer; alpha is multiplied into B. UserError where there is no such one."""
+    """Writes the adapter `name` of a transformer; alpha is multiplied into B. UserError where there is no such one.
+
+    That of an image-to-video transformer says so in the file's metadata.
+    """
     path = Path(path)
     tensors: dict[str, Tensor] = {}
     for module, layer in lora_layers(model):
@@ -40,18 +45,22 @@ def save_adapter(model: nn.Module, name: str, path: str | Path, dtype: torch.dty
     if not tensors:
         raise UserError(f"the model has no adapter {name!r} to save to {path}")
     infos = {key: TensorInfo(tuple(value.shape), dtype) for key, value in tensors.items()}
+    condition = getattr(getattr(model, "config", None), IMAGE_CONDITION, "")
     with staged_file(path) as file:
-        write_safetensors(file, infos, lambda key: tensors[key].to(dtype))
+        metadata = {IMAGE_CONDITION: condition} if condition else None
+        write_safetensors(file, infos, lambda key: tensors[key].to(dtype), metadata)
     return path
 
 
 def load_adapter(model: nn.Module, path: str | Path, name: str = "default", weight: float = 1.0) -> nn.Module:
     """Puts the adapter of a file on a transformer under `name`, active and not merged; returns the model.
 
-    UserError, one line naming file and tensor, where the file is damaged or made for another model.
+    One trained for image-to-video makes the transformer image-to-video, for good. UserError, one line naming file and
+    tensor, where the file is damaged or made for another model.
     """
     path = Path(path)
-    pairs = read_adapter(model, path)
+    file = SafetensorsFile(path)
+    pairs = read_adapter(model, file)
     try:
         add_adapter(model, name, {module: pair[0].shape[0] for module, pair in pairs.items()}, weight=weight)
     except ValueError as error:
@@ -61,12 +70,17 @@ def load_adapter(model: nn.Module, path: str | Path, name: str = "default", weig
             adapter = lora_layer(model, module).adapter(name)
             adapter.lora_A.copy_(a)
             adapter.lora_B.copy_(b)
+    if condition := file.metadata.get(IMAGE_CONDITION):
+        try:
+            model.config = replace(model.config, image_condition=condition)  # type: ignore[type-var]
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from error
     return model
 
 
-def read_adapter(model: nn.Module, path: Path) -> dict[str, Pair]:
+def read_adapter(model: nn.Module, file: SafetensorsFile) -> dict[str, Pair]:
     """A and B, float32, of every module (official path) that a file changes; alpha / rank is multiplied into B."""
-    file = SafetensorsFile(path)
+    path = file.path
     parts: dict[str, dict[int | None, dict[str, Tensor]]] = {}
     for key, info in file.infos.items():
         if TEXT_ENCODER.match(key):

@@ -33,6 +33,10 @@ def add_parser(commands) -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--part", default="0/1", metavar="I/N", help="this machine's share of the shards")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--image-first", action="store_true",
+        help="encode each clip's first frame alone, as image-to-video training wants it",
+    )  # fmt: skip
     return parser
 
 
@@ -47,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         raise ArgumentError("--fps and --clips must be positive")
     request = EncodeRequest(
         args.source, Path(args.output), tuple(args.bucket), args.model, args.clips, args.captions, args.fps,
-        args.seed, args.shard, args.batch, (which, parts), args.workers, args.device,
+        args.seed, args.shard, args.batch, (which, parts), args.workers, args.device, args.image_first,
     )  # fmt: skip
     counts = encode(request, lambda line: print(line, flush=True))
     print(f"{args.output}: " + ", ".join(f"{value} {key}" for key, value in counts.items()))

@@ -85,11 +85,13 @@ class EncodedDataset:
 
     expect: hashes ("vae", "text") that the data must have been made with; others raise UserError.
     held_out: the last clips of each bucket that its stream leaves out.
+    image_first: for image-to-video; UserError unless the clips' first frames were encoded alone.
     """
 
     folder: Path
     expect: dict[str, str] = field(default_factory=dict)
     held_out: int = 0
+    image_first: bool = False
 
     def __post_init__(self):
         self.folder = Path(self.folder)
@@ -106,6 +108,8 @@ class EncodedDataset:
                     f"{self.folder}: encoded with another {name} encoder ({self.facts[name]}, this run has {value}); "
                     "encode the data again or train with that encoder"
                 )
+        if self.image_first and not self.facts["source"].get("image_first"):
+            raise UserError(f"{self.folder}: image-to-video wants data of `hunyuan-video encode --image-first`")
         self.buckets: dict[str, list[Member]] = {}
         for shard in sorted(self.folder.glob("*/*.tar")):
             if members := read_index(shard):

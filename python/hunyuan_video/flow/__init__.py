@@ -1,5 +1,6 @@
 """Flow matching: schedules, solvers, guidance and the training objective. Knows tensors only, no model."""
 
+from hunyuan_video.flow.first_frame import with_first_frame
 from hunyuan_video.flow.guidance import classifier_free_guidance, rescale_guidance
 from hunyuan_video.flow.objective import (
     FlowBatch,
@@ -40,4 +41,5 @@ __all__ = [
     "sample_timesteps",
     "shift_times",
     "velocity_target",
+    "with_first_frame",
 ]

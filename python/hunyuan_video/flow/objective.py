@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hunyuan_video.flow.first_frame import with_first_frame
 from hunyuan_video.flow.schedule import check_shift, shift_times
 
 
@@ -33,12 +34,15 @@ class FlowObjective:
     mean, std: of the normal before the sigmoid (the paper names the distribution only; 0 and 1 are SD3's).
     shift: moves times towards noise as in sampling, 1 = none.
     weighting: times [B] -> weights [B] of the samples' losses.
+    first_frame: image-to-video (paper section 7.2). The first frame of the data [B, C, T, h, w] is the image's: it is
+    not noised (its time is 0) and no part of the loss.
     """
 
     mean: float = 0.0
     std: float = 1.0
     shift: float = 1.0
     weighting: Callable[[Tensor], Tensor] | None = None
+    first_frame: bool = False
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.mean):
@@ -61,7 +65,12 @@ class FlowObjective:
             device = data.device if generator is None else generator.device
             noise = torch.randn(data.shape, generator=generator, device=device)
         times, noise = times.to(data.device, torch.float32), noise.to(data)
-        return FlowBatch(interpolate(data, noise, times), times, velocity_target(data, noise))
+        latents = interpolate(data, noise, times)
+        if self.first_frame:
+            if data.ndim != 5 or data.shape[2] < 2:
+                raise ValueError(f"with first_frame data must be [B, C, T >= 2, h, w], got {list(data.shape)}")
+            latents = with_first_frame(latents, data[:, :, :1])
+        return FlowBatch(latents, times, velocity_target(data, noise))
 
     def loss(
         self,
@@ -73,10 +82,11 @@ class FlowObjective:
         return losses.mean() if self.weighting is None else (self.weighting(batch.times) * losses).mean()
 
     def loss_per_sample(self, velocity: Tensor, batch: FlowBatch) -> Tensor:
-        """[B] fp32: each sample's mean squared velocity error, unweighted."""
+        """[B] fp32: each sample's mean squared velocity error, unweighted; without a given first frame."""
         if velocity.shape != batch.target.shape:
             raise ValueError(f"velocity must have shape {list(batch.target.shape)}, got {list(velocity.shape)}")
-        return (velocity.float() - batch.target.float()).square().flatten(1).mean(dim=1)
+        error = velocity.float() - batch.target.float()
+        return (error[:, :, 1:] if self.first_frame else error).square().flatten(1).mean(dim=1)
 
 
 def sample_timesteps(

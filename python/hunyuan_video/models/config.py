@@ -51,6 +51,8 @@ class TransformerConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.image_condition not in IMAGE_CONDITIONS:
             raise ValueError(f"image_condition must be one of {IMAGE_CONDITIONS}, got {self.image_condition!r}")
+        if self.image_condition and self.patch_size[0] != 1:
+            raise ValueError(f"image_condition needs patches of one latent frame, got patch_size {self.patch_size}")
         for name in ("double_blocks", "single_blocks", "refiner_depth"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")

@@ -9,29 +9,34 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hunyuan_video.data.toyworld import Scene, caption
+from hunyuan_video.data.toyworld import Scene, caption, render
 from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge, shifted
 from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.models import CausalVAE
-from hunyuan_video.training.clips import scenes_of, to_frames
+from hunyuan_video.training.clips import scenes_of, to_frames, to_unit
 from hunyuan_video.training.config import WorldConfig
-from hunyuan_video.training.latents import latent_cache
+from hunyuan_video.training.latents import encode_clips, latent_cache
 from hunyuan_video.training.parts import load_text
 
-Sampler = Callable[[list[str], int], Tensor]  # (prompts, first seed) -> latents [N, C, T, h, w]
+# (prompts, first seed), in image-to-video and the first latent frames [N, C, 1, h, w] -> latents [N, C, T, h, w]
+Sampler = Callable[..., Tensor]
 
 
 class CaptionedLatents:
     """Cached latents, the scenes they show, text encoders and VAE (all frozen).
 
-    latents: [clips, C, T, h, w] float16, model space. folder: of the run; the cache lies beside it.
+    latents: [clips, C, T, h, w] float16, model space. folder: of the run; the cache lies beside it. image_first: for
+    image-to-video, see `latents.encode_clips`.
     """
 
-    def __init__(self, world: WorldConfig, vae: str | Path, text: str | Path, folder: Path, report=print):
+    def __init__(
+        self, world: WorldConfig, vae: str | Path, text: str | Path, folder: Path, report=print, image_first=False
+    ):
         self.world = world
-        self.vae = CausalVAE.from_pretrained(vae).eval().requires_grad_(False)
+        self.image_first = image_first
+        self.vae = CausalVAE.from_pretrained(vae, dtype=torch.float32).eval().requires_grad_(False)
         self.text, self.clip = load_text(text)
-        self.latents = latent_cache(self.vae, world, folder.parent / "latents", report)
+        self.latents = latent_cache(self.vae, world, folder.parent / "latents", report, image_first=image_first)
         self.scenes = scenes_of(world, 0, world.clips)
 
     @property
@@ -71,8 +76,16 @@ class CaptionedLatents:
         """Clips for `count` held-out prompts, with the scenes that these describe; the seeds depend on nothing else."""
         scenes, prompts = held_out_prompts(self.world.name, count, self.world.held_out_seed)
         starts = range(0, len(prompts), batch)
-        clips = [self.decode(sample(prompts[i : i + batch], 100 + i)) for i in starts]
+        clips = []
+        for i in starts:
+            first = (self.first_frames(scenes[i : i + batch]),) if self.image_first else ()
+            clips.append(self.decode(sample(prompts[i : i + batch], 100 + i, *first)))
         return torch.cat(clips), scenes, prompts
+
+    def first_frames(self, scenes: list[Scene]) -> Tensor:
+        """Latents of the scenes' first frames, [N, C, 1, h, w] float32."""
+        frames = render(scenes, num_frames=self.world.num_frames, size=self.world.size)[:, :1]
+        return encode_clips(self.vae, to_unit(frames))
 
     def judge(self, sample: Sampler, count: int, sheet: Path | None = None) -> dict[str, float]:
         """Prompt following of `count` held-out prompts, and with `floor_` before the name that of other prompts."""

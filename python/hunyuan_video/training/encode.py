@@ -25,7 +25,7 @@ from hunyuan_video.errors import UserError
 from hunyuan_video.models import CausalVAE, ClipTextEncoder, TextEncoder
 from hunyuan_video.sampling.loading import checkpoint_folder, load_parts
 from hunyuan_video.training.clips import to_unit
-from hunyuan_video.training.latents import fingerprint
+from hunyuan_video.training.latents import encode_clips, fingerprint
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class EncodeRequest:
     part: tuple[int, int] = (0, 1)  # (which, of how many): shards are dealt out between machines
     workers: int = 1  # processes on this machine
     device: str = "cpu"
+    image_first: bool = False  # for image-to-video, see `latents.encode_clips`
 
 
 def text_fingerprint(text: TextEncoder, clip: ClipTextEncoder) -> str:
@@ -90,10 +91,10 @@ class Encoder:
         return texts, self.clip(captions).pooled.bfloat16().cpu()
 
     @torch.no_grad()
-    def encode(self, clips: list[Clip], pixels: list[torch.Tensor]) -> list[EncodedClip]:
+    def encode(self, clips: list[Clip], pixels: list[torch.Tensor], *, image_first: bool = False) -> list[EncodedClip]:
         """Clips of one bucket with their pixels, uint8 [F, H, W, 3] each."""
         video = to_unit(torch.stack(pixels)).to(self.device, next(self.vae.parameters()).dtype)
-        latents = (self.vae.encode(video).mode().float() * self.vae.config.scaling_factor).half().cpu()
+        latents = encode_clips(self.vae, video, image_first=image_first).half().cpu()
         found = []
         for clip, latent in zip(clips, latents, strict=True):
             texts, pooled = self.sentences(clip.captions, clip.bucket.frames > 1)
@@ -144,6 +145,8 @@ def prepare(folder: Path, encoder: Encoder, request: EncodeRequest) -> None:
     """Write the data set's facts, or check that those already there are the same."""
     facts = {**encoder.facts(), "source": {k: v for k, v in vars(request).items() if k in SOURCE_KEYS}}
     facts["source"]["buckets"] = list(request.buckets)
+    if request.image_first:
+        facts["source"]["image_first"] = True
     path = folder / "dataset.json"
     if path.exists():
         try:
@@ -167,19 +170,19 @@ def prepare(folder: Path, encoder: Encoder, request: EncodeRequest) -> None:
 SOURCE_KEYS = ("source", "clips", "captions", "fps", "seed", "shard", "model")
 
 
-def encode_shard(encoder: Encoder, path: Path, clips: list[Clip], batch: int) -> int:
+def encode_shard(encoder: Encoder, path: Path, clips: list[Clip], request: EncodeRequest) -> int:
     """Write one shard; returns how many clips could not be read. Those are left out."""
     skipped = 0
     with ShardWriter(path) as writer:
-        for start in range(0, len(clips), batch):
+        for start in range(0, len(clips), request.batch):
             readable, pixels = [], []
-            for clip in clips[start : start + batch]:
+            for clip in clips[start : start + request.batch]:
                 try:
                     pixels.append(clip.pixels())
                     readable.append(clip)
                 except (OSError, ValueError):
                     skipped += 1
-            for one in encoder.encode(readable, pixels) if readable else ():
+            for one in encoder.encode(readable, pixels, image_first=request.image_first) if readable else ():
                 writer.add(f"{one.key}.safetensors", pack(one))
     return skipped
 
@@ -188,7 +191,7 @@ def _run(jobs: list[tuple[Path, list[Clip]]], encoder: Encoder, request: EncodeR
     """(path, skipped) as shards are finished, here or in worker processes."""
     if request.workers == 1:
         for path, clips in jobs:
-            yield path, encode_shard(encoder, path, clips, request.batch)
+            yield path, encode_shard(encoder, path, clips, request)
         return
     with ProcessPoolExecutor(request.workers, get_context("spawn"), _start_worker, (request,)) as pool:
         yield from pool.map(_worker, [path for path, _ in jobs])
@@ -205,4 +208,4 @@ def _start_worker(request: EncodeRequest) -> None:
 
 
 def _worker(path: Path) -> tuple[Path, int]:
-    return path, encode_shard(_state["encoder"], path, _state["jobs"][path], _state["request"].batch)
+    return path, encode_shard(_state["encoder"], path, _state["jobs"][path], _state["request"])

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from hunyuan_video.data.encoded import Batch, EncodedDataset, unpack
 from hunyuan_video.data.shards import read_member
+from hunyuan_video.data.sources import Bucket
 from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.flow import FlowObjective
 from hunyuan_video.training.clips import to_frames
 from hunyuan_video.training.config import VALIDATION_SEED, EncodedFlowRun
 from hunyuan_video.training.encode import Encoder
-from hunyuan_video.training.lora import export_network, make_network
+from hunyuan_video.training.lora import check_frames, export_network, make_network
 from hunyuan_video.training.solve import guided, solve
 
 
@@ -69,7 +70,8 @@ class EncodedFlowTask:
         self.encoder = Encoder(config.checkpoint, config.loop.device)
         facts = self.encoder.facts()
         expect = {name: facts[name] for name in ("vae", "text")}
-        self.data = EncodedDataset(Path(config.data), expect, config.held_out)
+        images = bool(config.image_condition)
+        self.data = EncodedDataset(Path(config.data), expect, config.held_out, images)
         weights = config.weights or {name: len(members) for name, members in self.data.buckets.items()}
         if unknown := sorted(set(weights) - set(self.data.buckets)):
             raise UserError(
@@ -83,8 +85,11 @@ class EncodedFlowTask:
         torch.manual_seed(config.loop.seed)
         channels = unpack(read_member(next(iter(self.data.buckets.values()))[0])).latents.shape[0]
         model = {**config.model, "in_channels": channels, "out_channels": channels}
-        self.network = make_network(config.init_from, model, config.lora)
-        self.objective = FlowObjective(config.t_mean, config.t_std, config.t_shift)
+        self.network = make_network(config.init_from, model, config.lora, config.image_condition)
+        for name, weight in weights.items():
+            if weight:
+                check_frames(self.network, f"weights: bucket {name}", Bucket.parse(name).frames // 4 + 1)
+        self.objective = FlowObjective(config.t_mean, config.t_std, config.t_shift, first_frame=images)
         counts = ", ".join(f"{len(members)} of {name}" for name, members in self.data.buckets.items())
         report(f"{sum(p.numel() for p in self.network.parameters()) / 1e6:.2f} M parameters; clips: {counts}")
 
@@ -122,8 +127,8 @@ class EncodedFlowTask:
         losses, pictures, captions = [], [], []
         device = self.config.loop.device
         with torch.autocast(device, torch.bfloat16, enabled=self.config.loop.precision == "bf16"):
-            for members in self.data.kept_back.values():
-                if not members:
+            for name, members in self.data.kept_back.items():
+                if not members or (self.objective.first_frame and Bucket.parse(name).frames // 4 + 1 < 2):
                     continue
                 batch = self.data.collate([unpack(read_member(m)) for m in members], [0] * len(members))
                 losses.append(self.loss_of(batch, torch.Generator().manual_seed(VALIDATION_SEED)).item())
@@ -143,7 +148,8 @@ class EncodedFlowTask:
         text, mask, pooled = (torch.cat((getattr(empty, n), getattr(batch, n))).to(device) for n in names)
         noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(1)).to(device)
         velocity = guided(self.network, {"text": text, "text_mask": mask, "pooled_text": pooled}, self.config.cfg_scale)
-        x = solve(velocity, noise, self.config.sample_steps, self.config.t_shift)
+        first = batch.latents[:, :, :1] if self.objective.first_frame else None
+        x = solve(velocity, noise, self.config.sample_steps, self.config.t_shift, first=first)
         vae = self.encoder.vae
         return to_frames(vae.decode((x / vae.config.scaling_factor).to(next(vae.parameters()).dtype))).cpu()
 

@@ -1,7 +1,8 @@
 """Training the transformer with flow matching on cached latents (paper section 4.4).
 
 x_t = (1 - t) data + t noise, target v = noise - data, t logit-normal; captions in random sentence forms, replaced by
-the empty caption with probability `text_dropout` so that classifier-free guidance has an unconditional branch.
+the empty caption with probability `text_dropout` so that classifier-free guidance has an unconditional branch. With
+`image_condition` the first latent frame is given, clean and not part of the loss (paper section 7.2).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 from hunyuan_video.flow import FlowObjective, resolution_shift
 from hunyuan_video.training.captioned import CaptionedLatents
 from hunyuan_video.training.config import FlowRun
-from hunyuan_video.training.lora import export_network, make_network
+from hunyuan_video.training.lora import check_frames, export_network, make_network
 from hunyuan_video.training.solve import guided, solve
 
 
@@ -24,16 +25,18 @@ class FlowTask:
 
     def __init__(self, config: FlowRun, folder: Path, report=print):
         self.config = config
-        self.data = CaptionedLatents(config.world, config.vae, config.text, folder, report)
+        images = bool(config.image_condition)
+        self.data = CaptionedLatents(config.world, config.vae, config.text, folder, report, images)
         torch.manual_seed(config.loop.seed)
         channels = self.data.shape[0]
         model = {**config.model, "in_channels": channels, "out_channels": channels}
-        self.network = make_network(config.init_from, model, config.lora)
+        self.network = make_network(config.init_from, model, config.lora, config.image_condition)
+        check_frames(self.network, f"world.num_frames = {config.world.num_frames}", self.data.shape[1])
         self.shift = config.t_shift
         if config.t_shift_tokens:
             tokens = math.prod(self.data.shape[1:]) // self.network.config.patch_volume
             self.shift = resolution_shift(tokens, config.t_shift_tokens, config.t_shift)
-        self.objective = FlowObjective(config.t_mean, config.t_std, self.shift)
+        self.objective = FlowObjective(config.t_mean, config.t_std, self.shift, first_frame=images)
         parameters = sum(p.numel() for p in self.network.parameters())
         report(f"{parameters / 1e6:.2f} M parameters, {len(self.data.latents)} clips of latents {self.data.shape}")
 
@@ -45,12 +48,18 @@ class FlowTask:
         return self.objective.loss(velocity, batch), {}
 
     @torch.no_grad()
-    def sample(self, prompts: list[str], seed: int) -> Tensor:
+    def sample(
+        self,
+        prompts: list[str],
+        seed: int,
+        first: Tensor | None = None,  # [N, C, 1, h, w], in image-to-video
+    ) -> Tensor:
         """Euler with classifier-free guidance: latents [N, C, T, h, w]."""
         config = self.config
         velocity = guided(self.network, self.data.embed([""] * len(prompts) + prompts), config.cfg_scale)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.loop.precision == "bf16"):
-            return solve(velocity, self.data.noise(len(prompts), seed), config.sample_steps, self.shift)
+            noise = self.data.noise(len(prompts), seed)
+            return solve(velocity, noise, config.sample_steps, self.shift, first=first)
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
         return self.data.judge(self.sample, self.config.eval_prompts, folder / "sheets" / f"step_{step:06d}.png")

@@ -6,6 +6,7 @@ dequantised: the branch is a second, small product). Defaults: attention and MLP
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,18 +25,30 @@ TARGETS = (
 )
 
 
-def make_network(init_from: str, model: dict, lora: LoRAConfig) -> HunyuanVideoTransformer:
+def make_network(init_from: str, model: dict, lora: LoRAConfig, image_condition: str) -> HunyuanVideoTransformer:
     """The transformer to train, in float32: new (from TransformerConfig fields), from a file, or with an adapter.
 
-    Raises UserError for an adapter without weights to adapt, a negative rank or targets that match nothing.
+    image_condition: of the run's config. A text-to-video checkpoint becomes an image-to-video one by it: the weights
+    are the same. Raises UserError where the checkpoint is image-to-video and the run is not, for an adapter without
+    weights to adapt, a negative rank or targets that match nothing.
     """
-    if not lora.rank:
-        if init_from:
-            return HunyuanVideoTransformer.from_pretrained(init_from, dtype=torch.float32)
-        return HunyuanVideoTransformer(TransformerConfig(**model))
-    if not init_from:
+    if lora.rank and not init_from:
         raise UserError("lora: an adapter needs weights to adapt; set init_from to an exported transformer")
-    network = HunyuanVideoTransformer.from_pretrained(init_from, dtype=torch.float32).requires_grad_(False)
+    if init_from:
+        network = HunyuanVideoTransformer.from_pretrained(init_from, dtype=torch.float32)
+    else:
+        network = HunyuanVideoTransformer(TransformerConfig(**model))
+    if network.config.image_condition and not image_condition:
+        raise UserError(
+            f"{init_from or 'model'} is image-to-video; set image_condition: {network.config.image_condition}"
+        )
+    try:
+        network.config = replace(network.config, image_condition=image_condition)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if not lora.rank:
+        return network
+    network.requires_grad_(False)
     try:
         paths = target_linears(network, lora.targets or TARGETS)
         alphas = dict.fromkeys(paths, lora.alpha) if lora.alpha else None
@@ -43,6 +56,12 @@ def make_network(init_from: str, model: dict, lora: LoRAConfig) -> HunyuanVideoT
     except ValueError as error:
         raise UserError(f"lora: {error}") from error
     return network
+
+
+def check_frames(network: HunyuanVideoTransformer, where: str, latent_frames: int) -> None:
+    """UserError where image-to-video is left with nothing to learn: clips of one latent frame, which is given."""
+    if network.config.image_condition and latent_frames < 2:
+        raise UserError(f"{where}: image-to-video is given the first latent frame; train on clips of 5 frames or more")
 
 
 def export_network(network: HunyuanVideoTransformer, lora: LoRAConfig, folder: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from hunyuan_video.flow import FlowSchedule, classifier_free_guidance, make_solver
+from hunyuan_video.flow import FlowSchedule, classifier_free_guidance, make_solver, with_first_frame
 
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (latents [B, ...], times [B] 0..1) -> [B, ...]
 
@@ -19,13 +19,18 @@ def solve(
     steps: int,
     shift: float,
     solver: str = "euler",
+    first: Tensor | None = None,  # [B, C, 1, h, w], image-to-video: the first frame, clean at every step
 ) -> Tensor:
     """From noise to data: [B, ...] float32."""
     schedule = FlowSchedule(steps, shift)
     stepper = make_solver(solver, schedule)
+
+    def field(latents: Tensor, sigma: Tensor) -> Tensor:
+        return velocity(with_first_frame(latents, first), sigma.expand(len(latents)))
+
     x = noise
     for index in range(steps):
-        x = stepper.step(x, lambda latents, sigma: velocity(latents, sigma.expand(len(latents))), index)
+        x = with_first_frame(stepper.step(x, field, index), first)
     return x
 
 

@@ -19,6 +19,7 @@ from hunyuan_video.training.clips import to_unit
 from hunyuan_video.training.conditioning import Captioner
 from hunyuan_video.training.config import StagesRun
 from hunyuan_video.training.encode import Encoder
+from hunyuan_video.training.latents import encode_clips
 
 Samples = tuple[Tensor, dict[str, Tensor]]  # latents [B, C, T, h, w] float32, the transformer's text arguments
 
@@ -32,10 +33,11 @@ class Source(Protocol):
 class ToyworldSource:
     """Scenes of a toyworld, rendered and encoded on the fly: any shape, endless."""
 
-    def __init__(self, world: str, seed: int, encoder: Encoder, captioner: Captioner):
+    def __init__(self, world: str, seed: int, encoder: Encoder, captioner: Captioner, image_first: bool):
         if world not in WORLDS:
             raise UserError(f"data: toyworld:{world} must be one of {', '.join(f'toyworld:{name}' for name in WORLDS)}")
         self.world, self.seed, self.encoder, self.captioner = WORLDS[world], seed, encoder, captioner
+        self.image_first = image_first
 
     @torch.no_grad()
     def samples(self, draw: Draw, rng: random.Random) -> Samples:
@@ -44,16 +46,18 @@ class ToyworldSource:
         pixels = render(scenes, num_frames=bucket.frames, size=(bucket.height, bucket.width))
         weight = next(vae.parameters())
         with torch.autocast(weight.device.type, enabled=False):
-            latents = vae.encode(to_unit(pixels).to(weight.device, weight.dtype)).mode().float()
+            video = to_unit(pixels).to(weight.device, weight.dtype)
+            latents = encode_clips(vae, video, image_first=self.image_first)
         said = [self.captioner(scene, rng) for scene in scenes]
-        return latents * vae.config.scaling_factor, embed(self.encoder, said, video=bucket.frames > 1)
+        return latents, embed(self.encoder, said, video=bucket.frames > 1)
 
 
 class EncodedSource:
     """Clips of an encoded data set, each with one of its stored captions."""
 
-    def __init__(self, folder: Path, seed: int, buckets: list[Bucket], text_dropout: float):
-        self.data, self.seed, self.text_dropout = EncodedDataset(folder), seed, text_dropout
+    def __init__(self, folder: Path, seed: int, buckets: list[Bucket], text_dropout: float, image_first: bool):
+        self.data = EncodedDataset(folder, image_first=image_first)
+        self.seed, self.text_dropout = seed, text_dropout
         missing = [str(bucket) for bucket in buckets if str(bucket) not in self.data.buckets]
         if missing:
             raise UserError(
@@ -83,6 +87,7 @@ def open_data(config: StagesRun, buckets: list[Bucket], encoder: Callable[[], En
     """The source that `config.data` names; `encoder` is only called where it is needed. Raises UserError."""
     captioner = Captioner(config.text_dropout, config.structured, config.field_dropout)
     kind, found, world = config.data.partition(":")
+    images = bool(config.image_condition)
     if kind == "toyworld" and found:
-        return ToyworldSource(world, config.data_seed, encoder(), captioner)
-    return EncodedSource(Path(config.data), config.data_seed, buckets, config.text_dropout)
+        return ToyworldSource(world, config.data_seed, encoder(), captioner, images)
+    return EncodedSource(Path(config.data), config.data_seed, buckets, config.text_dropout, images)

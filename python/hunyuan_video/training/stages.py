@@ -18,18 +18,20 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.data.sources import Bucket
+from hunyuan_video.data.toyworld import Scene, render
 from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge
 from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.flow import FlowObjective
-from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.sampling.media import save_video
 from hunyuan_video.training.buckets import BucketSampler, Draw, Group, batch_size, make_buckets
-from hunyuan_video.training.clips import to_frames
-from hunyuan_video.training.config import StageConfig, StagesRun, build
+from hunyuan_video.training.clips import to_frames, to_unit
+from hunyuan_video.training.config import LoRAConfig, StageConfig, StagesRun, build
 from hunyuan_video.training.distributed import deal, join_ranks
 from hunyuan_video.training.encode import Encoder
+from hunyuan_video.training.latents import encode_clips
 from hunyuan_video.training.loop import train
+from hunyuan_video.training.lora import make_network
 from hunyuan_video.training.solve import guided, solve
 from hunyuan_video.training.stage_data import embed, open_data
 
@@ -84,6 +86,8 @@ def groups_of(config: StagesRun, stage: StageConfig, where: str = "stage") -> li
         raise UserError(f"{where}: {len(stage.anchor_shares)} anchor_shares for {len(stage.anchors)} anchors")
     if not stage.anchors or not stage.frames or not config.aspects:
         raise UserError(f"{where}: anchors, frames and aspects need at least one entry each")
+    if config.image_condition and (min(stage.frames) < 5 or stage.images):
+        raise UserError(f"{where}: image-to-video is given the first latent frame; frames of 5 or more, images: 0")
     shares = stage.anchor_shares or (1.0,) * len(stage.anchors)
     total = sum(shares)
     main = [
@@ -107,11 +111,9 @@ class StageTask:
         self.encoder = lru_cache(1)(partial(Encoder, config.encoders, config.loop.device))
         self.source = open_data(config, buckets, self.encoder)
         torch.manual_seed(config.loop.seed)
-        if config.init_from:
-            self.network = HunyuanVideoTransformer.from_pretrained(config.init_from, dtype=torch.float32)
-        else:
-            self.network = HunyuanVideoTransformer(TransformerConfig(**config.model))
-        self.objective = FlowObjective(config.t_mean, config.t_std, stage.t_shift)
+        self.network = make_network(config.init_from, config.model, LoRAConfig(), config.image_condition)
+        images = bool(config.image_condition)
+        self.objective = FlowObjective(config.t_mean, config.t_std, stage.t_shift, first_frame=images)
         self.draws: list[Draw] = []
         self.draw: Draw | None = None
         table = ", ".join(f"{bucket} x {size_of(bucket)}" for bucket in dict.fromkeys(buckets))
@@ -142,8 +144,10 @@ class StageTask:
         self.sampler.load(state)
 
     @torch.no_grad()
-    def sample(self, prompts: list[str], bucket: Bucket, seed: int) -> Tensor:
-        """Euler with classifier-free guidance: uint8 [N, F, H, W, 3]."""
+    def sample(self, prompts: list[str], scenes: list[Scene], bucket: Bucket, seed: int) -> Tensor:
+        """Euler with classifier-free guidance: uint8 [N, F, H, W, 3]. In image-to-video the scenes' first frames are
+        given.
+        """
         encoder, config, count = self.encoder(), self.config, len(prompts)
         channels, device = self.network.config.in_channels, self.config.loop.device
         shape = (1, channels, (bucket.frames - 1) // 4 + 1, bucket.height // 8, bucket.width // 8)
@@ -153,9 +157,13 @@ class StageTask:
         if self.network.config.guidance_embed:
             both["guidance"] = torch.full((2 * count,), 1000.0, device=device)
         velocity = guided(self.network, both, config.cfg_scale)
-        with torch.autocast(device, torch.bfloat16, enabled=config.loop.precision == "bf16"):
-            latents = solve(velocity, noise.to(device), config.sample_steps, self.stage.t_shift)
         weight = next(encoder.vae.parameters())
+        first = None
+        if self.objective.first_frame:
+            frames = render(scenes, num_frames=bucket.frames, size=(bucket.height, bucket.width))[:, :1]
+            first = encode_clips(encoder.vae, to_unit(frames).to(weight))
+        with torch.autocast(device, torch.bfloat16, enabled=config.loop.precision == "bf16"):
+            latents = solve(velocity, noise.to(device), config.sample_steps, self.stage.t_shift, first=first)
         return to_frames(encoder.vae.decode((latents / encoder.vae.config.scaling_factor).to(weight)).cpu())
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
@@ -166,7 +174,7 @@ class StageTask:
         bucket = make_buckets(self.stage.anchors[0], self.stage.frames[-1:], ("1:1",))[0]
         world = self.config.data.partition(":")[2] if self.config.data.startswith("toyworld:") else "narrow"
         scenes, prompts = held_out_prompts(world, count, HELD_OUT_SEED)
-        clips = self.sample(prompts, bucket, 100)
+        clips = self.sample(prompts, scenes, bucket, 100)
         contact_sheet(folder / "sheets" / f"{name}.png", list(clips[:16]), prompts[:16])
         if bucket.frames > 1:
             save_video(folder / "sheets" / f"{name}.mp4", side_by_side(clips[:4]).numpy(), fps=8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hunyuan_video.errors import UserError
 from hunyuan_video.flow import classifier_free_guidance
 from hunyuan_video.models import HunyuanVideoTransformer
 
@@ -29,10 +30,13 @@ def combine(unconditional: Tensor, conditional: Tensor, scale: Tensor) -> Tensor
 class Teacher:
     """A frozen transformer that predicts under guidance: two passes, or one where it takes the scale as an input.
 
-    empty: the condition of the empty caption, one row; only two passes read it.
+    empty: the condition of the empty caption, one row; only two passes read it. Raises UserError for an image-to-video
+    transformer: distillation draws no clean first frames.
     """
 
     def __init__(self, network: HunyuanVideoTransformer, empty: Condition):
+        if network.config.image_condition:
+            raise UserError("teacher: an image-to-video transformer cannot be distilled; give a text-to-video one")
         self.network = network.eval().requires_grad_(False)
         self.empty = empty
         self.embedded = network.config.guidance_embed

@@ -25,6 +25,7 @@ class FlowRun:
     t_shift: float = 1.0
     t_shift_tokens: int = 0  # > 0: t_shift is for videos of so many tokens, others get SD3's shift by resolution
     init_from: str = ""  # an exported transformer to start from
+    image_condition: str = ""  # "token_replace": image-to-video, the first latent frame is given
     lora: LoRAConfig = field(default_factory=LoRAConfig)
     sample_steps: int = 30
     cfg_scale: float = 3.0
@@ -41,6 +42,7 @@ class EncodedFlowRun:
     checkpoint: str = "tiny"  # whose VAE and text encoders made the data; samples are made with them
     model: dict = field(default_factory=dict)  # TransformerConfig fields
     init_from: str = ""  # an exported transformer to start from
+    image_condition: str = ""  # "token_replace": image-to-video, the first latent frame is given
     lora: LoRAConfig = field(default_factory=LoRAConfig)
     weights: dict = field(default_factory=dict)  # bucket -> how often it is drawn; default its number of clips
     text_dropout: float = 0.1  # captions replaced by "" for classifier-free guidance
@@ -85,6 +87,7 @@ class StagesRun:
     data_seed: int = 1
     model: dict = field(default_factory=dict)  # TransformerConfig fields
     init_from: str = ""  # an exported transformer to start the first stage from
+    image_condition: str = ""  # "token_replace": image-to-video, the first latent frame is given; no image stages
     stages: tuple[StageConfig, ...] = ()
     aspects: tuple[str, ...] = ("16:9", "4:3", "1:1", "3:4", "9:16")
     text_dropout: float = 0.1  # captions replaced by "" for classifier-free guidance
