@@ -26,6 +26,7 @@ PIPELINE_OPTIONS = (
     "flow_shift",
     "solver",
     "num_videos_per_prompt",
+    "image",
 )
 
 
@@ -161,6 +162,8 @@ def sample_command(job: Job, prompt: str, seed: int, settings: Mapping[str, Any]
     words += ["--dtype", job.dtype] if job.dtype else []
     if job.arguments.get("negative_prompt"):
         words += ["--negative-prompt", job.arguments["negative_prompt"]]
+    if job.arguments.get("image"):  # without its folder, which is this machine's
+        words += ["--image", Path(job.arguments["image"]).name]
     for name, value in settings.items():
         words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
     words += ["--contact-sheet"] if job.contact_sheet else []

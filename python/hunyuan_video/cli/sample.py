@@ -29,6 +29,9 @@ def add_parser(commands) -> argparse.ArgumentParser:
     parser.add_argument("--resume", metavar="STATE", help="continue an interrupted run from its state file")
     run_group = parser.add_argument_group("the video (defaults: what the checkpoint was made for)")
     run_group.add_argument("--negative-prompt", help="what the video must not show (with --true-cfg-scale above 1)")
+    run_group.add_argument(
+        "--image", metavar="FILE", help="the first frame, for an image-to-video model; cut and resized to the video"
+    )
     run_group.add_argument("--height", type=int, help="pixels, a multiple of 16")
     run_group.add_argument("--width", type=int, help="pixels, a multiple of 16")
     run_group.add_argument("--num-frames", type=int, help="4k + 1; 1 makes an image")
@@ -70,14 +73,18 @@ def run(args: argparse.Namespace) -> int:
 def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
     """What is to be made, checked, and the models that make it."""
     from hunyuan_video.sampling import HunyuanVideoPipeline
+    from hunyuan_video.sampling.image import read_image
     from hunyuan_video.sampling.request import check_count
 
     job = new_job(args) if args.resume is None else resumed_job(args)
     device = chosen_device(args)
     check_count("--checkpoint-every", args.checkpoint_every, 10**6)
     check_before_loading(job)
+    if args.image is not None:
+        read_image(args.image)
     dtype = torch_dtype(job.dtype)
-    parts = ("transformer", "text_encoder", "clip_text_encoder") + (() if job.latents_only else ("vae",))
+    needs_vae = not job.latents_only or "image" in job.arguments
+    parts = ("transformer", "text_encoder", "clip_text_encoder") + (("vae",) if needs_vae else ())
     pipe = HunyuanVideoPipeline.from_pretrained(job.model, dtype=dtype, device=device, parts=parts, adapter=job.adapter)
     return job, pipe
 

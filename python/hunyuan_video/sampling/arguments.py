@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.errors import ArgumentError, UserError
+from hunyuan_video.flow import with_first_frame
 from hunyuan_video.sampling.embeds import PromptEmbeds
+from hunyuan_video.sampling.image import first_frames
 from hunyuan_video.sampling.noise import draw_noise, given_generators, seeded_generators, video_seeds
 from hunyuan_video.sampling.request import (
     MAX_VIDEOS,
@@ -50,6 +52,7 @@ class Arguments:
     seed: int | Sequence[int] | None = None
     generator: torch.Generator | Sequence[torch.Generator] | None = None
     latents: Tensor | None = None
+    image: Any = None
     prompt_embeds: PromptEmbeds | None = None
     negative_prompt_embeds: PromptEmbeds | None = None
     output_type: str = "np"
@@ -90,6 +93,8 @@ def _fresh(pipe: HunyuanVideoPipeline, given: Arguments) -> SamplingState:
     negative_prompts = _negative_prompts(pipe, given, len(prompts))
     shape = pipe.grid.latent_shape(settings.num_frames, settings.height, settings.width)
     latents, seeds = _initial_latents(given, len(prompts), videos, shape)
+    image = first_frames(pipe, given.image, settings, len(prompts))
+    image = None if image is None else image.repeat_interleave(videos, 0)
     embeds, tokens = _embeds(pipe, "prompt_embeds", given.prompt_embeds, prompts, settings)
     negative = None
     if settings.true_cfg_scale > 1:
@@ -102,7 +107,7 @@ def _fresh(pipe: HunyuanVideoPipeline, given: Arguments) -> SamplingState:
         negative = negative.repeated(len(prompts) // len(negative) * videos)
     return SamplingState(
         step=0,
-        latents=latents,
+        latents=with_first_frame(latents, image),
         solver={},
         embeds=embeds.repeated(videos),
         negative=negative,
@@ -112,6 +117,7 @@ def _fresh(pipe: HunyuanVideoPipeline, given: Arguments) -> SamplingState:
         seeds=seeds,
         models=pipe.fingerprints(),
         tokens=tokens,
+        image=image,
     )
 
 
@@ -167,7 +173,7 @@ def _embeds(
 
 def _resumed(pipe: HunyuanVideoPipeline, given: Arguments, source: str | Path | SamplingState) -> SamplingState:
     state = replace(source) if isinstance(source, SamplingState) else SamplingState.load(source)
-    for name in ("latents", "generator", "prompt_embeds", "negative_prompt_embeds"):
+    for name in ("latents", "generator", "image", "prompt_embeds", "negative_prompt_embeds"):
         if getattr(given, name) is not None:
             raise ArgumentError(f"resume_from already holds what {name} would set; leave {name} out")
     for name, now in pipe.fingerprints().items():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.errors import UserError
-from hunyuan_video.flow import FlowSchedule, classifier_free_guidance, make_solver
+from hunyuan_video.flow import FlowSchedule, classifier_free_guidance, make_solver, with_first_frame
 from hunyuan_video.models.embeddings import guidance_input
 from hunyuan_video.sampling.embeds import PromptEmbeds, concatenate
 from hunyuan_video.sampling.modulation import ModulationTables
@@ -31,6 +31,7 @@ class GuidedVelocity:
         self.transformer = transformer
         self.settings = state.settings
         self.batch_size = batch_size
+        self.image = state.image
         self.denoised: Tensor  # clean latents predicted by the latest call
         self.device = next(transformer.parameters()).device
         self.batches = [
@@ -48,7 +49,11 @@ class GuidedVelocity:
 
     @torch.no_grad()
     def __call__(self, latents: Tensor, sigma: Tensor) -> Tensor:
-        """latents [N, C, T, h, w] float32 on the CPU at noise level sigma [] in 0..1 -> velocity, like latents."""
+        """latents [N, C, T, h, w] float32 on the CPU at noise level sigma [] in 0..1 -> velocity, like latents.
+
+        An image is put in place as the first latent frame, clean at any sigma, and has no velocity.
+        """
+        latents = with_first_frame(latents, self.image)
         parts = zip(latents.split(self.batch_size), self.batches, strict=True)
         velocity = torch.cat([self._batch(part, embeds, 1000 * sigma) for part, embeds in parts])
         if not velocity.isfinite().all():
@@ -56,6 +61,8 @@ class GuidedVelocity:
                 f"the transformer produced NaN or infinity at sigma {float(sigma):.3f} in {self.transformer.dtype}; "
                 "use float32 or bfloat16 (--dtype), or check the checkpoint"
             )
+        if self.image is not None:
+            velocity = with_first_frame(velocity, torch.zeros_like(self.image))
         self.denoised = latents - sigma * velocity
         return velocity
 
@@ -106,7 +113,7 @@ def denoise(velocity: GuidedVelocity, state: SamplingState) -> Iterator[Step]:
     solver = make_solver(settings.solver, schedule)
     solver.load_state_dict(state.solver)
     for index in range(state.step, settings.num_inference_steps):
-        latents = solver.step(state.latents, velocity, index)
+        latents = with_first_frame(solver.step(state.latents, velocity, index), state.image)
         history = {name: torch.as_tensor(value) for name, value in solver.state_dict().items()}
         state.latents, state.solver, state.step = latents, history, index + 1
         yield Step(index, schedule.timesteps[index], velocity.denoised)

@@ -116,6 +116,7 @@ class HunyuanVideoPipeline:
         seed: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         latents: Tensor | None = None,  # [N, C, T, h, w]
+        image: Any = None,
         prompt_embeds: PromptEmbeds | None = None,
         negative_prompt_embeds: PromptEmbeds | None = None,
         output_type: str = "np",
@@ -136,6 +137,8 @@ class HunyuanVideoPipeline:
 
         seed s: video i of each prompt gets s + i; or a list, per prompt or per video; None: random (see out.seeds).
         generator: CPU generators instead of seeds. latents: the initial noise itself.
+        image: what an image-to-video model continues, a file, a PIL image, or uint8 [H, W, 3], or one for each prompt;
+        its largest centred part with the video's aspect ratio is resized to the video's size.
 
         output_type: "np" uint8 [N, F, H, W, 3]; "pt" float32 [N, 3, F, H, W] in 0..1; "pil" lists of images; "latent"
         no decoding. vae_mode: "plain", "tiled", "exact"; "auto": plain for videos within a tile of the VAE, for larger
