@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
-from hunyuan_ext import _backend, _cpu_attention, _cpu_linear
+from hunyuan_ext import _backend, _cpu_attention, _cpu_linear, _training
 from hunyuan_ext._backend import BFLOAT, FLOAT, Choice
 
 Describe = Callable[[str, torch.dtype], dict]  # (device, dtype) -> {"implementation", "reason"}
 DTYPES = {"float32": FLOAT, "bfloat16": BFLOAT}
 CONDITIONS = (
-    "Native kernels take plain tensors without gradients outside autocast; everything else is composed from torch "
-    "operations, so training works everywhere."
+    "Without gradients native kernels take plain tensors outside autocast; with gradients those of bfloat16 on a CPU, "
+    "by autocast or by themselves. Everything else is composed from torch operations, so training works everywhere."
 )
 
 
@@ -27,6 +27,7 @@ def capabilities() -> dict:
     its features, threads, CUDA devices. "ops": {op: {device: {dtype: {"implementation", "reason"}}}}, implementation
     one of "native", "torch" and "native + torch" (a native pass around torch's operation). "cuda_kernels": {kernel:
     {"dtypes", "archs": {architecture: what does the work there}, "gpus": those of this machine that it runs on}}.
+    "training": {op: as in "ops"}, with gradients in bfloat16 on the CPU.
     """
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     return {
@@ -40,6 +41,7 @@ def capabilities() -> dict:
             for op, describe in OPS.items()
         },
         "cuda_kernels": _cuda_kernels(),
+        "training": _training.described(),
     }
 
 

@@ -31,9 +31,7 @@ def takes(x: Tensor, *others: Tensor | None) -> bool:
 
 def wants_gradients(x: Tensor, *others: Tensor | None) -> bool:
     """Whether plain CPU tensors, of which one at least needs a gradient, are what torch's dispatcher would see."""
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu":
-        return False
-    if _backend.mode == "reference" or _backend.module is None or _backend.isa() == "scalar":
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu" or missing():
         return False
     if _backend.autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != BFLOAT:
         return False
@@ -174,9 +172,35 @@ def attention_fits(
         and not (rope is not None and (rope[0].requires_grad or rope[1].requires_grad))
         and _native.qk_fits(q, k, norms, rope)
         and wants_gradients(q, k, v, *norms)
-        and _backend.module is not None
-        and _backend.module.has_attention_unit(AMX_UNIT)
+        and not missing_attention()
     )
+
+
+def missing() -> str:
+    """Why no native gradients are here, or ""."""
+    if _backend.mode == "reference":
+        return "HUNYUAN_EXT_BACKEND=reference"
+    if _backend.module is None:
+        return _backend.missing
+    return "plain C++ only: AVX2 or AVX-512 is needed" if _backend.isa() == "scalar" else ""
+
+
+def missing_attention() -> str:
+    """Why attention has no native gradients here, or ""."""
+    module = _backend.module
+    if missing() or module is None:
+        return missing()
+    return "" if module.has_attention_unit(AMX_UNIT) else "needs a processor with AMX"
+
+
+def described() -> dict[str, dict]:
+    """{op: {"implementation", "reason"}} of training in bfloat16 on the CPU."""
+    facts = {}
+    for op in ("rope_attention", "layer_norm_modulate", "gate_residual", "split_gelu"):
+        why = missing_attention() if op == "rope_attention" else missing()
+        kind = "torch" if why else "native"
+        facts[op] = {"implementation": kind, "reason": why or "own forward and backward passes"}
+    return facts
 
 
 def split_gelu(

@@ -19,7 +19,7 @@ def facts():
 def test_report_names_every_operation_with_a_reason(command):
     result = command("doctor")
     assert result.code == 0 and result.err == ""
-    for title in ("Machine", "Build", "Files", "Operations"):
+    for title in ("Machine", "Build", "Files", "Operations", "Training on the processor in bfloat16"):
         assert f"\n{title}\n" in result.out
     lines = result.out.splitlines()
     for op in hunyuan_ext.capabilities()["ops"]:

@@ -74,6 +74,24 @@ def test_capabilities_are_plain_data_and_complete():
 
 
 @needs_native
+@pytest.mark.parametrize("mode", ["auto", "reference"])
+def test_capabilities_tell_which_gradients_are_native(monkeypatch, mode):
+    monkeypatch.setattr(_backend, "mode", mode)
+    q = torch.randn(1, 8, 1, 16, dtype=torch.bfloat16, requires_grad=True)
+    x, row = q.view(1, 8, 16), torch.zeros(1, 16, dtype=torch.bfloat16)
+    results = {
+        "rope_attention": ops.rope_attention(q, q, q),
+        "layer_norm_modulate": ops.layer_norm_modulate(x, row, row),
+        "gate_residual": ops.gate_residual(x, x, row),
+        "split_gelu": ops.split_gelu(x, 8)[1],
+    }
+    said = ops.capabilities()["training"]
+    own = {"RopeAttentionBackward", "LayerNormModulateBackward", "GateResidualBackward", "SplitGeluBackward"}
+    ran = {op: "native" if type(out.grad_fn).__name__ in own else "torch" for op, out in results.items()}
+    assert {op: facts["implementation"] for op, facts in said.items()} == ran
+
+
+@needs_native
 def test_capabilities_tell_what_runs(monkeypatch):
     calls = []
     original = _backend.module.layer_norm_modulate

@@ -93,6 +93,7 @@ def in_words(facts: dict[str, Any]) -> list[str]:
         lines += ["", "Kernels for GPUs", *cuda_kernel_lines(kernels["cuda_kernels"], facts["gpus"])]
     lines += ["", "Files", *file_lines(facts)]
     lines += ["", "Operations", *operation_lines(kernels), f"  {kernels['conditions']}"]
+    lines += ["", "Training on the processor in bfloat16", *training_lines(kernels)]
     return lines
 
 
@@ -153,14 +154,27 @@ def file_lines(facts: dict[str, Any]) -> list[str]:
 
 def operation_lines(kernels: dict[str, Any]) -> list[str]:
     """Per operation and device what runs and why; number formats with the same answer share a line."""
-    lines, missing = [], kernels["build"].get("reason")
+    lines = []
     for op, devices in kernels["ops"].items():
         lines.append(f"  {op}")
         for device, dtypes in devices.items():
             answers: dict[tuple[str, str], list[str]] = {}
             for dtype, choice in dtypes.items():
-                reason = choice["reason"].replace(missing, "no own kernels, see Build") if missing else choice["reason"]
-                answers.setdefault((choice["implementation"], reason), []).append(dtype)
+                answer = choice["implementation"], _short(choice["reason"], kernels)
+                answers.setdefault(answer, []).append(dtype)
             for (implementation, reason), names in answers.items():
                 lines.append(f"    {device}, {' and '.join(names)}: {WORDS[implementation]} ({reason})")
     return lines
+
+
+def training_lines(kernels: dict[str, Any]) -> list[str]:
+    return [
+        f"  {op}: {WORDS[facts['implementation']]} ({_short(facts['reason'], kernels)})"
+        for op, facts in kernels["training"].items()
+    ]
+
+
+def _short(reason: str, kernels: dict[str, Any]) -> str:
+    """Without the build's own problem, which the report gives once."""
+    missing = kernels["build"].get("reason")
+    return reason.replace(missing, "no own kernels, see Build") if missing else reason

@@ -16,8 +16,8 @@ from hunyuan_video.data.toyworld import render
 from hunyuan_video.data.toyworld.scene import Scene, World
 from hunyuan_video.models.text import ClipTextConfig, ClipTextModel, NativeTokenizer
 from hunyuan_video.training.text.captions import attribute_sizes, describe, labels
+from hunyuan_video.training.text.descent import Descent
 from hunyuan_video.training.text.heads import AttributeHeads
-from hunyuan_video.training.text.language_model import warmup_cosine
 
 GROUP = 4  # clips in a batch that share both colours, so that the colours alone do not tell them apart
 
@@ -97,14 +97,12 @@ def train_clip(
     model, contrast = ClipTextModel(_clip_config(tokenizer, config, positions)), Contrast(config, sizes)
     model.apply(_init)
     parameters = [*model.parameters(), *contrast.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = warmup_cosine(optimizer, config.steps)
+    descent = Descent(parameters, config.learning_rate, config.steps)
     encode = NativeTokenizer(tokenizer, pad_id=0)
     scenes = grouped_scenes(world, config.clips, seed)
     clips = render(scenes, num_frames=config.frames, size=config.size)
     log(f"clip: {len(scenes)} clips rendered")
     rng = random.Random(seed)
-    losses: list[float] = []
     for step in range(config.steps):
         groups = rng.sample(range(len(scenes) // GROUP), min(config.batch, len(scenes)) // GROUP)
         chosen = [group * GROUP + member for group in groups for member in range(GROUP)]
@@ -117,16 +115,10 @@ def train_clip(
             pooled, video = model(tokens.ids[:, :length])[1], contrast.video(clips[chosen])
             match = info_nce(contrast.similarity(pooled, video))
             known = contrast.text_heads.loss(pooled, said) + contrast.video_heads.loss(video, shown)
-        loss = match + config.attribute_weight * known
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
+        descent.step(match + config.attribute_weight * known)
         if step % 100 == 0 or step == config.steps - 1:
             log(f"clip {step}: match {match.item():.3f}, attributes {known.item():.3f}")
-    return model.eval().requires_grad_(False), contrast.eval().requires_grad_(False), losses
+    return model.eval().requires_grad_(False), contrast.eval().requires_grad_(False), descent.losses
 
 
 def grouped_scenes(world: World, count: int, seed: int, split: str = "train") -> list[Scene]:

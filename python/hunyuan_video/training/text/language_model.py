@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hunyuan_video.data.toyworld.scene import World
 from hunyuan_video.models.text import LlamaConfig, LlamaModel, NativeTokenizer, PromptTemplate, Template
 from hunyuan_video.training.text.captions import NOT_SAID, attribute_sizes, describe, labels
+from hunyuan_video.training.text.descent import Descent
 from hunyuan_video.training.text.heads import AttributeHeads
 
 SKIP_LAYER = 2  # as HunyuanVideo: the output of the third layer from the end is what the video transformer reads
@@ -65,11 +66,9 @@ def train_language_model(
     next_word = nn.Linear(config.hidden_size, model.config.vocab_size, bias=False)
     heads = AttributeHeads(config.hidden_size, attribute_sizes(world))
     parameters = [p for module in (model, next_word, heads) for p in module.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = warmup_cosine(optimizer, config.steps)
+    descent = Descent(parameters, config.learning_rate, config.steps)
     encode = NativeTokenizer(tokenizer, pad_id=0)
     rng = random.Random(seed)
-    losses: list[float] = []
     for step in range(config.steps):
         scenes = world.scenes(config.batch, seed=seed, split="train", start=step * config.batch)
         texts = [describe(scene, rng) for scene in scenes]
@@ -82,16 +81,10 @@ def train_language_model(
             word_loss = next_word_loss(next_word(states[-1]), ids, mask, frame.crop_start)
             used = states[-(SKIP_LAYER + 1)]
             attribute_loss = heads.loss(last_valid(used, mask), labels(world, scenes, texts))
-        loss = word_loss + config.attribute_weight * attribute_loss
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
+        descent.step(word_loss + config.attribute_weight * attribute_loss)
         if step % 100 == 0 or step == config.steps - 1:
             log(f"language model {step}: next word {word_loss.item():.3f}, attributes {attribute_loss.item():.3f}")
-    return model.eval().requires_grad_(False), losses
+    return model.eval().requires_grad_(False), descent.losses
 
 
 def next_word_loss(
@@ -108,15 +101,6 @@ def next_word_loss(
 def last_valid(states: Tensor, mask: Tensor) -> Tensor:  # [B, S, D], [B, S] -> [B, D]
     """The state of the last valid token, which has seen the whole text."""
     return states[torch.arange(len(states)), mask.sum(dim=1) - 1]
-
-
-def warmup_cosine(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.SequentialLR:
-    """Linear warm-up over a twentieth of the steps, then a cosine to a twentieth of the learning rate."""
-    warmup = max(1, steps // 20)
-    rise = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.05, total_iters=warmup)
-    low = optimizer.param_groups[0]["lr"] / 20
-    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps - warmup), eta_min=low)
-    return torch.optim.lr_scheduler.SequentialLR(optimizer, [rise, fall], milestones=[warmup])
 
 
 def _llama_config(tokenizer: Any, config: LanguageModelConfig) -> LlamaConfig:
