@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from hunyuan_ext.autocast import autocast_enabled, constant_while_tracing
+
 INTERFACE = 11  # of the native module; kInterface in csrc/bindings.cpp
 MODES = ("auto", "reference", "native")
 LEVELS = ("scalar", "avx2", "avx512")
@@ -184,25 +186,11 @@ def choice(op: str, device: str, dtype: torch.dtype, index: int | None = None) -
     return _choices[key]
 
 
+@constant_while_tracing
 def _picks_native(op: str, device: str, dtype: torch.dtype, index: int | None) -> bool:
     if module is None and mode == "native":
         raise RuntimeError(f"HUNYUAN_EXT_BACKEND=native, but {missing}")
     return choice(op, device, dtype, index).native
-
-
-def _knows_autocast(device: str) -> bool:
-    return torch.amp.is_autocast_available(device)
-
-
-# What torch.compiler.assume_constant_result sets: evaluated while tracing (torch 2.11 cannot trace the second). That
-# call would import all of torch._dynamo (a second) with every `import hunyuan_ext`.
-for _constant in (_picks_native, _knows_autocast):
-    setattr(_constant, "_dynamo_marked_constant", True)  # noqa: B010
-
-
-def autocast_enabled(device: str) -> bool:
-    """Whether autocast is in effect on a device type; never on those that know no autocast, such as meta."""
-    return _knows_autocast(device) and torch.is_autocast_enabled(device)
 
 
 def runs_native(op: str, x: Tensor, *others: Tensor | None) -> bool:

@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from hunyuan_ext import _backend, _check, _native
 from hunyuan_ext._backend import BFLOAT
 from hunyuan_ext._types import Norms, Pair
+from hunyuan_ext.autocast import autocast_enabled
 from hunyuan_ext.block_mask import BlockMask
 
 AMX_UNIT = 2  # hunyuan_attention_unit
@@ -33,7 +34,7 @@ def wants_gradients(x: Tensor, *others: Tensor | None) -> bool:
     """Whether plain CPU tensors, of which one at least needs a gradient, are what torch's dispatcher would see."""
     if not torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu" or missing():
         return False
-    if _backend.autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != BFLOAT:
+    if autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != BFLOAT:
         return False
     if _backend.dispatch_modes() or _backend.transform() is not None:
         return False

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_ext import _backend, _check, _cpu_linear, _direct, _int8, _training, reference
+from hunyuan_ext import _check, _cpu_linear, _direct, _int8, _training, reference
+from hunyuan_ext.autocast import autocast_enabled
 from hunyuan_ext.norm import gate_residual
 
 ACTIVATIONS = (None, "gelu_tanh")
@@ -74,7 +75,7 @@ def int8_linear(
     inputs = as_inputs(x)
     _check_int8(inputs, w8, scale)
     check_epilogue(inputs, w8, bias, activation, activation_from, gate, residual, out, "w8")
-    if _backend.autocast_enabled(w8.device.type):
+    if autocast_enabled(w8.device.type):
         inputs = tuple(one.to(torch.get_autocast_dtype(w8.device.type)) for one in inputs)
     chosen = unit(inputs, w8, bias, gate, residual, out, scale)
     if chosen is not None:

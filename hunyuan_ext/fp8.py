@@ -8,9 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from hunyuan_ext import _backend, _check, _cpu_linear, _cuda, _fp8, reference
+from hunyuan_ext import _check, _cpu_linear, _cuda, _fp8, reference
 from hunyuan_ext._backend import runs_native
 from hunyuan_ext._types import Fp8Rows
+from hunyuan_ext.autocast import autocast_enabled
 from hunyuan_ext.dense import ACTIVATIONS, Inputs, as_inputs, check_epilogue, check_scale, composed, joined, unit
 from hunyuan_ext.norm import layer_norm_modulate
 
@@ -69,7 +70,7 @@ def fp8_linear(
     _check_weight(inputs, w8, scale)
     check_epilogue(inputs, w8, bias, activation, activation_from, gate, residual, out, "w8")
     _check.one_of("activation_quant", activation_quant, ACTIVATION_QUANT)
-    if _backend.autocast_enabled(w8.device.type):
+    if autocast_enabled(w8.device.type):
         inputs = tuple(one.to(torch.get_autocast_dtype(w8.device.type)) for one in inputs)
     scale = scale.reshape(()) if scale.numel() == 1 else scale
     block, gelu = _fp8.scale_block(w8, scale), activation == "gelu_tanh"

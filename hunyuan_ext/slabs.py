@@ -15,6 +15,7 @@ from torch import Tensor
 from hunyuan_ext import _backend, _native, reference
 from hunyuan_ext._backend import FLOAT, runs_native, slow_bfloat16
 from hunyuan_ext._types import Triple
+from hunyuan_ext.autocast import autocast_enabled
 from hunyuan_ext.conv import causal_conv3d
 
 NO_PAD = (0, 0, 0)
@@ -144,7 +145,7 @@ def packs(weight: Tensor) -> bool:
         and torch.backends.mkldnn.enabled
         and not slow_bfloat16(weight)
         and not _backend.dispatch_modes()
-        and not _backend.autocast_enabled(weight.device.type)
+        and not autocast_enabled(weight.device.type)
     )
 
 
