@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 from collections import Counter
 from dataclasses import replace
 
@@ -74,6 +75,59 @@ def test_two_stages_and_a_resumed_one(tmp_path, recipe, monkeypatch):
     assert [line["loss"] for line in log if "loss" in line] == whole
     again = weights(tmp_path / "again/01_image")
     assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+class Source:
+    """Notes who reads what; step by step, two parts each."""
+
+    def __init__(self, fails_at=None):
+        self.read, self.fails_at = [], fails_at
+
+    def samples(self, draw, rng):
+        if len(self.read) == self.fails_at:
+            raise UserError("the disk is gone")
+        self.read.append((draw, rng.random(), threading.current_thread() is threading.main_thread()))
+        text = {"text": torch.ones(1, 3, 128), "text_mask": torch.ones(1, 3), "pooled_text": torch.ones(1, 96)}
+        return torch.full((1, 16, 1, 2, 2), float(draw.start)), text
+
+
+def stage_task(source, workers, monkeypatch):
+    monkeypatch.setattr(stages, "open_data", lambda *args: source)
+    stage = StageConfig(steps=4, anchors=(16, 32), max_tokens=4, max_batch=2)
+    model = {**MODEL, "in_channels": 16, "out_channels": 16}
+    return stages.StageTask(StagesRun(model=model, aspects=("1:1",), workers=workers, stages=(stage,)), stage, quiet)
+
+
+def losses(task, steps):
+    found, positions = [], []
+    for step in steps:
+        for part in range(2):
+            task.begin(step, part, 2)
+            found.append(task.loss(step, torch.Generator().manual_seed(step))[0].item())
+        positions.append(task.extra_state())
+    return found, positions
+
+
+def test_the_next_step_is_read_ahead_and_the_position_is_this_steps(monkeypatch):
+    now, ahead, again = Source(), Source(), Source()
+    whole = losses(stage_task(now, 0, monkeypatch), range(4))
+    task = stage_task(ahead, 1, monkeypatch)
+    losses_of_two, positions = losses(task, range(2))
+    task.batches.pool.shutdown(wait=True)
+    assert (losses_of_two, positions) == (whole[0][:4], whole[1][:2])
+    assert len(ahead.read) == 6 and not any(main for *_, main in ahead.read)  # both parts of the third step
+    assert {read[:2] for read in ahead.read} == {read[:2] for read in now.read[:6]} and all(r[2] for r in now.read)
+    resumed = stage_task(again, 1, monkeypatch)
+    resumed.load_extra_state(positions[1])
+    assert losses(resumed, range(2, 4)) == (whole[0][4:], whole[1][2:])
+    assert len(again.read) == 4  # nothing behind the last step
+
+
+def test_what_a_reading_thread_raises_ends_the_run(monkeypatch):
+    task = stage_task(Source(fails_at=3), 1, monkeypatch)
+    assert len(losses(task, range(1))[0]) == 2
+    with pytest.raises(UserError, match="the disk is gone"):
+        losses(task, range(1, 2))
 
 
 def test_groups_of_a_mixed_stage():

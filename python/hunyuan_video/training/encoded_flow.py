@@ -6,8 +6,6 @@ the number of reading threads change neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -23,6 +21,7 @@ from hunyuan_video.training.clips import to_frames
 from hunyuan_video.training.config import VALIDATION_SEED, EncodedFlowRun
 from hunyuan_video.training.encode import Encoder
 from hunyuan_video.training.lora import check_frames, export_network, make_network
+from hunyuan_video.training.read_ahead import ReadAhead
 from hunyuan_video.training.solve import guided, solve
 
 
@@ -42,24 +41,6 @@ class BucketOrder:
     def at(self, step: int) -> tuple[str, int]:
         """(bucket, its number of batches before this step)."""
         return self.names[self.draws[step]], int(self.earlier[step])
-
-
-class ReadAhead:
-    """Batches by (step, part); after each, the same part of the next step is read by a thread."""
-
-    def __init__(self, read: Callable[[int, int], Batch], workers: int):
-        self.read = read
-        self.pool = ThreadPoolExecutor(workers) if workers > 0 else None
-        self.waiting: dict[tuple[int, int], Future[Batch]] = {}
-
-    def get(self, step: int, part: int, last: int) -> Batch:
-        """The batch now; `last` is the step after which nothing is read ahead."""
-        if self.pool is None:
-            return self.read(step, part)
-        future = self.waiting.pop((step, part), None) or self.pool.submit(self.read, step, part)
-        if step < last:
-            self.waiting[step + 1, part] = self.pool.submit(self.read, step + 1, part)
-        return future.result()
 
 
 class EncodedFlowTask:

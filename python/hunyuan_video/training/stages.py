@@ -32,8 +32,9 @@ from hunyuan_video.training.encode import Encoder
 from hunyuan_video.training.latents import encode_clips
 from hunyuan_video.training.loop import train
 from hunyuan_video.training.lora import make_network
+from hunyuan_video.training.read_ahead import ReadAhead
 from hunyuan_video.training.solve import guided, solve
-from hunyuan_video.training.stage_data import embed, open_data
+from hunyuan_video.training.stage_data import Samples, embed, open_data
 
 HELD_OUT_SEED = 4242
 
@@ -114,31 +115,39 @@ class StageTask:
         self.network = make_network(config.init_from, config.model, LoRAConfig(), config.image_condition)
         images = bool(config.image_condition)
         self.objective = FlowObjective(config.t_mean, config.t_std, stage.t_shift, first_frame=images)
-        self.draws: list[Draw] = []
-        self.draw: Draw | None = None
+        self.batches = ReadAhead(self.read, config.workers)
+        self.plans: dict[int, list[Draw]] = {}  # of this step and the next, which is read ahead
+        self.positions: dict[int, dict[str, Any]] = {}  # in the data, after those steps
+        self.place = (0, 0)  # step and part
         table = ", ".join(f"{bucket} x {size_of(bucket)}" for bucket in dict.fromkeys(buckets))
         report(f"{sum(p.numel() for p in self.network.parameters()) / 1e6:.2f} M parameters; buckets {table}")
 
     def begin(self, step: int, part: int, parts: int) -> None:
-        """Plans a step when its first part is due, and chooses the part's draw."""
-        if step != self.sampler.step - 1:
-            self.draws = self.sampler.plan(step, parts)
-        self.draw = self.draws[part]
+        """Plans this step and the next when its first part is due."""
+        self.place = (step, part)
+        for due in range(step, min(step + 2, self.stage.steps)):
+            if due not in self.plans:
+                self.plans[due] = self.sampler.plan(due, parts)
+                self.positions[due] = self.sampler.state()
+        self.plans.pop(step - 1, None)
+        self.positions.pop(step - 1, None)
+
+    def read(self, step: int, part: int) -> Samples:
+        rng = random.Random(f"captions/{self.config.loop.seed}/{step}/{part}")
+        return self.source.samples(self.plans[step][part], rng)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        assert self.draw is not None
-        rng = random.Random(int(torch.randint(2**31, (1,), generator=generator)))
-        latents, condition = self.source.samples(self.draw, rng)
+        latents, condition = self.batches.get(*self.place, self.stage.steps - 1)
         device = self.config.loop.device
         batch = self.objective.draw(latents.to(device), generator)
         condition = {name: tensor.to(device) for name, tensor in condition.items()}
         if self.network.config.guidance_embed:
             condition["guidance"] = torch.full((len(latents),), 1000.0, device=device)
         velocity = self.network(batch.latents, batch.timesteps, **condition)
-        return self.objective.loss(velocity, batch), {"samples": float(self.draw.count)}
+        return self.objective.loss(velocity, batch), {"samples": float(len(latents))}
 
     def extra_state(self) -> dict[str, Any]:
-        return self.sampler.state()
+        return self.positions[self.place[0]]
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         self.sampler.load(state)

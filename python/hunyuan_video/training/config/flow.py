@@ -97,6 +97,7 @@ class StagesRun:
     t_std: float = 1.0
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    workers: int = 1  # threads that read the next step's batches; they change none
     sample_steps: int = 30
     cfg_scale: float = 3.0
     eval_prompts: int = 8  # samples of an evaluation; 0: none
