@@ -28,9 +28,11 @@ def add_parser(commands) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     from hunyuan_video import HunyuanVideoPipeline
     from hunyuan_video.checkpoints.atomic import write_json
-    from hunyuan_video.data.toyworld import WORLDS
+    from hunyuan_video.data.toyworld import WORLDS, render
+    from hunyuan_video.evaluation.image_to_video import as_lines, continuation
     from hunyuan_video.evaluation.prompt_following import (
         as_markdown,
+        held_out_prompts,
         pipeline_generator,
         prompt_following,
         reconstruction,
@@ -54,11 +56,18 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     reconstruct = reconstruction(pipe.vae)
     generate = pipeline_generator(pipe, **settings)
+    images = bool(pipe.transformer.config.image_condition)
     table, clips, prompts = prompt_following(
-        generate, world, args.prompts, reconstruct=reconstruct, seed=args.seed, trained_on=trained_on
+        generate, world, args.prompts, images=images, reconstruct=reconstruct, seed=args.seed, trained_on=trained_on
     )
     psnr = vae_psnr(reconstruct, world, min(args.prompts, 64), seed=args.seed)
     print(as_markdown(table))
+    continued = {}
+    if images:
+        real = render(held_out_prompts(world, args.prompts, args.seed, trained_on=trained_on)[0])
+        rows = {"real clips": real, "reconstructed by the VAE": reconstruct(real), "generated": clips}
+        continued = {"continuation": {row: continuation(found, real) for row, found in rows.items()}}
+        print(as_lines(continued["continuation"]))
     print(f"VAE: {psnr['mean']:.2f} dB PSNR on held-out clips (worst {psnr['worst']:.2f}, best {psnr['best']:.2f})")
     unseen = "combinations that training never showed" if trained_on else "another seed than the training's"
     seconds = time.perf_counter() - started
@@ -72,5 +81,5 @@ def run(args: argparse.Namespace) -> int:
             **{name: settings.get(name, getattr(pipe.defaults, name)) for name in names},
         }
         result = {"prompts": args.prompts, "seed": args.seed, "world": world, "trained_on": trained_on}
-        write_json(Path(args.output), {**result, "settings": used, "table": table, "vae_psnr": psnr})
+        write_json(Path(args.output), {**result, "settings": used, "table": table, "vae_psnr": psnr, **continued})
     return 0

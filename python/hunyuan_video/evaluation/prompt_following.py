@@ -61,10 +61,11 @@ def shifted(scenes: list[Scene]) -> list[Scene]:
 
 
 def prompt_following(
-    generate: Callable[[list[str], int], Tensor],  # (prompts, first seed) -> uint8 [N, F, H, W, 3]
+    generate: Callable[..., Tensor],  # (prompts, first seed), with images and those -> uint8 [N, F, H, W, 3]
     world: str,
     count: int,
     *,
+    images: bool = False,
     reconstruct: Callable[[Tensor], Tensor] | None = None,  # uint8 [N, F, H, W, 3] -> the same, through the VAE
     size: int = 64,
     num_frames: int = 17,
@@ -72,10 +73,17 @@ def prompt_following(
     batch: int = 20,
     trained_on: dict[str, int] | None = None,
 ) -> tuple[dict[str, dict[str, float]], Tensor, list[str]]:
-    """The table {row: {column: fraction}}, the generated clips, and their prompts."""
+    """The table {row: {column: fraction}}, the generated clips, and their prompts.
+
+    images: for image-to-video; `generate` is also given the scenes' first frames, uint8 [N, H, W, 3].
+    """
     scenes, prompts = held_out_prompts(world, count, seed, trained_on=trained_on)
-    clips = torch.cat([generate(prompts[i : i + batch], seed + i) for i in range(0, count, batch)])
-    generated = [analyse(clip) for clip in clips]
+    clips = []
+    for i in range(0, count, batch):
+        shown = (render(scenes[i : i + batch], num_frames=num_frames, size=size)[:, 0],) if images else ()
+        clips.append(generate(prompts[i : i + batch], seed + i, *shown))
+    made = torch.cat(clips)
+    generated = [analyse(clip) for clip in made]
     table = {
         "generated": score(generated, scenes),
         "generated, other prompt (floor)": score(generated, shifted(scenes)),
@@ -87,7 +95,7 @@ def prompt_following(
             "reconstructed by the VAE (ceiling)": judge(reconstruct(real), scenes),
             **table,
         }
-    return table, clips, prompts
+    return table, made, prompts
 
 
 def as_markdown(table: dict[str, dict[str, float]]) -> str:
@@ -97,12 +105,13 @@ def as_markdown(table: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def pipeline_generator(pipe, **settings) -> Callable[[list[str], int], Tensor]:
-    """Adapts a HunyuanVideoPipeline: prompts and a first seed to uint8 clips, seed + i for the i-th prompt."""
+def pipeline_generator(pipe, **settings) -> Callable[..., Tensor]:
+    """Adapts a HunyuanVideoPipeline: prompts, a first seed (seed + i for the i-th prompt) and images to uint8 clips."""
 
-    def generate(prompts: list[str], seed: int) -> Tensor:
+    def generate(prompts: list[str], seed: int, images: Tensor | None = None) -> Tensor:
         seeds = [seed + i for i in range(len(prompts))]
-        out = pipe(prompts, seed=seeds, output_type="np", batch_size=len(prompts), **settings)
+        given = {} if images is None else {"image": list(images)}
+        out = pipe(prompts, seed=seeds, output_type="np", batch_size=len(prompts), **given, **settings)
         return torch.from_numpy(out.frames)
 
     return generate

@@ -1,0 +1,37 @@
+"""Clips that continue an image: what the measure says of the real ones, of still ones and of others."""
+
+import torch
+
+from hunyuan_video.data.toyworld import render
+from hunyuan_video.evaluation.image_to_video import as_lines, continuation
+from hunyuan_video.evaluation.prompt_following import held_out_prompts, prompt_following
+
+COUNT = 4
+
+
+def test_real_still_and_other_clips():
+    real = render(held_out_prompts("narrow", COUNT)[0])
+    perfect = continuation(real, real)
+    still = continuation(real[:, :1].expand_as(real), real)
+    other = continuation(real.roll(1, 0), real)
+    assert perfect["first"] == perfect["all"] == still["first"] == still["second"] > 70
+    assert 10 < other["first"] < 30 > other["all"]
+    assert still["all"] < 30 and other["second"] == perfect["second"] < 40
+    jump = torch.cat((real[:, :1], real.roll(1, 0)[:, 1:]), dim=1)
+    assert continuation(jump, real)["second"] < perfect["second"] - 3
+    text = as_lines({"real clips": perfect, "still": still})
+    assert text.count("\n") == 3 and text.count(" dB |") == 2 and text.count("equal") == 4
+
+
+def test_generators_of_image_models_get_the_first_frames():
+    scenes, prompts = held_out_prompts("narrow", COUNT)
+    real = render(scenes)
+    seen = []
+
+    def generate(batch, seed, images):
+        seen.append(images)
+        return images[:, None].expand(-1, 17, -1, -1, -1)
+
+    table, clips, asked = prompt_following(generate, "narrow", COUNT, images=True, batch=3)
+    assert torch.equal(torch.cat(seen), real[:, 0]) and torch.equal(clips[:, 5], real[:, 0])
+    assert asked == prompts and table["generated"]["color"] >= 0.75
