@@ -1,10 +1,15 @@
 """Clips that continue an image: what the measure says of the real ones, of still ones and of others."""
 
+import json
+import shutil
+
 import torch
 
+from hunyuan_video.cli import main
 from hunyuan_video.data.toyworld import render
 from hunyuan_video.evaluation.image_to_video import as_lines, continuation
 from hunyuan_video.evaluation.prompt_following import held_out_prompts, prompt_following
+from hunyuan_video.sampling.loading import BUNDLED
 
 COUNT = 4
 
@@ -35,3 +40,16 @@ def test_generators_of_image_models_get_the_first_frames():
     table, clips, asked = prompt_following(generate, "narrow", COUNT, images=True, batch=3)
     assert torch.equal(torch.cat(seen), real[:, 0]) and torch.equal(clips[:, 5], real[:, 0])
     assert asked == prompts and table["generated"]["color"] >= 0.75
+
+
+def test_the_command_measures_an_image_model(tmp_path, capsys):
+    """The bundled weights under an image-to-video config: `eval` gives them the first frames."""
+    model = tmp_path / "model"
+    shutil.copytree(BUNDLED["tiny"], model)
+    path = model / "transformer/config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "image_condition_type": "token_replace"}))
+    words = ["--model", str(model), "--prompts", "2", "--num-inference-steps", "1", "-o", str(tmp_path / "t.json")]
+    assert main(["eval", *words]) == 0
+    assert "| generated | " in capsys.readouterr().out
+    table = json.loads((tmp_path / "t.json").read_text())["continuation"]
+    assert table["generated"]["first"] > table["generated"]["all"] + 2 > 10
