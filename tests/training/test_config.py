@@ -21,7 +21,8 @@ def test_values_and_overrides(tmp_path):
 
 
 def test_recipes_are_valid(request):
-    for path in sorted((request.config.rootpath / "recipes/tiny").glob("*.yaml")):
+    recipes = request.config.rootpath / "recipes"
+    for path in sorted([*recipes.glob("tiny/*.yaml"), *recipes.glob("image_to_video/*.yaml")]):
         load_config(path)
 
 

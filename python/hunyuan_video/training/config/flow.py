@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hunyuan_video.errors import UserError
+from hunyuan_video.models.config import IMAGE_CONDITIONS
 from hunyuan_video.training.config.common import LoopConfig, LoRAConfig, OptimizerConfig, WorldConfig
+
+
+def check_image_condition(run: FlowRun | EncodedFlowRun | StagesRun) -> None:
+    """UserError for a value that no transformer has."""
+    if run.image_condition not in IMAGE_CONDITIONS:
+        known = " or ".join(repr(name) for name in IMAGE_CONDITIONS)
+        raise UserError(f"image_condition must be {known}, got {run.image_condition!r}")
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,8 @@ class FlowRun:
     cfg_scale: float = 3.0
     eval_prompts: int = 40
 
+    __post_init__ = check_image_condition
+
 
 @dataclass(frozen=True)
 class EncodedFlowRun:
@@ -56,6 +67,8 @@ class EncodedFlowRun:
     cfg_scale: float = 3.0
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    __post_init__ = check_image_condition
 
 
 @dataclass(frozen=True)
@@ -101,3 +114,5 @@ class StagesRun:
     sample_steps: int = 30
     cfg_scale: float = 3.0
     eval_prompts: int = 8  # samples of an evaluation; 0: none
+
+    __post_init__ = check_image_condition
