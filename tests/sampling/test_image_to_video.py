@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 
 from hunyuan_video import ArgumentError, HunyuanVideoPipeline, UserError
+from hunyuan_video.checkpoints.lora import save_adapter
 from hunyuan_video.data.toyworld import WORLDS, render
 from hunyuan_video.flow import SOLVERS
 from hunyuan_video.models import HunyuanVideoTransformer
+from hunyuan_video.models.lora import add_adapter, target_linears
 from hunyuan_video.sampling.image import encode_images, fit_image, read_image
 
 PROMPT = "a red star moves left"
@@ -142,3 +144,16 @@ def test_a_damaged_file_is_one_line(tmp_path):
     for name in ("broken.png", "text.jpg"):
         with pytest.raises(UserError, match="no image format that Pillow reads, or damaged"):
             read_image(tmp_path / name)
+
+
+def test_an_adapter_for_image_to_video_makes_the_pipeline_so(checkpoint, image_pipe, image, tmp_path):
+    transformer = HunyuanVideoTransformer.from_pretrained(checkpoint / "transformer")
+    transformer.config = image_pipe.transformer.config
+    add_adapter(transformer, "a", dict.fromkeys(target_linears(transformer), 2))  # neutral: B is zero
+    pipe = HunyuanVideoPipeline.from_pretrained(
+        checkpoint, device="cpu", adapter=str(save_adapter(transformer, "a", tmp_path / "image.safetensors"))
+    )
+    with pytest.raises(ArgumentError, match="none was given"):
+        pipe(PROMPT, seed=1)
+    settings = {"image": image, "seed": 1, "num_inference_steps": 2}
+    assert torch.equal(pipe(PROMPT, **settings).latents, image_pipe(PROMPT, **settings).latents)
