@@ -143,7 +143,7 @@ def attention(
     scale: float,
 ) -> Gradients:
     """By recomputation, with all scores in memory; training takes torch's SDPA before it comes here."""
-    mask = None if row_starts is None or key_blocks is None else BlockMask(row_starts, key_blocks, query_tile, key_tile)
+    mask = BlockMask.of(row_starts, key_blocks, query_tile, key_tile)
     with torch.enable_grad():
         leaves = [x.detach().transpose(1, 2).requires_grad_() for x in (q, k, v)]
         outputs = reference.attention_with_lse(*leaves, kv_len=kv_len, scale=scale, block_mask=mask)
@@ -192,7 +192,7 @@ def rope_attention_fp8(
     scale: float,
 ) -> Gradients:
     """Those of exact arithmetic, by recomputation."""
-    mask = None if row_starts is None or key_blocks is None else BlockMask(row_starts, key_blocks, query_tile, key_tile)
+    mask = BlockMask.of(row_starts, key_blocks, query_tile, key_tile)
     inputs = [q, k, v, q_norm, k_norm, text_q_norm, text_k_norm]
     with torch.enable_grad():
         leaves = {i: x.detach().requires_grad_() for i, x in enumerate(inputs) if x is not None}

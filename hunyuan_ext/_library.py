@@ -196,12 +196,8 @@ register(
 )
 
 
-def block_mask(row_starts, key_blocks, query_tile, key_tile) -> BlockMask | None:
-    return None if row_starts is None else BlockMask(row_starts, key_blocks, query_tile, key_tile)
-
-
 def attention(q, k, v, kv_len, row_starts, key_blocks, query_tile, key_tile, scale):
-    mask = block_mask(row_starts, key_blocks, query_tile, key_tile)
+    mask = BlockMask.of(row_starts, key_blocks, query_tile, key_tile)
     if runs_native("attention", q, k, v) and _native.attention_fits(q, k, v, mask, scale):
         return _native.attention(q, k, v, kv_len, mask, scale)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
@@ -232,7 +228,7 @@ def rope_attention_fp8(
     query_tile, key_tile, scale,
 ):  # fmt: skip
     norms, rope = (q_norm, k_norm, text_q_norm, text_k_norm), None if cos is None else (cos, sin)
-    mask = block_mask(row_starts, key_blocks, query_tile, key_tile)
+    mask = BlockMask.of(row_starts, key_blocks, query_tile, key_tile)
     fits = _native.fp8_fits(q, k, v, norms, rope, mask, scale)
     if fits and runs_native("attention_fp8", q, k, v, *norms, cos, sin):
         return _native.rope_attention_fp8(q, k, v, norms, rope, text_len, eps, kv_len, mask, scale)

@@ -25,6 +25,13 @@ class BlockMask:
     key_tile: int
 
     @classmethod
+    def of(
+        cls, row_starts: Tensor | None, key_blocks: Tensor | None, query_tile: int, key_tile: int
+    ) -> BlockMask | None:
+        """From the arguments of a library op, where dense attention has no lists."""
+        return None if row_starts is None or key_blocks is None else cls(row_starts, key_blocks, query_tile, key_tile)
+
+    @classmethod
     def from_tiles(cls, allowed: Tensor, query_tile: int, key_tile: int) -> BlockMask:  # [query tiles, key tiles] bool
         """From a small matrix that says which tile attends to which."""
         counts = allowed.sum(1, dtype=torch.int32)

@@ -19,6 +19,20 @@ void add_block_list(Problem& problem, hunyuan_rope_attention_args& args) {
 
 }  // namespace
 
+// Tables for the first `video` tokens, and a number of valid keys a sample: each in half of the problems.
+void maybe_rope_and_lengths(Problem& problem, hunyuan_rope_attention_args& args, int64_t video) {
+  if (problem.coin()) {
+    args.cos_stride = problem.stride(args.head_dim), args.sin_stride = problem.stride(args.head_dim);
+    args.cos = problem.floats(extent(1, 0, video, args.cos_stride, args.head_dim));
+    args.sin = problem.floats(extent(1, 0, video, args.sin_stride, args.head_dim));
+  }
+  if (args.tokens && problem.coin()) {
+    std::vector<int64_t> valid(args.batch);
+    for (int64_t& count : valid) count = problem.size(1, args.tokens);
+    args.kv_len = problem.numbers(valid);
+  }
+}
+
 void rope_attention(Problem& problem) {
   hunyuan_rope_attention_args args{};
   args.dtype = problem.dtype(), args.norm_dtype = problem.dtype();
@@ -41,16 +55,7 @@ void rope_attention(Problem& problem) {
     args.norm[i] = problem.maybe_input(args.norm_dtype, args.head_dim);
     args.text_norm[i] = args.norm[i] ? problem.maybe_input(args.norm_dtype, args.head_dim) : nullptr;
   }
-  if (problem.coin()) {
-    args.cos_stride = problem.stride(args.head_dim), args.sin_stride = problem.stride(args.head_dim);
-    args.cos = problem.floats(extent(1, 0, video, args.cos_stride, args.head_dim));
-    args.sin = problem.floats(extent(1, 0, video, args.sin_stride, args.head_dim));
-  }
-  if (args.tokens && problem.coin()) {
-    std::vector<int64_t> valid(args.batch);
-    for (int64_t& count : valid) count = problem.size(1, args.tokens);
-    args.kv_len = problem.numbers(valid);
-  }
+  maybe_rope_and_lengths(problem, args, video);
   if (problem.coin()) add_block_list(problem, args);
   args.scale = 0.1f, args.eps = 1e-6f;
   args.out = problem.output(args.dtype, args.batch * args.tokens * args.heads * args.head_dim);

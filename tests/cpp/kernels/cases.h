@@ -9,6 +9,7 @@ void layer_norm_modulate(Problem& problem);
 void gate_residual(Problem& problem);
 void qk_norm_rope(Problem& problem);
 // attention.cpp
+void maybe_rope_and_lengths(Problem& problem, hunyuan_rope_attention_args& args, int64_t video);
 void rope_attention(Problem& problem);
 // linear.cpp
 void linear(Problem& problem);

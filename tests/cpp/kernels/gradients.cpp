@@ -30,16 +30,7 @@ void rope_attention_backward(Problem& problem) {
     };
     args.grad_norm[i] = grad(forward.norm[i]), args.grad_text_norm[i] = grad(forward.text_norm[i]);
   }
-  if (problem.coin()) {
-    forward.cos_stride = problem.stride(forward.head_dim), forward.sin_stride = problem.stride(forward.head_dim);
-    forward.cos = problem.floats(extent(1, 0, video, forward.cos_stride, forward.head_dim));
-    forward.sin = problem.floats(extent(1, 0, video, forward.sin_stride, forward.head_dim));
-  }
-  if (forward.tokens && problem.coin()) {
-    std::vector<int64_t> valid(forward.batch);
-    for (int64_t& count : valid) count = problem.size(1, forward.tokens);
-    forward.kv_len = problem.numbers(valid);
-  }
+  maybe_rope_and_lengths(problem, forward, video);
   forward.scale = 0.1f, forward.eps = 1e-6f;
   forward.out = problem.output(HUNYUAN_BF16, elements);
   forward.lse = static_cast<float*>(problem.output(HUNYUAN_F32, forward.batch * forward.heads * forward.tokens));
