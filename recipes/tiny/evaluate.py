@@ -1,14 +1,16 @@
 """The tables of recipes/tiny/README.md: prompt following of the bundled models and of the other distilled ones.
 
-    python recipes/tiny/evaluate.py [--runs runs/tiny] [--prompts 200] [-o recipes/tiny/distillation.json]
+    python recipes/tiny/evaluate.py [--runs runs/tiny] [--prompts 200] [--only TEXT] [-o recipes/tiny/distillation.json]
 
 Each row samples the same held-out prompts (seed 2026) from the same seeds, in float32, through the pipeline that
 `hunyuan-video eval` uses. Rows of models that are not in the bundle need their runs; without them they are left out.
+With --only TEXT, rows whose name has it; the others stay in the output file as they are.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,9 +55,9 @@ ROWS = (
 )
 
 
-def rows(runs: Path) -> Iterator[tuple[Row, HunyuanVideoPipeline]]:
+def rows(runs: Path, only: str) -> Iterator[tuple[Row, HunyuanVideoPipeline]]:
     """Rows whose models are there, with their pipelines."""
-    for row in ROWS:
+    for row in (row for row in ROWS if only in row.name):
         adapter = row.adapter
         needed = row.transformer or (adapter if adapter and adapter.endswith(".safetensors") else "")
         if needed and not (runs / needed).exists():
@@ -75,17 +77,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/tiny"), help="the outputs of recipes/tiny/all.yaml")
     parser.add_argument("--prompts", type=int, default=200)
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name has this")
     parser.add_argument("-o", "--output", type=Path, help="write the table as JSON")
     args = parser.parse_args()
     facts = read_sampling_json(checkpoint_folder(BUNDLE))
     table = {}
-    for row, pipe in rows(args.runs):
+    if args.only and args.output and args.output.exists():
+        table = json.loads(args.output.read_text())["table"]
+    for row, pipe in rows(args.runs, args.only):
         generate = pipeline_generator(pipe, **row.settings)
         found, _, _ = prompt_following(generate, facts["world"], args.prompts, seed=SEED, trained_on=facts["training"])
         table[row.name] = found["generated"]
         print(as_markdown({row.name: found["generated"]}).splitlines()[-1], flush=True)
     if args.output:
         facts = {"prompts": args.prompts, "seed": SEED, "world": facts["world"], "trained_on": facts["training"]}
+        table = {row.name: table[row.name] for row in ROWS if row.name in table}
         write_json(args.output, {**facts, "precision": "float32", "table": table})
 
 
