@@ -93,6 +93,17 @@ def test_batches_depend_on_the_generator_alone(tmp_path):
     assert one.min() >= -1 and one.max() <= 1
 
 
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_discriminator_in_bfloat16_judges_as_in_float32(frames):
+    torch.manual_seed(0)
+    judge = PatchDiscriminator(16, 3)
+    video = torch.rand(2, 3, frames, 64, 64) * 2 - 1
+    exact = judge(video)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = judge(video)
+    assert (rounded.float() - exact).abs().max() < 0.05 * exact.abs().max()
+
+
 def test_the_vaes_loss_leaves_no_gradient_in_the_discriminator(tmp_path):
     task = task_of(tmp_path, adversarial_start=0)
     judge = task.companions["discriminator"].network

@@ -19,7 +19,7 @@ class PatchDiscriminator(nn.Module):
     def __init__(self, width: int = 32, layers: int = 3):
         super().__init__()
         channels = [min(width * 2**i, width * 8) for i in range(layers + 1)]
-        blocks: list[nn.Module] = [nn.Conv3d(3, channels[0], (3, 4, 4), (1, 2, 2), (1, 1, 1)), nn.LeakyReLU(0.2)]
+        blocks: list[nn.Module] = [nn.Conv3d(3, channels[0], (3, 4, 4), (1, 2, 2), (0, 1, 1)), nn.LeakyReLU(0.2)]
         for i in range(1, layers + 1):
             stride = (2 if i % 2 else 1, *((2, 2) if i < layers else (1, 1)))
             blocks += [
@@ -30,7 +30,9 @@ class PatchDiscriminator(nn.Module):
         self.blocks = nn.Sequential(*blocks, nn.Conv3d(channels[-1], 1, 3, padding=1))
 
     def forward(self, video: Tensor) -> Tensor:
-        return self.blocks(video)
+        # The first convolution's padding in time. Given as its own, torch (2.11, 2.13, on CPUs with AMX) computes
+        # nonsense, often NaN, from one frame of three channels in bfloat16.
+        return self.blocks(F.pad(video, (0, 0, 0, 0, 1, 1)))
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
