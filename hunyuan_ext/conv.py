@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_ext import _check, _cuda, _native, reference
+from hunyuan_ext import _check, _conv_gradients, _cuda, _native, reference
 from hunyuan_ext._backend import insisted, runs_native, slow_bfloat16
 from hunyuan_ext._types import Triple
 
@@ -79,6 +79,8 @@ def _add(out: Tensor, residual: Tensor | None) -> Tensor:
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple) -> Tensor:
     if not slow_bfloat16(x):
+        if _conv_gradients.takes(x, weight, bias):
+            return _conv_gradients.convolve(x, weight, bias, stride)
         return F.conv3d(x, weight, bias, stride)
     out = F.conv3d(x.float(), weight.float(), None if bias is None else bias.float(), stride)
     return out.to(x.dtype)

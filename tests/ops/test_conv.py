@@ -70,6 +70,29 @@ def test_residual_is_not_changed_and_gradients_flow():
     assert torch.equal(residual.detach(), copy)
 
 
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_weight_gradients_in_bfloat16_are_numbers(autocast, frames):
+    torch.manual_seed(0)
+    x = torch.randn(1, 32, frames, 64, 64)
+    weight, bias = torch.randn(32, 32, 3, 3, 3) / 30, torch.zeros(32)
+    grad = torch.randn(1, 32, frames, 64, 64)
+    exact_out, *exact = conv_gradients(x, weight, bias, grad)
+    own = torch.float32 if autocast else torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        out, *found = conv_gradients(*(one.to(own) for one in (x, weight, bias)), grad)
+    assert out.dtype == torch.bfloat16 and all(one.dtype == own for one in found)
+    for mine, right in zip((out, *found), (exact_out, *exact), strict=True):
+        assert (mine.float() - right).abs().max() < 0.02 * right.abs().max()
+
+
+def conv_gradients(x, weight, bias, grad):
+    """The output and the gradients of x, weight and bias."""
+    leaves = [one.detach().requires_grad_() for one in (x, weight, bias)]
+    out = ops.causal_conv3d(*leaves)
+    return out.detach(), *torch.autograd.grad(out, leaves, grad.to(out.dtype))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_without_a_bfloat16_convolution_the_arithmetic_is_float32(dtype, monkeypatch):
     monkeypatch.setattr(_backend, "_bfloat16_matmul", lambda: False)
