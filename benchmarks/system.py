@@ -32,7 +32,7 @@ class Part:
     peer: bool = True
 
 
-COMPILE_SECONDS = 180
+COMPILE_SECONDS = 235
 PARTS = {
     "imports": Part(lambda args: processes.imports(rounds=2 if args.quick else 4), 20),
     "calls": Part(lambda args: tasks.calls(SCALES[args.scale]), 10),
