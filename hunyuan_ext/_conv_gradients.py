@@ -23,7 +23,7 @@ from hunyuan_ext.autocast import autocast_enabled
 def takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether a convolution of these computes in bfloat16 on the CPU, for training: plain tensors."""
     plain = autocast_enabled("cpu") or x.dtype == weight.dtype == BFLOAT
-    return plain and _training.wants_gradients(x, weight, bias)
+    return plain and _training.is_plain_training(x, weight, bias)
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple) -> Tensor:

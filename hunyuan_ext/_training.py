@@ -31,8 +31,13 @@ def takes(x: Tensor, *others: Tensor | None) -> bool:
 
 
 def wants_gradients(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether native gradients are here for plain CPU tensors, of which one at least needs a gradient."""
+    return not missing() and is_plain_training(x, *others)
+
+
+def is_plain_training(x: Tensor, *others: Tensor | None) -> bool:
     """Whether plain CPU tensors, of which one at least needs a gradient, are what torch's dispatcher would see."""
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu" or missing():
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu":
         return False
     if autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != BFLOAT:
         return False
