@@ -32,7 +32,7 @@ def takes(x: Tensor, *others: Tensor | None) -> bool:
 
 def wants_gradients(x: Tensor, *others: Tensor | None) -> bool:
     """Whether native gradients are here for plain CPU tensors, of which one at least needs a gradient."""
-    return not missing() and is_plain_training(x, *others)
+    return is_plain_training(x, *others) and not missing()  # in this order: torch.compile cannot trace the second
 
 
 def is_plain_training(x: Tensor, *others: Tensor | None) -> bool:
