@@ -179,7 +179,7 @@ def _run_linear(
     head, tail = flat[0], flat[1] if len(flat) > 1 else (None, None)
     bias, residual = aligned(bias), aligned(None if residual is None else residual.reshape(out.shape))
     gate = None if gate is None else even_rows(gate)
-    weight, scale = cast(Tensor, aligned(weight)), scale.contiguous()
+    weight, scale = cast(Tensor, aligned(weight)), cast(Tensor, aligned(scale))
     _C.linear_fp8(*head, *tail, weight, scale, bias, gate, residual, out, out_scale, gelu)
 
 

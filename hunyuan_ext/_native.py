@@ -6,7 +6,7 @@ torch.library implementations.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -134,6 +134,7 @@ def qk_norm_rope(
     batch, tokens, heads, dim = q.shape
     q_out, k_out = (torch.empty((batch, heads, tokens, dim), dtype=q.dtype, device=q.device) for _ in range(2))
     ready = vectors if q.is_cuda else rows
+    norms = cast(Norms, tuple(None if norm is None else ready(norm) for norm in norms))
     rope = None if rope is None else (ready(rope[0]), ready(rope[1]))
     _C.qk_norm_rope(ready(q), ready(k), q_out, k_out, norms, rope, text_len, eps, torch.get_num_threads())
     return q_out, k_out

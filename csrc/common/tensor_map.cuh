@@ -33,6 +33,18 @@ inline EncodeTensorMap tensor_map_encoder() {
   return encoder;
 }
 
+// Strides of dimensions 1 to `dims` - 1, from elements to bytes. That of a dimension of one element is never used; it gets
+// what the dimensions inside it span, as in the driver's own description of a tensor.
+inline void fill_stride_bytes(const int64_t* size, const int64_t* stride, int dims, int element_bytes,
+                              cuuint64_t* bytes) {
+  int64_t span = size[0] * element_bytes;
+  for (int d = 1; d < dims; ++d) {
+    const int64_t step = size[d] == 1 ? (span + 15) / 16 * 16 : stride[d] * element_bytes;
+    bytes[d - 1] = static_cast<cuuint64_t>(step);
+    if (step * size[d] > span) span = step * size[d];
+  }
+}
+
 // A strided tensor of four dimensions, innermost first; the innermost one is contiguous.
 struct TensorView4 {
   const void* data;
@@ -53,8 +65,7 @@ inline int make_tensor_map(CUtensorMap* map, const TensorView4& view, CUtensorMa
                 box_rows);
   cuuint64_t size[4], stride_bytes[3];
   for (int i = 0; i < 4; ++i) size[i] = static_cast<cuuint64_t>(view.size[i]);
-  for (int i = 0; i < 3; ++i)  // the stride of a dimension of one element is never used, but must be valid
-    stride_bytes[i] = view.size[i + 1] == 1 ? 16 : static_cast<cuuint64_t>(view.stride[i + 1] * element_bytes);
+  fill_stride_bytes(view.size, view.stride, 4, element_bytes, stride_bytes);
   const cuuint32_t box[4] = {static_cast<cuuint32_t>(box_width), static_cast<cuuint32_t>(box_rows), 1, 1};
   const cuuint32_t steps[4] = {1, 1, 1, 1};
   const CUresult result =

@@ -40,6 +40,8 @@ int check(const hunyuan_linear_fp8_args& args) {
                 number(args.head_columns), number(args.in_columns));
   if (!args.x_scale || !args.weight_scale)
     return fail(HUNYUAN_BAD_ARGUMENT, "linear_fp8: needs the scales of x and of the weight");
+  if (!aligned16(args.weight_scale) && args.weight_scales == 1)  // read two at a time
+    return fail(HUNYUAN_BAD_ARGUMENT, "linear_fp8: scales of weight rows must start at a multiple of 16 bytes");
   return HUNYUAN_OK;
 }
 

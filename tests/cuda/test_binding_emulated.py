@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from emulated import binding
 from op_accuracy import assert_error_within
 
-from hunyuan_ext import _cuda, reference
+from hunyuan_ext import _cuda, _native, reference
 from hunyuan_ext._types import Fp8Rows
 
 LAST = torch.channels_last_3d
@@ -69,6 +71,36 @@ def test_misaligned_and_strided_tensors_are_copied(native):
     out = _cuda.linear_fp8((rows,), weight, scale, bias, False, gate, residual)
     exact = linear_exact(rows, weight, scale, bias, False, gate, residual)
     torch.testing.assert_close(out.double(), exact, rtol=2**-8, atol=1e-3)
+
+
+def test_misaligned_scales_of_a_weight_are_copied(native):
+    """The kernel reads them two at a time."""
+    rows = _cuda.quantize_rows(torch.randn(3, 64).bfloat16())
+    weight, scale = reference.quantize_fp8(torch.randn(32, 64))
+    shifted = torch.cat((torch.zeros(1, 1), scale))[1:]
+    assert shifted.data_ptr() % 8 and shifted.is_contiguous()
+    out = [_cuda.linear_fp8((rows,), weight, one, None, False, None, None) for one in (scale, shifted)]
+    assert torch.equal(*out)
+    native_result = torch.empty(3, 32, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match="scales of weight rows must start at a multiple of 16 bytes"):
+        native.linear_fp8(
+            rows.codes, rows.scale, None, None, weight, shifted, None, None, None, native_result, None, False
+        )
+
+
+def test_norm_weights_anywhere_in_memory_are_copied_for_a_device(monkeypatch):
+    """Its kernels read 16 bytes at a time: a slice of a larger buffer may start elsewhere."""
+
+    class OnDevice(torch.Tensor):
+        is_cuda = True
+
+    given = []
+    monkeypatch.setattr(_native, "_C", SimpleNamespace(qk_norm_rope=lambda *args: given.extend(args[4])))
+    q = torch.randn(1, 2, 1, 64).bfloat16().as_subclass(OnDevice)
+    norm = torch.randn(65).bfloat16()[1:]
+    _native.qk_norm_rope(q, q, (norm, norm, None, None), None, 0, 1e-6)
+    assert norm.data_ptr() % 16 and given[0].data_ptr() % 16 == given[1].data_ptr() % 16 == 0
+    assert torch.equal(given[0], norm) and given[2:] == [None, None]
 
 
 @pytest.mark.parametrize("channels", [3, 16, 64])

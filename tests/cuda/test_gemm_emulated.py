@@ -147,6 +147,13 @@ def test_long_inner_dimension_takes_the_promoted_path(arch):
     assert_rounded_once(out, expected(decode(x8, x_scale), decode(w8, w_scale)))
 
 
+def test_one_row():
+    """The stride of its only row describes no row, but must hold one."""
+    x8, x_scale, w8, w_scale = operands(1, 256, 128)
+    out = linear("sm90", x8, x_scale, w8, w_scale)
+    assert_rounded_once(out, expected(decode(x8, x_scale), decode(w8, w_scale)))
+
+
 @pytest.mark.parametrize("arch", ["sm89", "sm90"])
 @pytest.mark.parametrize("shape", [(130, 144, 200 // 16 * 16), (70, 128, 256)])
 def test_quantised_output(arch, shape):

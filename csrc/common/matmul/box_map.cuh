@@ -28,9 +28,8 @@ inline int make_box_map(CUtensorMap* map, const BoxView& view, int dims, CUtenso
     size[d] = static_cast<cuuint64_t>(view.size[d]);
     box[d] = static_cast<cuuint32_t>(view.box[d] * view.step[d]);  // the driver counts the elements stepped over, too
     step[d] = static_cast<cuuint32_t>(view.step[d]);
-    // The stride of a dimension of one element is never used, but must be valid.
-    if (d > 0) stride_bytes[d - 1] = view.size[d] == 1 ? 16 : static_cast<cuuint64_t>(view.stride[d] * element_bytes);
   }
+  fill_stride_bytes(view.size, view.stride, dims, element_bytes, stride_bytes);
   const CUresult result = encode(map, type, static_cast<cuuint32_t>(dims), const_cast<void*>(view.data), size,
                                  stride_bytes, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);

@@ -29,6 +29,7 @@ CUresult encode_tiled(CUtensorMap* out, CUtensorMapDataType type, cuuint32_t dim
     if (stride_bytes[d - 1] % 16 || stride_bytes[d - 1] >= 1ull << 40) return CUDA_ERROR_INVALID_VALUE;
     map.stride[d - 1] = static_cast<int64_t>(stride_bytes[d - 1]);
   }
+  if (stride_bytes[0] < size[0] * map.element_bytes) return CUDA_ERROR_INVALID_VALUE;  // rows must not overlap
   if (map.box[0] * map.element_bytes != 128 || step[0] != 1) return CUDA_ERROR_INVALID_VALUE;  // our kernels' only case
   std::memcpy(out, &map, sizeof map);
   return CUDA_SUCCESS;
