@@ -29,6 +29,7 @@ from benchmarks.gpu_suite.timing import Deadline  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 CHECK_SECONDS = 110.0  # of tests and sanitizer, side by side
+KEPT_CHARACTERS = 12000  # of the output of a stage that failed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,10 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def shown(name: str, result: stages.Stage) -> stages.Stage:
-    """The same stage, after a line about it, and all its output if it failed."""
+    """The same stage, after a line about it, and the end of its output if it failed."""
     print(f"{name}: {result.summary} ({result.seconds:.0f} s)", flush=True)
     if result.failed:
-        print(result.output, flush=True)
+        print(result.output[-KEPT_CHARACTERS:], flush=True)
     return result
 
 
@@ -99,11 +100,12 @@ def selected(options: argparse.Namespace) -> list:
 def dry_run(options: argparse.Namespace) -> int:
     """Every case and contender on fake tensors: shapes, dtypes and calls are checked, nothing is computed."""
     from benchmarks.gpu_suite.dry import fake_tensors
+    from benchmarks.gpu_suite.rows import nobody
 
     failures = 0
     for _, entry in selected(options):
         with fake_tensors():
-            row = entry.measure("cpu", None)
+            row = entry.measure("cpu", None, nobody)
         notes = [row.note, *(f"{name}: {peer.note}" for name, peer in row.peers.items())]
         failures += any("failed" in note for note in notes)
         print(row.line() + ("" if row.note else "ok"), flush=True)

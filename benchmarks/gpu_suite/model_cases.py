@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.gpu_suite.rows import Peer, Row, failure
+from benchmarks.gpu_suite.rows import Peer, Report, Row, failure
 from benchmarks.gpu_suite.timing import Ceilings, microseconds
 from hunyuan_video.checkpoints.configs import config_to_dict
 from hunyuan_video.checkpoints.keys import official_to_diffusers
@@ -33,12 +33,12 @@ SINGLE = replace(RELEASED, double_blocks=0, single_blocks=1)
 
 @dataclass(frozen=True)
 class ModelCase:
-    """One line: `measure(device, ceilings)`, a dry run where ceilings is None."""
+    """One line; `measure` as that of table.Entry."""
 
     op: str
     shape: str
     seconds: float
-    measure: Callable[[str, Ceilings | None], Row]
+    measure: Callable[[str, Ceilings | None, Report], Row]
 
 
 def model_cases(quick: bool) -> Iterator[ModelCase]:
@@ -58,13 +58,14 @@ def _transformer(op: str, config: TransformerConfig, latent: tuple[int, int, int
     """A forward of the model: ours in bf16, diffusers' with the same weights, ours with FP8 layers and attention."""
 
     @torch.no_grad()
-    def measure(device: str, ceilings: Ceilings | None) -> Row:
+    def measure(device: str, ceilings: Ceilings | None, report: Report) -> Row:
         row = Row(op, "x".join(map(str, latent)) + " latent", "bf16", best_peer_gate=peer_speed)
         model = random_transformer(config if ceilings else shortened(config), device)
         inputs, small = (transformer_inputs(config, size, device) for size in (latent, (1, 8, 8)))
         time_it = dry_run if ceilings is None else timed
         ours = time_it(our_forward(model), inputs, small)
         row.us, row.memory_gb, row.note = ours.us, ours.memory_gb, ours.note
+        report(row)
         row.peers[DIFFUSERS] = guarded(lambda: time_it(diffusers_forward(model), inputs, small))
         row.peers["hunyuan-ext fp8"] = guarded(lambda: time_it(fp8_forward(model), inputs, small))
         return row
@@ -76,17 +77,18 @@ def _vae(latent: tuple[int, int, int], mode: Any):
     """Decoding of latents: ours channels-last; diffusers' in its usual layout, tiled unless it is one tile."""
 
     @torch.no_grad()
-    def measure(device: str, ceilings: Ceilings | None) -> Row:
+    def measure(device: str, ceilings: Ceilings | None, report: Report) -> Row:
         tile = mode == "plain"
         row = Row("vae_decode", "17x256x256 tile" if tile else f"129x720x1280 clip, {mode}", "bf16")
         vae = randomise(on_device(lambda: CausalVAE(VAEConfig()), device))
         size = latent if ceilings or tile else TILES
         inputs, small = (torch.randn(1, 16, *one, device=device).bfloat16() for one in (size, (2, 8, 8)))
         time_it = dry_run if ceilings is None else timed
-        row.peers[DIFFUSERS] = guarded(lambda: time_it(diffusers_decode(vae, tile), inputs, small))
         channels_last(vae)
         ours = guarded(lambda: time_it(lambda x: vae.decode(x, mode=mode), inputs, small))
         row.us, row.memory_gb, row.note = ours.us, ours.memory_gb, ours.note
+        report(row)
+        row.peers[DIFFUSERS] = guarded(lambda: time_it(diffusers_decode(vae, tile), inputs, small))
         return row
 
     return measure
@@ -192,7 +194,7 @@ def diffusers_decode(vae: nn.Module, tile: bool) -> Callable[[Tensor], Tensor]:
 
     with torch.device("meta"):
         peer = AutoencoderKLHunyuanVideo.from_config(vae.config.to_dict("diffusers"))  # type: ignore[operator, union-attr]
-    peer.load_state_dict(vae.state_dict(), assign=True)
+    peer.load_state_dict({name: value.contiguous() for name, value in vae.state_dict().items()}, assign=True)
     peer.eval()
     if not tile:
         peer.enable_tiling()

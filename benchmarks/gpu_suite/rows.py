@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,13 @@ class Row:
     def _peer_notes(self) -> str:
         notes = [f"{name}: {peer.note}" for name, peer in self.peers.items() if peer.note and peer.note != ABSENT]
         return "".join(f"\n    {note}" for note in notes)
+
+
+Report = Callable[[Row], None]
+
+
+def nobody(row: Row) -> None:
+    """Takes no reports."""
 
 
 def write_results(path: Path, machine: dict[str, Any], stages: dict[str, Any], rows: Iterable[Row]) -> None:

@@ -1,11 +1,15 @@
 """Every kernel once at small, odd sizes, checked against float64: what compute-sanitizer watches.
 
-compute-sanitizer --tool memcheck python -m benchmarks.gpu_suite.smoke
+compute-sanitizer --tool memcheck python -m benchmarks.gpu_suite.smoke [number of the first case]
+
+A case that hangs, or leaves the device unusable, ends the process; stages.py starts it again with the next one.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import sys
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -14,8 +18,10 @@ import torch
 from benchmarks.cases import CUDA, Case
 from benchmarks.gpu_suite.kernel_cases import GpuCase
 from benchmarks.gpu_suite.peers import CONTENDERS
+from benchmarks.gpu_suite.timing import device_works
 
 ERROR, FP8_ERROR = 0.02, 0.08  # of bf16 and of e4m3 operands, relative to float64
+PATIENCE = 60.0  # seconds for a case, under the slowest tool
 
 
 def _case(op: str, **sizes: Any) -> GpuCase:
@@ -35,7 +41,7 @@ CASES = (
     _case("layer_norm_modulate_fp8", tokens=67, width=3072),
     _case("gate_residual", tokens=67, width=3072),
     _case("fp8_linear", rows=67, inner=256, outer=384),
-    _case("fp8_linear", rows=131, inner=8320, outer=136, epilogue="gate"),
+    _case("fp8_linear", rows=131, inner=8320, outer=144, epilogue="gate"),
     _case("fp8_linear", rows=3, inner=128, outer=256, epilogue="gelu"),
     _case("fp8_mlp", rows=131, inner=256, outer=272),
     _case("group_norm_silu", channels=64, volume=(3, 17, 13)),
@@ -54,15 +60,26 @@ def error_of(case: GpuCase, device: str) -> float:
     return float(case.relative_error(inputs, ours.prepare(inputs)()))
 
 
-def main() -> int:
-    wrong = 0
-    for case in CASES:
-        error, limit = error_of(case, "cuda"), FP8_ERROR if case.label == "fp8" else ERROR
-        wrong += not error <= limit
-        print(f"{case.op} {case.case.name}: error {error:.1e}" + ("" if error <= limit else f" > {limit}"), flush=True)
-    print(f"{len(CASES) - wrong} passed, {wrong} failed")
+def main(arguments: Sequence[str]) -> int:
+    first, wrong = int(arguments[0]) if arguments else 0, 0
+    for number, case in list(enumerate(CASES))[first:]:
+        print(f"case {number} of {len(CASES)}: {case.op} {case.case.name}", flush=True)
+        limit = FP8_ERROR if case.label == "fp8" else ERROR
+        faulthandler.dump_traceback_later(PATIENCE, exit=True)
+        try:
+            error = error_of(case, "cuda")
+            torch.cuda.synchronize()
+            wrong += not error <= limit
+            print(f"error {error:.1e}" + ("" if error <= limit else f" > {limit}"), flush=True)
+        except Exception as failure:
+            wrong += 1
+            print(f"failed: {type(failure).__name__}: {failure}", flush=True)
+            if not device_works():
+                break
+        faulthandler.cancel_dump_traceback_later()
+    print(f"cases from {first} on: {wrong} failed")
     return int(wrong > 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,17 +13,21 @@ from benchmarks.contenders import Contender
 from benchmarks.gpu_suite import model_cases
 from benchmarks.gpu_suite.kernel_cases import GpuCase, kernel_cases
 from benchmarks.gpu_suite.peers import CONTENDERS, installed
-from benchmarks.gpu_suite.rows import ABSENT, Peer, Row, failure
+from benchmarks.gpu_suite.rows import ABSENT, Peer, Report, Row, failure, nobody
 from benchmarks.gpu_suite.timing import Ceilings, microseconds
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line. seconds: about how long it takes; measure(device, ceilings): a dry run where ceilings is None."""
+    """A line. seconds: about how long it takes.
+
+    measure(device, ceilings, report): a dry run where ceilings is None. `report` gets the row as soon as what is ours
+    is known: then only a peer can still fail.
+    """
 
     key: tuple[str, str, str]  # op, shape, dtype
     seconds: float
-    measure: Callable[[str, Ceilings | None], Row]
+    measure: Callable[[str, Ceilings | None, Report], Row]
 
 
 def entries(quick: bool) -> Iterator[Entry]:
@@ -33,23 +38,24 @@ def entries(quick: bool) -> Iterator[Entry]:
         yield Entry((model.op, model.shape, "bf16"), model.seconds, model.measure)
 
 
-def _kernel(case: GpuCase) -> Callable[[str, Ceilings | None], Row]:
-    return lambda device, ceilings: measure_kernel(case, device, ceilings)
+def _kernel(case: GpuCase) -> Callable[[str, Ceilings | None, Report], Row]:
+    return lambda device, ceilings, report: measure_kernel(case, device, ceilings, report)
 
 
 @torch.no_grad()
-def measure_kernel(case: GpuCase, device: str, ceilings: Ceilings | None) -> Row:
+def measure_kernel(case: GpuCase, device: str, ceilings: Ceilings | None, report: Report = nobody) -> Row:
     row = Row(case.op, case.case.name, case.label, unit=case.unit)
     row.gate, row.goal, row.best_peer_gate = case.target.gate, case.target.goal, case.target.peer
     ours, *peers = CONTENDERS[case.op]
     inputs = case.inputs(device)
     result = attempt(ours, case, inputs, dry=ceilings is None)
     row.us, row.error, row.note = result.us, result.error, result.note
-    for peer in peers:
-        row.peers[peer.name] = attempt(peer, case, inputs, dry=ceilings is None)
     if ceilings is not None and row.us:
         row.rate = case.work() / row.us / 1e6
         row.ceiling = row.rate / ceilings.of(case.unit, case.label)
+    report(row)
+    for peer in peers:
+        row.peers[peer.name] = attempt(peer, case, inputs, dry=ceilings is None)
     return row
 
 
@@ -69,4 +75,5 @@ def attempt(contender: Contender, case: GpuCase, inputs: Inputs, dry: bool) -> P
         return failure(error)
     finally:
         if not dry:
-            torch.cuda.empty_cache()
+            with contextlib.suppress(RuntimeError):  # the device is unusable: the reason is in the result
+                torch.cuda.empty_cache()

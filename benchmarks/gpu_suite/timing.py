@@ -39,6 +39,15 @@ def _timed(run: Callable[[], object], repeats: int) -> list[float]:
     return [before.elapsed_time(after) * 1e3 for before, after in zip(events, events[1:], strict=False)]
 
 
+def device_works() -> bool:
+    """False after a kernel that left CUDA unusable in this process."""
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class Ceilings:
     """Best rates of this device on random data: copy in TB/s (read + written), matrix products in TFLOP/s."""

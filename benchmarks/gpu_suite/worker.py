@@ -1,31 +1,33 @@
 """Measures lines of the table in a process of its own, so that a kernel that crashes or hangs costs one line.
 
-The parent (`run_table`) sends it numbers of lines; it answers each with a line of JSON. A crash leaves CUDA unusable in
-the process, and a hang has to be killed: the parent then starts another one for the rest.
+The parent (`run_table`) sends it numbers of lines; it answers each with lines of JSON: what is ours, then all of it. A
+crash leaves CUDA unusable in the process, and a hang has to be killed: the parent then starts another one for the rest.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.gpu_suite.rows import Peer, Row, failure
-from benchmarks.gpu_suite.stages import variables_for
+from benchmarks.gpu_suite.stages import GROUP, end, variables_for
 from benchmarks.gpu_suite.table import Entry, entries
-from benchmarks.gpu_suite.timing import Ceilings, Deadline, measure_ceilings
+from benchmarks.gpu_suite.timing import Ceilings, Deadline, device_works, measure_ceilings
 
 ROOT = Path(__file__).resolve().parents[2]
 
 START_SECONDS, PATIENCE = 60.0, 4.0  # to import and warm up; a line may take that many times its estimate
+STRIKES = 2  # of an operation, until its other lines are skipped
+HUNG = "failed: not done"
 
 
 @dataclass
@@ -40,13 +42,13 @@ class Worker:
         task = json.dumps({"quick": quick, "ceilings": ceilings and asdict(ceilings)})
         command = [sys.executable, "-m", "benchmarks.gpu_suite.worker", task]
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables_for(ROOT))
-        worker = cls(subprocess.Popen(command, cwd=ROOT, **pipes), queue.Queue())  # type: ignore[call-overload]
+        worker = cls(subprocess.Popen(command, cwd=ROOT, **pipes, **GROUP), queue.Queue())  # type: ignore[call-overload]
         threading.Thread(target=worker._read, daemon=True).start()
         return worker
 
     def _read(self) -> None:
         for line in self.process.stdout or ():
-            if line.startswith("{"):
+            if line.startswith('{"'):  # else the noise of a library
                 self.messages.put(json.loads(line))
         self.messages.put(None)
 
@@ -56,45 +58,66 @@ class Worker:
             message = self.messages.get(timeout=max(seconds, 1.0))
         except queue.Empty:
             self.stop()
-            return f"failed: not done after {seconds:.0f} s; stopped"
+            return f"{HUNG} after {seconds:.0f} s; stopped"
         if message is not None:
             return message
-        return f"failed: the process ended with status {self.process.wait()}"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=5)
+        self.stop()
+        return f"failed: the process ended with status {self.process.returncode}"
 
-    def measure(self, index: int, seconds: float) -> dict[str, Any] | str:
+    def measure(self, index: int, entry: Entry, deadline: Deadline) -> tuple[Row, bool]:
+        """A line, and whether the process can measure another. Peers have as much time again as what is ours."""
         assert self.process.stdin is not None
-        print(index, file=self.process.stdin, flush=True)
-        return self.answer(seconds)
+        row = Row(*entry.key)
+        with contextlib.suppress(OSError):  # it has ended: the answer says so
+            print(index, file=self.process.stdin, flush=True)
+        while True:
+            answer = self.answer(min(PATIENCE * entry.seconds + 20, deadline.left()))
+            if isinstance(answer, str):
+                if row.us is None:
+                    row.note = row.note or answer
+                else:
+                    row.peers["peers"] = Peer(note=answer)
+                return row, False
+            row = row_of(answer["row"])
+            if "healthy" in answer:
+                return row, answer["healthy"]
 
     def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        end(self.process)
 
 
 def run_table(
     lines: Sequence[tuple[int, Entry]], quick: bool, deadline: Deadline, report: Callable[[Row], None]
 ) -> Ceilings | None:
-    """Measures the lines in order while there is time, reporting each row; returns the ceilings."""
-    worker, ceilings = None, None
+    """Measures the lines in order while there is time, reporting each row; returns the ceilings.
+
+    An operation of ours that hung once, or twice ended the process or made the device unusable, is not tried again.
+    """
+    worker, ceilings, strikes, starts = None, None, Counter[str](), 0
     for index, entry in lines:
+        if strikes[entry.key[0]] >= STRIKES:
+            report(Row(*entry.key, note="skipped: this operation failed before, see above"))
+            continue
         if deadline.left() < entry.seconds:
             note = f"skipped: {deadline.left():.0f} s left, about {entry.seconds:.0f} needed"
             report(Row(*entry.key, note=note))
             continue
         if worker is None:
-            worker = Worker.start(quick, ceilings)
+            worker, starts = Worker.start(quick, ceilings), starts + 1
             hello = worker.answer(START_SECONDS)
             if isinstance(hello, str):
                 report(Row(*entry.key, note=hello))
-                return ceilings
-            ceilings = Ceilings(**hello["ceilings"])
-        answer = worker.measure(index, min(PATIENCE * entry.seconds + 20, deadline.left()))
-        if isinstance(answer, str):
-            report(Row(*entry.key, note=answer))
-            worker = None
-            continue
-        report(row_of(answer["row"]))
-        if not answer["healthy"]:
+                worker = None
+                if starts >= STRIKES:
+                    return ceilings
+                continue
+            ceilings, starts = Ceilings(**hello["ceilings"]), 0
+        row, healthy = worker.measure(index, entry, deadline)
+        report(row)
+        if not healthy:
+            strikes[entry.key[0]] += (row.us is None) * (STRIKES if HUNG in row.note else 1)
             worker.stop()
             worker = None
     if worker is not None:
@@ -107,15 +130,6 @@ def row_of(values: dict[str, Any]) -> Row:
     return Row(**values, peers=peers)
 
 
-def device_works() -> bool:
-    """False after a kernel that left CUDA unusable in this process."""
-    try:
-        torch.cuda.synchronize()
-    except RuntimeError:
-        return False
-    return True
-
-
 def main(task: dict[str, Any]) -> None:
     known = task["ceilings"]
     ceilings = Ceilings(**known) if known else measure_ceilings("cuda")
@@ -124,7 +138,7 @@ def main(task: dict[str, Any]) -> None:
     for number in sys.stdin:
         entry = lines[int(number)]
         try:
-            row = entry.measure("cuda", ceilings)
+            row = entry.measure("cuda", ceilings, lambda row: print(json.dumps({"row": asdict(row)}), flush=True))
         except Exception as error:
             row = Row(*entry.key, note=failure(error).note)
         print(json.dumps({"row": asdict(row), "healthy": device_works()}), flush=True)

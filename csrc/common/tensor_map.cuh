@@ -33,8 +33,8 @@ inline EncodeTensorMap tensor_map_encoder() {
   return encoder;
 }
 
-// Strides of dimensions 1 to `dims` - 1, from elements to bytes. That of a dimension of one element is never used; it gets
-// what the dimensions inside it span, as in the driver's own description of a tensor.
+// Strides of dimensions 1 to `dims` - 1, from elements to bytes. That of a dimension of one element is never used; it
+// gets what the dimensions inside it span, as in the driver's own description of a tensor.
 inline void fill_stride_bytes(const int64_t* size, const int64_t* stride, int dims, int element_bytes,
                               cuuint64_t* bytes) {
   int64_t span = size[0] * element_bytes;

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.util
 import json
+import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -112,8 +116,8 @@ def test_a_crash_or_a_hang_costs_one_line(monkeypatch):
     subprocess_popen = subprocess.Popen
     monkeypatch.setattr(worker.subprocess, "Popen", popen)
     monkeypatch.setattr(worker, "PATIENCE", -19.0)  # a second a line
-    lines = [(i, Entry(("case", str(i), "bf16"), 1.0, None)) for i in range(6)]
-    lines[5] = (5, Entry(("case", "5", "bf16"), 1e6, None))
+    lines = [(i, Entry((f"op {i}", str(i), "bf16"), 1.0, None)) for i in range(6)]
+    lines[5] = (5, Entry(("op 5", "5", "bf16"), 1e6, None))
     rows = []
     ceilings = worker.run_table(lines, False, Deadline(100.0), rows.append)
     assert ceilings == Ceilings(4.0, 700.0, 1400.0)
@@ -122,6 +126,115 @@ def test_a_crash_or_a_hang_costs_one_line(monkeypatch):
     assert notes[0] == notes[3] == notes[4] == "" and rows[0].ratio("torch") == 2.0
     assert "status 9" in notes[1] and "not done after 1 s" in notes[2] and notes[5].startswith("skipped")
     assert len(started) == 4  # again after the crash, the hang and the kernel that left the device unusable
+
+
+STUBBORN_WORKER = """
+import json, sys, time
+print(json.dumps({"ceilings": {"copy": 4.0, "bf16": 700.0, "fp8": 1400.0}}), flush=True)
+for number in map(int, sys.stdin):
+    row = {"op": "ours", "shape": str(number), "dtype": "bf16", "us": None, "peers": {}}
+    if number == 0:
+        print(json.dumps({"row": row | {"us": 5.0}}), flush=True)
+        time.sleep(60)  # in a peer
+    if number in (1, 2):
+        print(json.dumps({"row": row | {"note": "failed: an illegal memory access"}, "healthy": False}), flush=True)
+        continue
+    if number == 4: time.sleep(60)
+    print(json.dumps({"row": row | {"us": 6.0}, "healthy": True}), flush=True)
+"""
+
+
+def test_a_peer_that_hangs_costs_nothing_of_ours_and_what_is_broken_is_left(monkeypatch):
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        worker.subprocess, "Popen", lambda command, **options: popen([sys.executable, "-c", STUBBORN_WORKER], **options)
+    )
+    monkeypatch.setattr(worker, "PATIENCE", -19.0)  # a second a line
+    ops = ["sound", "crashes", "crashes", "crashes", "hangs", "hangs", "sound"]
+    rows = []
+    worker.run_table(
+        [(i, Entry((op, str(i), "bf16"), 1.0, None)) for i, op in enumerate(ops)], False, Deadline(100.0), rows.append
+    )
+    assert [one.us for one in rows] == [5.0, None, None, None, None, None, 6.0]
+    assert "not done" in rows[0].peers["peers"].note and rows[0].note == ""
+    notes = [one.note.partition(":")[0] for one in rows[1:6]]
+    assert notes == ["failed", "failed", "skipped", "failed", "skipped"]
+
+
+def test_what_a_stage_leaves_running_ends_with_it(tmp_path):
+    """A child that computes on would slow down what is measured next."""
+    child = "import time; open('started', 'w').close(); time.sleep(60)"
+    code = f"""
+import pathlib, subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", {child!r}])
+while not pathlib.Path("started").exists(): time.sleep(0.05)
+"""
+    for command in (f"{code}time.sleep(60)", code):  # killed; or done itself
+        stages.run([sys.executable, "-c", command], tmp_path, 3)
+        (tmp_path / "started").unlink()
+        end = time.monotonic() + 10
+        while left := processes_in(tmp_path):
+            assert time.monotonic() < end, left
+            time.sleep(0.05)
+
+
+def processes_in(folder: Path) -> list[str]:
+    """Numbers of the processes whose working directory this is."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            found += [process.name] * (os.readlink(process / "cwd") == str(folder))
+    return found
+
+
+def test_smoke_goes_on_behind_a_case_that_ends_its_process(tmp_path):
+    """The same for every tool: a process that dies at a case is followed by one that begins with the next."""
+    code = """
+import os, sys
+for i in range(int(sys.argv[1]), 4):
+    print(f"case {i} of 4: op", flush=True)
+    if i in (1, 2): os._exit(9)
+print("done")
+"""
+    stage = stages.case_by_case([sys.executable, "-c", code], tmp_path, 20)
+    assert stage.failed and "status 9" in stage.summary
+    assert stage.output.splitlines() == ["case 0 of 4: op", "case 1 of 4: op", "", "case 2 of 4: op"]
+
+
+def test_smoke_cases_of_fp8_products_reach_the_kernel():
+    for case in smoke.CASES:
+        if case.op in ("fp8_linear", "fp8_mlp"):
+            assert case.case.sizes["inner"] % 16 == case.case.sizes["outer"] % 16 == 0, case.case.name
+
+
+GPU_TESTS = """
+import os, time
+import pytest, torch
+
+def sound(): pass
+def broken(): raise RuntimeError("CUDA error: an illegal memory access was encountered")
+torch.cuda.synchronize = sound
+
+def test_first(): pass
+def test_leaves_the_device_unusable(): torch.cuda.synchronize = broken
+def test_second(): pass
+@pytest.mark.parametrize("size", [1, 2])
+def test_hangs(size): time.sleep(60)
+def test_third(): pass
+"""
+
+
+def test_gpu_tests_survive_one_that_breaks_the_device(tmp_path):
+    pytest.importorskip("xdist")
+    (tmp_path / "conftest.py").write_text((Path(worker.ROOT) / "tests" / "gpu" / "conftest.py").read_text())
+    (tmp_path / "test_faults.py").write_text(GPU_TESTS)
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-n", "1", "--max-worker-restart", "9"]
+    variables = {"HUNYUAN_GPU_TEST_SECONDS": "2", "TMPDIR": str(tmp_path)}
+    stage = stages.run([*command, str(tmp_path)], tmp_path, 240, variables)
+    assert stage.output.count(" PASSED ") == 3 + 1  # what the unusable device was left by passed, then ended
+    assert "2 failed" in stage.summary and "1 skipped" in stage.summary
+    for name in ("unusable", "hangs"):
+        assert re.search(f"worker 'gw\\d' crashed while running .*{name}", stage.output)
 
 
 def test_a_stage_that_fails_or_takes_too_long(tmp_path):

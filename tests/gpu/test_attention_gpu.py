@@ -152,3 +152,22 @@ def test_fp8_ignores_what_lies_behind_the_keys():
     dirty_k[1, 131:], dirty_v[1, 131:] = NAN, 1e30
     clean = ops.rope_attention(q, k, v, kv_len=kv_len, precision="fp8")
     assert torch.equal(clean, ops.rope_attention(q, dirty_k, dirty_v, kv_len=kv_len, precision="fp8"))
+
+
+@needs_fp8
+def test_fp8_block_lists():
+    """Of blocks of two tiles, with a row of none, and lengths that cut a block."""
+    q, k, v = inputs(2, 1500, 1500, 3, 128)
+    allowed = torch.rand(12, 6) < 0.5
+    allowed[0], allowed[1] = False, True
+    mask, kv_len = BlockMask.from_tiles(allowed, 128, 256).to("cuda"), torch.tensor([1500, 1100], device="cuda")
+    exact, _ = reference.attention_with_lse(q.double(), k.double(), v.double(), kv_len=kv_len, block_mask=mask)
+    out = ops.rope_attention(q, k, v, kv_len=kv_len, block_mask=mask, precision="fp8")
+    assert relative_error(out, exact) < 0.06 and (out[:, :128] == 0).all()
+
+
+@needs_fp8
+def test_fp8_more_tiles_than_blocks():
+    q, k, v = inputs(2, 1100, 1100, 24, 128)
+    exact, _ = reference.attention_with_lse(q.double(), k.double(), v.double())
+    assert relative_error(ops.rope_attention(q, k, v, precision="fp8"), exact) < 0.06

@@ -71,7 +71,7 @@ def test_group_norm(layout):
 
 
 @pytest.mark.parametrize("rows", [1, 130, 1021])
-@pytest.mark.parametrize(("inner", "outer"), [(256, 136), (3072, 256), (8192, 128)])
+@pytest.mark.parametrize(("inner", "outer"), [(256, 144), (3072, 256), (8192, 128)])
 def test_linear(rows, inner, outer):
     """W8A8: within 1.5 times the error that rounding weights and rows of x to e4m3 makes."""
     x, weight, bias = randn(1, rows, inner), randn(outer, inner) * inner**-0.5, randn(outer)
