@@ -42,6 +42,26 @@ def test_flow_recipe_is_a_flow_run(request):
         ("kind: vae\nloop: 3\n", ["loop", "section"]),
         ("kind: vae\noptimizer: {betas: 3}\n", ["betas", "list"]),
         ("kind: vae\nloop: {steps: [}\n", ["YAML"]),
+        ("kind: vae\nloop: {batch: 0}\n", ["loop: batch must be at least 1", "0"]),
+        ("kind: vae\nloop: {save_every: -1}\n", ["save_every must be at least 1"]),
+        ("kind: vae\nloop: {precision: fp16}\n", ["precision must be one of bf16, fp32", "fp16"]),
+        ("kind: vae\noptimizer: {lr: -1}\n", ["lr must be at least 0"]),
+        ("kind: vae\noptimizer: {lr: .nan}\n", ["lr must be a finite number"]),
+        ("kind: vae\noptimizer: {betas: [0.9]}\n", ["betas must have 2 entries"]),
+        ("kind: vae\noptimizer: {betas: [0.9, 1.0]}\n", ["betas must be between 0 and 1"]),
+        ("kind: vae\noptimizer: {clip: 0}\n", ["clip must be above 0"]),
+        ("kind: vae\ntrain: deocder\n", ["train must be one of all, decoder"]),
+        ("kind: vae\nworld: {name: nowhere}\n", ["world.name", "narrow", "nowhere"]),
+        ("kind: vae\nworld: {num_frames: 4}\n", ["4k + 1"]),
+        ("kind: vae\ncrop: 640\n", ["crop 640", "larger"]),
+        ("kind: flow\ntext_dropout: 2\n", ["text_dropout must be between 0 and 1"]),
+        ("kind: flow\nt_shift: 0\n", ["t_shift must be above 0"]),
+        ("kind: flow\nmodel: {hidden_sise: 3}\n", ["model", "hidden_sise", "hidden_size"]),
+        ("kind: flow\nmodel: {hidden_size: x}\n", ["model: hidden_size must be int"]),
+        ("kind: flow\nmodel: {hidden_size: 49}\n", ["model: hidden_size 49"]),
+        ("kind: flow_encoded\nheld_out: -1\n", ["held_out must be at least 0"]),
+        ("kind: stages\nstages: [{anchor_shares: [1, -1]}]\n", ["stages[0]: anchor_shares must be above 0"]),
+        ("kind: {}\n", ["kind must be one of"]),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, words):
@@ -53,6 +73,13 @@ def test_mistakes_are_named(tmp_path, text, words):
         assert word in message
 
 
+def test_file_that_is_no_text(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="not valid YAML"):
+        load_config(path)
+
+
 def test_missing_file_and_bad_override(tmp_path):
     with pytest.raises(UserError, match="absent.yaml"):
         load_config(tmp_path / "absent.yaml")
@@ -61,3 +88,7 @@ def test_missing_file_and_bad_override(tmp_path):
         load_config(path, ("loop.steps",))
     with pytest.raises(UserError, match="not a section"):
         load_config(path, ("output.steps=3",))
+    with pytest.raises(UserError, match="not valid YAML"):
+        load_config(path, ("loop.steps=[1",))
+    with pytest.raises(UserError, match="kind must be"):
+        load_config(path, ("kind=vea",))

@@ -12,13 +12,18 @@ from hunyuan_video.flow import FlowObjective, FlowSchedule, classifier_free_guid
 from hunyuan_video.models import HunyuanVideoTransformer
 from hunyuan_video.models.embeddings import sinusoid
 from hunyuan_video.models.lora import lora_layers
-from hunyuan_video.training.config import GuidanceDistillationRun, LoopConfig, OptimizerConfig, StepDistillationRun
+from hunyuan_video.training.config import (
+    KINDS,
+    GuidanceDistillationRun,
+    LoopConfig,
+    OptimizerConfig,
+    StepDistillationRun,
+    build,
+)
 from hunyuan_video.training.distributed import join_ranks
 from hunyuan_video.training.guidance_distillation import GuidanceDistillationTask, guidance_student, target_energy
 from hunyuan_video.training.guidance_report import compare
 from hunyuan_video.training.loop import train
-from hunyuan_video.training.step_distillation.consistency import Consistency
-from hunyuan_video.training.step_distillation.dmd import DistributionMatching
 from hunyuan_video.training.step_distillation.losses import distribution_matching_loss, jump, pseudo_huber
 from hunyuan_video.training.step_distillation.student import ADAPTER_FILE, export_student, make_student
 from hunyuan_video.training.step_distillation.task import METHODS, StepDistillationTask
@@ -269,20 +274,17 @@ def test_exported_adapter_continues(path, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("kind", "changes", "message"),
     [
-        ({"method": "magic"}, "method must be one of consistency, dmd"),
-        ({"teacher_levels": 7}, "multiple of steps"),
-        ({"teacher_steps": 0}, "teacher_steps"),
-        ({"method": "dmd", "score_times": (0.0, 1.0)}, "score_times"),
-        ({"method": "dmd", "fake_updates": 0}, "fake_updates"),
+        ("step_distillation", {"method": "magic"}, "method must be one of consistency, dmd"),
+        ("step_distillation", {"teacher_levels": 7}, "multiple of steps"),
+        ("step_distillation", {"teacher_steps": 0}, "teacher_steps must be at least 1"),
+        ("step_distillation", {"method": "dmd", "score_times": [0.0, 1.0]}, "score_times"),
+        ("step_distillation", {"method": "dmd", "fake_updates": 0}, "fake_updates must be at least 1"),
+        ("guidance_distillation", {"scales": [8.0, 1.0]}, "scales must be two numbers"),
+        ("guidance_distillation", {"even_times": 2.0}, "even_times must be between 0 and 1"),
     ],
 )
-def test_wrong_configurations_are_one_line(path, tmp_path, changes, message):
-    config = replace(config_of(path), **changes)
+def test_wrong_configurations_are_one_line(kind, changes, message):
     with pytest.raises(UserError, match=message):
-        if config.method in METHODS:
-            method = {"consistency": Consistency, "dmd": DistributionMatching}[config.method]
-            method(config, make_student(path, 2), teacher_of(path), RandomData())
-        else:
-            StepDistillationTask(config, tmp_path)
+        build(KINDS[kind], changes, "run.yaml")

@@ -58,13 +58,6 @@ class GuidanceDistillationTask:
     """The run as a task of `training.loop.train`."""
 
     def __init__(self, config: GuidanceDistillationRun, folder: Path, report=print):
-        if len(config.scales) != 2 or not 0 <= config.scales[0] <= config.scales[1]:
-            raise UserError(f"scales must be two numbers, low and high, got {list(config.scales)}")
-        if not 0 <= config.even_times <= 1 or config.scale_power <= 0:
-            raise UserError(
-                f"even_times must be between 0 and 1 and scale_power above 0, got {config.even_times:g} and "
-                f"{config.scale_power:g}"
-            )
         self.config = config
         self.data = CaptionedLatents(config.world, config.vae, config.text, folder, report)
         torch.manual_seed(config.loop.seed)

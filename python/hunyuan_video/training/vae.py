@@ -90,7 +90,8 @@ class VAETask:
         weight = config.weight_latent if bootstrap else config.weight_latent_joint
         loss = (config.weight_l1 * l1 + config.weight_mse * mse + config.weight_gradient * edges
                 + config.weight_kl * kl + weight * latent)  # fmt: skip
-        return loss, {"l1": l1.item(), "mse": mse.item(), "latent": latent.item(), "kl": kl.item()}
+        numbers = {"l1": l1.item(), "mse": mse.item(), "latent": latent.item(), "kl": kl.item()}
+        return loss, {**numbers, "samples": float(len(video))}
 
     @torch.no_grad()
     def reconstruct(self, frames: Tensor, count: int = 8) -> tuple[Tensor, Tensor]:

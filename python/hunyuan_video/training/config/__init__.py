@@ -1,5 +1,6 @@
 """Run configurations: dataclasses read from YAML. One module for each topic; every name is importable from here."""
 
+from hunyuan_video.training.config.building import build, check_model
 from hunyuan_video.training.config.common import (
     VALIDATION_SEED,
     LoopConfig,
@@ -11,7 +12,7 @@ from hunyuan_video.training.config.common import (
 from hunyuan_video.training.config.distillation import GuidanceDistillationRun, StepDistillationRun
 from hunyuan_video.training.config.flow import EncodedFlowRun, FlowRun, StageConfig, StagesRun
 from hunyuan_video.training.config.other import BundleRun, SequenceRun, TextRun
-from hunyuan_video.training.config.reading import KINDS, build, load_config, read_yaml
+from hunyuan_video.training.config.reading import KINDS, load_config, read_yaml
 from hunyuan_video.training.config.vae import VAERun, VAEStage, VAEStagesRun
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "VAEStagesRun",
     "WorldConfig",
     "build",
+    "check_model",
     "load_config",
     "read_yaml",
 ]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hunyuan_video.data.toyworld import WORLDS
+from hunyuan_video.errors import UserError
+
 VALIDATION_SEED = 20_412_603  # noise and timesteps of every validation loss: losses of two runs can be compared
 
 
@@ -70,6 +73,14 @@ class WorldConfig:
     clips: int = 4000
     seed: int = 1
     held_out_seed: int = 4242
+
+    def __post_init__(self) -> None:
+        if self.name not in WORLDS:
+            raise UserError(f"world.name must be one of {', '.join(WORLDS)}, got {self.name!r}")
+        if self.num_frames % 4 != 1 or self.size < 16 or self.size % 16:
+            raise UserError(
+                f"world: num_frames must be 4k + 1 and size a multiple of 16, got {self.num_frames} and {self.size}"
+            )
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hunyuan_video.errors import UserError
 from hunyuan_video.training.config.common import LoopConfig, OptimizerConfig, WorldConfig
 
 
@@ -31,6 +32,10 @@ class GuidanceDistillationRun:
     eval_prompts: int = 40
     report_scales: tuple[float, ...] = (1.0, 2.0, 4.0, 6.0, 8.0)
     report_prompts: int = 0  # > 0: prompt following of student and teacher at every report scale, after the last step
+
+    def __post_init__(self) -> None:
+        if len(self.scales) != 2 or not 0 <= self.scales[0] <= self.scales[1]:
+            raise UserError(f"scales must be two numbers, low and high, got {list(self.scales)}")
 
 
 @dataclass(frozen=True)
@@ -62,3 +67,10 @@ class StepDistillationRun:
     fake_rank: int = 0  # dmd: of the fake score's adapter; 0: all weights are trained
     fake_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)  # dmd
     score_times: tuple[float, ...] = (0.02, 0.98)  # dmd: where the two scores are compared
+
+    def __post_init__(self) -> None:
+        if self.method == "consistency" and self.teacher_levels % self.steps:
+            raise UserError(f"teacher_levels must be a multiple of steps = {self.steps}, got {self.teacher_levels}")
+        low, high = self.score_times if len(self.score_times) == 2 else (0.0, 0.0)
+        if not 0 < low < high < 1:
+            raise UserError(f"score_times must be two numbers, 0 < low < high < 1, got {list(self.score_times)}")

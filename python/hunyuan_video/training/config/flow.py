@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hunyuan_video.errors import UserError
-from hunyuan_video.models.config import IMAGE_CONDITIONS
+from hunyuan_video.models.config import IMAGE_CONDITIONS, TransformerConfig
+from hunyuan_video.training.config.building import check_model
 from hunyuan_video.training.config.common import LoopConfig, LoRAConfig, OptimizerConfig, WorldConfig
 
 
-def check_image_condition(run: FlowRun | EncodedFlowRun | StagesRun) -> None:
-    """UserError for a value that no transformer has."""
+def check_transformer(run: FlowRun | EncodedFlowRun | StagesRun) -> None:
+    """UserError for an `image_condition` or a `model` that no transformer has."""
     if run.image_condition not in IMAGE_CONDITIONS:
         known = " or ".join(repr(name) for name in IMAGE_CONDITIONS)
         raise UserError(f"image_condition must be {known}, got {run.image_condition!r}")
+    check_model(run.model, TransformerConfig)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class FlowRun:
     cfg_scale: float = 3.0
     eval_prompts: int = 40
 
-    __post_init__ = check_image_condition
+    __post_init__ = check_transformer
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class EncodedFlowRun:
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
-    __post_init__ = check_image_condition
+    __post_init__ = check_transformer
 
 
 @dataclass(frozen=True)
@@ -115,4 +117,4 @@ class StagesRun:
     cfg_scale: float = 3.0
     eval_prompts: int = 8  # samples of an evaluation; 0: none
 
-    __post_init__ = check_image_condition
+    __post_init__ = check_transformer

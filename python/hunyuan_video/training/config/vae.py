@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hunyuan_video.data.sources import Bucket
+from hunyuan_video.errors import UserError
+from hunyuan_video.models.vae_config import VAEConfig
+from hunyuan_video.training.config.building import check_model
 from hunyuan_video.training.config.common import LoopConfig, OptimizerConfig, WorldConfig
 
 
@@ -32,6 +36,18 @@ class VAERun:
     weight_kl: float = 1e-6
     weight_latent: float = 0.5  # encoder regression to the PCA latents in the bootstrap
     weight_latent_joint: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_model(self.model, VAEConfig)
+        if self.crop % 8 or self.crop_frames % 4 != 1:
+            raise UserError(
+                f"crop must be a multiple of 8 and crop_frames 4k + 1, got {self.crop} and {self.crop_frames}"
+            )
+        if self.crop > self.world.size or self.crop_frames > self.world.num_frames:
+            raise UserError(
+                f"crop {self.crop} and crop_frames {self.crop_frames} are larger than the world's clips, "
+                f"{self.world.num_frames} frames of {self.world.size} pixels"
+            )
 
 
 @dataclass(frozen=True)
@@ -74,3 +90,26 @@ class VAEStagesRun:
     discriminator: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=2e-4, betas=(0.5, 0.9)))
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        check_model(self.model, VAEConfig)
+        if not self.stages:
+            raise UserError("stages: give at least one stage with steps, frames, size and batch")
+        total = sum(stage.steps for stage in self.stages)
+        if total != self.loop.steps:
+            raise UserError(f"loop.steps is {self.loop.steps}, the stages have {total} steps; make them equal")
+        whole = Bucket.parse(f"{self.source_frames}x{self.source_size}x{self.source_size}")
+        parts = max(self.loop.micro_batches, 1)
+        for number, stage in enumerate(self.stages):
+            if stage.frames > whole.frames or not 16 <= stage.size <= whole.height:
+                raise UserError(
+                    f"stages[{number}]: {stage.frames} frames of {stage.size} pixels do not fit into {whole}"
+                )
+            if stage.frames % 4 != 1 or stage.size % 16:
+                raise UserError(f"stages[{number}]: frames must be 4k + 1 and size a multiple of 16")
+            if stage.batch % parts:
+                raise UserError(f"stages[{number}]: batch = {stage.batch} must be a multiple of the {parts} micro-batches")
+        if self.held_out < 1:
+            raise UserError(f"held_out must be at least 1: the clips that are evaluated; got {self.held_out}")
+        if self.discriminator_width > 2 and self.discriminator_width % 4:
+            raise UserError(f"discriminator_width must be 1, 2 or a multiple of 4, got {self.discriminator_width}")
