@@ -2,6 +2,7 @@
 
 import errno
 import json
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -58,7 +59,7 @@ def test_only_the_newest_are_kept(checkpoints):
     assert names(checkpoints) == ["step_0000003", "step_0000004"]
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "manifest"])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "manifest", "list"])
 def test_a_damaged_checkpoint_is_passed_over_and_named(checkpoints, lines, damage):
     save(checkpoints, 4)
     save(checkpoints, 8)
@@ -73,7 +74,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(checkpoints, lines, damag
     elif damage == "remove":
         data.unlink()
     else:
-        (folder / "files.json").write_text("{")
+        (folder / "files.json").write_text("{" if damage == "manifest" else "[]")
     assert checkpoints.newest()[0] == 4
     assert len(lines) == 1 and "step_0000008" in lines[0] and "before it" in lines[0]
 
@@ -103,6 +104,14 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(checkpoints, m
         checkpoints.wait()
     monkeypatch.undo()
     assert names(checkpoints) == ["step_0000004"] and checkpoints.newest()[0] == 4
+
+
+def test_a_quota_and_a_limit_are_a_full_disk(checkpoints, monkeypatch):
+    for code in (errno.EDQUOT, errno.EFBIG):
+        monkeypatch.setattr(checkpoint, "_write_json", Mock(side_effect=OSError(code, "no")))
+        checkpoints.save(8, {"x": torch.zeros(2)}, {})
+        with pytest.raises(UserError, match="disk is full; nothing is saved yet; make room and continue with --resume"):
+            checkpoints.wait()
 
 
 def test_a_file_that_cannot_be_written_stops_the_run(checkpoints, monkeypatch):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from several_ranks import on_ranks
 from small_transformer import CONFIG, SmallTask
 
 from hunyuan_video.errors import UserError
@@ -247,6 +248,18 @@ def test_dmd_has_no_gradient_where_both_scores_agree(path):
     task.method.student_loss(task.method.generate(condition, generator), condition, generator).backward()
     slopes = [p.grad.abs().max().item() for p in task.network.parameters() if p.grad is not None]
     assert slopes and max(slopes) < 1e-6
+
+
+def target_of_a_rank(rank, path, folder):
+    task = task_of(config_of(path))
+    train(task, replace(LOOP, micro_batches=2), OPTIMIZER, folder, False, quiet)
+    target = dict(task.method.target.named_parameters())
+    return sum(target[name].double().abs().sum().item() for name in task.method.trained)
+
+
+def test_the_consistency_target_moves_on_every_rank(path, tmp_path):
+    alone = target_of_a_rank(0, path, tmp_path / "alone")
+    assert on_ranks(2, target_of_a_rank, path, tmp_path / "two") == pytest.approx([alone, alone], rel=1e-4)
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))

@@ -1,5 +1,7 @@
 """The training loop: schedule, averages, exact resume, damaged checkpoints, non-finite gradients."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -92,6 +94,45 @@ def test_existing_run_is_not_overwritten(tmp_path):
     train(Regression(), LOOP, OptimizerConfig(), tmp_path, False, quiet)
     with pytest.raises(UserError, match="--resume"):
         train(Regression(), LOOP, OptimizerConfig(), tmp_path, False, quiet)
+
+
+def test_killed_before_the_last_export_resumes_with_it(tmp_path):
+    """The last checkpoint is written before the last evaluation and export."""
+
+    class Killed(Regression):
+        def export(self, folder):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Killed(), LOOP, OptimizerConfig(), tmp_path, False, quiet)
+    assert not (tmp_path / "export").exists()
+    resumed = Regression()
+    train(resumed, LOOP, OptimizerConfig(), tmp_path, True, quiet)
+    assert resumed.evaluations == [LOOP.steps] and (tmp_path / "export/weights.pt").exists()
+    again, lines = Regression(), []
+    train(again, LOOP, OptimizerConfig(), tmp_path, True, quiet)
+    assert again.evaluations == []  # a finished run stays as it is
+    train(again, replace(LOOP, steps=5), OptimizerConfig(), tmp_path, True, lines.append)
+    assert again.evaluations == [] and "step 12 is beyond loop.steps = 5: nothing to do" in lines
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.0, 1e-3), (1e-3, 0.0)])
+def test_another_optimizer_cannot_continue(tmp_path, before, after):
+    train(Regression(), LOOP, OptimizerConfig(muon_lr=before), tmp_path, False, quiet)
+    with pytest.raises(UserError, match=r"blocks.0.weight was trained by (AdamW|Muon): keep optimizer.muon_lr"):
+        train(Regression(), LOOP, OptimizerConfig(muon_lr=after), tmp_path, True, quiet)
+
+
+def test_resume_without_a_checkpoint_says_so(tmp_path):
+    lines = []
+    train(Regression(), LOOP, OptimizerConfig(), tmp_path, True, lines.append)
+    assert "no checkpoint to continue from; starting at step 0" in lines[0]
+
+
+def test_an_output_that_is_a_file_is_one_line(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UserError, match="run: File exists"):
+        train(Regression(), LOOP, OptimizerConfig(), tmp_path / "run", False, quiet)
 
 
 def test_non_finite_steps_are_skipped_and_then_stop_the_run(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 
 import pytest
 import torch
@@ -62,6 +63,22 @@ def test_two_ranks_repeat_the_run_of_one(tmp_path, alone, parallel):
     two = on_ranks(2, losses, folder, parallel)[0]
     assert two == pytest.approx(alone[1], rel=1e-4)
     assert distance(alone[0], folder) < 0.1  # AdamW turns rounding of gradients near zero into steps
+
+
+class ExportsSlowly(SmallTask):
+    def export(self, folder):
+        time.sleep(2)
+        super().export(folder)
+
+
+def sees_the_export(rank, folder):
+    train(ExportsSlowly(2), LoopConfig(**LOOP), OPTIMIZER, folder, False, quiet)
+    return (folder / "export").exists()
+
+
+def test_no_rank_goes_on_before_the_export_is_there(tmp_path):
+    """The next stage starts from it, on every rank."""
+    assert on_ranks(2, sees_the_export, tmp_path / "run") == [True, True]
 
 
 def gradients(rank, heads, frames, image_condition):

@@ -1,6 +1,7 @@
 """What people see: the line, log.jsonl, TensorBoard and W&B (stand-ins for both), messages where they are missing."""
 
 import json
+import math
 import re
 import sys
 import types
@@ -11,7 +12,7 @@ from small_transformer import SmallTask
 from hunyuan_video.errors import UserError
 from hunyuan_video.training.config import LoopConfig, OptimizerConfig
 from hunyuan_video.training.loop import train
-from hunyuan_video.training.report import Report, duration
+from hunyuan_video.training.report import Report, duration, evaluated
 
 LOOP = LoopConfig(steps=4, batch=2, log_every=2, save_every=4, sheet_every=2, precision="fp32")
 
@@ -35,6 +36,27 @@ def test_samples_of_varying_micro_batches_are_counted(tmp_path):
     report.step(2, {"loss": 1.0, "samples": 1.5}, {})
     report.close()
     assert report.samples == 9.0
+
+
+def test_a_skipped_step_leaves_the_numbers_of_the_others(tmp_path):
+    lines = []
+    report = Report(LoopConfig(steps=3, log_every=3), tmp_path, 0, lines.append, True)
+    for step, loss in enumerate((1.0, math.nan, 2.0), 1):
+        report.step(step, {"loss": loss, "grad": math.nan}, {})
+    report.evaluation(3, {"camera": math.nan, "rows": {"x": math.inf}})
+    report.close()
+    assert "loss 1.5000 grad nan" in lines[0] and lines[1].endswith('{"camera": null, "rows": {"x": null}}')
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    log = [json.loads(line, parse_constant=refuse) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert log[0]["loss"] == 1.5 and log[0]["grad"] is None
+
+
+def test_a_line_that_a_kill_cut_off_is_passed_over(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 4, "evaluation": {}}\n{"step": 8, "evalua')
+    assert evaluated(tmp_path, 4) and not evaluated(tmp_path, 8) and not evaluated(tmp_path / "absent", 4)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(12, "12s"), (220, "3m40s"), (7512, "2h05m"), (360000, "100h00m")])

@@ -32,6 +32,7 @@ from hunyuan_video.training.distributed import Ranks
 # A run of one process needs no process group; saying so in a thread cannot be silenced there.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, this user's share of it, a limit on files
 FAILURES = (OSError, RuntimeError, ValueError, KeyError, EOFError, CheckpointException)
 
 
@@ -70,16 +71,15 @@ class Checkpoints:
         except FAILURES as error:
             if self.ranks.first:
                 shutil.rmtree(self.path(step).with_suffix(".tmp"), ignore_errors=True)
-            raise UserError(f"{self.path(step)}: {_reason(error)}; {self._advice()}") from None
+            raise UserError(f"{self.path(step)}: {reason(error)}; {self._safe()}; {remedy(error)}") from None
 
     def close(self) -> None:
         """Lets a save that is under way finish; `wait` tells whether it did."""
         self.thread.shutdown()
 
-    def _advice(self) -> str:
+    def _safe(self) -> str:
         newest = self.steps()[:1]
-        where = f"step {newest[0]} is safe" if newest else "nothing is saved yet"
-        return f"{where}; make room and continue with --resume"
+        return f"step {newest[0]} is safe" if newest else "nothing is saved yet"
 
     def _write(self, step: int, tensors: dict[str, Tensor], run: dict[str, Any]) -> None:
         temporary, path = self.path(step).with_suffix(".tmp"), self.path(step)
@@ -175,18 +175,28 @@ def _damage(path: Path) -> str | None:
                 return f"{name} has {found[0]} bytes instead of {expected[0]}"
             if found != expected:
                 return f"{name} is damaged (checksum)"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
         return f"unreadable ({error})"
     return None
 
 
-def _reason(error: BaseException) -> str:
-    """One line, from the rank that failed first."""
-    if isinstance(error, CheckpointException):
-        error = next(iter(error.failures.values()))[0]
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "the disk is full"
+def _first(error: BaseException) -> BaseException:
+    """The failure of the rank that failed first."""
+    return next(iter(error.failures.values()))[0] if isinstance(error, CheckpointException) else error
+
+
+def reason(error: BaseException) -> str:
+    """Why something could not be written or read, in one line."""
+    error = _first(error)
+    if isinstance(error, OSError):
+        return "the disk is full" if error.errno in FULL else error.strerror or str(error)
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def remedy(error: BaseException) -> str:
+    """What to do after that."""
+    full = getattr(_first(error), "errno", None) in FULL
+    return f"{'make room' if full else 'put that right'} and continue with --resume"
 
 
 def _sync(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import random
 import tempfile
@@ -16,11 +15,11 @@ import torch
 
 from hunyuan_video.errors import UserError
 from hunyuan_video.training.average import Average
-from hunyuan_video.training.checkpoint import Checkpoints
+from hunyuan_video.training.checkpoint import Checkpoints, reason, remedy
 from hunyuan_video.training.config import LoopConfig, OptimizerConfig
 from hunyuan_video.training.distributed import deal, join_ranks
 from hunyuan_video.training.prepared import Prepared
-from hunyuan_video.training.report import Report
+from hunyuan_video.training.report import Report, evaluated
 from hunyuan_video.training.task import Task
 
 
@@ -31,15 +30,14 @@ def train(task: Task, loop: LoopConfig, optimizer: OptimizerConfig, folder: Path
     number of ranks changes neither the data nor, up to rounding, the result.
     """
     torch.set_num_threads(loop.threads)
-    trainer = Trainer(task, loop, optimizer, folder, report)
     try:
-        return trainer.run(resume)
+        trainer = Trainer(task, loop, optimizer, folder, report)
+        try:
+            return trainer.run(resume)
+        finally:
+            trainer.checkpoints.close()
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise UserError(f"{folder}: the disk is full; make room and continue with --resume") from None
-    finally:
-        trainer.checkpoints.close()
+        raise UserError(f"{error.filename or folder}: {reason(error)}; {remedy(error)}") from None
 
 
 class Trainer:
@@ -76,8 +74,14 @@ class Trainer:
             if last or (self.loop.sheet_every and done % self.loop.sheet_every == 0):
                 metrics = self.evaluate(done)
                 report.evaluation(done, metrics)
+        if first > self.loop.steps:
+            self.line(f"step {first} is beyond loop.steps = {self.loop.steps}: nothing to do")
+        elif first == self.loop.steps and not self.ranks.agree(evaluated(self.folder, first)):
+            metrics = self.evaluate(first)  # killed between the last checkpoint and the export
+            report.evaluation(first, metrics)
         self.checkpoints.wait()
         report.close()
+        self.ranks.agree(None)  # no rank goes on to read an export that the first is still writing
         return metrics
 
     def step(self, step: int) -> dict[str, float]:
@@ -129,6 +133,7 @@ class Trainer:
         """The step to continue with: weights, average, optimizers and the task's own state are back."""
         found = self.checkpoints.newest()
         if found is None:
+            self.line(f"{self.checkpoints.folder}: no checkpoint to continue from; starting at step 0")
             return 0
         step, run = found
         saved = self.checkpoints.saved(step)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hunyuan_video.errors import UserError
 from hunyuan_video.training.config import OptimizerConfig
 from hunyuan_video.training.muon import Muon
 
@@ -49,13 +50,18 @@ def empty_state(
 
 
 def set_state(network: nn.Module, optimizers: list[torch.optim.Optimizer], state: dict[str, Tensor]) -> None:
-    """The reverse of `state_by_name`, for freshly made optimizers."""
+    """The reverse of `state_by_name`, for freshly made optimizers. UserError for another optimizer's state."""
     by_parameter: dict[str, dict[str, Tensor]] = {}
     for name, value in state.items():
         parameter, _, key = name.rpartition("/")
         by_parameter.setdefault(parameter, {})[key] = value
     for name, parameter, optimizer in _owners(network, optimizers):
         if name in by_parameter:
+            if ("momentum" in by_parameter[name]) != isinstance(optimizer, Muon):
+                raise UserError(
+                    f"{name} was trained by {'AdamW' if isinstance(optimizer, Muon) else 'Muon'}: keep optimizer.muon_lr "
+                    "zero or above zero as it was, or start anew from the export with init_from"
+                )
             optimizer.state[parameter] = by_parameter[name]
 
 

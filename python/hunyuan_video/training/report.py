@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
+import math
 import resource
 import time
 from collections.abc import Callable
@@ -41,7 +43,7 @@ class Report:
             self.sums.setdefault(key, []).append(value)
         if not self.speaks or (done % self.loop.log_every and done != self.loop.steps):
             return
-        means = {key: sum(some) / len(some) for key, some in self.sums.items()}
+        means = {key: mean(some) for key, some in self.sums.items()}
         self.sums = {}
         seconds = max(time.monotonic() - self.started, 1e-9)
         rate = (done - self.first_step) / seconds
@@ -58,10 +60,10 @@ class Report:
     def evaluation(self, done: int, metrics: dict[str, float]) -> None:
         if self.speaks:
             self.record(done, {"evaluation": metrics})
-            self.line(f"step {done} evaluation: " + json.dumps(metrics))
+            self.line(f"step {done} evaluation: " + json.dumps(_without_nan(metrics)))
 
     def record(self, done: int, values: dict[str, Any]) -> None:
-        self.log.write(json.dumps({"step": done, **values}) + "\n")
+        self.log.write(json.dumps(_without_nan({"step": done, **values})) + "\n")
         self.log.flush()
         flat = {**values, **{f"evaluation/{key}": value for key, value in values.get("evaluation", {}).items()}}
         numbers = {key: value for key, value in flat.items() if isinstance(value, int | float)}
@@ -78,6 +80,35 @@ class Report:
             self.board.close()
         if self.run is not None:
             self.run.finish()
+
+
+def mean(values: list[float]) -> float:
+    """Of the finite ones: a skipped step among twenty leaves the number of the others."""
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN and no infinity: null in their place."""
+    return {
+        key: _without_nan(value) if isinstance(value, dict)
+        else None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }  # fmt: skip
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log.jsonl; without one that a kill cut off."""
+    lines = []
+    for line in (folder / "log.jsonl").read_text().splitlines() if (folder / "log.jsonl").exists() else ():
+        with contextlib.suppress(ValueError):
+            lines.append(json.loads(line))
+    return lines
+
+
+def evaluated(folder: Path, step: int) -> bool:
+    """Whether a run has told its evaluation of a step, the last thing after the export."""
+    return any(line["step"] == step and "evaluation" in line for line in read_log(folder))
 
 
 def memory_gb() -> float:

@@ -33,6 +33,7 @@ from hunyuan_video.training.latents import encode_clips
 from hunyuan_video.training.loop import train
 from hunyuan_video.training.lora import make_network
 from hunyuan_video.training.read_ahead import ReadAhead
+from hunyuan_video.training.report import evaluated
 from hunyuan_video.training.solve import guided, solve
 from hunyuan_video.training.stage_data import Samples, embed, open_data
 
@@ -76,7 +77,7 @@ def stage_folder(config: StagesRun, index: int) -> Path:
 
 
 def finished(folder: Path, steps: int) -> bool:
-    return (folder / "export").exists() and (folder / "checkpoints" / f"step_{steps:07d}").exists()
+    return (folder / "export").exists() and evaluated(folder, steps)
 
 
 def groups_of(config: StagesRun, stage: StageConfig, where: str = "stage") -> list[Group]:

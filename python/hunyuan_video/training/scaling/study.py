@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, Transformer
 from hunyuan_video.training.config import VALIDATION_SEED, FlowRun
 from hunyuan_video.training.flow import FlowTask
 from hunyuan_video.training.loop import train
+from hunyuan_video.training.report import read_log
 from hunyuan_video.training.scaling.config import ScalingRun, flow_run
 from hunyuan_video.training.scaling.curves import Curve, read_curves, write_curves
 from hunyuan_video.training.scaling.laws import training_compute
@@ -59,8 +59,10 @@ def steps_for(budget: float, parameters: int, tokens_per_step: int) -> int:
 
 def read_curve(log: Path, run: str, parameters: int, tokens_per_step: int, config: FlowRun) -> Curve:
     """The validation losses of a finished run from its log."""
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = read_log(log.parent)
     found = {line["step"]: line["evaluation"]["validation_loss"] for line in lines if "evaluation" in line}
+    if None in found.values():
+        raise UserError(f"{log}: the validation loss is not finite; lower flow.optimizer.lr")
     steps = np.array(sorted(found))
     tokens = steps * tokens_per_step / 1e9
     compute = np.array([training_compute(parameters / 1e9, t) for t in tokens])

@@ -35,6 +35,7 @@ class Consistency:
         self.companions: dict[str, Companion] = {}
         self.sigmas = FlowSchedule(config.teacher_levels, config.shift).sigmas
         self.levels_per_phase = config.teacher_levels // config.steps
+        self.moved_at = -1  # step
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         config = self.config
@@ -65,8 +66,9 @@ class Consistency:
 
     @torch.no_grad()
     def begin(self, step: int, part: int, parts: int) -> None:
-        """Once a step, the target moves towards the student."""
-        if part == 0:
+        """Once a step, on every rank (part 0 is the first rank's), the target moves towards the student."""
+        if step != self.moved_at:
+            self.moved_at = step
             live, target = dict(self.student.named_parameters()), dict(self.target.named_parameters())
             for name in self.trained:
                 target[name].lerp_(whole(live[name]), 1 - self.config.ema)
