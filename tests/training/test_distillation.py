@@ -27,7 +27,7 @@ from hunyuan_video.training.guidance_report import compare
 from hunyuan_video.training.loop import train
 from hunyuan_video.training.step_distillation.losses import distribution_matching_loss, jump, pseudo_huber
 from hunyuan_video.training.step_distillation.student import ADAPTER_FILE, export_student, make_student
-from hunyuan_video.training.step_distillation.task import METHODS, StepDistillationTask
+from hunyuan_video.training.step_distillation.task import METHODS
 from hunyuan_video.training.teacher import Teacher, combine, expand
 
 LOOP = LoopConfig(steps=4, batch=4, precision="fp32", log_every=1, save_every=2, sheet_every=0)

@@ -1,6 +1,7 @@
 """`hunyuan-video encode` and the data set it writes: contents, order, resume, damage, bad input."""
 
 import json
+import shutil
 
 import av
 import numpy as np
@@ -99,8 +100,6 @@ def test_other_settings_do_not_mix(folder, capsys):
 
 
 def test_unreadable_clips_are_passed_over(folder, tmp_path):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     data = EncodedDataset(copy)
@@ -108,13 +107,43 @@ def test_unreadable_clips_are_passed_over(folder, tmp_path):
     with open(member.shard, "r+b") as file:
         file.seek(member.offset)
         file.write(b"\xff" * 16)
-    clip, skipped = data.clip("5x16x16", 3, seed=0)
-    assert skipped == 1
-    assert clip.key == EncodedDataset(folder).clip("5x16x16", 4, seed=0)[0].key
+    clip = data.clip("5x16x16", 3, seed=0)
+    assert data.unreadable == 1
+    assert clip.key == EncodedDataset(folder).clip("5x16x16", 4, seed=0).key
     for shard in (copy / "5x16x16").glob("*.tar"):
         shard.write_bytes(b"\0" * shard.stat().st_size)
     with pytest.raises(UserError, match="ten clips"):
         data.clip("5x16x16", 0, seed=0)
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", "{", '{"format": 9, "vae": 1, "text": 1, "text_length": 1, "source": {}}']
+)
+def test_a_damaged_dataset_json_is_one_line(folder, tmp_path, content, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / "dataset.json").write_text(content)
+    with pytest.raises(UserError, match="no encoded data set"):
+        EncodedDataset(copy)
+    assert main(["encode", "toyworld:narrow", "-o", str(copy), *SMALL]) == 1
+    assert "damaged; remove" in capsys.readouterr().err
+
+
+def test_only_the_setting_that_differs_is_named(folder, capsys):
+    assert main(["encode", "toyworld:narrow", "-o", str(folder), *SMALL, "--seed", "2"]) == 1
+    assert "was begun with another seed (1, now 2); choose another output" in capsys.readouterr().err
+
+
+def test_pictures_without_a_size_and_captions_that_are_no_text(tmp_path, capsys):
+    source = tmp_path / "clips"
+    source.mkdir()
+    (source / "a.png").write_bytes(b"no picture")
+    (source / "a.txt").write_text("a red circle")
+    words = ["encode", str(source), "-o", str(tmp_path / "out"), "--bucket", "1x16x16"]
+    assert main(words) == 0 and "0 clips, 1 shards, 0 missing, 1 skipped" in capsys.readouterr().out
+    (source / "a.txt").write_bytes(b"\xff\xfe")
+    assert main(words) == 1
+    assert "a.txt: cannot be read as text" in capsys.readouterr().err
 
 
 def write_video(path, frames, height, width, rate):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from hunyuan_video.training.config import (
     load_config,
 )
 from hunyuan_video.training.cost import cost_of, parameters_of
+from hunyuan_video.training.encode import EncodeRequest, encode
 from hunyuan_video.training.plan import Machine, activation_bytes, memory_per_rank, plan_stages
 
 LARGE = TransformerConfig(guidance_embed=False)
@@ -120,3 +122,45 @@ def test_other_kinds_name_what_is_missing(tmp_path):
     lines = []
     run(path, dry_run=True, report=lines.append)
     assert "a valid flow run" in lines[0] and lines[1:] == ["  vae: nowhere/vae is not there yet"]
+
+
+def dry_run(tmp_path, settings):
+    path, lines = tmp_path / "run.yaml", []
+    path.write_text(json.dumps(settings))
+    run(path, dry_run=True, report=lines.append)
+    return "\n".join(lines)
+
+
+def test_the_data_of_an_encoded_run_is_opened(tmp_path):
+    folder = str(tmp_path / "data")
+    encode(EncodeRequest("toyworld:narrow", Path(folder), ("5x16x16",), clips=6), lambda line: None)
+    sizes = {"hidden_size": 32, "num_heads": 2, "double_blocks": 1, "single_blocks": 1, "rope_dims": [4, 6, 6],
+             "refiner_depth": 1, "text_dim": 128, "pooled_text_dim": 96}  # fmt: skip
+    settings = {"kind": "flow_encoded", "data": folder, "held_out": 2, "model": sizes, "loop": {"steps": 5, "batch": 8}}
+    assert "5x16x16: 4 clips, each read 10 times\ntransformer: 0.1 M parameters" in dry_run(tmp_path, settings)
+    with pytest.raises(UserError, match="5x16x16: the data has 128 where model.text_dim is 64; set it to 128"):
+        dry_run(tmp_path, {**settings, "model": {**sizes, "text_dim": 64}})
+    with pytest.raises(UserError, match="held_out 6 leaves nothing"):
+        dry_run(tmp_path, {**settings, "held_out": 6})
+    with pytest.raises(UserError, match="nowhere: no encoded data set"):
+        dry_run(tmp_path, {**settings, "data": "nowhere"})
+    stage = {"steps": 1, "anchors": [16], "frames": [5], "max_batch": 1}
+    stages = {"kind": "stages", "data": folder, "model": sizes, "stages": [stage], "aspects": ["1:1"]}
+    assert "a sample of every stage was drawn" in dry_run(tmp_path, stages)
+    facts = json.loads((tmp_path / "data/dataset.json").read_text())
+    (tmp_path / "data/dataset.json").write_text(json.dumps({**facts, "text": "another"}))
+    with pytest.raises(UserError, match="another text encoder"):
+        dry_run(tmp_path, stages)
+
+
+def test_the_clips_of_a_vae_run_are_opened(tmp_path):
+    settings = {"kind": "vae_stages", "clips": 8, "held_out": 2, "source_frames": 5, "source_size": 16,
+                "stages": [{"steps": 3, "frames": 5, "size": 16, "batch": 4}], "loop": {"steps": 3}}  # fmt: skip
+    assert "8 clips for training, 2 held out; 12 samples in 3 steps" in dry_run(tmp_path, settings)
+    with pytest.raises(UserError, match="the worlds are"):
+        dry_run(tmp_path, {**settings, "data": "toyworld:nowhere"})
+    for number in range(12):
+        (tmp_path / f"{number}.png").write_bytes(b"no picture")
+        (tmp_path / f"{number}.txt").write_text("nothing")
+    with pytest.raises(UserError, match="cannot be read"):
+        dry_run(tmp_path, {**settings, "data": str(tmp_path)})

@@ -147,6 +147,23 @@ def test_real_runs_side_by_side_and_a_missing_teacher(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("entry", ["all.yaml", "[all.yaml, all.yaml]"])
+def test_a_sequence_that_holds_itself_is_refused(tmp_path, entry):
+    (tmp_path / "all.yaml").write_text("kind: sequence\nruns: [more.yaml]\n")
+    (tmp_path / "more.yaml").write_text(f"kind: sequence\nruns: [{entry}]\n")
+    with pytest.raises(UserError, match="all.yaml: a sequence cannot hold itself"):
+        cli.run(tmp_path / "all.yaml", report=lambda line: None)
+
+
+def test_a_mistake_in_a_later_file_is_found_before_the_first_runs(tmp_path):
+    (tmp_path / "text.yaml").write_text(f"kind: text\noutput: {tmp_path}/text\n")
+    (tmp_path / "flow.yaml").write_text("kind: flow\nlopo: {}\n")
+    (tmp_path / "all.yaml").write_text("kind: sequence\nruns: [text.yaml, flow.yaml]\n")
+    with pytest.raises(UserError, match="flow.yaml: unknown key 'lopo'"):
+        cli.run(tmp_path / "all.yaml", report=lambda line: None)
+    assert not (tmp_path / "text").exists()
+
+
 def test_torchrun_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     (tmp_path / "all.yaml").write_text("kind: sequence\nruns: [[a.yaml, b.yaml]]\n")

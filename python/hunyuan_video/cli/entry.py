@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from hunyuan_video import __version__
 from hunyuan_video.cli import convert, decode, distill, doctor, encode, evaluate, sample, scaling, show, train
+from hunyuan_video.cli.interrupt import terminate_as_interrupt
 from hunyuan_video.errors import ArgumentError, PrecisionWarning, UserError
 
 COMMANDS = (sample, decode, show, doctor, convert, encode, train, distill, scaling, evaluate)
@@ -61,7 +62,8 @@ def _show(message: Warning | str, *_: object) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     try:
-        return args.run(args)
+        with terminate_as_interrupt():
+            return args.run(args)
     except ArgumentError as error:
         return _fail(args, error, str(error), code=2)
     except UserError as error:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,14 +54,13 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    with terminate_as_interrupt():
-        with collector_paused():
-            job, pipe = prepare(args)
-        resume_from = args.resume
-        while job.index < len(job.prompts):
-            sample_prompt(pipe, job, args, resume_from)
-            resume_from = None
-            job.index += 1
+    with collector_paused():
+        job, pipe = prepare(args)
+    resume_from = args.resume
+    while job.index < len(job.prompts):
+        sample_prompt(pipe, job, args, resume_from)
+        resume_from = None
+        job.index += 1
     if not job.keep_state:
         Path(job.state).unlink(missing_ok=True)
     return 0
@@ -216,21 +212,3 @@ def facts_of(
         "fingerprints": pipe.fingerprints(),
         "tokens": {name: vars(reports[number]) for name, reports in output.tokens.items()},
     }
-
-
-@contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """A polite kill (SIGTERM) ends a run like Ctrl-C does."""
-
-    def interrupt(signum, frame):
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not in the main thread: signals are not ours to handle
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

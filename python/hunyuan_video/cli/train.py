@@ -24,17 +24,23 @@ def add_run_options(parser: argparse.ArgumentParser, example: str) -> argparse.A
 
 
 def run(args: argparse.Namespace) -> int:
+    from hunyuan_video.errors import ArgumentError, UserError
     from hunyuan_video.training import cli
 
-    cli.run(
-        args.config,
-        resume=args.resume,
-        dry_run=args.dry_run,
-        overrides=tuple(args.set),
-        report=_line,
-        gpu=args.gpu,
-        ranks=args.ranks,
-    )
+    if args.ranks < 0:
+        raise ArgumentError(f"--ranks must be 1 or more, got {args.ranks}")
+    try:
+        cli.run(
+            args.config,
+            resume=args.resume,
+            dry_run=args.dry_run,
+            overrides=tuple(args.set),
+            report=_line,
+            gpu=args.gpu,
+            ranks=args.ranks,
+        )
+    except KeyboardInterrupt:
+        raise UserError("interrupted; its checkpoints are whole, continue with --resume") from None
     return 0
 
 

@@ -14,6 +14,7 @@ import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -62,6 +63,16 @@ def unpack(content: bytes) -> EncodedClip:
         raise ValueError(f"not an encoded clip ({error})") from None
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """A data set's dataset.json. Raises OSError, or ValueError where it is damaged."""
+    facts = json.loads(path.read_text())
+    if not isinstance(facts, dict) or not {"format", "vae", "text", "text_length", "source"} <= set(facts):
+        raise ValueError(f"{path.name} is damaged")
+    if facts["format"] != FORMAT:
+        raise ValueError(f"{path.name} has format {facts['format']!r}, this version reads {FORMAT}")
+    return facts
+
+
 @lru_cache(maxsize=64)
 def _permutation(count: int, seed: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
@@ -92,26 +103,22 @@ class EncodedDataset:
     expect: dict[str, str] = field(default_factory=dict)
     held_out: int = 0
     image_first: bool = False
+    unreadable: int = field(default=0, init=False)  # clips passed over so far
 
     def __post_init__(self):
         self.folder = Path(self.folder)
         try:
-            self.facts = json.loads((self.folder / "dataset.json").read_text())
+            self.facts = read_facts(self.folder / "dataset.json")
             self.empty = unpack((self.folder / "empty.safetensors").read_bytes())
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{self.folder}: no encoded data set ({error}); make one with `hunyuan-video encode`"
             ) from None
-        for name, value in self.expect.items():
-            if self.facts[name] != value:
-                raise UserError(
-                    f"{self.folder}: encoded with another {name} encoder ({self.facts[name]}, this run has {value}); "
-                    "encode the data again or train with that encoder"
-                )
+        self.check_encoders(self.expect)
         if self.image_first and not self.facts["source"].get("image_first"):
             raise UserError(f"{self.folder}: image-to-video wants data of `hunyuan-video encode --image-first`")
         self.buckets: dict[str, list[Member]] = {}
-        for shard in sorted(self.folder.glob("*/*.tar")):
+        for shard in sorted(self.folder.glob("*x*x*/*.tar")):
             if members := read_index(shard):
                 self.buckets.setdefault(shard.parent.name, []).extend(members)
         if not self.buckets:
@@ -125,6 +132,15 @@ class EncodedDataset:
             self.kept_back[name] = members[len(members) - self.held_out :]
             self.buckets[name] = members[: len(members) - self.held_out]
 
+    def check_encoders(self, expect: dict[str, str]) -> None:
+        """UserError unless the data was made with encoders of these hashes."""
+        for name, value in expect.items():
+            if self.facts[name] != value:
+                raise UserError(
+                    f"{self.folder}: encoded with another {name} encoder ({self.facts[name]}, this run has {value}); "
+                    "encode the data again or train with that encoder"
+                )
+
     def __len__(self) -> int:
         return sum(len(members) for members in self.buckets.values())
 
@@ -134,22 +150,30 @@ class EncodedDataset:
         epoch, place = divmod(position, len(members))
         return members[int(_permutation(len(members), (seed * 1_000_003 + epoch) % 2**62)[place])]
 
-    def clip(self, bucket: str, position: int, seed: int) -> tuple[EncodedClip, int]:
-        """The clip at a position and how many unreadable ones were passed over to find it.
+    def clip(self, bucket: str, position: int, seed: int) -> EncodedClip:
+        """The clip at a position; unreadable ones are passed over and counted in `unreadable`.
 
         Raises UserError when ten in a row cannot be read.
         """
-        for skipped in range(10):
-            member = self.member(bucket, position + skipped, seed)
-            try:
-                return unpack(read_member(member)), skipped
-            except (OSError, EOFError, ValueError):
-                continue
+        for following in range(10):
+            if found := self._read(self.member(bucket, position + following, seed)):
+                return found
         raise UserError(f"{self.folder}/{bucket}: ten clips in a row cannot be read; encode the data again")
+
+    def held_out_clips(self, bucket: str) -> list[EncodedClip]:
+        """The readable ones of the clips kept back."""
+        return [found for found in map(self._read, self.kept_back[bucket]) if found]
+
+    def _read(self, member: Member) -> EncodedClip | None:
+        try:
+            return unpack(read_member(member))
+        except (OSError, EOFError, ValueError):
+            self.unreadable += 1
+            return None
 
     def batch(self, bucket: str, number: int, size: int, *, seed: int = 0, dropout: float = 0.0) -> Batch:
         """Batch `number` of a bucket's endless stream. dropout: share of captions replaced by the empty one."""
-        clips = [self.clip(bucket, position, seed)[0] for position in range(number * size, (number + 1) * size)]
+        clips = [self.clip(bucket, position, seed) for position in range(number * size, (number + 1) * size)]
         generator = torch.Generator().manual_seed((seed * 7_368_787 + number) % 2**62)
         drop = torch.rand(len(clips), generator=generator) < dropout
         draws = torch.rand(len(clips), generator=generator)

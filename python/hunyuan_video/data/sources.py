@@ -97,16 +97,19 @@ def _folder(folder: Path) -> list[tuple[Path, list[str]]]:
         raise UserError(f"{folder}: no such folder or .jsonl manifest; or give toyworld:narrow")
     videos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     captioned = [(video, video.with_suffix(".txt")) for video in videos]
-    return [(video, [text.read_text().strip()]) for video, text in captioned if text.exists()]
+    return [(video, [_text(text).strip()]) for video, text in captioned if text.exists()]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text ({error}); save it as UTF-8 or remove it") from None
 
 
 def _manifest(path: Path) -> list[tuple[Path, list[str]]]:
     entries = []
-    try:
-        lines = path.read_text().splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the manifest ({error.strerror})") from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_text(path).splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -125,13 +128,13 @@ def _bucket_for(video: Path, buckets: list[Bucket], fps: float) -> Bucket | None
     """The bucket of nearest aspect ratio among the longest that the video fills; None if it fills none."""
     try:
         frames, height, width = _facts(video, fps)
-    except (OSError, ValueError):
+        ratio = height / width
+    except (OSError, ValueError, ZeroDivisionError):  # a damaged picture may have no width
         return buckets[0]  # read again, reported and counted when it is encoded
     fitting = [bucket for bucket in buckets if bucket.frames <= frames]
     if not fitting:
         return None
     longest = max(bucket.frames for bucket in fitting)
-    ratio = height / width
     return min(
         (b for b in fitting if b.frames == longest), key=lambda b: (abs(b.height / b.width / ratio - 1), -b.height)
     )

@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 
 from hunyuan_video.checkpoints.atomic import staged_folder, write_json
+from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
-from hunyuan_video.training.config import BundleRun
+from hunyuan_video.sampling.defaults import SamplingDefaults
+from hunyuan_video.training.config import BundleRun, build
 from hunyuan_video.training.parts import copy_text, text_facts
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -24,14 +26,16 @@ MODEL_INDEX = {
     "transformer": ["diffusers", "HunyuanVideoTransformer3DModel"],
     "vae": ["diffusers", "AutoencoderKLHunyuanVideo"],
 }
+OURS = {"adapters", "sampling.json", "model_index.json", *(name for name in MODEL_INDEX if not name.startswith("_"))}
 
 
 def execute(config: BundleRun, report=print) -> None:
-    """Write config.output, replacing what was there only when the new folder is complete and small enough."""
-    if config.dtype not in DTYPES:
-        raise UserError(f"bundle: dtype must be one of {', '.join(DTYPES)}, got {config.dtype!r}")
+    """Write config.output, replacing an older bundle there only when the new one is complete and small enough.
+    UserError where the folder holds anything else: that would be lost.
+    """
+    check(config)
     target = Path(config.output)
-    with staged_folder(target, may_replace=lambda entry: True) as folder:
+    with staged_folder(target, may_replace=lambda entry: entry.name in OURS) as folder:
         fill(folder, config)
         megabytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
         if megabytes > config.limit_mb:
@@ -41,18 +45,29 @@ def execute(config: BundleRun, report=print) -> None:
     report(f"{target}: {megabytes:.2f} MB")
 
 
+def check(config: BundleRun) -> None:
+    """UserError for adapters that are none, and for sampling defaults that nothing can be sampled with."""
+    for name, file in config.adapters.items():
+        if not isinstance(name, str) or not isinstance(file, str) or Path(name).name != name:
+            raise UserError(f"adapters: {name!r}: {file!r} must be a plain name and the path of an adapter's file")
+        SafetensorsFile(Path(file))
+    for where, values in (("sampling", config.sampling), *config.sampling.get("adapters", {}).items()):
+        known = {key: value for key, value in values.items() if key in SamplingDefaults.__dataclass_fields__}
+        build(SamplingDefaults, known, where)
+
+
 def fill(folder: Path, config: BundleRun) -> None:
     """All parts of the checkpoint into an empty folder."""
     dtype = DTYPES[config.dtype]
     HunyuanVideoTransformer.from_pretrained(config.transformer, dtype=dtype).save_pretrained(folder / "transformer")
     CausalVAE.from_pretrained(config.vae, dtype=dtype).save_pretrained(folder / "vae")
+    facts = text_facts(Path(config.text))
     copy_text(Path(config.text), folder)
     for name, file in config.adapters.items():
         (folder / "adapters").mkdir(exist_ok=True)
         shutil.copyfile(file, folder / "adapters" / f"{name}.safetensors")
     shift = config.sampling.get("flow_shift", 1.0)
     scheduler = {"_class_name": MODEL_INDEX["scheduler"][1], "num_train_timesteps": 1000, "shift": shift}
-    facts = text_facts(Path(config.text))
     sampling = {**config.sampling, "text_length": facts["text_length"], "prompt_template": facts["prompt_template"]}
     files = {"model_index.json": MODEL_INDEX, "sampling.json": sampling, "scheduler/scheduler_config.json": scheduler}
     for name, content in files.items():

@@ -13,7 +13,7 @@ from hunyuan_video.errors import UserError
 from hunyuan_video.training.config import BundleRun, SequenceRun, TextRun, build, load_config
 from hunyuan_video.training.distributed import deal, join_ranks
 from hunyuan_video.training.loop import train
-from hunyuan_video.training.sequence import groups_of, side_by_side, train_command
+from hunyuan_video.training.sequence import check_files, groups_of, side_by_side, train_command
 
 TASKS = {
     "vae": ("hunyuan_video.training.vae", "VAETask"),
@@ -45,9 +45,12 @@ def run(
         one = partial(run, resume=resume, dry_run=dry_run, report=report, gpu=gpu, ranks=ranks)
         run_sequence(config, Path(config_path), one, resume, dry_run, report)
     elif dry_run:
+        plan = importlib.import_module("hunyuan_video.training.plan")
+        machine = plan.Machine(gpu, ranks)
         if config.kind == "stages":
-            plan = importlib.import_module("hunyuan_video.training.plan")
-            plan.plan_stages(config, plan.Machine(gpu, ranks), report)
+            plan.plan_stages(config, machine, report)
+        elif config.kind in ("flow_encoded", "vae_stages"):
+            (plan.plan_encoded if config.kind == "flow_encoded" else plan.plan_vae)(config, report)
         report(f"{config_path}: a valid {config.kind} run, output {config.output}")
         for name in ("vae", "text", "init_from", "teacher", "transformer"):
             path = getattr(config, name, "")
@@ -81,6 +84,7 @@ def run_sequence(
     groups = groups_of(config, str(path))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(len(chains) > 1 for chains in groups):
         raise UserError(f"{path}: it starts processes of its own; run it without torchrun")
+    check_files(path)
     for chains in groups:
         report("== " + " | ".join(", ".join(chain) for chain in chains))
         if len(chains) > 1 and not dry_run:

@@ -7,7 +7,6 @@ fill one data set, and an interrupted run continues with the shards that are mis
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import torch
 from torch import nn
 
 from hunyuan_video.checkpoints.atomic import staged_file, write_json
-from hunyuan_video.data.encoded import FORMAT, EncodedClip, pack
+from hunyuan_video.data.encoded import FORMAT, EncodedClip, pack, read_facts
 from hunyuan_video.data.shards import ShardWriter, is_complete, read_index
 from hunyuan_video.data.sources import Bucket, Clip, open_source
 from hunyuan_video.errors import UserError
@@ -75,12 +74,11 @@ class Encoder:
         self.device = device
 
     def facts(self) -> dict:
-        return {
-            "format": FORMAT,
-            "vae": fingerprint(self.vae),
-            "text": text_fingerprint(self.text, self.clip),
-            "text_length": self.text.text_length,
-        }
+        return {"format": FORMAT, **self.hashes(), "text_length": self.text.text_length}
+
+    def hashes(self) -> dict[str, str]:
+        """What data that goes with these encoders was made with."""
+        return {"vae": fingerprint(self.vae), "text": text_fingerprint(self.text, self.clip)}
 
     @torch.no_grad()
     def sentences(self, captions: list[str], video: bool) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -150,21 +148,25 @@ def prepare(folder: Path, encoder: Encoder, request: EncodeRequest) -> None:
     path = folder / "dataset.json"
     if path.exists():
         try:
-            known = json.loads(path.read_text())
+            known = read_facts(path)
         except ValueError:
             raise UserError(f"{path}: damaged; remove {folder} and encode again") from None
-        changed = [key for key in facts if known.get(key) != facts[key]]
+        changed = _difference({**known, **known["source"]}, {**facts, **facts["source"]})
         if changed:
-            raise UserError(
-                f"{folder} was begun with another {changed[0]} ({known.get(changed[0])}, now {facts[changed[0]]}); "
-                "choose another output"
-            )
+            raise UserError(f"{folder} was begun with another {changed}; choose another output")
         return
     texts, pooled = encoder.sentences([""], True)
     empty = EncodedClip("", torch.zeros(0), [""], texts, pooled)
     with staged_file(folder / "empty.safetensors") as file:
         file.write(pack(empty))
     write_json(path, facts)
+
+
+def _difference(known: dict, facts: dict) -> str:
+    """The first setting that differs: its name and both values; "" where none does."""
+    names = (name for name in (*facts, *known) if name != "source" or isinstance(facts[name], str))
+    found = next((name for name in names if known.get(name) != facts.get(name)), None)
+    return f"{found} ({known.get(found)}, now {facts.get(found)})" if found else ""
 
 
 SOURCE_KEYS = ("source", "clips", "captions", "fps", "seed", "shard", "model")

@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hunyuan_video.data.encoded import Batch, EncodedDataset, unpack
-from hunyuan_video.data.shards import read_member
+from hunyuan_video.data.encoded import Batch, EncodedDataset
 from hunyuan_video.data.sources import Bucket
 from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.sheets import contact_sheet
@@ -43,28 +42,30 @@ class BucketOrder:
         return self.names[self.draws[step]], int(self.earlier[step])
 
 
+def open_encoded(config: EncodedFlowRun, encoder: Encoder) -> tuple[EncodedDataset, dict[str, float]]:
+    """The run's data set, and how often each bucket is drawn. Raises UserError."""
+    data = EncodedDataset(Path(config.data), encoder.hashes(), config.held_out, bool(config.image_condition))
+    weights = config.weights or {name: len(members) for name, members in data.buckets.items()}
+    if unknown := sorted(set(weights) - set(data.buckets)):
+        raise UserError(f"weights: no bucket {unknown[0]!r} in {config.data}; it has {', '.join(data.buckets)}")
+    if not all(isinstance(w, int | float) and w >= 0 for w in weights.values()) or not any(weights.values()):
+        raise UserError("weights: give each bucket a number of at least 0, and one above it")
+    return data, weights
+
+
 class EncodedFlowTask:
     """The run as a task of `training.loop.train`."""
 
     def __init__(self, config: EncodedFlowRun, folder: Path, report=print):
         self.config = config
         self.encoder = Encoder(config.checkpoint, config.loop.device)
-        facts = self.encoder.facts()
-        expect = {name: facts[name] for name in ("vae", "text")}
+        self.data, weights = open_encoded(config, self.encoder)
         images = bool(config.image_condition)
-        self.data = EncodedDataset(Path(config.data), expect, config.held_out, images)
-        weights = config.weights or {name: len(members) for name, members in self.data.buckets.items()}
-        if unknown := sorted(set(weights) - set(self.data.buckets)):
-            raise UserError(
-                f"weights: no bucket {unknown[0]!r} in {config.data}; it has {', '.join(self.data.buckets)}"
-            )
-        if not all(isinstance(w, int | float) and w >= 0 for w in weights.values()) or not any(weights.values()):
-            raise UserError("weights: give each bucket a number of at least 0, and one above it")
         self.order = BucketOrder(weights, config.loop.steps, config.loop.seed)
         self.batches = ReadAhead(self.read, config.workers)
         self.step_part = (0, 0, 1)
         torch.manual_seed(config.loop.seed)
-        channels = unpack(read_member(next(iter(self.data.buckets.values()))[0])).latents.shape[0]
+        channels = self.data.clip(next(iter(self.data.buckets)), 0, config.loop.seed).latents.shape[0]
         model = {**config.model, "in_channels": channels, "out_channels": channels}
         self.network = make_network(config.init_from, model, config.lora, config.image_condition)
         for name, weight in weights.items():
@@ -73,6 +74,11 @@ class EncodedFlowTask:
         self.objective = FlowObjective(config.t_mean, config.t_std, config.t_shift, first_frame=images)
         counts = ", ".join(f"{len(members)} of {name}" for name, members in self.data.buckets.items())
         report(f"{sum(p.numel() for p in self.network.parameters()) / 1e6:.2f} M parameters; clips: {counts}")
+
+    @property
+    def unreadable(self) -> int:
+        """Clips passed over so far."""
+        return self.data.unreadable
 
     def begin(self, step: int, part: int, parts: int) -> None:
         self.step_part = (step, part, parts)
@@ -108,10 +114,11 @@ class EncodedFlowTask:
         losses, pictures, captions = [], [], []
         device = self.config.loop.device
         with torch.autocast(device, torch.bfloat16, enabled=self.config.loop.precision == "bf16"):
-            for name, members in self.data.kept_back.items():
-                if not members or (self.objective.first_frame and Bucket.parse(name).frames // 4 + 1 < 2):
+            for name in self.data.kept_back:
+                clips = self.data.held_out_clips(name)
+                if not clips or (self.objective.first_frame and Bucket.parse(name).frames // 4 + 1 < 2):
                     continue
-                batch = self.data.collate([unpack(read_member(m)) for m in members], [0] * len(members))
+                batch = self.data.collate(clips, [0] * len(clips))
                 losses.append(self.loss_of(batch, torch.Generator().manual_seed(VALIDATION_SEED)).item())
                 few = [part[:4] for part in vars(batch).values()]
                 pictures += list(self.sample(Batch(*few)))

@@ -67,7 +67,8 @@ class Trainer:
         for step in range(first, self.loop.steps):
             values = self.step(step)
             done = step + 1
-            report.step(done, values, {"skipped": self.skipped, "lr": self.main.rates.factor})
+            facts = {"skipped": self.skipped, "unreadable": getattr(self.task, "unreadable", 0)}
+            report.step(done, values, {**facts, "lr": self.main.rates.factor})
             last = done == self.loop.steps
             if done % self.loop.save_every == 0 or last:
                 self.save(done)

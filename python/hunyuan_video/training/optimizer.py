@@ -58,8 +58,9 @@ def set_state(network: nn.Module, optimizers: list[torch.optim.Optimizer], state
     for name, parameter, optimizer in _owners(network, optimizers):
         if name in by_parameter:
             if ("momentum" in by_parameter[name]) != isinstance(optimizer, Muon):
+                before = "AdamW" if isinstance(optimizer, Muon) else "Muon"
                 raise UserError(
-                    f"{name} was trained by {'AdamW' if isinstance(optimizer, Muon) else 'Muon'}: keep optimizer.muon_lr "
+                    f"{name} was trained by {before}: keep optimizer.muon_lr "
                     "zero or above zero as it was, or start anew from the export with init_from"
                 )
             optimizer.state[parameter] = by_parameter[name]

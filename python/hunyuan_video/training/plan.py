@@ -12,15 +12,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
+from torch import Tensor
+
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import TransformerConfig
 from hunyuan_video.training.buckets import Draw, Group, batch_size, tokens
-from hunyuan_video.training.config import LoopConfig, OptimizerConfig, StageConfig, StagesRun
+from hunyuan_video.training.config import (
+    EncodedFlowRun,
+    LoopConfig,
+    OptimizerConfig,
+    StageConfig,
+    StagesRun,
+    VAEStagesRun,
+)
 from hunyuan_video.training.cost import Cost, cost_of, parameters_of
 from hunyuan_video.training.distributed import Ranks, deal
 from hunyuan_video.training.encode import Encoder
+from hunyuan_video.training.encoded_flow import open_encoded
 from hunyuan_video.training.stage_data import open_data
 from hunyuan_video.training.stages import groups_of, stage_run
+from hunyuan_video.training.vae_stages import first_readable, open_clips
 
 # Dense bf16 peak in TFLOP/s and memory in 10^9 bytes, from the vendor's data sheets.
 GPUS = {"A100": (312, 80), "H20": (148, 96), "H100": (989, 80), "H200": (989, 141), "B200": (2250, 180),
@@ -163,12 +174,41 @@ def check_data(config: StagesRun, model: TransformerConfig) -> None:
         source = open_data(config, buckets, encoder)
         smallest = min(buckets, key=tokens)
         latents, condition = source.samples(Draw(smallest, 0, 1), random.Random(0))
-        for key, wanted, found in (
-            ("in_channels", model.in_channels, latents.shape[1]),
-            ("text_dim", model.text_dim, condition["text"].shape[2]),
-            ("pooled_text_dim", model.pooled_text_dim, condition["pooled_text"].shape[1]),
-        ):
-            if wanted != found:
-                raise UserError(
-                    f"stages[{index}]: the data has {found} where model.{key} is {wanted}; set it to {found}"
-                )
+        check_sizes(f"stages[{index}]", model, latents.shape[1], condition["text"], condition["pooled_text"])
+
+
+def check_sizes(where: str, model: TransformerConfig, channels: int, text: Tensor, pooled: Tensor) -> None:
+    """UserError where the transformer takes other sizes than a sample has."""
+    for key, wanted, found in (
+        ("in_channels", model.in_channels, channels),
+        ("text_dim", model.text_dim, text.shape[-1]),
+        ("pooled_text_dim", model.pooled_text_dim, pooled.shape[-1]),
+    ):
+        if wanted != found:
+            raise UserError(f"{where}: the data has {found} where model.{key} is {wanted}; set it to {found}")
+
+
+def plan_encoded(config: EncodedFlowRun, report: Callable[[str], None] = print) -> None:
+    """Opens the data set, reads a clip of every bucket and holds it against the model. Raises UserError."""
+    data, weights = open_encoded(config, Encoder(config.checkpoint, "cpu"))
+    total, samples = sum(weights.values()), config.loop.steps * config.loop.batch
+    for name, weight in weights.items():
+        clip = data.clip(name, 0, config.loop.seed)
+        channels = clip.latents.shape[0]
+        if not config.init_from:
+            model = TransformerConfig(**{**config.model, "in_channels": channels, "out_channels": channels})
+            check_sizes(name, model, channels, clip.texts[0], clip.pooled)
+        count = len(data.buckets[name])
+        report(f"  {name}: {count} clips, each read {samples * weight / total / count:.3g} times")
+    if data.unreadable:
+        report(f"  {data.unreadable} of the first clips cannot be read")
+    if not config.init_from:
+        report(f"transformer: {sum(parameters_of(model).values()) / 1e6:,.1f} M parameters")
+
+
+def plan_vae(config: VAEStagesRun, report: Callable[[str], None] = print) -> None:
+    """Lists the clips and reads the first one that can be read. Raises UserError."""
+    clips = open_clips(config)
+    first_readable(clips, config.data)
+    held, batch = config.held_out, sum(stage.steps * stage.batch for stage in config.stages)
+    report(f"  {len(clips) - held} clips for training, {held} held out; {batch} samples in {config.loop.steps} steps")

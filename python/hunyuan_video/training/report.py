@@ -51,7 +51,7 @@ class Report:
         speed = {"steps_per_s": rate, "samples_per_s": self.samples / seconds, "memory_gb": memory_gb()}
         self.record(done, {**speed, **facts, **means})
         numbers = " ".join(f"{key} {value:.4f}" for key, value in means.items() if key != "samples")
-        skipped = f" skipped {facts['skipped']:.0f} |" if facts.get("skipped") else ""
+        skipped = "".join(f" {name} {facts[name]:.0f} |" for name in ("skipped", "unreadable") if facts.get(name))
         self.line(
             f"step {done}/{self.loop.steps} | {numbers} |{skipped} {speed['samples_per_s']:.2f} samples/s | "
             f"{duration(left)} left | {speed['memory_gb']:.2f} GB"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hunyuan_video.errors import UserError
-from hunyuan_video.training.config import SequenceRun
+from hunyuan_video.training.config import SequenceRun, load_config
 
 Chains = list[list[str]]  # side by side; each is a list of configurations, one after the other
 Command = Callable[[Path], list[str]]  # configuration -> the process that runs it
@@ -37,6 +37,18 @@ def groups_of(config: SequenceRun, where: str) -> list[Chains]:
             )
         groups.append(chains)
     return groups
+
+
+def check_files(path: Path, above: tuple[Path, ...] = ()) -> None:
+    """Reads every configuration of a sequence, before the first one runs. UserError for a mistake in any, and for a
+    sequence that holds itself.
+    """
+    config, here = load_config(path), path.resolve()
+    if here in above:
+        raise UserError(f"{path}: a sequence cannot hold itself")
+    if isinstance(config, SequenceRun):
+        for name in (name for chains in groups_of(config, str(path)) for chain in chains for name in chain):
+            check_files(path.parent / name, (*above, here))
 
 
 def _all_text(names: list) -> bool:
@@ -149,11 +161,15 @@ class Chain(threading.Thread):
 
 @contextlib.contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the block as an exception does, so that no run outlives this process."""
+    """SIGTERM ends the block as Ctrl-C does, so that no run outlives this process."""
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:

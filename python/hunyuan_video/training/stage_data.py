@@ -27,11 +27,15 @@ Samples = tuple[Tensor, dict[str, Tensor]]  # latents [B, C, T, h, w] float32, t
 class Source(Protocol):
     """Where samples come from; the same draw and rng give the same samples."""
 
+    unreadable: int  # clips passed over so far
+
     def samples(self, draw: Draw, rng: random.Random) -> Samples: ...
 
 
 class ToyworldSource:
     """Scenes of a toyworld, rendered and encoded on the fly: any shape, endless."""
+
+    unreadable = 0
 
     def __init__(self, world: str, seed: int, encoder: Encoder, captioner: Captioner, image_first: bool):
         if world not in WORLDS:
@@ -55,7 +59,14 @@ class ToyworldSource:
 class EncodedSource:
     """Clips of an encoded data set, each with one of its stored captions."""
 
-    def __init__(self, folder: Path, seed: int, buckets: list[Bucket], text_dropout: float, image_first: bool):
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        buckets: list[Bucket],
+        text_dropout: float,
+        image_first: bool,
+    ):
         self.data = EncodedDataset(folder, image_first=image_first)
         self.seed, self.text_dropout = seed, text_dropout
         missing = [str(bucket) for bucket in buckets if str(bucket) not in self.data.buckets]
@@ -64,12 +75,14 @@ class EncodedSource:
                 f"{folder}: no clips of bucket {missing[0]} ({len(missing)} of {len(buckets)} buckets are missing); it "
                 f"has {', '.join(sorted(self.data.buckets))}; encode them or change the stage"
             )
-        self.unreadable = 0
+
+    @property
+    def unreadable(self) -> int:
+        """Clips passed over so far."""
+        return self.data.unreadable
 
     def samples(self, draw: Draw, rng: random.Random) -> Samples:
-        found = [self.data.clip(str(draw.bucket), draw.start + i, self.seed) for i in range(draw.count)]
-        self.unreadable += sum(skipped for _, skipped in found)
-        clips = [clip for clip, _ in found]
+        clips = [self.data.clip(str(draw.bucket), draw.start + i, self.seed) for i in range(draw.count)]
         choices = [-1 if rng.random() < self.text_dropout else rng.randrange(len(clip.captions)) for clip in clips]
         batch = self.data.collate(clips, choices)
         return batch.latents, {"text": batch.text, "text_mask": batch.mask, "pooled_text": batch.pooled}
@@ -84,10 +97,12 @@ def embed(encoder: Encoder, prompts: list[str], *, video: bool) -> dict[str, Ten
 
 
 def open_data(config: StagesRun, buckets: list[Bucket], encoder: Callable[[], Encoder]) -> Source:
-    """The source that `config.data` names; `encoder` is only called where it is needed. Raises UserError."""
+    """The source that `config.data` names. Raises UserError."""
     captioner = Captioner(config.text_dropout, config.structured, config.field_dropout)
     kind, found, world = config.data.partition(":")
     images = bool(config.image_condition)
     if kind == "toyworld" and found:
         return ToyworldSource(world, config.data_seed, encoder(), captioner, images)
-    return EncodedSource(Path(config.data), config.data_seed, buckets, config.text_dropout, images)
+    source = EncodedSource(Path(config.data), config.data_seed, buckets, config.text_dropout, images)
+    source.data.check_encoders(encoder().hashes())
+    return source

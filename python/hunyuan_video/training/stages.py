@@ -123,6 +123,11 @@ class StageTask:
         table = ", ".join(f"{bucket} x {size_of(bucket)}" for bucket in dict.fromkeys(buckets))
         report(f"{sum(p.numel() for p in self.network.parameters()) / 1e6:.2f} M parameters; buckets {table}")
 
+    @property
+    def unreadable(self) -> int:
+        """Clips passed over so far."""
+        return self.source.unreadable
+
     def begin(self, step: int, part: int, parts: int) -> None:
         """Plans this step and the next when its first part is due."""
         self.place = (step, part)

@@ -42,6 +42,9 @@ class ExtendedTask(Task, Protocol):
     companions: dict[str, Companion]
     """Networks that are trained inside the loss, by name: sharded and checkpointed with the first."""
 
+    unreadable: int
+    """Samples passed over so far, said in the line."""
+
     def begin(self, step: int, part: int, parts: int) -> None:
         """Called before the loss of part 0 <= part < parts of a step's batch: tells a task which share it draws."""
         ...

@@ -7,15 +7,18 @@ so that tiled decoding leaves no seams. Optimizer, batch and the start of the ad
 
 from __future__ import annotations
 
+import contextlib
 import random
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_video.data.sources import Bucket, open_source
+from hunyuan_video.data.sources import Bucket, Clip, open_source
 from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.prompt_following import psnr
 from hunyuan_video.evaluation.sheets import contact_sheet
@@ -42,28 +45,38 @@ def largest_stride(available: int, frames: int, limit: int) -> int:
     return max(1, min(limit, (available - 1) // (frames - 1))) if frames > 1 else 1
 
 
+def open_clips(config: VAEStagesRun) -> list[Clip]:
+    """The clips of a run, the held-out ones first. Raises UserError."""
+    whole = Bucket.parse(f"{config.source_frames}x{config.source_size}x{config.source_size}")
+    count = config.clips + config.held_out
+    clips = open_source(config.data, [whole], clips=count, captions=1, fps=config.fps, seed=config.data_seed)
+    if len(clips) <= config.held_out:
+        raise UserError(f"{config.data}: {len(clips)} clips, held_out takes {config.held_out} of them")
+    return clips
+
+
+def first_readable(clips: Iterable[Clip], where: str) -> tuple[Tensor, int]:
+    """Pixels of the first clip that can be read, uint8 [F, H, W, 3], and how many before it could not.
+    UserError when ten in a row cannot.
+    """
+    for skipped, clip in enumerate(islice(clips, 10)):
+        with contextlib.suppress(OSError, ValueError):
+            return clip.pixels(), skipped
+    raise UserError(f"{where}: ten clips in a row, or all, cannot be read")
+
+
 class VAEStagesTask:
     """The staged VAE run as a task of `training.loop.train`."""
 
     def __init__(self, config: VAEStagesRun, folder: Path, report=print):
         self.config = config
-        whole = Bucket.parse(f"{config.source_frames}x{config.source_size}x{config.source_size}")
         torch.manual_seed(config.loop.seed)
         self.network = (
             CausalVAE.from_pretrained(config.init_from, dtype=torch.float32)
             if config.init_from
             else CausalVAE(VAEConfig(**config.model))
         )
-        self.clips = open_source(
-            config.data,
-            [whole],
-            clips=config.clips + config.held_out,
-            captions=1,
-            fps=config.fps,
-            seed=config.data_seed,
-        )
-        if len(self.clips) <= config.held_out:
-            raise UserError(f"{config.data}: {len(self.clips)} clips, held_out takes {config.held_out} of them")
+        self.clips = open_clips(config)
         self.truth_clips, self.clips = self.clips[: config.held_out], self.clips[config.held_out :]
         self.perceptual = perceptual_loss(config.perceptual) if config.weight_perceptual > 0 else None
         self.companions: dict[str, Companion] = {}
@@ -75,12 +88,10 @@ class VAEStagesTask:
 
     def pixels(self, rng: random.Random) -> Tensor:  # uint8 [F, H, W, 3]
         """A random clip; one that cannot be read is passed over and counted."""
-        for _ in range(10):
-            try:
-                return self.clips[rng.randrange(len(self.clips))].pixels()
-            except (OSError, ValueError):
-                self.unreadable += 1
-        raise UserError(f"{self.config.data}: ten clips in a row cannot be read")
+        drawn = (self.clips[rng.randrange(len(self.clips))] for _ in range(10))
+        pixels, skipped = first_readable(drawn, self.config.data)
+        self.unreadable += skipped
+        return pixels
 
     def batch(self, stage: VAEStage, count: int, rng: random.Random) -> Tensor:
         """Videos, or images with probability `image_ratio`: [count, 3, F, size, size] in [-1, 1]."""
@@ -132,10 +143,20 @@ class VAEStagesTask:
         judge.requires_grad_(True)
         return extra, {"discriminator": own.item(), "real": real.mean().item(), "fake": fake.mean().item()}
 
+    def truth(self) -> Tensor:
+        """The held-out clips that can be read: uint8 [N, F, H, W, 3]."""
+        clips = []
+        for clip in self.truth_clips:
+            with contextlib.suppress(OSError, ValueError):
+                clips.append(clip.pixels())
+        if not clips:
+            raise UserError(f"{self.config.data}: none of the {len(self.truth_clips)} held-out clips can be read")
+        return torch.stack(clips)
+
     @torch.no_grad()
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
         """PSNR and SSIM of held-out clips at full size, and what tiled decoding changes."""
-        truth = torch.stack([clip.pixels() for clip in self.truth_clips])
+        truth = self.truth()
         outs, codes, gaps = [], [], []
         for part in truth.split(4):
             with torch.autocast("cpu", torch.bfloat16, enabled=self.config.loop.precision == "bf16"):

@@ -37,6 +37,8 @@ def coerce(hint, value, where: str):
         if not isinstance(value, dict):
             raise UserError(f"{where} must be a section of keys, got {value!r}")
         return build(hint, value, where)
+    if origin is types.UnionType:  # "float | None"
+        return None if value is None else coerce(typing.get_args(hint)[0], value, where)
     if origin is tuple:
         items = typing.get_args(hint)
         if not isinstance(value, (list, tuple)):

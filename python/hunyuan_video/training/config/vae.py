@@ -108,7 +108,9 @@ class VAEStagesRun:
             if stage.frames % 4 != 1 or stage.size % 16:
                 raise UserError(f"stages[{number}]: frames must be 4k + 1 and size a multiple of 16")
             if stage.batch % parts:
-                raise UserError(f"stages[{number}]: batch = {stage.batch} must be a multiple of the {parts} micro-batches")
+                raise UserError(
+                    f"stages[{number}]: batch = {stage.batch} must be a multiple of the {parts} micro-batches"
+                )
         if self.held_out < 1:
             raise UserError(f"held_out must be at least 1: the clips that are evaluated; got {self.held_out}")
         if self.discriminator_width > 2 and self.discriminator_width % 4:
