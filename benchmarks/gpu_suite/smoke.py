@@ -7,9 +7,10 @@ A case that hangs, or leaves the device unusable, ends the process; stages.py st
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -60,23 +61,36 @@ def error_of(case: GpuCase, device: str) -> float:
     return float(case.relative_error(inputs, ours.prepare(inputs)()))
 
 
+@contextlib.contextmanager
+def ending_after(seconds: float) -> Iterator[None]:
+    """Ends the process, with a traceback, when what is inside takes longer: hanging kernels cannot be interrupted."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def passes(case: GpuCase) -> bool:
+    limit = FP8_ERROR if case.label == "fp8" else ERROR
+    try:
+        error = error_of(case, "cuda")
+        torch.cuda.synchronize()
+    except Exception as failure:
+        print(f"failed: {type(failure).__name__}: {failure}", flush=True)
+        return False
+    print(f"error {error:.1e}" + ("" if error <= limit else f" > {limit}"), flush=True)
+    return error <= limit
+
+
 def main(arguments: Sequence[str]) -> int:
     first, wrong = int(arguments[0]) if arguments else 0, 0
     for number, case in list(enumerate(CASES))[first:]:
         print(f"case {number} of {len(CASES)}: {case.op} {case.case.name}", flush=True)
-        limit = FP8_ERROR if case.label == "fp8" else ERROR
-        faulthandler.dump_traceback_later(PATIENCE, exit=True)
-        try:
-            error = error_of(case, "cuda")
-            torch.cuda.synchronize()
-            wrong += not error <= limit
-            print(f"error {error:.1e}" + ("" if error <= limit else f" > {limit}"), flush=True)
-        except Exception as failure:
-            wrong += 1
-            print(f"failed: {type(failure).__name__}: {failure}", flush=True)
+        with ending_after(PATIENCE):
+            wrong += not passes(case)
             if not device_works():
                 break
-        faulthandler.cancel_dump_traceback_later()
     print(f"cases from {first} on: {wrong} failed")
     return int(wrong > 0)
 

@@ -48,8 +48,9 @@ class Worker:
 
     def _read(self) -> None:
         for line in self.process.stdout or ():
-            if line.startswith('{"'):  # else the noise of a library
-                self.messages.put(json.loads(line))
+            if line.startswith("{"):
+                with contextlib.suppress(ValueError):  # the noise of a library
+                    self.messages.put(json.loads(line))
         self.messages.put(None)
 
     def answer(self, seconds: float) -> dict[str, Any] | str:

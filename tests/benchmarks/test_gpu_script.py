@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import importlib.util
+import io
 import json
 import os
 import re
@@ -101,7 +102,7 @@ for number in sys.stdin:
     if number.strip() == "1": sys.exit(9)
     if number.strip() == "2": time.sleep(60)
     row = {"op": "case", "shape": number.strip(), "dtype": "bf16", "us": 1.0, "peers": {"torch": {"us": 2.0}}}
-    print("noise of a library")
+    print("noise of a library\\n{more of it")
     print(json.dumps({"row": row, "healthy": number.strip() != "3"}), flush=True)
 """
 
@@ -159,6 +160,40 @@ def test_a_peer_that_hangs_costs_nothing_of_ours_and_what_is_broken_is_left(monk
     assert "not done" in rows[0].peers["peers"].note and rows[0].note == ""
     notes = [one.note.partition(":")[0] for one in rows[1:6]]
     assert notes == ["failed", "failed", "skipped", "failed", "skipped"]
+
+
+def test_the_worker_tells_what_is_ours_before_it_measures_peers(monkeypatch, capsys):
+    def measure(device, ceilings, report):
+        report(Row("op", "0", "bf16", us=2.0))
+        raise ValueError("a peer")
+
+    monkeypatch.setattr(worker, "measure_ceilings", lambda device: Ceilings(4.0, 700.0, 1400.0))
+    monkeypatch.setattr(worker, "entries", lambda quick: [Entry(("op", "0", "bf16"), 1.0, measure)])
+    monkeypatch.setattr(worker, "device_works", lambda: False)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("0\n"))
+    worker.main({"quick": True, "ceilings": None})
+    ceilings, ours, all_of_it = map(json.loads, capsys.readouterr().out.splitlines())
+    assert ceilings["ceilings"]["bf16"] == 700.0 and ours == {"row": ours["row"]} and ours["row"]["us"] == 2.0
+    assert all_of_it["healthy"] is False and all_of_it["row"]["note"] == "failed: ValueError: a peer"
+
+
+def test_smoke_reports_every_case_until_the_device_is_unusable(monkeypatch, capsys):
+    def error_of(case, device):
+        number = smoke.CASES.index(case)
+        if number in (1, 4):
+            raise RuntimeError(f"case {number} is wrong")
+        return 1e-3 if number != 2 else float("nan")
+
+    monkeypatch.setattr(smoke, "error_of", error_of)
+    monkeypatch.setattr(smoke.torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(smoke, "device_works", lambda: False)
+    assert smoke.main(["4"]) == 1
+    assert re.findall(r"^case (\d+)", capsys.readouterr().out, flags=re.M) == ["4"]
+    monkeypatch.setattr(smoke, "device_works", lambda: True)
+    assert smoke.main([]) == 1
+    text = capsys.readouterr().out
+    assert f"case {len(smoke.CASES) - 1} of" in text and "nan >" in text and text.count("failed: RuntimeError") == 2
+    assert text.splitlines()[-1] == "cases from 0 on: 3 failed"
 
 
 def test_what_a_stage_leaves_running_ends_with_it(tmp_path):
