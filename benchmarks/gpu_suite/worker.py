@@ -107,7 +107,7 @@ def run_table(
             continue
         if worker is None:
             worker, starts = Worker.start(quick, ceilings), starts + 1
-            hello = worker.answer(START_SECONDS)
+            hello = worker.answer(min(START_SECONDS, deadline.left()))
             if isinstance(hello, str):
                 report(Row(*entry.key, note=hello))
                 worker = None
