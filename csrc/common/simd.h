@@ -64,22 +64,35 @@ inline float sum(Vec a) { return _mm512_reduce_add_ps(a.lanes); }
 inline Vec fma_subtract_even(Vec a, Vec b, Vec c) { return {_mm512_fmaddsub_ps(a.lanes, b.lanes, c.lanes)}; }
 inline Vec swap_pairs(Vec a) { return {_mm512_permute_ps(a.lanes, 0xB1)}; }
 inline Vec round_nearest(Vec a) { return {_mm512_roundscale_ps(a.lanes, 8)}; }
+inline Vec rough_inverse(Vec a) { return {_mm512_rcp14_ps(a.lanes)}; }
 inline Vec times_power_of_two(Vec a, Vec n) { return {_mm512_scalef_ps(a.lanes, n.lanes)}; }
 
 inline __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
 inline __m512 widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
+// bfloat16 in the upper half of each lane, below it anything.
+inline __m512i narrow_upper(__m512 x) {
+  const __m512i quiet = _mm512_set1_epi32(0x33);  // NaN becomes the default one, which rounding cannot overflow
+  const __m512i bits = _mm512_castps_si512(_mm512_fixupimm_ps(x, x, quiet, 0));
+  const __mmask16 odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
+  const __m512i raised = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+  return _mm512_mask_add_epi32(raised, odd, raised, _mm512_set1_epi32(1));
+}
 #if defined(__AVX512BF16__)  // also rounds to nearest even, but subnormal numbers to zero
 inline __m256i narrow(__m512 x) { return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)); }
 #else
-inline __m256i narrow(__m512 x) {
-  const __m512i bits = _mm512_castps_si512(x);
-  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
-  const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-  rounded = _mm512_mask_or_epi32(rounded, nan, _mm512_srli_epi32(bits, 16), _mm512_set1_epi32(0x40));
-  return _mm512_cvtepi32_epi16(rounded);
-}
+inline __m256i narrow(__m512 x) { return _mm512_cvtepi32_epi16(_mm512_srli_epi32(narrow_upper(x), 16)); }
 #endif
+
+// Of 32 values those at even places as the first register, at odd places as the second: an instruction each.
+inline void split_even_odd(const bf16* p, Vec& even, Vec& odd) {
+  const __m512i both = _mm512_loadu_si512(p);
+  even.lanes = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
+  odd.lanes = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(static_cast<int32_t>(0xffff0000u))));
+}
+inline void join_even_odd(bf16* p, Vec even, Vec odd) {
+  const __m512i low = _mm512_srli_epi32(narrow_upper(even.lanes), 16);
+  _mm512_storeu_si512(p, _mm512_mask_blend_epi16(0xaaaaaaaau, low, narrow_upper(odd.lanes)));
+}
 
 inline Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
 inline Vec load(const bf16* p) { return {widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}; }
@@ -112,22 +125,36 @@ inline float sum(Vec a) {
 }
 inline Vec fma_subtract_even(Vec a, Vec b, Vec c) { return {_mm256_fmaddsub_ps(a.lanes, b.lanes, c.lanes)}; }
 inline Vec swap_pairs(Vec a) { return {_mm256_permute_ps(a.lanes, 0xB1)}; }
+inline Vec rough_inverse(Vec a) {  // 12 bits, and a step of Newton's
+  const __m256 first = _mm256_rcp_ps(a.lanes);
+  return {_mm256_mul_ps(first, _mm256_fnmadd_ps(a.lanes, first, _mm256_set1_ps(2.0f)))};
+}
 inline Vec round_nearest(Vec a) { return {_mm256_round_ps(a.lanes, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 inline Vec times_power_of_two(Vec a, Vec n) {  // n in [-126, 127]
   const __m256i exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n.lanes), _mm256_set1_epi32(127)), 23);
   return {_mm256_mul_ps(a.lanes, _mm256_castsi256_ps(exponent))};
 }
 
-inline __m256 widen(__m128i x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16)); }
-inline __m128i narrow(__m256 x) {
+inline __m256i narrow_upper(__m256 x) {
   const __m256i bits = _mm256_castps_si256(x);
-  const __m256i upper = _mm256_srli_epi32(bits, 16);
-  const __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
-  __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
   const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
-  rounded = _mm256_blendv_epi8(rounded, _mm256_or_si256(upper, _mm256_set1_epi32(0x40)), nan);
-  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded, rounded), 0x08);
-  return _mm256_castsi256_si128(packed);
+  return _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc00000), nan);
+}
+inline __m128i narrow(__m256 x) {
+  const __m256i upper = _mm256_srli_epi32(narrow_upper(x), 16);
+  return _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32(upper, upper), 0x08));
+}
+inline __m256 widen(__m128i x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16)); }
+inline void split_even_odd(const bf16* p, Vec& even, Vec& odd) {
+  const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  even.lanes = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
+  odd.lanes = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(static_cast<int32_t>(0xffff0000u))));
+}
+inline void join_even_odd(bf16* p, Vec even, Vec odd) {
+  const __m256i low = _mm256_srli_epi32(narrow_upper(even.lanes), 16);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_blend_epi16(low, narrow_upper(odd.lanes), 0xaa));
 }
 
 inline Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
@@ -175,6 +202,7 @@ inline Vec fma_subtract_even(Vec a, Vec b, Vec c) {
       [&](int i) { return i % 2 ? a.lanes[i] * b.lanes[i] + c.lanes[i] : a.lanes[i] * b.lanes[i] - c.lanes[i]; });
 }
 inline Vec swap_pairs(Vec a) { return {{a.lanes[1], a.lanes[0], a.lanes[3], a.lanes[2]}}; }
+inline Vec rough_inverse(Vec a) { return set(1.0f) / a; }
 inline Vec round_nearest(Vec a) {
   return each_lane([&](int i) { return __builtin_rintf(a.lanes[i]); });
 }
@@ -195,8 +223,34 @@ template <class T>
 inline void store(T* p, Vec a) {
   for (int i = 0; i < 4; ++i) from_float(a.lanes[i], p + i);
 }
+inline void split_even_odd(const bf16* p, Vec& even, Vec& odd) {
+  even = each_lane([&](int i) { return to_float(p[2 * i]); });
+  odd = each_lane([&](int i) { return to_float(p[2 * i + 1]); });
+}
+inline void join_even_odd(bf16* p, Vec even, Vec odd) {
+  for (int i = 0; i < 4; ++i) from_float(even.lanes[i], p + 2 * i), from_float(odd.lanes[i], p + 2 * i + 1);
+}
 
 #endif
+
+// Twice as many values. Which of them are in which register depends on T, and is the same for every load and store.
+struct Two {
+  Vec first, second;
+  static constexpr int64_t width = 2 * Vec::width;
+};
+inline Two load_two(const float* p) { return {load(p), load(p + Vec::width)}; }
+inline Two load_two(const bf16* p) {
+  Two out;
+  split_even_odd(p, out.first, out.second);
+  return out;
+}
+inline void store_two(float* p, Two a) { store(p, a.first), store(p + Vec::width, a.second); }
+inline void store_two(bf16* p, Two a) { join_even_odd(p, a.first, a.second); }
+inline Two operator+(Two a, Two b) { return {a.first + b.first, a.second + b.second}; }
+inline Two operator+(Two a, Vec b) { return {a.first + b, a.second + b}; }
+inline Two operator-(Two a, Vec b) { return {a.first - b, a.second - b}; }
+inline Two operator*(Two a, Vec b) { return {a.first * b, a.second * b}; }
+inline Two fma(Two a, Two b, Two c) { return {fma(a.first, b.first, c.first), fma(a.second, b.second, c.second)}; }
 
 #if !defined(HUNYUAN_LEVEL_AVX512)
 // The tail of a row: n < width lanes, the others are zero.
@@ -253,6 +307,8 @@ inline Vec keep(Vec a, Tail tail) {
   return load(static_cast<const float*>(lanes));
 }
 
+inline Vec keep(Vec a, Full) { return a; }
+
 // The sum of term(i, part) over a row. Four running sums: the adds overlap, and each collects fewer roundings.
 template <class Term>
 inline float sum_terms(int64_t length, Term term) {
@@ -279,6 +335,28 @@ inline Vec exp(Vec x) {
   p = fma(p, r, set(1.6666665459e-1f));
   p = fma(p, r, set(5.0000001201e-1f));
   return times_power_of_two(fma(p, r * r, r + set(1.0f)), n);
+}
+
+// For results that are rounded to bfloat16: exp(x) to 3e-6, clamped outside [-87, 88]; NaN stays.
+inline Vec rough_exp(Vec x) {
+  x = min(set(127.0f), max(set(-126.0f), x * set(1.44269504088896341f)));
+  const Vec n = round_nearest(x), r = x - n;
+  Vec p = fma(set(9.5828529e-3f), r, set(5.5906426e-2f));
+  p = fma(p, r, set(2.4024099e-1f));
+  p = fma(p, r, set(6.9312418e-1f));
+  return times_power_of_two(fma(p, r, set(1.0f)), n);
+}
+
+// z / (1 + e), as exactly as values of type T need; e > 0.
+template <class T>
+inline Vec over_one_plus(Vec z, Vec e) {
+  if constexpr (sizeof(T) == 2) return z * rough_inverse(set(1.0f) + e);
+  return z / (set(1.0f) + e);
+}
+template <class T>
+inline Vec exp_as(Vec x) {
+  if constexpr (sizeof(T) == 2) return rough_exp(x);
+  return exp(x);
 }
 
 }  // namespace

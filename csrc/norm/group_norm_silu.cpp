@@ -15,28 +15,28 @@ namespace {
 
 using Args = hunyuan_group_norm_silu_args;
 
-// Elements of one partial result: small enough for L1 (it is read twice), and independent of the thread count.
-constexpr int64_t kChunk = 4096;
+// Elements of one partial result: small enough for the caches (it is read twice), and independent of the thread count.
+constexpr int64_t kChunk = 16384;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t positions(const Args& args) { return args.frames * args.rows * args.columns; }
 
-// Merges partial results in order (Chan, Golub, LeVeque 1979): exact for any mean, in float64.
-class Moments {
- public:
-  void add(const Partial& part) {
-    if (part.count == 0) return;
-    const double delta = part.mean - mean_, total = count_ + part.count;
-    mean_ += delta * part.count / total;
-    squares_ += part.squares + delta * delta * count_ * part.count / total;
-    count_ = total;
-  }
-  double mean() const { return mean_; }
-  double variance() const { return squares_ / count_; }
+// Of partial results `stride` apart: the mean, and then the squares around it, in float64 and in order.
+struct Moments {
+  double mean = 0, variance = 0;
 
- private:
-  double count_ = 0, mean_ = 0, squares_ = 0;
+  Moments(const Partial* parts, int64_t chunks, int64_t stride) {
+    double count = 0;
+    for (int64_t i = 0; i < chunks; ++i) count += parts[i * stride].count;
+    for (int64_t i = 0; i < chunks; ++i) mean += parts[i * stride].mean * (parts[i * stride].count / count);
+    for (int64_t i = 0; i < chunks; ++i) {
+      const Partial& part = parts[i * stride];
+      const double distance = part.mean - mean;
+      variance += part.squares + distance * distance * part.count;
+    }
+    variance /= count;
+  }
 };
 
 // Partial results of an NCDHW tensor, [batch * groups][chunks]: a group is one contiguous run.
@@ -100,13 +100,11 @@ Normalise normalisation(const Args& args, int threads) {
   for (auto* vector : {&out.mean, &out.scale, &out.shift}) vector->resize(args.batch * args.channels);
   for (int64_t b = 0; b < args.batch; ++b)
     for (int64_t g = 0; g < args.groups; ++g) {
-      Moments moments;
-      for (int64_t i = 0; i < chunks; ++i)
-        moments.add(args.channels_last ? parts[(b * chunks + i) * args.groups + g]
-                                       : parts[(b * args.groups + g) * chunks + i]);
-      const double inverse = 1.0 / std::sqrt(moments.variance() + args.eps);
+      const Moments moments = args.channels_last ? Moments(&parts[b * chunks * args.groups + g], chunks, args.groups)
+                                                 : Moments(&parts[(b * args.groups + g) * chunks], chunks, 1);
+      const double inverse = 1.0 / std::sqrt(moments.variance + args.eps);
       for (int64_t c = g * width; c < (g + 1) * width; ++c) {
-        out.mean[b * args.channels + c] = static_cast<float>(moments.mean());
+        out.mean[b * args.channels + c] = static_cast<float>(moments.mean);
         out.scale[b * args.channels + c] = static_cast<float>(inverse * weight[c]);
         out.shift[b * args.channels + c] = bias[c];
       }

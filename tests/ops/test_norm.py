@@ -100,6 +100,36 @@ def test_result_does_not_depend_on_threads_or_batch(dtype):
     assert torch.equal(results[0][0][1:2], ops.layer_norm_modulate(x[1:2], shift[1:2], scale[1:2]))
 
 
+def every_bfloat16():
+    return torch.arange(1 << 16, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+
+
+@needs_native
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_bfloat16_comes_back_as_it_is(level):
+    values = every_bfloat16()[None]
+    zeros, ones = torch.zeros_like(values), torch.ones(1, 1, 1 << 16, dtype=torch.bfloat16)
+    with _backend.forced("native", level):
+        outs = ops.gate_residual(values[None], zeros[None], zeros), ops.layer_norm_modulate(ones, values, zeros)
+    for out in outs:
+        assert torch.equal(out[0].isnan(), values.isnan())
+        assert torch.equal(out[0][~values.isnan()], values[~values.isnan()])
+
+
+@needs_native
+@pytest.mark.parametrize("level", LEVELS)
+def test_halves_are_rounded_to_even(level):
+    steps = torch.arange(-256, 256) / 128  # two bits fewer than float32 sums of such values have
+    scale, shift = torch.cartesian_prod(steps, torch.tensor([1 / 256, -1 / 256, 1 / 512, 3 / 512])).T.bfloat16()
+    scale, shift = scale.contiguous()[None], shift.contiguous()[None]
+    x = torch.tensor([1.0, -1.0]).repeat(1, 5, scale.shape[1] // 2).bfloat16()  # mean 0 and variance 1, exactly
+    with _backend.forced("native", level):
+        modulated = ops.layer_norm_modulate(x, shift, scale, eps=1e-30)
+        gated = ops.gate_residual(shift[:, None], scale[:, None], torch.ones_like(scale))
+    assert torch.equal(modulated, (x.float() * (1 + scale.float()) + shift.float()).bfloat16())
+    assert torch.equal(gated[:, 0], (scale.float() + shift.float()).bfloat16())
+
+
 @needs_native
 def test_nan_and_infinity_stay_in_their_row():
     x = torch.randn(1, 3, 40).bfloat16()

@@ -22,26 +22,11 @@ struct Finished {
   int64_t next = 0;  // row
 };
 
-// exp(x) to 3e-6: for results that are rounded to bfloat16.
-inline Vec rough_exp(Vec x) {
-  x = max(set(-126.0f), x * set(1.44269504088896341f));  // in this order a NaN stays
-  const Vec n = round_nearest(x), r = x - n;
-  Vec p = fma(set(9.5828529e-3f), r, set(5.5906426e-2f));
-  p = fma(p, r, set(2.4024099e-1f));
-  p = fma(p, r, set(6.9312418e-1f));
-  return times_power_of_two(fma(p, r, set(1.0f)), n);
-}
-
 // x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3): x / 2 (1 + tanh(u)).
 template <class Out>
 inline Vec gelu(Vec x) {
   const Vec u = x * fma(x * x, set(-0.0713548163f), set(-1.59576912f));  // -2 u
-  if constexpr (sizeof(Out) == 2) {
-    const Vec e = set(1.0f) + rough_exp(u);
-    return {_mm512_mul_ps(x.lanes, _mm512_rcp14_ps(e.lanes))};
-  } else {
-    return x / (set(1.0f) + exp(u));
-  }
+  return over_one_plus<Out>(x, exp_as<Out>(u));
 }
 
 inline void store_row(float* out, Vec a, Vec b, int64_t columns) {

@@ -19,13 +19,18 @@ void run_statistics(const T* x, int64_t count, Partial& part) {
   part = {static_cast<double>(count), mean, squares};
 }
 
-// out[c] = the sum over cells of term(element pointer, c, piece): channels outside, so that sums stay in registers.
+// out[c] = the sum over cells of term(element pointer, c, piece): channels outside, so that sums stay in registers;
+// cells in four running sums, so that additions overlap.
 template <class T, class Term>
 void sum_channels(const T* x, int64_t cells, int64_t channels, float* out, Term term) {
   for_each_vec(channels, [&](int64_t c, auto piece) {
-    Vec total = set(0.0f);
-    for (int64_t cell = 0; cell < cells; ++cell) total = total + term(x + cell * channels + c, c, piece);
-    store(out + c, total, piece);
+    Vec sums[4] = {set(0.0f), set(0.0f), set(0.0f), set(0.0f)};
+    const T* at = x + c;
+    int64_t cell = 0;
+    for (; cell + 4 <= cells; cell += 4)
+      for (int k = 0; k < 4; ++k, at += channels) sums[k] = sums[k] + term(at, c, piece);
+    for (; cell < cells; ++cell, at += channels) sums[0] = sums[0] + term(at, c, piece);
+    store(out + c, (sums[0] + sums[1]) + (sums[2] + sums[3]), piece);
   });
 }
 
@@ -50,13 +55,16 @@ void cell_statistics(const T* x, int64_t cells, int64_t channels, int64_t groups
     for (int64_t c = g * width; c < (g + 1) * width; ++c) parts[g].squares += sums[c];
 }
 
-inline Vec silu(Vec z) { return z / (set(1.0f) + exp(set(0.0f) - z)); }
+template <class T>
+inline Vec silu(Vec z) {
+  return over_one_plus<T>(z, exp_as<T>(set(0.0f) - z));
+}
 
 template <class T>
 void transform_row(const T* x, T* out, int64_t count, Vec mean, Vec scale, Vec shift, bool with_silu) {
   for_each_vec(count, [&](int64_t i, auto piece) {
     const Vec z = fma(load(x + i, piece) - mean, scale, shift);
-    store(out + i, with_silu ? silu(z) : z, piece);
+    store(out + i, with_silu ? silu<T>(z) : z, piece);
   });
 }
 
@@ -66,7 +74,7 @@ void transform_cells(const T* x, T* out, int64_t cells, int64_t channels, const 
   for (int64_t cell = 0; cell < cells; ++cell, x += channels, out += channels)
     for_each_vec(channels, [&](int64_t c, auto piece) {
       const Vec z = fma(load(x + c, piece) - load(mean + c, piece), load(scale + c, piece), load(shift + c, piece));
-      store(out + c, with_silu ? silu(z) : z, piece);
+      store(out + c, with_silu ? silu<T>(z) : z, piece);
     });
 }
 
