@@ -22,7 +22,7 @@ COMPILED = f"{PEER}, torch.compile"
 
 @torch.no_grad()
 def compiled(scale: Scale, dtype: str = "bfloat16") -> Iterator[Measurement]:
-    """Transformer, pipeline and VAE, in turn with this package, whose numbers are those of the other parts.
+    """Transformer, pipeline and VAE, in turn with this package: its times here are each measurement's `beside`.
 
     What is compiled is not counted. The transformer and the VAE's decoder are; differences are from the eager result.
     """

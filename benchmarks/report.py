@@ -47,7 +47,10 @@ def _machine(facts: dict[str, Any], sections: dict[str, Any]) -> str:
         software = f"{facts['system']}, Python {facts['python']}, {libraries}"
         settings = f"{facts['torch_threads']} threads, transparent huge pages: {facts['huge_pages']}"
         lines += [f"{made_on}; {software}; {settings}; kernels of this package: {facts['kernels']}.", ""]
-    lines.append("Median and (minimum). Ratio: peer / ours, above 1 is better for this package.")
+    lines.append(
+        "Median and (minimum). Ratio: peer / ours, above 1 is better for this package; where both ran in turn in one "
+        "process, that of this race, though the table may show this package's time of another part."
+    )
     lines += [
         "",
         "| measured | date | commit | load before, after | processors used by others |",

@@ -119,7 +119,7 @@ def _measured(target: Target, ours: Measurement, measurements: Sequence[Measurem
         exact = [one for one in others if one.contender == target.against]
         others = exact or [one for one in others if one.contender.startswith(target.against)]
         others = [one for one in others if one.allocator == PLAIN]
-    return min((one.median for one in others), default=0.0) / ours.median or None
+    return min((one.ratio(ours) for one in others), default=None)
 
 
 def verdicts(measurements: Sequence[Measurement]) -> str:

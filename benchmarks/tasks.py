@@ -38,7 +38,8 @@ class Contest:
         expected = self.exact.get(size, results.get(PEER))
         for name, taken in times.items():
             difference = None if results[name] is expected else relative_difference(results[name], expected)
-            yield Measurement.timed(self.task, size, dtype, name, taken, difference)
+            beside = times[OURS].median if OURS in times and name != OURS else None
+            yield Measurement.timed(self.task, size, dtype, name, taken, difference, beside)
 
 
 def forward_inputs(scale: Scale, video: Video, dtype: str, valid: int | None = None) -> tuple[dict, dict]:

@@ -90,6 +90,19 @@ def test_table_compares_with_the_first_and_with_the_best_peer():
     ]  # fmt: skip
 
 
+def test_a_ratio_is_of_the_race_that_both_ran_in():
+    def one(contender, seconds, **more):
+        return Measurement("decode", "17 frames", "bfloat16", contender, "s", seconds, seconds, 3, **more)
+
+    ours = one(OURS, 1.0)
+    early, late = one(PEER, 3.0, beside=1.0), one("diffusers, torch.compile", 4.0, beside=2.0)
+    assert early.ratio(ours) == 3.0 and late.ratio(ours) == 2.0
+    row = results.comparison([ours, early, late]).splitlines()[2]
+    assert "| 3.00 | 4.00 (4.00) s (diffusers, torch.compile) | 2.00 |" in row
+    other_memory = one(PEER, 4.0, beside=2.0, allocator="tcmalloc")
+    assert other_memory.ratio(ours) == 4.0  # this package's number is that of the C library's allocator
+
+
 def test_results_of_other_parts_stay(tmp_path, monkeypatch, capsys):
     facts = {**hunyuan_ext.capabilities(), "build": {"native": True}}
     monkeypatch.setattr(hunyuan_ext, "capabilities", lambda: facts)
@@ -167,6 +180,7 @@ def test_compiled_peer_is_measured_beside_this_package(monkeypatch):
     found = list(compiled.compiled(QUICK))
     assert [one.task for one in found] == ["transformer forward", "VAE decode", "pipeline", "transformer forward"]
     assert {one.contender for one in found} == {compiled.COMPILED} and all(one.difference is not None for one in found)
+    assert all(one.beside > 0 and one.ratio(one) == one.median / one.beside for one in found)
 
 
 def test_targets_are_judged_against_whom_they_name():
