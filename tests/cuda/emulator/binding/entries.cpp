@@ -1,6 +1,8 @@
 // The C ABI for emulated.binding(): tensors of the CPU go to the kernels of the emulated device 0.
+#include "attention/attention.h"
 #include "conv3d/conv3d.h"
 #include "gemm_fp8/gemm_fp8.h"
+#include "hunyuan_attention_fp8.h"
 #include "norm/norm.h"
 
 using namespace hunyuan;
@@ -24,7 +26,15 @@ int64_t hunyuan_group_norm_silu_workspace(const hunyuan_group_norm_silu_args* ar
 }
 int hunyuan_pad_causal(const hunyuan_pad_causal_args* args, hunyuan_target) { return pad_causal_cuda(*args, kDevice); }
 
-// Defined in checked_conv.cpp and checked_linear.cpp.
+int hunyuan_qk_norm_rope(const hunyuan_qk_norm_rope_args* args, hunyuan_target) {
+  return qk_norm_rope_cuda(*args, kDevice);
+}
+
+// Defined in checked_attention.cpp, checked_conv.cpp and checked_linear.cpp.
+int checked_attention(const hunyuan_attention_args* args, hunyuan_target target);
+int checked_attention_fp8(const hunyuan_attention_args* args, const hunyuan_norm_rope_args* before, void* workspace,
+                          hunyuan_target target);
+int64_t checked_attention_fp8_workspace(const hunyuan_attention_args* args);
 int checked_causal_conv3d(const hunyuan_causal_conv3d_args* args, hunyuan_target target);
 int64_t checked_causal_conv3d_moment_chunks(const hunyuan_causal_conv3d_args* args, hunyuan_target target);
 int checked_linear_fp8(const hunyuan_linear_fp8_args* args, hunyuan_target target);
@@ -39,5 +49,13 @@ int64_t hunyuan_causal_conv3d_moment_chunks(const hunyuan_causal_conv3d_args* ar
 int hunyuan_linear_fp8(const hunyuan_linear_fp8_args* args, hunyuan_target) { return checked_linear_fp8(args, kDevice); }
 int hunyuan_quantize_rows(const hunyuan_quantize_rows_args* args, hunyuan_target) {
   return checked_quantize_rows(args, kDevice);
+}
+int hunyuan_attention(const hunyuan_attention_args* args, hunyuan_target) { return checked_attention(args, kDevice); }
+int hunyuan_attention_fp8(const hunyuan_attention_args* args, const hunyuan_norm_rope_args* before, void* workspace,
+                          hunyuan_target) {
+  return checked_attention_fp8(args, before, workspace, kDevice);
+}
+int64_t hunyuan_attention_fp8_workspace(const hunyuan_attention_args* args) {
+  return checked_attention_fp8_workspace(args);
 }
 }
