@@ -1,5 +1,6 @@
 """Tar shards: readable by anyone, random access, nothing half-written."""
 
+import resource
 import tarfile
 
 import pytest
@@ -29,6 +30,21 @@ def test_equal_contents_give_equal_shards(tmp_path):
         with ShardWriter(tmp_path / name) as writer:
             writer.add("one", b"1" * 700)
     assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+
+
+@pytest.mark.parametrize("size", [1 << 21, (1 << 20) - 1500])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, size):
+    """A file that may not grow beyond a megabyte: the member does not fit, or only the end of the archive."""
+    path = tmp_path / "00000.tar"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        said = "cannot write .*00000.tar: File too large; free some space"
+        with pytest.raises(UserError, match=said), ShardWriter(path) as writer:
+            writer.add("one", b"1" * size)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failure_leaves_nothing(tmp_path):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import resource
 from unittest.mock import Mock
 
 import pytest
@@ -124,6 +125,20 @@ def test_a_file_that_cannot_be_written_stops_the_run(checkpoints, monkeypatch):
     checkpoints.save(8, {"x": torch.zeros(2)}, {})
     with pytest.raises(UserError, match="disk is full; nothing is saved yet"):
         checkpoints.wait()
+
+
+def test_a_write_that_is_cut_off_is_a_full_disk(checkpoints):
+    """A real one: files of this process may not grow beyond a megabyte for a moment."""
+    save(checkpoints, 4)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        checkpoints.save(8, {"x": torch.zeros(1 << 20)}, {})
+        with pytest.raises(UserError, match="step_0000008: the disk is full; step 4 is safe; make room and continue"):
+            checkpoints.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert names(checkpoints) == ["step_0000004"]
 
 
 @pytest.mark.parametrize(

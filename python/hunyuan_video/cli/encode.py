@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hunyuan_video.errors import ArgumentError
+from hunyuan_video.cli.options import working_device
+from hunyuan_video.errors import ArgumentError, UserError
 
 
 def add_parser(commands) -> argparse.ArgumentParser:
@@ -47,12 +48,16 @@ def run(args: argparse.Namespace) -> int:
         which, parts = (int(piece) for piece in args.part.split("/"))
     except ValueError:
         raise ArgumentError(f"--part {args.part!r}: write I/N, for example 0/4") from None
-    if args.fps <= 0 or (args.clips is not None and args.clips < 1):
+    if not 0 < args.fps < float("inf") or (args.clips is not None and args.clips < 1):
         raise ArgumentError("--fps and --clips must be positive")
+    working_device(args.device)
     request = EncodeRequest(
         args.source, Path(args.output), tuple(args.bucket), args.model, args.clips, args.captions, args.fps,
         args.seed, args.shard, args.batch, (which, parts), args.workers, args.device, args.image_first,
     )  # fmt: skip
-    counts = encode(request, lambda line: print(line, flush=True))
+    try:
+        counts = encode(request, lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        raise UserError("interrupted; finished shards are whole, the same command goes on from there") from None
     print(f"{args.output}: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
     return 0

@@ -51,11 +51,18 @@ def chosen_device(args: argparse.Namespace) -> torch.device:
         torch.set_num_threads(args.threads)
     if args.device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return working_device(args.device)
+
+
+def working_device(name: str) -> torch.device:
+    """The torch device of a name; ArgumentError if there is no such device."""
+    import torch
+
     try:
-        device = torch.device(args.device)
+        device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ArgumentError(f"--device {args.device} does not work here: {str(error).splitlines()[0]}") from error
+        raise ArgumentError(f"--device {name} does not work here: {str(error).splitlines()[0]}") from error
     return device
 
 

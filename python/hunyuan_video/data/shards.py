@@ -6,6 +6,7 @@ interrupted writer leaves only whole shards and a later one continues after them
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from hunyuan_video.checkpoints.atomic import staged_file
 from hunyuan_video.errors import UserError
 
 BLOCK = 512  # of a tar file
@@ -29,7 +31,7 @@ class Member:
 
 
 class ShardWriter:
-    """Writes one shard; use it as a context. Nothing remains if the block fails."""
+    """Writes one shard; use it as a context. Nothing remains if the block fails. UserError if it cannot be written."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -37,8 +39,11 @@ class ShardWriter:
         self.members: list[dict] = []
 
     def __enter__(self) -> ShardWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = open(self.temporary, "wb")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = open(self.temporary, "wb")
+        except OSError as error:
+            raise self._failure(error) from error
         self.tar = tarfile.open(fileobj=self.file, mode="w", format=tarfile.PAX_FORMAT)
         return self
 
@@ -46,24 +51,37 @@ class ShardWriter:
         """One file; owner and time are fixed so that equal content gives equal shards."""
         info = tarfile.TarInfo(name)
         info.size = len(content)
-        self.tar.addfile(info, io.BytesIO(content))
+        try:
+            self.tar.addfile(info, io.BytesIO(content))
+        except OSError as error:
+            raise self._failure(error) from error
         offset = self.tar.offset - -(-len(content) // BLOCK) * BLOCK
         self.members.append({"name": name, "offset": offset, "length": len(content)})
 
     def __exit__(self, kind, *_) -> None:
-        self.tar.close()
         try:
             if kind is None:
-                self.file.flush()
-                os.fsync(self.file.fileno())
-                self.file.close()
-                os.replace(self.temporary, self.path)
-                index = self.temporary.with_suffix(".json")
-                index.write_text(json.dumps({"members": self.members}))
-                os.replace(index, index_path(self.path))
+                self._finish()
+        except OSError as error:
+            raise self._failure(error) from error
         finally:
-            self.file.close()
+            with contextlib.suppress(OSError):  # what is left in the buffer of a full disk's file
+                self.file.close()
             self.temporary.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
+        self.tar.close()
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+        os.replace(self.temporary, self.path)
+        with staged_file(index_path(self.path)) as file:
+            file.write(json.dumps({"members": self.members}).encode())
+
+    def _failure(self, error: OSError) -> UserError:
+        return UserError(
+            f"cannot write {self.path}: {error.strerror or error}; free some space, the same command goes on from there"
+        )
 
 
 def index_path(shard: Path) -> Path:
@@ -83,7 +101,7 @@ def read_index(shard: Path) -> list[Member]:
         size = shard.stat().st_size
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{index_path(shard)}: not the index of a shard ({error}); encode the data again") from None
-    if any(m.offset + m.length > size for m in members):
+    if any(m.offset < 0 or m.length < 0 or m.offset + m.length > size for m in members):
         raise UserError(f"{shard}: shorter than its index says; it was cut off, encode it again")
     return members
 

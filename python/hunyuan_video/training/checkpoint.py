@@ -36,6 +36,18 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, this user's share 
 FAILURES = (OSError, RuntimeError, ValueError, KeyError, EOFError, CheckpointException)
 
 
+class _Writer(dcp.FileSystemWriter):
+    """A write that fails is raised as it is: torch's zip writer covers it with a complaint of its own."""
+
+    def write_data(self, plan: Any, planner: Any) -> Any:
+        try:
+            return super().write_data(plan, planner)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
 class Checkpoints:
     """Saves to and loads from one folder. All ranks call every method, at the same step."""
 
@@ -86,8 +98,7 @@ class Checkpoints:
         if self.ranks.first:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-        writer = dcp.FileSystemWriter(temporary)
-        dcp.save(tensors, storage_writer=writer, process_group=self.group, no_dist=self.group is None)
+        dcp.save(tensors, storage_writer=_Writer(temporary), process_group=self.group, no_dist=self.group is None)
         if not self.ranks.first:
             return
         _write_json(temporary / "run.json", run)
