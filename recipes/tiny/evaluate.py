@@ -86,9 +86,9 @@ def main() -> None:
         table = json.loads(args.output.read_text())["table"]
     for row, pipe in rows(args.runs, args.only):
         generate = pipeline_generator(pipe, **row.settings)
-        found, _, _ = prompt_following(generate, facts["world"], args.prompts, seed=SEED, trained_on=facts["training"])
-        table[row.name] = found["generated"]
-        print(as_markdown({row.name: found["generated"]}).splitlines()[-1], flush=True)
+        found = prompt_following(generate, facts["world"], args.prompts, seed=SEED, trained_on=facts["training"])
+        table[row.name] = found.table["generated"]
+        print(as_markdown({row.name: found.table["generated"]}).splitlines()[-1], flush=True)
     if args.output:
         facts = {"prompts": args.prompts, "seed": SEED, "world": facts["world"], "trained_on": facts["training"]}
         table = {row.name: table[row.name] for row in ROWS if row.name in table}

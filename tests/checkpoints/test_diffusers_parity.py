@@ -9,9 +9,9 @@ import torch
 
 from checkpoints.tiny_models import TINY, randomised
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
-from hunyuan_video.models.embeddings import sinusoid
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed (pip install 'hunyuan-ext[test]')")
+from diffusers_peer import peer_velocity  # noqa: E402  (it needs diffusers)
 
 
 def transformer_inputs(config, grid, lengths, longest):
@@ -22,41 +22,9 @@ def transformer_inputs(config, grid, lengths, longest):
         "timestep": torch.tensor([999.0, 373.25, 12.0])[:batch],
         "text": torch.randn(batch, longest, config.text_dim),
         "text_mask": torch.arange(longest) < torch.tensor(lengths)[:, None],
-        "pooled": torch.randn(batch, config.pooled_text_dim),
+        "pooled_text": torch.randn(batch, config.pooled_text_dim),
         "guidance": torch.tensor([6000.0, 1000.0, 3500.0])[:batch] if config.guidance_embed else None,
     }
-
-
-def ours(model, x):
-    return model(
-        x["latents"],
-        x["timestep"],
-        text=x["text"],
-        text_mask=x["text_mask"],
-        pooled_text=x["pooled"],
-        guidance=x["guidance"],
-    )
-
-
-def theirs(model, x, share_frequencies=True):
-    """The peer's output; share_frequencies: with our sinusoid in the place of its (parameterless) one.
-
-    The frequencies come from a float32 exp, whose last bit differs between CPUs; a guidance of 6000 turns that bit into
-    2e-4 of angle. Ours are the same everywhere, so large timesteps are compared on one and the same table.
-    """
-    if share_frequencies:
-        for module in model.modules():
-            if isinstance(module, diffusers.models.embeddings.Timesteps):
-                module.forward = sinusoid
-    return model(
-        hidden_states=x["latents"],
-        timestep=x["timestep"],
-        encoder_hidden_states=x["text"],
-        encoder_attention_mask=x["text_mask"],
-        pooled_projections=x["pooled"],
-        guidance=x["guidance"],
-        return_dict=False,
-    )[0]
 
 
 @torch.no_grad()
@@ -75,9 +43,9 @@ def test_diffusers_transformer_parity(tmp_path, guidance, grid, lengths, longest
     )
     assert not any(report.values()), report
     x = transformer_inputs(config, grid, lengths, longest)
-    expected = theirs(peer, x)
+    expected = peer_velocity(peer, x)
     assert expected.std() > 0.1
-    torch.testing.assert_close(ours(model, x), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(model(**x), expected, rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
@@ -89,7 +57,7 @@ def test_diffusers_transformer_parity_untouched(tmp_path, transformer):
         "timestep": torch.tensor([11.5, 3.0]),
         "guidance": torch.ones(2),
     }
-    torch.testing.assert_close(ours(transformer, x), theirs(peer, x, share_frequencies=False), rtol=0, atol=1e-5)
+    torch.testing.assert_close(transformer(**x), peer_velocity(peer, x, share_frequencies=False), rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
@@ -100,7 +68,7 @@ def test_diffusers_transformer_loads_into_ours(tmp_path):
     model = HunyuanVideoTransformer.from_pretrained(tmp_path)
     assert model.config == TINY
     x = transformer_inputs(TINY, (2, 4, 4), (3, 6), 6)
-    torch.testing.assert_close(ours(model, x), theirs(peer, x), rtol=0, atol=1e-5)
+    torch.testing.assert_close(model(**x), peer_velocity(peer, x), rtol=0, atol=1e-5)
 
 
 @torch.no_grad()

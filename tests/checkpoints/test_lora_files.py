@@ -81,6 +81,8 @@ def test_a_file_for_single_projections_is_fused_on_a_block_diagonal(tmp_path):
         (lambda t: t.pop("transformer.proj_out.lora_A.weight"), "only one of lora_A and lora_B"),
         (lambda t: t.update({"transformer.proj_out.lora_A.weight": torch.zeros(4, 31)}), "for another model"),
         (lambda t: t.update({"lora_unet_x.lora_down.weight": torch.zeros(4, 4)}), "lora_unet_x"),
+        (lambda t: t["transformer.proj_out.lora_A.weight"].fill_(torch.nan), "proj_out.lora_A.* no finite numbers"),
+        (lambda t: t.clear(), "holds no low-rank weights"),
     ],
 )
 def test_wrong_files_are_one_line(saved, tmp_path, change, message):

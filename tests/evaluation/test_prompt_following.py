@@ -22,9 +22,10 @@ COUNT = 8
 def test_perfect_sampler_and_its_floor(tmp_path):
     scenes, prompts = held_out_prompts("narrow", COUNT)
     clips = dict(zip(prompts, render(scenes), strict=True))
-    table, made, asked = prompt_following(
+    found = prompt_following(
         lambda batch, seed: torch.stack([clips[prompt] for prompt in batch]), "narrow", COUNT, batch=3
     )
+    table, made, asked = found.table, found.clips, found.prompts
     assert asked == prompts and made.shape == (COUNT, 17, 64, 64, 3)
     perfect, floor = table["generated"], table["generated, other prompt (floor)"]
     assert perfect["color"] == perfect["shape"] == 1.0 and perfect["all"] >= 0.85

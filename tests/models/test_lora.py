@@ -115,6 +115,23 @@ def test_adapters_are_switched_by_name():
         add_adapter(model, "d", {"single_blocks.0": 4})
 
 
+def test_an_adapter_added_to_merged_layers_counts():
+    model = make()
+    for name in ("a", "b"):
+        add_adapter(model, name, dict.fromkeys(target_linears(model), 2))
+        perturb(model, name)
+        merged = call(model)  # "a" is merged when "b" comes
+        merge_adapters(model)
+        torch.testing.assert_close(call(model), merged, rtol=1e-4, atol=1e-4)
+    unmerge_adapters(model)
+    torch.testing.assert_close(call(model), merged, rtol=1e-4, atol=1e-4)
+
+
+def test_targets_that_are_no_expression_are_named():
+    with pytest.raises(ValueError, match=r"target '\(' is no regular expression"):
+        target_linears(make(), ["("])
+
+
 def test_merged_for_good_are_plain_linears():
     model = make()
     add_adapter(model, "a", dict.fromkeys(target_linears(model), 4))

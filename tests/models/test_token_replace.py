@@ -9,7 +9,6 @@ import torch
 from transformer_cases import tiny_config, tiny_inputs, tiny_model
 
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
-from hunyuan_video.models.embeddings import sinusoid
 from hunyuan_video.models.fp8 import convert_to_fp8_modules
 from hunyuan_video.models.lora import add_adapter, target_linears
 
@@ -35,24 +34,15 @@ def test_config_goes_both_ways_and_refuses_others():
 @pytest.mark.parametrize("batch", [1, 2])
 def test_diffusers_token_replace_parity(tmp_path, guidance, batch):
     diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
+    from diffusers_peer import peer_velocity
+
     model = image_model(guidance_embed=guidance)
     model.save_pretrained(tmp_path)
     peer = diffusers.HunyuanVideoTransformer3DModel.from_pretrained(tmp_path, low_cpu_mem_usage=False)
     assert peer.config.image_condition_type == "token_replace"
     assert HunyuanVideoTransformer.from_pretrained(tmp_path).config == model.config
-    for module in peer.modules():  # on one table of frequencies, see tests/checkpoints/test_diffusers_parity.py
-        if isinstance(module, diffusers.models.embeddings.Timesteps):
-            module.forward = sinusoid
     inputs = tiny_inputs(batch=batch, guidance=guidance)
-    want = peer(
-        hidden_states=inputs["latents"],
-        timestep=inputs["timestep"],
-        encoder_hidden_states=inputs["text"],
-        encoder_attention_mask=inputs["text_mask"],
-        pooled_projections=inputs["pooled_text"],
-        guidance=inputs["guidance"],
-        return_dict=False,
-    )[0]
+    want = peer_velocity(peer, inputs)
     got = model(**inputs)
     torch.testing.assert_close(got, want, rtol=0, atol=2e-6 * want.abs().max().item())
     model.config = dataclasses.replace(model.config, image_condition="")

@@ -90,6 +90,16 @@ def test_images_are_cut_to_the_centre_and_resized():
     assert np.array_equal(fit_image(Image.fromarray(image), 16, 24), image)
 
 
+def test_grey_of_16_bits_is_scaled_not_cut_off(tmp_path):
+    grey = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    expected = (grey / 257).round().astype(np.uint8)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    for given in (str(tmp_path / "grey.png"), Image.fromarray(grey), Image.fromarray(grey.astype(np.int32))):
+        assert np.array_equal(np.asarray(read_image(given)), np.repeat(expected[..., None], 3, axis=2))
+    with pytest.raises(UserError, match="floating-point pixels"):
+        read_image(Image.fromarray((grey / 65535).astype(np.float32)))
+
+
 def test_orientation_of_a_file_is_applied(tmp_path):
     image = np.random.default_rng(1).integers(0, 256, (16, 24, 3), np.uint8)
     exif = Image.Exif()

@@ -51,7 +51,7 @@ def test_flow_recipe_is_a_flow_run(request):
         ("kind: vae\noptimizer: {betas: [0.9, 1.0]}\n", ["betas must be between 0 and 1"]),
         ("kind: vae\noptimizer: {clip: 0}\n", ["clip must be above 0"]),
         ("kind: vae\ntrain: deocder\n", ["train must be one of all, decoder"]),
-        ("kind: vae\nworld: {name: nowhere}\n", ["world.name", "narrow", "nowhere"]),
+        ("kind: vae\nworld: {name: nowhere}\n", ["world: name must be", "narrow", "nowhere"]),
         ("kind: vae\nworld: {num_frames: 4}\n", ["4k + 1"]),
         ("kind: vae\ncrop: 640\n", ["crop 640", "larger"]),
         ("kind: flow\ntext_dropout: 2\n", ["text_dropout must be between 0 and 1"]),

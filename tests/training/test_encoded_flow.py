@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 import yaml
+from small_parts import MODEL
 
 from hunyuan_video.cli import main
 from hunyuan_video.errors import UserError
@@ -12,9 +13,6 @@ from hunyuan_video.models import HunyuanVideoTransformer
 from hunyuan_video.training.config import EncodedFlowRun, build
 from hunyuan_video.training.encoded_flow import BucketOrder, EncodedFlowTask
 from hunyuan_video.training.loop import train
-
-MODEL = {"hidden_size": 32, "num_heads": 1, "double_blocks": 1, "single_blocks": 1, "rope_dims": [8, 12, 12],
-         "text_dim": 128, "pooled_text_dim": 96, "guidance_embed": False, "refiner_depth": 1}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,11 @@
 """The flow-matching run on a small cache of latents: conditions, a short run, the exported transformer."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
+from small_parts import MODEL, TINY
 
-import hunyuan_video
 from hunyuan_video.data.toyworld import WORLDS
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, VAEConfig
@@ -15,9 +14,6 @@ from hunyuan_video.training.config import FlowRun, LoopConfig, WorldConfig, load
 from hunyuan_video.training.flow import FlowTask
 from hunyuan_video.training.latents import fingerprint
 
-TINY = Path(hunyuan_video.__file__).parent / "assets" / "tiny"
-MODEL = {"hidden_size": 32, "num_heads": 1, "double_blocks": 1, "single_blocks": 1, "rope_dims": [8, 12, 12],
-         "text_dim": 128, "pooled_text_dim": 96, "guidance_embed": False, "refiner_depth": 1}  # fmt: skip
 WORLD = {"name": "narrow", "size": 16, "num_frames": 5, "clips": 16}
 
 

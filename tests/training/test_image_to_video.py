@@ -2,17 +2,16 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from small_parts import MODEL, TINY, save_transformer
 
-import hunyuan_video
 from hunyuan_video.checkpoints.lora import load_adapter
 from hunyuan_video.cli import main
 from hunyuan_video.data.toyworld import WORLDS, render
 from hunyuan_video.errors import UserError
-from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, TransformerConfig, VAEConfig
+from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, VAEConfig
 from hunyuan_video.training.clips import to_unit
 from hunyuan_video.training.config import EncodedFlowRun, FlowRun, LoRAConfig, StageConfig, StagesRun, WorldConfig
 from hunyuan_video.training.encoded_flow import EncodedFlowTask
@@ -23,9 +22,6 @@ from hunyuan_video.training.solve import solve
 from hunyuan_video.training.stages import StageTask
 from hunyuan_video.training.teacher import Teacher
 
-TINY = Path(hunyuan_video.__file__).parent / "assets" / "tiny"
-MODEL = {"hidden_size": 32, "num_heads": 1, "double_blocks": 1, "single_blocks": 1, "rope_dims": [8, 12, 12],
-         "text_dim": 128, "pooled_text_dim": 96, "guidance_embed": False, "refiner_depth": 1}  # fmt: skip
 WORLD = {"name": "narrow", "size": 16, "num_frames": 9, "clips": 16}
 REPLACE = "token_replace"
 
@@ -43,11 +39,7 @@ def folder(tmp_path_factory):
     torch.manual_seed(1)
     vae = CausalVAE(VAEConfig(latent_channels=4, block_out_channels=(4, 4, 4, 4), layers_per_block=1, norm_groups=2))
     vae.save_pretrained(folder / "vae")
-    model = HunyuanVideoTransformer(TransformerConfig(**MODEL, in_channels=4, out_channels=4))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    model.save_pretrained(folder / "transformer")
+    save_transformer(folder, 4)
     return folder
 
 

@@ -1,36 +1,28 @@
 """LoRA training: only the adapter learns, its file samples with the checkpoint, FP8 weights stay, bad settings."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from small_parts import MODEL, save_transformer
 
-import hunyuan_video
 from hunyuan_video.checkpoints.lora import load_adapter
 from hunyuan_video.cli import main
 from hunyuan_video.errors import UserError
-from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
-from hunyuan_video.models.fp8 import convert_to_fp8_modules
+from hunyuan_video.models import HunyuanVideoTransformer
+from hunyuan_video.models.fp8 import FP8Linear, convert_to_fp8_modules
 from hunyuan_video.models.lora import add_adapter, lora_layers, target_linears
 from hunyuan_video.training.config import LoRAConfig
 from hunyuan_video.training.lora import NAME, make_network
-
-TINY = Path(hunyuan_video.__file__).parent / "assets" / "tiny"
-MODEL = {"hidden_size": 32, "num_heads": 1, "double_blocks": 1, "single_blocks": 1, "rope_dims": [8, 12, 12],
-         "text_dim": 128, "pooled_text_dim": 96, "guidance_embed": False, "refiner_depth": 1}  # fmt: skip
+from hunyuan_video.training.step_distillation.student import make_student
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
     torch.manual_seed(0)
-    model = HunyuanVideoTransformer(TransformerConfig(**MODEL, in_channels=16, out_channels=16))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    model.save_pretrained(folder / "transformer")
+    save_transformer(folder, 16)
     return folder
 
 
@@ -87,3 +79,13 @@ def test_bad_settings_say_what_to_do(base, settings, said):
     start = "" if said == "init_from" else str(base / "transformer")
     with pytest.raises(UserError, match=said):
         make_network(start, MODEL, LoRAConfig(**settings), "")
+
+
+def test_fp8_weights_take_an_adapter_and_nothing_else(base, tmp_path):
+    fp8 = str(tmp_path / "fp8")
+    HunyuanVideoTransformer.from_pretrained(base / "transformer", quantize="fp8").save_pretrained(fp8)
+    adapted = make_network(fp8, {}, LoRAConfig(rank=2), "")
+    assert any(isinstance(layer.base_layer, FP8Linear) for _, layer in lora_layers(adapted))
+    for train_all in (lambda: make_network(fp8, {}, LoRAConfig(), ""), lambda: make_student(fp8, 0)):
+        with pytest.raises(UserError, match="has FP8 weights, which cannot be trained"):
+            train_all()

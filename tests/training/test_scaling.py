@@ -1,9 +1,13 @@
 """Scaling laws: the paper's constants from synthetic curves, the parametric fit, files and bad input."""
 
+import json
+import math
+
 import numpy as np
 import pytest
 from scaling_family import FAMILIES, synthetic_family
 
+from hunyuan_video.cli import main
 from hunyuan_video.errors import UserError
 from hunyuan_video.training.scaling import (
     PAPER,
@@ -17,6 +21,7 @@ from hunyuan_video.training.scaling import (
 )
 from hunyuan_video.training.scaling.laws import training_compute
 from hunyuan_video.training.scaling.parametric import bootstrap_surface
+from hunyuan_video.training.scaling.report import Fit, to_json
 
 
 @pytest.mark.parametrize("name", ["image", "video"])
@@ -145,3 +150,45 @@ def test_parquet_round_trip_and_damage(tmp_path):
         read_curves(path)
     with pytest.raises(UserError, match="cannot read"):
         read_curves(tmp_path / "absent.parquet")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [("loss", None, "positive"), ("loss", math.nan, "positive"), ("compute", -1.0, "positive"),
+     ("parameters", 7.0, "a run has one size"), ("parameters", math.nan, "a run has one size"),
+     ("loss", "x", "numbers in every row")],
+)  # fmt: skip
+def test_wrong_rows_of_a_table_are_named(tmp_path, column, value, said):
+    pa = pytest.importorskip("pyarrow", reason="loss curves are Parquet; install the extra 'scaling'")
+    import pyarrow.parquet as parquet
+
+    path = tmp_path / "curves.parquet"
+    write_curves(path, synthetic_family(PAPER["video"], FAMILIES["video"])[:1])
+    rows = parquet.read_table(path).to_pydict()
+    rows[column] = [value] * len(rows[column]) if isinstance(value, str) else [value, *rows[column][1:]]
+    parquet.write_table(pa.table(rows), path)
+    with pytest.raises(UserError, match=said):
+        read_curves(path)
+
+
+def test_runs_that_only_cool_down_are_left_out_of_the_envelope():
+    plain = synthetic_family(PAPER["image"], FAMILIES["image"])
+    cooled = [Curve(c.run, c.parameters, c.tokens, c.compute, c.loss, np.ones(len(c.loss), bool)) for c in plain]
+    with pytest.raises(UserError, match="0 sizes give 0 points"):
+        fit_envelope(cooled, bootstrap=0)
+
+
+def test_a_plan_outside_the_measured_budgets_says_so(tmp_path, capsys):
+    curves = synthetic_family(PAPER["image"], FAMILIES["image"])
+    fit = Fit(fit_envelope(curves, bootstrap=0), None, {})
+    path = tmp_path / "fit.json"
+    path.write_text(json.dumps(to_json(fit, 0.9, curves)))
+    ends = sorted(curve.compute[-1] for curve in curves)
+    for budget, outside in ((ends[0] * 1.01, False), (ends[-1] * 2, True), (ends[0] / 2, True)):
+        assert main(["scaling", "plan", str(path), "--budget", repr(float(budget))]) == 0
+        assert ("extrapolated: measured from" in capsys.readouterr().out) == outside
+    for law in ({"a1": "x", "b1": 1, "a2": 1, "b2": 1}, {"a1": 1, "b1": 0, "a2": 1, "b2": 1},
+                {"a1": -1, "b1": 1, "a2": 1, "b2": 1}):  # fmt: skip
+        path.write_text(json.dumps({"envelope": law}))
+        assert main(["scaling", "plan", str(path), "--parameters", "1"]) == 1
+        assert "not a fit" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small_parts import MODEL
 
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import HunyuanVideoTransformer
@@ -16,8 +17,6 @@ from hunyuan_video.training.cli import run
 from hunyuan_video.training.conditioning import Captioner, compose
 from hunyuan_video.training.config import StageConfig, StagesRun, load_config
 
-MODEL = {"hidden_size": 32, "num_heads": 1, "double_blocks": 1, "single_blocks": 1, "rope_dims": [8, 12, 12],
-         "text_dim": 128, "pooled_text_dim": 96, "guidance_embed": False, "refiner_depth": 1}  # fmt: skip
 STAGES = [
     {"name": "image", "steps": 3, "anchors": [16, 32], "max_tokens": 4, "max_batch": 2},
     {"name": "video", "steps": 4, "anchors": [16], "frames": [5], "images": 0.25, "max_tokens": 4, "max_batch": 2,

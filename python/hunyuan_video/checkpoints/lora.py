@@ -93,7 +93,11 @@ def read_adapter(model: nn.Module, file: SafetensorsFile) -> dict[str, Pair]:
             )
         tensor = torch.empty(info.shape, dtype=torch.float32)
         file.read_into(tensor, key)
+        if not info.dtype.is_floating_point or not tensor.isfinite().all():
+            raise UserError(f"{path}: {key!r} holds values that are no finite numbers; the file is damaged")
         parts.setdefault(found.module, {}).setdefault(found.part, {})[found.leaf] = tensor
+    if not parts:
+        raise UserError(f"{path}: holds no low-rank weights; copy or download the file again")
     return {module: _pair(model, module, found, path) for module, found in parts.items()}
 
 

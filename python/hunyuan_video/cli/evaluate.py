@@ -28,11 +28,10 @@ def add_parser(commands) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     from hunyuan_video import HunyuanVideoPipeline
     from hunyuan_video.checkpoints.atomic import write_json
-    from hunyuan_video.data.toyworld import WORLDS, render
+    from hunyuan_video.data.toyworld import WORLDS
     from hunyuan_video.evaluation.image_to_video import as_lines, continuation
     from hunyuan_video.evaluation.prompt_following import (
         as_markdown,
-        held_out_prompts,
         pipeline_generator,
         prompt_following,
         reconstruction,
@@ -57,23 +56,24 @@ def run(args: argparse.Namespace) -> int:
     reconstruct = reconstruction(pipe.vae)
     generate = pipeline_generator(pipe, **settings)
     images = bool(pipe.transformer.config.image_condition)
-    table, clips, prompts = prompt_following(
-        generate, world, args.prompts, images=images, reconstruct=reconstruct, seed=args.seed, trained_on=trained_on
-    )
+    found = prompt_following(
+        generate, world, args.prompts, images=images, reconstruct=reconstruct, seed=args.seed, trained_on=trained_on,
+        size=(pipe.defaults.height, pipe.defaults.width), num_frames=pipe.defaults.num_frames,
+    )  # fmt: skip
     psnr = vae_psnr(reconstruct, world, min(args.prompts, 64), seed=args.seed)
-    print(as_markdown(table))
+    print(as_markdown(found.table))
     continued = {}
     if images:
-        real = render(held_out_prompts(world, args.prompts, args.seed, trained_on=trained_on)[0])
-        rows = {"real clips": real, "reconstructed by the VAE": reconstruct(real), "generated": clips}
-        continued = {"continuation": {row: continuation(found, real) for row, found in rows.items()}}
+        real = found.real
+        rows = {"real clips": real, "reconstructed by the VAE": found.reconstructed, "generated": found.clips}
+        continued = {"continuation": {row: continuation(clips, real) for row, clips in rows.items()}}
         print(as_lines(continued["continuation"]))
     print(f"VAE: {psnr['mean']:.2f} dB PSNR on held-out clips (worst {psnr['worst']:.2f}, best {psnr['best']:.2f})")
     unseen = "combinations that training never showed" if trained_on else "another seed than the training's"
     seconds = time.perf_counter() - started
     print(f"{args.prompts} prompts of the {world} world, {unseen}, seed {args.seed}, {seconds:.0f} s")
     if args.sheet:
-        contact_sheet(Path(args.sheet), list(clips[:16]), prompts[:16])
+        contact_sheet(Path(args.sheet), list(found.clips[:16]), found.prompts[:16])
         print(args.sheet)
     if args.output:
         used = {
@@ -81,5 +81,5 @@ def run(args: argparse.Namespace) -> int:
             **{name: settings.get(name, getattr(pipe.defaults, name)) for name in names},
         }
         result = {"prompts": args.prompts, "seed": args.seed, "world": world, "trained_on": trained_on}
-        write_json(Path(args.output), {**result, "settings": used, "table": table, "vae_psnr": psnr, **continued})
+        write_json(Path(args.output), {**result, "settings": used, "table": found.table, "vae_psnr": psnr, **continued})
     return 0

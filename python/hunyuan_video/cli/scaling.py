@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hunyuan_video.errors import ArgumentError
+from hunyuan_video.errors import ArgumentError, UserError
 
 
 def add_parser(commands) -> argparse.ArgumentParser:
@@ -39,7 +39,10 @@ def _run(args: argparse.Namespace) -> None:
     from hunyuan_video.training.scaling.config import load_scaling
     from hunyuan_video.training.scaling.study import run_study
 
-    table = run_study(load_scaling(args.config), resume=args.resume, dry_run=args.dry_run, report=_line)
+    try:
+        table = run_study(load_scaling(args.config), resume=args.resume, dry_run=args.dry_run, report=_line)
+    except KeyboardInterrupt:
+        raise UserError("interrupted; finished runs are kept, continue with --resume") from None
     if not args.dry_run:
         _line(f"{table}\nfit it with: hunyuan-video scaling fit {table}")
 
@@ -50,13 +53,13 @@ def _fit(args: argparse.Namespace) -> None:
     from hunyuan_video.training.scaling.picture import plot
     from hunyuan_video.training.scaling.report import fit_study, to_json
 
-    if args.bootstrap < 0 or not 0 < args.level < 1:
-        raise ArgumentError("--bootstrap must be 0 or more and --level between 0 and 1")
+    if min(args.bootstrap, args.seed) < 0 or not 0 < args.level < 1:
+        raise ArgumentError("--bootstrap and --seed must be 0 or more and --level between 0 and 1")
     curves = read_curves(args.curves)
     found = fit_study(curves, bootstrap=args.bootstrap, level=args.level, seed=args.seed, report=_line)
     output = Path(args.output or Path(args.curves).with_name("fit.json"))
     picture = Path(args.plot or Path(args.curves).with_name("fit.png"))
-    content = to_json(found, args.level)
+    content = to_json(found, args.level, curves)
     for name in ("envelope", "parametric"):
         if name in content:
             _line(f"{name}: {_law_line(content[name], args.level)}")
@@ -80,11 +83,14 @@ def _plan(args: argparse.Namespace) -> None:
     given = args.budget if args.budget is not None else args.parameters
     if not 0 < given < float("inf"):
         raise ArgumentError("--budget and --parameters take a positive number")
+    laws, measured = read_laws(args.law)
     _line(UNITS)
-    for name, law in read_laws(args.law).items():
+    for name, law in laws.items():
         compute = args.budget if args.budget is not None else law.parameters.inverse(args.parameters)
         parameters, tokens = law.optimum(compute)
         _line(f"{name}: C = {compute:.4g} PFLOP -> N = {parameters:.4g} B parameters, D = {tokens:.4g} B tokens")
+        if measured and not measured[0] <= compute <= measured[1]:
+            _line(f"  extrapolated: measured from {measured[0]:.4g} to {measured[1]:.4g} PFLOP")
 
 
 def _line(text: str) -> None:

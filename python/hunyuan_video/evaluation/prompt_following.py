@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -60,6 +61,16 @@ def shifted(scenes: list[Scene]) -> list[Scene]:
     return scenes[1:] + scenes[:1]
 
 
+class Following(NamedTuple):
+    """What `prompt_following` found."""
+
+    table: dict[str, dict[str, float]]  # row -> column -> fraction
+    clips: Tensor  # uint8 [N, F, H, W, 3], generated
+    prompts: list[str]
+    real: Tensor | None = None  # of the same scenes, where a VAE was given
+    reconstructed: Tensor | None = None  # those through the VAE
+
+
 def prompt_following(
     generate: Callable[..., Tensor],  # (prompts, first seed), with images and those -> uint8 [N, F, H, W, 3]
     world: str,
@@ -67,13 +78,13 @@ def prompt_following(
     *,
     images: bool = False,
     reconstruct: Callable[[Tensor], Tensor] | None = None,  # uint8 [N, F, H, W, 3] -> the same, through the VAE
-    size: int = 64,
+    size: int | tuple[int, int] = 64,
     num_frames: int = 17,
     seed: int = 4242,
     batch: int = 20,
     trained_on: dict[str, int] | None = None,
-) -> tuple[dict[str, dict[str, float]], Tensor, list[str]]:
-    """The table {row: {column: fraction}}, the generated clips, and their prompts.
+) -> Following:
+    """Table and clips of `count` held-out prompts of a world; size and num_frames must be those of what is generated.
 
     images: for image-to-video; `generate` is also given the scenes' first frames, uint8 [N, H, W, 3].
     """
@@ -88,14 +99,15 @@ def prompt_following(
         "generated": score(generated, scenes),
         "generated, other prompt (floor)": score(generated, shifted(scenes)),
     }
-    if reconstruct is not None:
-        real = render(scenes, num_frames=num_frames, size=size)
-        table = {
-            "real clips": judge(real, scenes),
-            "reconstructed by the VAE (ceiling)": judge(reconstruct(real), scenes),
-            **table,
-        }
-    return table, made, prompts
+    if reconstruct is None:
+        return Following(table, made, prompts)
+    real = render(scenes, num_frames=num_frames, size=size)
+    reconstructed = reconstruct(real)
+    ceiling = {
+        "real clips": judge(real, scenes),
+        "reconstructed by the VAE (ceiling)": judge(reconstructed, scenes),
+    }
+    return Following({**ceiling, **table}, made, prompts, real, reconstructed)
 
 
 def as_markdown(table: dict[str, dict[str, float]]) -> str:

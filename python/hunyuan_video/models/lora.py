@@ -111,8 +111,14 @@ def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
 
 
 def target_linears(model: nn.Module, targets: Iterable[str] = TARGETS) -> list[str]:
-    """Paths of the linears whose whole path matches one of the regular expressions. Raises ValueError on none."""
-    patterns = [re.compile(target) for target in targets]
+    """Paths of the linears whose whole path matches one of the regular expressions.
+
+    Raises ValueError on none, and on what is no expression.
+    """
+    try:
+        patterns = [re.compile(target) for target in targets]
+    except re.error as error:
+        raise ValueError(f"target {error.pattern!r} is no regular expression: {error}") from None
     paths = [
         path
         for path, module in model.named_modules()
@@ -131,7 +137,8 @@ def add_adapter(
     alphas: Mapping[str, float] | None = None,  # path -> alpha, default the rank
     weight: float = 1.0,
 ) -> None:
-    """Puts a new, still neutral adapter on the linears of `ranks` and activates it. Base weights are frozen.
+    """Puts a new, still neutral adapter on the linears of `ranks` and activates it; merged layers are unmerged, since
+    they would ignore it. Base weights are frozen.
 
     Raises ValueError on a name that is taken or a path that is no linear.
     """
@@ -148,6 +155,7 @@ def add_adapter(
         base = layer.base_layer
         alpha = None if alphas is None else alphas.get(path)
         adapter = Adapter(base.in_features, base.out_features, rank, alpha)
+        layer.unmerge()
         layer.adapters[name] = adapter.to(base.weight.device)
         layer.weights[name] = weight
 

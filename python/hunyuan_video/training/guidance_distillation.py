@@ -18,6 +18,7 @@ from hunyuan_video.models.embeddings import SINUSOID_DIM, frequencies
 from hunyuan_video.training.captioned import CaptionedLatents
 from hunyuan_video.training.config import GuidanceDistillationRun
 from hunyuan_video.training.guidance_report import guidance_report
+from hunyuan_video.training.parts import load_trainable
 from hunyuan_video.training.solve import solve
 from hunyuan_video.training.teacher import Teacher, combine
 
@@ -61,7 +62,7 @@ class GuidanceDistillationTask:
         self.config = config
         self.data = CaptionedLatents(config.world, config.vae, config.text, folder, report)
         torch.manual_seed(config.loop.seed)
-        network = HunyuanVideoTransformer.from_pretrained(config.teacher, dtype=torch.float32)
+        network = load_trainable(config.teacher)  # the student's weights are its
         try:
             self.network = guidance_student(network)
         except ValueError as error:

@@ -16,6 +16,7 @@ from hunyuan_video.errors import UserError
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.models.lora import add_adapter, target_linears
 from hunyuan_video.training.config import LoRAConfig
+from hunyuan_video.training.parts import load_trainable
 
 NAME = "lora"
 FILE = "lora.safetensors"
@@ -30,12 +31,14 @@ def make_network(init_from: str, model: dict, lora: LoRAConfig, image_condition:
 
     image_condition: of the run's config. A text-to-video checkpoint becomes an image-to-video one by it: the weights
     are the same. Raises UserError where the checkpoint is image-to-video and the run is not, for an adapter without
-    weights to adapt, a negative rank or targets that match nothing.
+    weights to adapt, a negative rank or targets that match nothing, and for FP8 weights without an adapter.
     """
     if lora.rank and not init_from:
         raise UserError("lora: an adapter needs weights to adapt; set init_from to an exported transformer")
-    if init_from:
+    if init_from and lora.rank:
         network = HunyuanVideoTransformer.from_pretrained(init_from, dtype=torch.float32)
+    elif init_from:
+        network = load_trainable(init_from)
     else:
         network = HunyuanVideoTransformer(TransformerConfig(**model))
     if network.config.image_condition and not image_condition:

@@ -10,7 +10,8 @@ import torch
 
 from hunyuan_video.checkpoints.text import load_clip_encoder, load_text_encoder
 from hunyuan_video.errors import UserError
-from hunyuan_video.models import ClipTextEncoder, TextEncoder
+from hunyuan_video.models import ClipTextEncoder, HunyuanVideoTransformer, TextEncoder
+from hunyuan_video.models.fp8 import FP8Linear
 from hunyuan_video.models.text.templates import PromptTemplate
 
 TEXT_FOLDERS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
@@ -25,6 +26,14 @@ def text_facts(folder: Path) -> dict:
         f"{folder}: neither text.json nor sampling.json there; train the text encoders first (recipes/tiny/text.yaml), "
         "or set `text` to a checkpoint folder"
     )
+
+
+def load_trainable(path: str | Path) -> HunyuanVideoTransformer:
+    """A transformer in float32 whose weights are to be trained, or copied into what is. UserError if they are FP8."""
+    network = HunyuanVideoTransformer.from_pretrained(path, dtype=torch.float32)
+    if any(isinstance(module, FP8Linear) for module in network.modules()):
+        raise UserError(f"{path} has FP8 weights, which cannot be trained; give bf16 ones, or train an adapter")
+    return network
 
 
 def load_text(folder: str | Path) -> tuple[TextEncoder, ClipTextEncoder]:

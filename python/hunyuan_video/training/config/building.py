@@ -19,7 +19,10 @@ def build(cls, raw: dict, where: str):
             raise UserError(f"{where}: unknown key {key!r}; known keys: {', '.join(known)}")
         values[key] = coerce(known[key], value, f"{where}: {key}")
         check_value(key, values[key], f"{where}: {key}")
-    return cls(**values)
+    try:
+        return cls(**values)
+    except UserError as error:  # of settings that do not go together
+        raise UserError(f"{where}: {error}") from None
 
 
 def check_model(model: dict, config: type, where: str = "model") -> None:

@@ -76,10 +76,10 @@ class WorldConfig:
 
     def __post_init__(self) -> None:
         if self.name not in WORLDS:
-            raise UserError(f"world.name must be one of {', '.join(WORLDS)}, got {self.name!r}")
+            raise UserError(f"name must be one of {', '.join(WORLDS)}, got {self.name!r}")
         if self.num_frames % 4 != 1 or self.size < 16 or self.size % 16:
             raise UserError(
-                f"world: num_frames must be 4k + 1 and size a multiple of 16, got {self.num_frames} and {self.size}"
+                f"num_frames must be 4k + 1 and size a multiple of 16, got {self.num_frames} and {self.size}"
             )
 
 

@@ -31,7 +31,8 @@ def load_scaling(path: str | Path) -> ScalingRun:
     study = build(ScalingRun, raw, str(path))
     if len(study.sizes) < 3 or not study.budgets or min(study.budgets) <= 0:
         raise UserError(f"{path}: a study needs at least 3 sizes and a positive budget; see recipes/scaling/tiny.yaml")
-    flow_run(study, 0, 1, str(path))
+    for size in range(len(study.sizes)):
+        flow_run(study, size, 1, f"{path}: sizes[{size}]")
     return study
 
 

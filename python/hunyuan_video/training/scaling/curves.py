@@ -33,7 +33,7 @@ class Curve:
         values = np.concatenate([self.tokens, self.compute, self.loss])
         if len(sizes) != 1 or not len(self.loss) or not np.isfinite(values).all() or (values <= 0).any():
             raise ValueError(f"run {self.run}: tokens, compute and loss must be positive and of one length")
-        if self.parameters <= 0 or (np.diff(self.compute) <= 0).any():
+        if not (0 < self.parameters < np.inf) or (np.diff(self.compute) <= 0).any():
             raise ValueError(f"run {self.run}: parameters must be positive and compute must increase")
 
     def stable(self) -> Curve:
@@ -83,14 +83,23 @@ def read_curves(path: str | Path) -> list[Curve]:
     missing = [name for name in COLUMNS if name not in table]
     if missing or not table["run"]:
         raise UserError(f"{path}: not a table of loss curves; missing {', '.join(missing) or 'rows'}")
-    columns = {name: np.array(table[name]) for name in COLUMNS}
-    curves = []
+    try:
+        columns = {name: np.array(table[name], float) for name in COLUMNS[1:]}
+        cooldown = np.array([bool(value) for value in columns.pop("cooldown")])
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{path}: parameters, tokens, compute, loss and cooldown must be numbers in every row"
+        ) from None
+    names, curves = np.array(table["run"], dtype=object), []
     for run in dict.fromkeys(table["run"]):
-        mine = columns["run"] == run
-        order = np.argsort(columns["compute"][mine], kind="stable")
-        picked = {name: columns[name][mine][order] for name in COLUMNS[2:]}
+        mine = np.flatnonzero(names == run)
+        mine = mine[np.argsort(columns["compute"][mine], kind="stable")]
+        parameters = set(columns["parameters"][mine].tolist())
         try:
-            curves.append(Curve(run, float(columns["parameters"][mine][0]), **picked))
+            if len(parameters) != 1:
+                raise ValueError(f"run {run}: it has parameters {sorted(parameters)}; a run has one size")
+            picked = {name: columns[name][mine] for name in ("tokens", "compute", "loss")}
+            curves.append(Curve(str(run), parameters.pop(), **picked, cooldown=cooldown[mine]))
         except ValueError as error:
             raise UserError(f"{path}: {error}") from None
     return curves

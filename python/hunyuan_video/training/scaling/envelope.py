@@ -74,7 +74,7 @@ def crossing(small: Smooth, large: Smooth) -> float | None:
 def one_curve_per_size(curves: Sequence[Curve]) -> list[Curve]:
     """The longest stable part for each size, from small to large."""
     longest: dict[float, Curve] = {}
-    for curve in (c.stable() for c in curves):
+    for curve in (c.stable() for c in curves if not (c.cooldown.size and c.cooldown.all())):
         known = longest.get(curve.parameters)
         if known is None or curve.compute[-1] > known.compute[-1]:
             longest[curve.parameters] = curve

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,9 +48,10 @@ def constants(law: ScalingLaw) -> dict[str, float]:
     return {"a1": law.parameters.a, "b1": law.parameters.b, "a2": law.tokens.a, "b2": law.tokens.b}
 
 
-def to_json(fit: Fit, level: float) -> dict:
-    """What `scaling plan` reads."""
-    out: dict = {"units": UNITS, "interval": level}
+def to_json(fit: Fit, level: float, curves: list[Curve]) -> dict:
+    """What `scaling plan` reads. compute: from the smallest to the largest run, in PetaFLOP."""
+    ends = [float(curve.compute[-1]) for curve in curves]
+    out: dict = {"units": UNITS, "interval": level, "compute": [min(ends), max(ends)]}
     if fit.envelope:
         out["envelope"] = {
             **constants(fit.envelope.law), "intervals": fit.envelope.intervals,
@@ -61,10 +63,12 @@ def to_json(fit: Fit, level: float) -> dict:
     return out
 
 
-def read_laws(source: str) -> dict[str, ScalingLaw]:
-    """Named laws from a fit's JSON file, or the paper's ("image", "video")."""
+def read_laws(source: str) -> tuple[dict[str, ScalingLaw], tuple[float, float] | None]:
+    """Named laws from a fit's JSON file, or the paper's ("image", "video"); and from which compute to which they were
+    measured, where that is known.
+    """
     if source in PAPER:
-        return {f"paper, {source}": PAPER[source]}
+        return {f"paper, {source}": PAPER[source]}, None
     try:
         raw = json.loads(Path(source).read_text())
         names = [name for name in ("envelope", "parametric") if name in raw]
@@ -72,8 +76,12 @@ def read_laws(source: str) -> dict[str, ScalingLaw]:
             name: ScalingLaw(PowerLaw(raw[name]["a1"], raw[name]["b1"]), PowerLaw(raw[name]["a2"], raw[name]["b2"]))
             for name in names
         }
-    except (OSError, ValueError, KeyError, TypeError):
+        low, high = (float(value) for value in raw.get("compute", (0, math.inf)))
+        for power in (power for law in laws.values() for power in (law.parameters, law.tokens)):
+            if not (0 < power.a < math.inf and math.isfinite(power.b) and power.b):
+                raise ValueError(f"{power} cannot be planned with")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{source}: not a fit; give the JSON of `scaling fit`, or {' or '.join(PAPER)}") from None
     if not laws:
         raise UserError(f"{source}: holds no fit; make one with `hunyuan-video scaling fit`")
-    return laws
+    return laws, (low, high)

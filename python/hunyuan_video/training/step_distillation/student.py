@@ -11,6 +11,7 @@ from hunyuan_video.checkpoints.lora import load_adapter, save_adapter
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import HunyuanVideoTransformer
 from hunyuan_video.models.lora import TARGETS, add_adapter, target_linears
+from hunyuan_video.training.parts import load_trainable
 
 ADAPTER = "few_step"
 ADAPTER_FILE = "few_step.safetensors"
@@ -23,9 +24,9 @@ def make_student(
     adapter: str = "",  # a file to start from
 ) -> HunyuanVideoTransformer:
     """The transformer at `path`, in float32, with what is to be trained; rank 0: everything."""
-    network = HunyuanVideoTransformer.from_pretrained(path, dtype=torch.float32)
     if not rank:
-        return network
+        return load_trainable(path)
+    network = HunyuanVideoTransformer.from_pretrained(path, dtype=torch.float32)
     if adapter:
         return load_adapter(network, adapter, ADAPTER).requires_grad_(False).apply(_thaw)
     network.requires_grad_(False)
