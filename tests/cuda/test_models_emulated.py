@@ -100,12 +100,13 @@ def test_vae_decoder(device):
     vae = CausalVAE(VAEConfig(block_out_channels=(64,) * 4, layers_per_block=1, norm_groups=8))
     vae.eval().requires_grad_(False)
     latents = torch.randn(1, 16, 2, 1, 2).to(BF16)
-    exact = vae.double().decode(latents.double())
+    exact = vae.double().decode(latents.double())  # its weights are rounded only then
     for part in vae.to(BF16).modules():
         if isinstance(part, torch.nn.Conv3d):
             weight = part.weight.contiguous(memory_format=torch.channels_last_3d)
             part.weight = torch.nn.Parameter(weight, requires_grad=False)
+    plain = error(vae.decode(latents), exact)
     counts = device()
-    assert error(vae.decode(latents), exact) < 0.03, counts
+    assert error(vae.decode(latents), exact) < 1.5 * plain + 2e-3, counts
     wanted = ("causal_conv3d", "group_norm_silu", "group_norm_silu of moments", "pad_causal")
     assert all(counts[name] for name in wanted), counts
