@@ -8,7 +8,15 @@
 namespace hunyuan::HUNYUAN_LEVEL {
 namespace {
 
-constexpr int kTogether = 4;
+constexpr int kTogether = Vec::width == 16 ? 4 : 2;  // their sums stay in registers
+
+// Sums of a row: of pieces of Two::width, and of the rest.
+struct Sums {
+  Two twos = {set(0.0f), set(0.0f)};
+  Vec rest = set(0.0f);
+
+  float total() const { return sum(twos.first + twos.second + rest); }
+};
 
 template <class T, int rows>
 struct Rows {
@@ -20,44 +28,51 @@ struct Rows {
 template <class T, int rows>
 void modulate(const Rows<T, rows>& at, const T* shift, const T* scale, int64_t channels, float eps) {
   const float count = static_cast<float>(channels);
-  const int64_t even = channels - channels % Two::width;
-  Two sums[rows];
-  Vec rest[rows], mean[rows], inverse[rows];
-  const auto clear = [&] {
-    for (int r = 0; r < rows; ++r) rest[r] = sums[r].first = sums[r].second = set(0.0f);
-  };
-  const auto average = [&](int r) { return sum(sums[r].first + sums[r].second + rest[r]) / count; };
+  const int64_t twos = channels - channels % Two::width;
+  // The sum of float32 values with a large mean is a little off, which the sum of distances from it shows. The steps of
+  // bfloat16 are far larger.
+  constexpr bool kCorrects = sizeof(T) == 4;
+  Sums sums[rows], distances[rows], squares[rows];
+  Vec mean[rows], inverse[rows];
 
-  clear();
-  for (int64_t c = 0; c < even; c += Two::width)
-    for (int r = 0; r < rows; ++r) sums[r] = sums[r] + load_two(at.x[r] + c);
-  for_each_vec(channels - even, [&](int64_t i, auto part) {
-    for (int r = 0; r < rows; ++r) rest[r] = rest[r] + load(at.x[r] + even + i, part);
+  for (int64_t c = 0; c < twos; c += Two::width)
+    for (int r = 0; r < rows; ++r) sums[r].twos = sums[r].twos + load_two(at.x[r] + c);
+  for_each_vec(channels - twos, [&](int64_t i, auto part) {
+    for (int r = 0; r < rows; ++r) sums[r].rest = sums[r].rest + load(at.x[r] + twos + i, part);
   });
-  for (int r = 0; r < rows; ++r) mean[r] = set(average(r));
+  for (int r = 0; r < rows; ++r) mean[r] = set(sums[r].total() / count);
 
-  clear();
-  for (int64_t c = 0; c < even; c += Two::width)
+  for (int64_t c = 0; c < twos; c += Two::width)
     for (int r = 0; r < rows; ++r) {
       __builtin_prefetch(at.x[r] + at.ahead + c, 0, 2);
-      const Two centred = load_two(at.x[r] + c) - mean[r];
-      sums[r] = fma(centred, centred, sums[r]);
+      const Two distance = load_two(at.x[r] + c) - mean[r];
+      if constexpr (kCorrects) distances[r].twos = distances[r].twos + distance;
+      squares[r].twos = fma(distance, distance, squares[r].twos);
     }
-  for_each_vec(channels - even, [&](int64_t i, auto part) {
+  for_each_vec(channels - twos, [&](int64_t i, auto part) {
     for (int r = 0; r < rows; ++r) {
-      const Vec centred = keep(load(at.x[r] + even + i, part) - mean[r], part);
-      rest[r] = fma(centred, centred, rest[r]);
+      const Vec distance = keep(load(at.x[r] + twos + i, part) - mean[r], part);
+      if constexpr (kCorrects) distances[r].rest = distances[r].rest + distance;
+      squares[r].rest = fma(distance, distance, squares[r].rest);
     }
   });
-  for (int r = 0; r < rows; ++r) inverse[r] = set(1.0f / __builtin_sqrtf(average(r) + eps));
+  for (int r = 0; r < rows; ++r) {
+    float variance = squares[r].total() / count;
+    if constexpr (kCorrects) {
+      const float error = distances[r].total() / count, without = variance - error * error;
+      mean[r] = mean[r] + set(error);
+      variance = without < 0.0f ? 0.0f : without;  // a NaN stays
+    }
+    inverse[r] = set(1.0f / __builtin_sqrtf(variance + eps));
+  }
 
-  for (int64_t c = 0; c < even; c += Two::width) {
+  for (int64_t c = 0; c < twos; c += Two::width) {
     const Two slope = load_two(scale + c) + set(1.0f), start = load_two(shift + c);
     for (int r = 0; r < rows; ++r)
       store_two(at.out[r] + c, fma((load_two(at.x[r] + c) - mean[r]) * inverse[r], slope, start));
   }
-  for_each_vec(channels - even, [&](int64_t i, auto part) {
-    const int64_t c = even + i;
+  for_each_vec(channels - twos, [&](int64_t i, auto part) {
+    const int64_t c = twos + i;
     const Vec slope = load(scale + c, part) + set(1.0f), start = load(shift + c, part);
     for (int r = 0; r < rows; ++r)
       store(at.out[r] + c, fma((load(at.x[r] + c, part) - mean[r]) * inverse[r], slope, start), part);
