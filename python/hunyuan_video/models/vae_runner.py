@@ -199,7 +199,7 @@ def _start_from(added: Tensor, shortcut: CausalConv3d | None, values: Tensor | N
     if shortcut is None:
         if values is None:
             return added.contiguous()
-        return values if values.data_ptr() == added.data_ptr() else values.copy_(added)
+        return values if values.is_set_to(added) else values.copy_(added)
     weight, bias = shortcut.conv.weight.flatten(1), shortcut.conv.bias
     if values is None or bias is None or weight.dtype != values.dtype:
         made = F.linear(added, weight, bias)

@@ -80,12 +80,14 @@ def _sums(phase: int, stride: int) -> tuple[tuple[float, ...], ...]:
 
 
 def can_fold(x: Tensor, weight: Tensor, stride: Stride) -> bool:
-    """Inference on a CPU, in eager mode, doubling or keeping each axis, not too small.
+    """Inference on a CPU, in eager mode, with a weight in memory, doubling or keeping each axis, not too small.
 
     Training keeps the plain path, whose weight gradient is one convolution. So do GPUs: there the fold is correct too,
     but whether eight small convolutions beat one is not measured.
     """
     if torch.compiler.is_compiling() or x.device.type != "cpu" or weight.is_inference():
+        return False
+    if type(weight) not in (Tensor, torch.nn.Parameter):  # a subclass may have no address to know it by
         return False
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         return False
