@@ -48,13 +48,18 @@ class FoldedWeights:
 
     def of(self, weight: Tensor, stride: Stride) -> Tensor:
         """weight: [N, C, 3, 3, 3] -> `fold` of it."""
-        if weight.is_inference():
-            return fold(weight, stride)  # such a tensor has no version to watch
+        if not _watchable(weight):
+            return fold(weight, stride)
         key = (weight.data_ptr(), weight._version, weight.dtype, weight.device, stride)
         made = self._made
         if made is None or made[0] != key:  # two threads may both get here: they make the same values
             made = self._made = (key, fold(weight, stride))
         return made[1]
+
+
+def _watchable(weight: Tensor) -> bool:
+    """Whether it has an address and a version; inference tensors have no version, fake ones no address."""
+    return not weight.is_inference() and type(weight) in (Tensor, torch.nn.Parameter)
 
 
 def parities(stride: Stride) -> product:
@@ -80,14 +85,12 @@ def _sums(phase: int, stride: int) -> tuple[tuple[float, ...], ...]:
 
 
 def can_fold(x: Tensor, weight: Tensor, stride: Stride) -> bool:
-    """Inference on a CPU, in eager mode, with a weight in memory, doubling or keeping each axis, not too small.
+    """Inference on a CPU, in eager mode, with a weight to watch, doubling or keeping each axis, not too small.
 
     Training keeps the plain path, whose weight gradient is one convolution. So do GPUs: there the fold is correct too,
     but whether eight small convolutions beat one is not measured.
     """
-    if torch.compiler.is_compiling() or x.device.type != "cpu" or weight.is_inference():
-        return False
-    if type(weight) not in (Tensor, torch.nn.Parameter):  # a subclass may have no address to know it by
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or not _watchable(weight):
         return False
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         return False
