@@ -61,6 +61,8 @@ def test_flow_recipe_is_a_flow_run(request):
         ("kind: flow\nmodel: {hidden_size: 49}\n", ["model: hidden_size 49"]),
         ("kind: flow_encoded\nheld_out: -1\n", ["held_out must be at least 0"]),
         ("kind: stages\nstages: [{anchor_shares: [1, -1]}]\n", ["stages[0]: anchor_shares must be above 0"]),
+        ("kind: stages\nstages: [{name: a/b}]\n", ["stages[0]: name", "a/b"]),
+        ("kind: stages\nstages: [{loop: {steps: 9}}]\n", ["stages[0]: loop: steps follows"]),
         ("kind: {}\n", ["kind must be one of"]),
     ],
 )

@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from hunyuan_video import HunyuanVideoPipeline
 from hunyuan_video.cli import main
@@ -140,7 +141,11 @@ def test_pictures_without_a_size_and_captions_that_are_no_text(tmp_path, capsys)
     (source / "a.png").write_bytes(b"no picture")
     (source / "a.txt").write_text("a red circle")
     words = ["encode", str(source), "-o", str(tmp_path / "out"), "--bucket", "1x16x16"]
-    assert main(words) == 0 and "0 clips, 1 shards, 0 missing, 1 skipped" in capsys.readouterr().out
+    assert main(words) == 1 and "none of its 1 clips can be read" in capsys.readouterr().err
+    Image.new("RGB", (20, 30)).save(source / "b.png")
+    (source / "b.txt").write_text("black")
+    words[3] = str(tmp_path / "other")
+    assert main(words) == 0 and "1 clips, 1 shards, 0 missing, 1 skipped" in capsys.readouterr().out
     (source / "a.txt").write_bytes(b"\xff\xfe")
     assert main(words) == 1
     assert "a.txt: cannot be read as text" in capsys.readouterr().err

@@ -45,6 +45,11 @@ def test_captions_are_dropped_at_the_given_rate_and_belong_to_their_clips(tmp_pa
     assert condition["text_mask"].sum(1).tolist()[0] < condition["text_mask"].sum(1).tolist()[1]
 
 
+def test_evaluation_without_prompts_is_none(tmp_path, vae):
+    config = FlowRun(vae=str(vae), text=str(TINY), model=MODEL, world=WorldConfig(**WORLD), eval_prompts=0)
+    assert FlowTask(config, tmp_path / "run", quiet).evaluate(1, tmp_path) == {}
+
+
 def test_shift_follows_the_resolution(tmp_path, vae):
     config = FlowRun(
         vae=str(vae), text=str(TINY), model=MODEL, world=WorldConfig(**WORLD), t_shift_tokens=8, t_shift=2.0

@@ -152,6 +152,11 @@ def test_mistakes_in_a_stage_are_named(stage, words):
         stages.groups_of(StagesRun(), StageConfig(**stage))
 
 
+def test_no_stage_at_all_is_a_mistake(recipe):
+    with pytest.raises(UserError, match="stages: give at least one"):
+        run(recipe, overrides=("stages=[]",))
+
+
 def test_mistakes_in_the_file_name_the_stage(recipe):
     with pytest.raises(UserError, match=r"stages\[0\]: steps must be int, got 'many'"):
         load_config(recipe, ("stages=[{steps: many}]",))

@@ -59,5 +59,9 @@ def run(args: argparse.Namespace) -> int:
         counts = encode(request, lambda line: print(line, flush=True))
     except KeyboardInterrupt:
         raise UserError("interrupted; finished shards are whole, the same command goes on from there") from None
+    if not counts["clips"] and not counts["missing"]:
+        raise UserError(
+            f"{args.source}: none of its {counts['skipped']} clips can be read; {args.output} holds no clips"
+        )
     print(f"{args.output}: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
     return 0

@@ -88,7 +88,11 @@ class CaptionedLatents:
         return encode_clips(self.vae, to_unit(frames))
 
     def judge(self, sample: Sampler, count: int, sheet: Path | None = None) -> dict[str, float]:
-        """Prompt following of `count` held-out prompts, and with `floor_` before the name that of other prompts."""
+        """Prompt following of `count` held-out prompts, and with `floor_` before the name that of other prompts; of
+        none, nothing.
+        """
+        if count < 1:
+            return {}
         clips, scenes, prompts = self.samples(sample, count)
         if sheet is not None:
             contact_sheet(sheet, list(clips[:16]), prompts[:16])

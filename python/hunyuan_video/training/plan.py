@@ -59,10 +59,7 @@ def plan_stages(config: StagesRun, machine: Machine, report: Callable[[str], Non
     """Prints model, memory and time of every stage, then draws a sample of each. Raises UserError on what is wrong."""
     if not config.stages:
         raise UserError("stages: give at least one")
-    try:
-        model = TransformerConfig(**config.model)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"model: {error}") from None
+    model = TransformerConfig(**config.model)
     sizes = parameters_of(model)
     report(f"transformer: {sum(sizes.values()) / 1e6:,.1f} M parameters; {machine.count} x {machine.gpu}, assuming "
            f"{machine.mfu:.0%} of {GPUS[machine.gpu][0]} TFLOP/s")  # fmt: skip

@@ -42,6 +42,8 @@ HELD_OUT_SEED = 4242
 
 def execute(config: StagesRun, resume: bool, report: Callable[[str], None] = print) -> None:
     """All stages in order; with `resume`, finished ones are skipped. Raises UserError."""
+    if not config.stages:
+        raise UserError("stages: give at least one")
     previous = config.init_from
     for index, stage in enumerate(config.stages):
         run, folder = stage_run(config, index), stage_folder(config, index)

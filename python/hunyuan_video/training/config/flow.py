@@ -117,4 +117,11 @@ class StagesRun:
     cfg_scale: float = 3.0
     eval_prompts: int = 8  # samples of an evaluation; 0: none
 
-    __post_init__ = check_transformer
+    def __post_init__(self) -> None:
+        check_transformer(self)
+        for index, stage in enumerate(self.stages):
+            if "/" in stage.name:
+                raise UserError(f"stages[{index}]: name {stage.name!r} becomes a folder's; write it without /")
+            for key in ("steps", "batch"):
+                if key in stage.loop:
+                    raise UserError(f"stages[{index}]: loop: {key} follows from the stage's own steps and max_batch")
