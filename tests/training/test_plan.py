@@ -164,3 +164,15 @@ def test_the_clips_of_a_vae_run_are_opened(tmp_path):
         (tmp_path / f"{number}.txt").write_text("nothing")
     with pytest.raises(UserError, match="cannot be read"):
         dry_run(tmp_path, {**settings, "data": str(tmp_path)})
+
+
+def test_settings_of_a_text_run_are_read(tmp_path):
+    assert "a valid text run" in dry_run(tmp_path, {"kind": "text"})
+    with pytest.raises(UserError, match="world must be one of"):
+        dry_run(tmp_path, {"kind": "text", "world": "nowhere"})
+    with pytest.raises(UserError, match="settings: clip: steps must be at least 1, got 0"):
+        dry_run(tmp_path, {"kind": "text", "settings": {"clip": {"steps": 0}}})
+    with pytest.raises(UserError, match="settings: clip: clips and batch must be at least"):
+        dry_run(tmp_path, {"kind": "text", "settings": {"clip": {"batch": 1}}})
+    with pytest.raises(UserError, match="settings: language_model: hidden_size 128 must be a multiple of heads = 3"):
+        dry_run(tmp_path, {"kind": "text", "settings": {"language_model": {"heads": 3}}})

@@ -47,7 +47,9 @@ def run(
     elif dry_run:
         plan = importlib.import_module("hunyuan_video.training.plan")
         machine = plan.Machine(gpu, ranks)
-        if config.kind == "stages":
+        if isinstance(config, TextRun):
+            text_run(config)
+        elif config.kind == "stages":
             plan.plan_stages(config, machine, report)
         elif config.kind in ("flow_encoded", "vae_stages"):
             (plan.plan_encoded if config.kind == "flow_encoded" else plan.plan_vae)(config, report)
@@ -99,15 +101,21 @@ def restarted() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
-def run_text(config: TextRun, resume: bool, report: Callable[[str], None]) -> None:
-    """Both text encoders; minutes long, so it is repeated whole unless it had finished."""
+def text_run(config: TextRun) -> partial:
+    """The training of both text encoders, ready to be called. Raises UserError for a wrong world or settings."""
     from hunyuan_video.data.toyworld import WORLDS
     from hunyuan_video.training.text import TextTrainingConfig, train_text
 
     if config.world not in WORLDS:
         raise UserError(f"world must be one of {', '.join(WORLDS)}, got {config.world!r}")
+    settings = build(TextTrainingConfig, config.settings, "settings")
+    return partial(train_text, WORLDS[config.world], config.output, settings)
+
+
+def run_text(config: TextRun, resume: bool, report: Callable[[str], None]) -> None:
+    """Both text encoders; minutes long, so it is repeated whole unless it had finished."""
+    train_text = text_run(config)
     if resume and (Path(config.output) / "text.json").exists():
         report(f"{config.output}: text encoders are already there")
         return
-    settings = build(TextTrainingConfig, config.settings, "settings")
-    report(str(train_text(WORLDS[config.world], config.output, settings, log=report)["evaluation"]))
+    report(str(train_text(log=report)["evaluation"]))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hunyuan_video.data.toyworld import render
 from hunyuan_video.data.toyworld.scene import Scene, World
+from hunyuan_video.errors import UserError
 from hunyuan_video.models.text import ClipTextConfig, ClipTextModel, NativeTokenizer
 from hunyuan_video.training.text.captions import attribute_sizes, describe, labels
 from hunyuan_video.training.text.descent import Descent
@@ -39,6 +40,12 @@ class ClipConfig:
     batch: int = 128
     learning_rate: float = 1.5e-3
     attribute_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        if min(self.clips, self.batch) < GROUP:
+            raise UserError(f"clips and batch must be at least {GROUP}, got {self.clips} and {self.batch}")
+        if self.hidden_size % self.heads:
+            raise UserError(f"hidden_size {self.hidden_size} must be a multiple of heads = {self.heads}")
 
 
 class VideoEncoder(nn.Module):

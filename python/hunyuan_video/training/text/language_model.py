@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hunyuan_video.data.toyworld.scene import World
+from hunyuan_video.errors import UserError
 from hunyuan_video.models.text import LlamaConfig, LlamaModel, NativeTokenizer, PromptTemplate, Template
 from hunyuan_video.training.text.captions import NOT_SAID, attribute_sizes, describe, labels
 from hunyuan_video.training.text.descent import Descent
@@ -38,6 +39,13 @@ class LanguageModelConfig:
     batch: int = 48
     learning_rate: float = 2e-3
     attribute_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.heads or self.heads % self.kv_heads:
+            raise UserError(
+                f"hidden_size {self.hidden_size} must be a multiple of heads = {self.heads}, and they of kv_heads = "
+                f"{self.kv_heads}"
+            )
 
 
 def tiny_template(tokenizer: Any, text_length: int) -> PromptTemplate:
