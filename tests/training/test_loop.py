@@ -167,3 +167,15 @@ def test_average_is_the_running_mean():
     with average.in_place_of(network):
         assert network.weight.item() == pytest.approx(0.75)
     assert network.weight.item() == 1.0
+
+
+def test_frozen_weights_are_their_own_average(tmp_path):
+    """A copy of them would double the memory of training an adapter, and the size of its checkpoints."""
+    task = Regression()
+    task.network.blocks.requires_grad_(False)
+    before = task.network.blocks[0].weight.detach().clone()
+    train(task, LOOP, OptimizerConfig(lr=1e-2), tmp_path, False, quiet)
+    assert set(Average(task.network, 0.5).weights) == {"out.weight", "out.bias"}
+    exported = torch.load(tmp_path / "export/weights.pt", weights_only=True)
+    assert torch.equal(exported["blocks.0.weight"], before) and torch.equal(task.network.blocks[0].weight, before)
+    assert not torch.equal(exported["out.weight"], task.network.out.weight)

@@ -12,33 +12,38 @@ from hunyuan_video.training.distributed import local
 
 
 class Average:
-    """The average of the weights over the steps, warmed up so that early weights are forgotten quickly.
+    """The average of the trained weights over the steps, warmed up so that early weights are forgotten quickly.
 
-    Sharded as the network is when it is made.
+    Sharded as the network is when it is made. Frozen weights, all but an adapter's, are their own average.
     """
 
     def __init__(self, network: nn.Module, decay: float):
         self.decay = decay
-        self.weights: dict[str, Tensor] = {name: p.detach().clone() for name, p in network.named_parameters()}
+        self.weights: dict[str, Tensor] = {
+            name: p.detach().clone() for name, p in network.named_parameters() if p.requires_grad
+        }
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         decay = min(self.decay, (step + 1) / (step + 10))
-        live = [local(p.detach()) for p in network.parameters()]
-        torch._foreach_lerp_([local(weight) for weight in self.weights.values()], live, 1 - decay)
+        torch._foreach_lerp_([local(weight) for weight in self.weights.values()], self._live(network), 1 - decay)
 
     @contextmanager
     def in_place_of(self, network: nn.Module) -> Iterator[nn.Module]:
         """The network holds the averaged weights inside this context."""
-        live = [local(p.detach()).clone() for p in network.parameters()]
-        _copy(network, list(self.weights.values()))
+        live = [weight.clone() for weight in self._live(network)]
+        self._fill(network, list(self.weights.values()))
         try:
             yield network
         finally:
-            _copy(network, live)
+            self._fill(network, live)
 
+    def _live(self, network: nn.Module) -> list[Tensor]:
+        """What this rank has of the network's weights, in the order of the averages."""
+        parameters = dict(network.named_parameters())
+        return [local(parameters[name].detach()) for name in self.weights]
 
-@torch.no_grad()
-def _copy(network: nn.Module, weights: list[Tensor]) -> None:
-    for parameter, weight in zip(network.parameters(), weights, strict=True):
-        local(parameter).copy_(local(weight))
+    @torch.no_grad()
+    def _fill(self, network: nn.Module, weights: list[Tensor]) -> None:
+        for weight, value in zip(self._live(network), weights, strict=True):
+            weight.copy_(local(value))
