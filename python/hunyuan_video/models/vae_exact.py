@@ -32,6 +32,7 @@ from hunyuan_video.models.vae_slabs import ConvPlan
 from hunyuan_video.models.vae_store import Shape, TensorStore, store_bytes
 
 DEFAULT_BUDGET = 4 << 30
+LIBRARIES = 16 << 20  # at least, of any budget: code and buffers that torch and oneDNN load when they first convolve
 # Layers whose forward the walks below repeat. Others, such as an adapter around one of them, need the modules' own way.
 LAYERS: tuple[type, ...] = (nn.Conv3d, nn.Linear, nn.ModuleList, CausalConv3d, GroupNorm, FrameCausalAttention)
 LAYERS += (ResnetBlock, MidBlock, DownBlock, Downsample, UpBlock, Upsample)
@@ -139,7 +140,7 @@ def _run_within(walk: Callable[..., Any], network: nn.Module, x: Tensor, memory_
             f"memory_budget={budget} bytes is too small for this size; mode='exact' needs at least {least}"
         )
     limit = max(plan.slab, budget // 4)
-    room = budget - max(limit, plan.attention_bytes) - budget // 8  # an eighth: the libraries' own memory
+    room = budget - max(limit, plan.attention_bytes) - max(LIBRARIES, budget // 8)
     return _run(walk, network, x, Runner(x.device, dtype, limit, room))
 
 

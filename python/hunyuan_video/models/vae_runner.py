@@ -145,13 +145,18 @@ class Runner:
         out: Activation,
     ) -> Activation:
         """The layer for frames that are too large for a slab: band by band."""
+        weights: SlabConvolution | None = None  # for bands that are nearly all of one shape
         for slab in plan.slabs(self.limit):
-            added = None
-            if residual is not None:
-                added = _channels_first(residual.store.read(*slab))
-                added = added if shortcut is None else shortcut(added)
-            x = _channels_first(input_of_band(source.store, plan, slab, affine, self.dtype))
-            values = conv(x, residual=added, padded=True)[0].permute(1, 2, 3, 0).contiguous()
+            x = input_of_band(source.store, plan, slab, affine, self.dtype)
+            if weights is None:
+                weights = SlabConvolution(
+                    conv.conv.weight, conv.conv.bias, conv.stride, (x.shape[0], x.shape[1], x.shape[2])
+                )
+            if residual is None:
+                values = weights(x)
+            else:  # a copy: the store's own memory may be read again for the next band
+                values = _start_from(residual.store.read(*slab).clone(), shortcut, None)
+                weights.add_to(values, x)
             out.moments.add(values)
             out.store.write(slab[0], slab[2], values)
         return out
@@ -212,7 +217,3 @@ def _finish(out: Activation, t0: int, values: Tensor) -> None:
     out.moments.add(values)
     if out.store.view(t0, t0 + len(values)) is None:
         out.store.write(t0, 0, values)
-
-
-def _channels_first(slab: Tensor) -> Tensor:  # [t, h, W, C] -> [1, C, t, h, W], channels_last_3d
-    return slab[None].permute(0, 4, 1, 2, 3)
