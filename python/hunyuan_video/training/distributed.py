@@ -62,6 +62,10 @@ class Ranks:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def meet(self) -> None:
+        """Waits for all ranks. None is gone while another still reads what it sent, as after a broadcast."""
+        self.mean([0.0])
+
 
 def join_ranks(loop: LoopConfig) -> Ranks:
     """Joins the group of `torchrun`; a single process needs one only to shard (offload_optimizer on one GPU)."""

@@ -82,7 +82,7 @@ class Trainer:
             report.evaluation(first, metrics)
         self.checkpoints.wait()
         report.close()
-        self.ranks.agree(None)  # no rank goes on to read an export that the first is still writing
+        self.ranks.meet()  # no rank goes on to read an export that the first is still writing
         return metrics
 
     def step(self, step: int) -> dict[str, float]:
