@@ -23,9 +23,9 @@ C_SOURCES = ("*.cpp", "*.h", "*.cu", "*.cuh")
 # Each package may import those of the rows above its own, and those before it in its own row.
 LAYERS = (
     ("hunyuan_ext",),
-    ("errors",),
+    ("errors", "files"),
     ("models",),
-    ("flow", "checkpoints", "data"),
+    ("flow", "checkpoints", "media", "data"),
     ("sampling", "evaluation", "training"),
     ("integrations", "serving", "cli"),
 )

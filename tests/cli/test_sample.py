@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from hunyuan_video import HunyuanVideoPipeline
-from hunyuan_video.sampling.media import read_metadata
+from hunyuan_video.media.metadata import read_metadata
 from hunyuan_video.sampling.state import SamplingState
 from hunyuan_video.sampling.stream import SampleStream
 

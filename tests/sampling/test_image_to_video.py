@@ -13,9 +13,10 @@ from hunyuan_video import ArgumentError, HunyuanVideoPipeline, UserError
 from hunyuan_video.checkpoints.lora import save_adapter
 from hunyuan_video.data.toyworld import WORLDS, render
 from hunyuan_video.flow import SOLVERS
+from hunyuan_video.media.images import fit_image, read_image
 from hunyuan_video.models import HunyuanVideoTransformer
 from hunyuan_video.models.lora import add_adapter, target_linears
-from hunyuan_video.sampling.image import encode_images, fit_image, read_image
+from hunyuan_video.sampling.image import encode_images
 
 PROMPT = "a red star moves left"
 

@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
 
 def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
     """What is to be made, checked, and the models that make it."""
+    from hunyuan_video.media.images import read_image
     from hunyuan_video.sampling import HunyuanVideoPipeline
-    from hunyuan_video.sampling.image import read_image
     from hunyuan_video.sampling.request import check_count
 
     job = new_job(args) if args.resume is None else resumed_job(args)
@@ -87,10 +87,10 @@ def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
 
 def check_before_loading(job: Job) -> None:
     """Finds wrong settings and unwritable outputs before the minutes that loading a large model takes."""
+    from hunyuan_video.files import check_writable
+    from hunyuan_video.media.write import check_output
     from hunyuan_video.sampling.adapters import adapter_files
-    from hunyuan_video.sampling.files import check_writable
     from hunyuan_video.sampling.loading import checkpoint_folder, read_defaults, read_grid, read_sampling_json
-    from hunyuan_video.sampling.media import check_output
     from hunyuan_video.sampling.noise import video_seeds
     from hunyuan_video.sampling.request import check_number, resolve_settings
 
@@ -177,7 +177,7 @@ def drain(stream: SampleStream, job: Job) -> SampleOutput:
 
 def write_outputs(pipe: HunyuanVideoPipeline, job: Job, stream: SampleStream, output: SampleOutput) -> None:
     """Writes every video of one prompt in every wanted format and prints the names."""
-    from hunyuan_video.sampling.media import save_video
+    from hunyuan_video.media.write import save_video
 
     fps = job.fps or pipe.defaults.fps
     for video in range(len(output.latents)):

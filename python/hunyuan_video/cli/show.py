@@ -20,7 +20,7 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hunyuan_video.sampling.media import read_metadata
+    from hunyuan_video.media.metadata import read_metadata
 
     facts = state_facts(args.file) if args.file.endswith(LATENTS) else read_metadata(args.file)
     if "command" not in facts:

@@ -23,7 +23,7 @@ from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge
 from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.flow import FlowObjective
-from hunyuan_video.sampling.media import save_video
+from hunyuan_video.media.write import save_video
 from hunyuan_video.training.buckets import BucketSampler, Draw, Group, batch_size, make_buckets
 from hunyuan_video.training.clips import to_frames, to_unit
 from hunyuan_video.training.config import LoRAConfig, StageConfig, StagesRun, build

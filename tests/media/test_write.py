@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from hunyuan_video import UserError
-from hunyuan_video.sampling.media import check_output, read_metadata, save_video
-from hunyuan_video.sampling.media_images import contact_sheet
+from hunyuan_video.media.metadata import read_metadata
+from hunyuan_video.media.write import check_output, save_video
+from hunyuan_video.media.write_images import contact_sheet
 
 FACTS = {"prompt": 'a star, "é" 星', "seed": 3, "settings": {"height": 48}}
 
@@ -173,13 +174,13 @@ def test_impossible_outputs_are_found_beforehand(tmp_path, name, message):
 
 
 def test_a_failed_encoder_leaves_no_file(tmp_path, monkeypatch):
-    from hunyuan_video.sampling import media_mp4
+    from hunyuan_video.media import mp4
 
     def fail(path, *_):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(media_mp4, "write_mp4", fail)
+    monkeypatch.setattr(mp4, "write_mp4", fail)
     with pytest.raises(UserError, match="cannot write .*No space left on device"):
         save_video(tmp_path / "a.mp4", moving_square())
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,1 @@
+"""Pictures and videos as files: reading, writing, and what pixels mean in between."""
