@@ -9,5 +9,9 @@ class ArgumentError(UserError, ValueError):
     """An argument with a wrong value: names the argument, the value and the nearest one that works."""
 
 
-class PrecisionWarning(UserWarning):
+class Notice(UserWarning):
+    """What a user should know although the work goes on. The command line prints the text."""
+
+
+class PrecisionWarning(Notice):
     """The models run in another dtype than was asked for. The command line prints the text."""

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from hunyuan_video import __version__
 from hunyuan_video.cli import convert, decode, distill, doctor, encode, evaluate, sample, scaling, show, train
 from hunyuan_video.cli.interrupt import terminate_as_interrupt
-from hunyuan_video.errors import ArgumentError, PrecisionWarning, UserError
+from hunyuan_video.errors import ArgumentError, Notice, UserError
 
 COMMANDS = (sample, decode, show, doctor, convert, encode, train, distill, scaling, evaluate)
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         if not args.debug:
             warnings.simplefilter("ignore")  # libraries' notes to programmers; failures are told below
-            warnings.simplefilter("always", PrecisionWarning)
+            warnings.simplefilter("always", Notice)
             warnings.showwarning = _show
         return _run(args)
 

@@ -1,20 +1,21 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685): W x + weight * alpha / rank * B (A x) on chosen linears.
+"""Adapters on chosen linears: W x + weight * alpha / rank * B (A x) for LoRA, other forms in `lora_forms`.
 
 An adapter lives beside a frozen base layer, so training it needs no second copy of the model, and several may be
-active at once. Merging adds the products to the base weight; unmerging puts the kept original back, exactly.
+active at once. Merging adds the changes to the base weight; unmerging puts the kept original back, exactly. What an
+adapter changes beside linears' weights is in `lora_patches`.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hunyuan_video.models.fp8 import FP8Linear
+from hunyuan_video.models.lora_forms import Adapter, Form
+from hunyuan_video.models.lora_patches import activate_patches, patches, remove_patches
 
 # Attention, MLP and modulation projections of the video and of the joint stream: what follows the timestep.
 TARGETS = (
@@ -22,30 +23,6 @@ TARGETS = (
     r"single_blocks\.\d+\.(modulation\.linear|linear[12])",
     r"final_layer\.(adaLN_modulation\.1|linear)",
 )
-
-
-class Adapter(nn.Module):
-    """The pair A [rank, K], B [N, rank]; B starts at zero, so a new adapter changes nothing."""
-
-    def __init__(self, in_features: int, out_features: int, rank: int, alpha: float | None = None):
-        super().__init__()
-        if rank < 1:
-            raise ValueError(f"rank must be at least 1, got {rank}")
-        self.rank, self.alpha = rank, float(rank if alpha is None else alpha)
-        self.lora_A = nn.Parameter(torch.empty(rank, in_features))
-        self.lora_B = nn.Parameter(torch.zeros(out_features, rank))
-        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
-
-    def add_to(self, out: Tensor, x: Tensor, weight: float) -> Tensor:  # [..., N], [..., K] -> [..., N]
-        """out + weight * alpha / rank * B (A x); the sum is part of the second product, not a pass of its own."""
-        down = F.linear(x, self.lora_A.to(x.dtype)).flatten(0, -2)
-        up = self.lora_B.to(down.dtype).t()
-        scale = weight * self.alpha / self.rank
-        return torch.addmm(out.flatten(0, -2), down, up, alpha=scale).view(out.shape)
-
-    def delta(self) -> Tensor:
-        """alpha / rank * B A: [N, K] float32."""
-        return (self.lora_B.float() @ self.lora_A.float()) * (self.alpha / self.rank)
 
 
 class LoRALinear(nn.Module):
@@ -60,17 +37,30 @@ class LoRALinear(nn.Module):
         self.weights: dict[str, float] = {}
         self.register_buffer("original", None, persistent=False)  # the base weight while merged
 
+    def form(self, name: str) -> Form:
+        """The adapter of a name that is in `adapters`, in whatever form it has."""
+        found = self.adapters[name]
+        assert isinstance(found, Form)
+        return found
+
     def adapter(self, name: str) -> Adapter:
-        """The adapter of a name that is in `adapters`."""
+        """The low-rank pair of a name that is in `adapters`."""
         found = self.adapters[name]
         assert isinstance(found, Adapter)
         return found
+
+    def dense_weight(self) -> Tensor:
+        """The base weight without adapters: [N, K] float32, decoded where it is FP8."""
+        if self.original is not None:
+            return self.original.float()
+        weight = self.base_layer.weight.detach().float()
+        return weight * self.base_layer.scale if isinstance(self.base_layer, FP8Linear) else weight
 
     def forward(self, x: Tensor) -> Tensor:  # [..., K] -> [..., N]
         out = self.base_layer(x)
         if self.original is None:
             for name, weight in self.weights.items():
-                out = self.adapter(name).add_to(out, x, weight)
+                out = self.form(name).add_to(out, x, weight, self.dense_weight)
         return out
 
     @torch.no_grad()
@@ -83,9 +73,9 @@ class LoRALinear(nn.Module):
         if self.weights and isinstance(self.base_layer, nn.Linear):
             weight = self.base_layer.weight
             self.original = weight.detach().clone()
-            total = weight.float()
+            base = total = weight.detach().float()
             for name, scale in self.weights.items():
-                total = total + scale * self.adapter(name).delta()
+                total = total + scale * self.form(name).delta(base)
             weight.copy_(total)
 
     @torch.no_grad()
@@ -143,21 +133,41 @@ def add_adapter(
     Raises ValueError on a name that is taken or a path that is no linear.
     """
     for path, rank in ranks.items():
-        layer = model.get_submodule(path)
-        if not isinstance(layer, LoRALinear):
-            if not isinstance(layer, nn.Linear | FP8Linear):
-                raise ValueError(f"{path} is no linear layer but {type(layer).__name__}")
-            parent, _, leaf = path.rpartition(".")
-            layer = LoRALinear(layer)
-            setattr(model.get_submodule(parent), leaf, layer)
-        if name in layer.adapters:
-            raise ValueError(f"{path} has an adapter {name!r} already; remove it or choose another name")
-        base = layer.base_layer
+        base = _linear(model, path)
         alpha = None if alphas is None else alphas.get(path)
-        adapter = Adapter(base.in_features, base.out_features, rank, alpha)
-        layer.unmerge()
-        layer.adapters[name] = adapter.to(base.weight.device)
-        layer.weights[name] = weight
+        add_form(model, name, path, Adapter(base.in_features, base.out_features, rank, alpha), weight)
+
+
+def add_form(model: nn.Module, name: str, path: str, form: Form, weight: float = 1.0) -> None:
+    """Puts an adapter of any form on the linear at a path, as `add_adapter` does with a new one."""
+    base = _linear(model, path)
+    if form.shape != (base.out_features, base.in_features):
+        raise ValueError(f"{path} is [{base.out_features}, {base.in_features}], the adapter's change {form.shape}")
+    layer = model.get_submodule(path)
+    if not isinstance(layer, LoRALinear):
+        parent, _, leaf = path.rpartition(".")
+        layer = LoRALinear(base)
+        setattr(model.get_submodule(parent), leaf, layer)
+    if name in layer.adapters:
+        raise ValueError(f"{path} has an adapter {name!r} already; remove it or choose another name")
+    layer.unmerge()
+    layer.adapters[name] = form.to(base.weight.device)
+    layer.weights[name] = weight
+
+
+def _linear(model: nn.Module, path: str) -> nn.Linear | FP8Linear:
+    """The linear at a path, under its adapters if it has some; ValueError for another module."""
+    layer = model.get_submodule(path)
+    linear = layer.base_layer if isinstance(layer, LoRALinear) else layer
+    if not isinstance(linear, nn.Linear | FP8Linear):
+        raise ValueError(f"{path} is no linear layer but {type(layer).__name__}")
+    return linear
+
+
+def adapter_names(model: nn.Module) -> list[str]:
+    """Names of the adapters on a model, active or not."""
+    names = {name for _, layer in lora_layers(model) for name in layer.adapters}
+    return sorted(names.union(*(patch.names for patch in patches(model))))
 
 
 def set_adapters(model: nn.Module, weights: Mapping[str, float]) -> None:
@@ -165,12 +175,13 @@ def set_adapters(model: nn.Module, weights: Mapping[str, float]) -> None:
 
     Raises ValueError on a name that no layer has.
     """
-    known = {name for _, layer in lora_layers(model) for name in layer.adapters}
-    if unknown := sorted(set(weights) - known):
-        raise ValueError(f"no adapter {unknown[0]!r}; there are {sorted(known)}")
+    known = adapter_names(model)
+    if unknown := sorted(set(weights) - set(known)):
+        raise ValueError(f"no adapter {unknown[0]!r}; there are {known}")
     for _, layer in lora_layers(model):
         layer.unmerge()
         layer.weights = {name: weight for name, weight in weights.items() if name in layer.adapters}
+    activate_patches(model, weights)
 
 
 def merge_adapters(model: nn.Module) -> None:
@@ -197,4 +208,5 @@ def remove_adapters(model: nn.Module, *, keep_merged: bool = False) -> nn.Module
             layer.unmerge()
         parent, _, leaf = path.rpartition(".")
         setattr(model.get_submodule(parent), leaf, layer.base_layer)
+    remove_patches(model, keep=keep_merged)
     return model
