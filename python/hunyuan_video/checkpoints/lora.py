@@ -1,58 +1,88 @@
-"""Adapter files: safetensors, saved with the names of diffusers and PEFT, read with those of any program.
+"""Adapter files: read in the names of any program, saved in those of the one that is to read them.
 
-`transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight` [rank, K], `.lora_B.weight` [N, rank], alpha = rank.
 diffusers has q, k and v apart where the released model has one fused linear: saving cuts B and repeats A, loading
 stacks the parts' A and puts their B on a block diagonal, or takes the A once where all parts have the same.
-`lora_file` reads what a file says, `lora_build` fits it to a model.
+`lora_file` reads what a file says, `lora_build` fits it to a model, `lora_save` writes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from hunyuan_video.checkpoints.atomic import staged_file
-from hunyuan_video.checkpoints.keys import diffusers_modules, halves_swapped
-from hunyuan_video.checkpoints.lora_build import adapter_changes
+from hunyuan_video.checkpoints.lora_build import Changes, adapter_changes
 from hunyuan_video.checkpoints.lora_file import AdapterFile, adapter_summary
-from hunyuan_video.checkpoints.safetensors_file import TensorInfo, write_safetensors
+from hunyuan_video.checkpoints.lora_save import Names, write_adapter
+from hunyuan_video.checkpoints.lora_strength import FIELDS, STATED
 from hunyuan_video.errors import UserError
+from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.models.lora import adapter_names, add_form, lora_layers
-from hunyuan_video.models.lora_patches import add_patch
+from hunyuan_video.models.lora_patches import add_patch, patches
 
-__all__ = ["adapter_summary", "load_adapter", "save_adapter"]
+__all__ = ["adapter_summary", "convert_adapter", "load_adapter", "save_adapter"]
 
-PREFIX = "transformer."
 IMAGE_CONDITION = "image_condition"  # metadata, and field of the transformer's config
-Pair = tuple[Tensor, Tensor]  # A [rank, K], B [N, rank]; the product is the change of the weight
 
 
-def save_adapter(model: nn.Module, name: str, path: str | Path, dtype: torch.dtype = torch.bfloat16) -> Path:
-    """Writes the adapter `name` of a transformer; alpha is multiplied into B. UserError where there is no such one.
+def save_adapter(
+    model: nn.Module,
+    name: str,
+    path: str | Path,
+    dtype: torch.dtype = torch.bfloat16,
+    names: Names = "diffusers",
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Writes the adapter `name` of a transformer in the names of a program (see `lora_save`); returns the path.
 
-    That of an image-to-video transformer says so in the file's metadata.
+    metadata: more of the header, e.g. trigger words. That of an image-to-video transformer says so there. UserError
+    where there is no such adapter, and for a form that the names cannot hold.
     """
     path = Path(path)
-    tensors: dict[str, Tensor] = {}
-    for module, layer in lora_layers(model):
-        if name in layer.adapters:
-            adapter = layer.adapter(name)
-            pair = (adapter.lora_A.detach(), adapter.lora_B.detach() * (adapter.alpha / adapter.rank))
-            for target, (a, b) in _split(module, pair).items():
-                tensors[f"{PREFIX}{target}.lora_A.weight"] = a
-                tensors[f"{PREFIX}{target}.lora_B.weight"] = b
-    if not tensors:
+    changes = Changes(
+        {module: layer.form(name) for module, layer in lora_layers(model) if name in layer.adapters},
+        {patch.path: patch.change(name) for patch in patches(model) if name in patch.names},
+    )
+    if not changes.forms and not changes.patches:
         raise UserError(f"the model has no adapter {name!r} to save to {path}")
-    infos = {key: TensorInfo(tuple(value.shape), dtype) for key, value in tensors.items()}
     condition = getattr(getattr(model, "config", None), IMAGE_CONDITION, "")
-    with staged_file(path) as file:
-        metadata = {IMAGE_CONDITION: condition} if condition else None
-        write_safetensors(file, infos, lambda key: tensors[key].to(dtype), metadata)
-    return path
+    header = {**(metadata or {}), **({IMAGE_CONDITION: condition} if condition else {})}
+    return write_adapter(path, changes, names, dtype, header)
+
+
+def convert_adapter(
+    src: str | Path,
+    dst: str | Path,
+    names: Names,
+    dtype: torch.dtype | None = None,
+    config: TransformerConfig | None = None,
+) -> Path:
+    """Writes an adapter file again in other names, at the same strength; no base weights are needed.
+
+    dtype: default that of most of the file. config: of the transformer it is for; default the released model's.
+    Raises UserError where a layer cannot be expressed in the names or does not fit the model.
+    """
+    src, dst = Path(src).expanduser(), Path(dst).expanduser()
+    file = AdapterFile(src)
+    if dst.suffix != ".safetensors":
+        raise UserError(f"{dst}: adapters are written as safetensors; give a name that ends in .safetensors")
+    if dst.resolve() == src.resolve():
+        raise UserError(f"source and destination are both {src}; give another destination")
+    for layer in file.layers:
+        if "set" in layer.leaves or "set_bias" in layer.leaves:
+            raise UserError(f"{src}: {layer.name} is a whole weight, whose change is known only beside the model's own")
+    with torch.device("meta"):
+        model = HunyuanVideoTransformer(config or TransformerConfig())
+    kept = {key: value for key, value in file.metadata.items() if key not in STATED and not key.startswith("sshs_")}
+    kept = {key: value for key, value in kept.items() if key.rpartition(".")[2] not in FIELDS and key != "format"}
+    try:
+        changes = adapter_changes(model, file)
+    except UserError as error:
+        raise UserError(f"{error}; --model names the checkpoint it is for" if config is None else str(error)) from error
+    return write_adapter(dst, changes, names, dtype or file.main_dtype(), kept)
 
 
 def load_adapter(model: nn.Module, path: str | Path, name: str = "default", weight: float = 1.0) -> nn.Module:
@@ -80,13 +110,3 @@ def load_adapter(model: nn.Module, path: str | Path, name: str = "default", weig
     if condition:
         model.config = config  # type: ignore[assignment]
     return model
-
-
-def _split(module: str, pair: Pair) -> dict[str, Pair]:
-    """Diffusers module -> its A and B. The rows of q, k and v are as many as A has columns, the rest is the MLP's."""
-    a, b = pair
-    names = diffusers_modules(module)
-    if halves_swapped(module):
-        return {names[0]: (a, torch.cat(b.chunk(2)[::-1]))}
-    edges = pairwise([a.shape[1] * i for i in range(len(names))] + [b.shape[0]])
-    return {name: (a, b[start:stop]) for name, (start, stop) in zip(names, edges, strict=True)}

@@ -147,7 +147,7 @@ class _Module:
             a, b = matrices["A"], matrices["B"]
             if a.shape[1] != self.columns or b.shape[0] != rows[1] - rows[0] or len(a) != b.shape[1]:
                 self._misfit(layer, f"lora_A {list(a.shape)} and lora_B {list(b.shape)}", rows)
-            return Adapter.of(a, b * layer.scale)
+            return Adapter.of(a, b, layer.scale * len(a))
         if kind == "hada":
             b1, a1, b2, a2 = (matrices[leaf] for leaf in _KINDS["hada"][0])
             if b1.shape[1] != len(a1) or b2.shape[1] != len(a2) or len(b1) != len(b2) or a1.shape[1] != a2.shape[1]:
@@ -189,9 +189,11 @@ class _Module:
                         f"{self.file.path}: {layer.name} has a bias of {len(value)} values, the model takes "
                         f"{stop - start}: this adapter is for another model"
                     )
-                base = patched_value(self.model, f"{self.path}.bias").cpu()
-                base = (halves_exchanged(base) if swapped else base)[start:stop]
-                value = value * layer.scale if leaf == "B_bias" else value - base if leaf == "set_bias" else value
+                if leaf == "B_bias":
+                    value = value * layer.scale
+                elif leaf == "set_bias":
+                    base = patched_value(self.model, f"{self.path}.bias").cpu()
+                    value = value - (halves_exchanged(base) if swapped else base)[start:stop]
                 total = torch.zeros(self.rows) if total is None else total
                 total[start:stop] += value
         if total is not None:
@@ -216,11 +218,16 @@ class _Module:
 
 def _fused(pairs: list[tuple[tuple[int, int], Adapter]], rows: int, count: int, swapped: bool) -> Adapter:
     """One pair for a module from those of its parts: one A where all have the same, else a block diagonal."""
+    scales = [pair.alpha / pair.rank for _, pair in pairs]
+    scale = scales[0] if len(set(scales)) == 1 else 1.0
     downs = [pair.lora_A.detach() for _, pair in pairs]
     shared = len(pairs) == count and all(torch.equal(down, downs[0]) for down in downs)
     rank = len(downs[0]) if shared else sum(len(down) for down in downs)
     b, column = torch.zeros(rows, rank), 0
     for (start, stop), pair in pairs:
-        b[start:stop, column : column + pair.rank] = pair.lora_B.detach()
+        b[start:stop, column : column + pair.rank] = pair.lora_B.detach() * (
+            pair.alpha / pair.rank / scale if scale else 1
+        )
         column += 0 if shared else pair.rank
-    return Adapter.of(downs[0] if shared else torch.cat(downs), halves_exchanged(b) if swapped else b)
+    a = downs[0] if shared else torch.cat(downs)
+    return Adapter.of(a, halves_exchanged(b) if swapped else b, scale * rank)

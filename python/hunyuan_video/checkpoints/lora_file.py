@@ -78,6 +78,14 @@ class AdapterFile:
             raise UserError(f"{self.path}: {key!r} holds values that are no finite numbers; the file is damaged")
         return tensor
 
+    def main_dtype(self) -> torch.dtype:
+        """The dtype of most of its numbers; bfloat16 for a file that cannot be written as it is (FP8)."""
+        counts: Counter[torch.dtype] = Counter()
+        for key in self._targets:
+            counts[self._file.infos[key].dtype] += self._file.infos[key].count
+        dtype = counts.most_common(1)[0][0]
+        return dtype if dtype in (torch.float32, torch.float16, torch.bfloat16) else torch.bfloat16
+
     def summary(self) -> str:
         """One line: forms, names, layers, rank, alpha and the strength that follows."""
         forms = ", ".join(f"{count} x {form}" for form, count in Counter(layer.form for layer in self.layers).items())

@@ -26,7 +26,8 @@ from hunyuan_video.errors import UserError
 
 DIFFUSERS_KEY = "lora_adapter_metadata"
 PEFT_FILE, PEFT_CONFIG = "adapter_model", "adapter_config.json"
-_FIELDS = ("r", "lora_alpha", "alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "peft_type",
+STATED = (DIFFUSERS_KEY, "ss_network_alpha", "ss_network_dim")  # keys of a header
+FIELDS = ("r", "lora_alpha", "alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "peft_type",
            "init_lora_weights", "layer_replication")  # fmt: skip
 _FORMS = ("LORA", "LOHA", "LOKR")
 # Initialisations after which the base weights of the training are not those of the checkpoint any more.
@@ -96,7 +97,7 @@ def _without_prefix(values: Mapping[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in values.items():
         prefix, _, name = key.rpartition(".")
-        if name in _FIELDS and not prefix.startswith("text_encoder"):
+        if name in FIELDS and not prefix.startswith("text_encoder"):
             out[name] = value
     return out
 

@@ -1,28 +1,60 @@
-"""`hunyuan-video convert`: checkpoints between the official and the diffusers layout."""
+"""`hunyuan-video convert`: checkpoints between the official and the diffusers layout, adapters between names."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from hunyuan_video.cli.options import DTYPES
+from hunyuan_video.errors import ArgumentError
 
 
 def add_parser(commands) -> argparse.ArgumentParser:
-    parser = commands.add_parser("convert", help="convert a checkpoint between layouts")
+    parser = commands.add_parser("convert", help="convert a checkpoint between layouts, or an adapter between names")
     parser.add_argument(
-        "source", metavar="SOURCE", help="a weight file, a component's folder or a whole checkpoint folder"
+        "source", metavar="SOURCE", help="a weight file, a component's folder or a whole checkpoint folder; an adapter"
     )
     parser.add_argument(
         "destination", metavar="DESTINATION", help="what to write: a folder, or a .safetensors or .pt file"
     )
-    parser.add_argument("--layout", choices=("diffusers", "official"), required=True, help="layout of the destination")
+    parser.add_argument("--layout", choices=("diffusers", "official"), help="layout of the destination")
+    parser.add_argument(
+        "--names",
+        choices=("diffusers", "official", "kohya"),
+        help="of an adapter (LoRA): whose names to write; official ones are read by ComfyUI",
+    )
+    parser.add_argument(
+        "--model", metavar="FOLDER", help="with --names: the checkpoint that the adapter is for; default the 13B model"
+    )
     parser.add_argument("--dtype", choices=DTYPES, help="of the weights; default as stored")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    from hunyuan_video.checkpoints import convert
-
-    for path in convert(args.source, args.destination, args.layout, args.dtype):
+    if (args.layout is None) == (args.names is None):
+        raise ArgumentError("give --layout for a checkpoint, or --names for an adapter (LoRA)")
+    if args.model is not None and args.names is None:
+        raise ArgumentError("--model goes with --names: it says which checkpoint an adapter is for")
+    for path in [_adapter(args)] if args.names else _checkpoint(args):
         print(path)
     return 0
+
+
+def _checkpoint(args: argparse.Namespace) -> list[Path]:
+    from hunyuan_video.checkpoints import convert
+
+    return convert(args.source, args.destination, args.layout, args.dtype)
+
+
+def _adapter(args: argparse.Namespace) -> Path:
+    from hunyuan_video.checkpoints.locate import open_checkpoint
+    from hunyuan_video.checkpoints.lora import convert_adapter
+    from hunyuan_video.cli.options import torch_dtype
+    from hunyuan_video.models import TransformerConfig
+    from hunyuan_video.sampling.loading import checkpoint_folder
+
+    config = None
+    if args.model is not None:
+        config = open_checkpoint(checkpoint_folder(args.model), "transformer").config
+        assert isinstance(config, TransformerConfig)
+    return convert_adapter(args.source, args.destination, args.names, torch_dtype(args.dtype), config)

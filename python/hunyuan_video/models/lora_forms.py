@@ -57,9 +57,9 @@ class Adapter(Form):
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
 
     @classmethod
-    def of(cls, a: Tensor, b: Tensor) -> Adapter:  # [rank, K], [N, rank]
-        """The adapter of a given pair, alpha = rank."""
-        adapter = cls(a.shape[1], b.shape[0], a.shape[0])
+    def of(cls, a: Tensor, b: Tensor, alpha: float | None = None) -> Adapter:  # [rank, K], [N, rank]
+        """The adapter of a given pair."""
+        adapter = cls(a.shape[1], b.shape[0], a.shape[0], alpha)
         with torch.no_grad():
             adapter.lora_A.copy_(a)
             adapter.lora_B.copy_(b)

@@ -29,6 +29,10 @@ class Patch(nn.Module):
         """Adapters that change the parameter."""
         return [name.removeprefix("change_") for name in self._buffers if name.startswith("change_")]
 
+    def change(self, name: str) -> Tensor:
+        """The change of an adapter that is in `names`."""
+        return self.get_buffer(f"change_{name}")
+
     def add(self, name: str, change: Tensor, weight: float) -> None:
         self.register_buffer(f"change_{name}", change, persistent=False)
         self.weights[name] = weight
@@ -42,7 +46,7 @@ class Patch(nn.Module):
             self.original = parameter.detach().clone()
             total = parameter.float()
             for name, weight in self.weights.items():
-                total = total + weight * self.get_buffer(f"change_{name}").to(parameter.device, torch.float32)
+                total = total + weight * self.change(name).to(parameter.device, torch.float32)
             parameter.copy_(total)
 
     @torch.no_grad()
