@@ -12,9 +12,7 @@ from torch import Tensor
 
 from hunyuan_video.data.toyworld import WORLDS, caption, render
 from hunyuan_video.errors import UserError
-from hunyuan_video.media.read import read_clip, video_size
-
-SUFFIXES = {".mp4", ".mkv", ".webm", ".mov", ".avi", ".gif", ".png", ".jpg", ".jpeg", ".webp"}
+from hunyuan_video.media.read import SUFFIXES, read_clip, video_size
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def _manifest(path: Path) -> list[tuple[Path, list[str]]]:
 def _bucket_for(video: Path, buckets: list[Bucket], fps: float) -> Bucket | None:
     """The bucket of nearest aspect ratio among the longest that the video fills; None if it fills none."""
     try:
-        frames, height, width = video_size(video, fps)
+        frames, height, width = video_size(video, fps, max(bucket.frames for bucket in buckets))
         ratio = height / width
     except (OSError, ValueError, ZeroDivisionError):  # a damaged picture may have no width
         return buckets[0]  # read again, reported and counted when it is encoded

@@ -1,7 +1,11 @@
-"""Still pictures from files, arrays and PIL, as 8-bit RGB."""
+"""Pictures and animations through Pillow, from files, arrays and PIL, as 8-bit RGB."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,28 +14,104 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.errors import ArgumentError, UserError
+from hunyuan_video.media import gif
+from hunyuan_video.media.color import over_ground
+from hunyuan_video.media.orientation import EXIF, Orientation
+from hunyuan_video.media.timeline import Timeline
 
 if TYPE_CHECKING:
     from PIL import Image
+
+ANIMATED = {"GIF": Fraction(1, 100), "WEBP": Fraction(1, 1000), "PNG": Fraction(1, 1000), "AVIF": Fraction(1, 1000)}
+FORMATS = (*ANIMATED, "JPEG", "BMP", "TIFF", "PPM")  # MPO, of two pictures, is a kind of JPEG
+ORIENTATION = 0x0112  # EXIF's tag
+TOO_SHORT, SHOWN_INSTEAD = 10, 100  # milliseconds: browsers show frames of at most 10 for 100
+STILL = Timeline((Fraction(0),), Fraction(0))
+
+
+@dataclass(frozen=True)
+class Animation:
+    """An image file, of one frame or several. Nothing of it stays open."""
+
+    path: Path
+    timeline: Timeline
+    numbers: tuple[int, ...]  # of the frames in the file
+    height: int  # on screen
+    width: int
+    codec: str  # Pillow's name of the format
+    promise: str = ""
+
+    def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[np.ndarray, float]]:
+        """Frames by ascending number, each uint8 [H, W, 3] and 1.0, the shape of its pixels."""
+        with opened(self.path) as image:
+            last: Any = None
+            for number in wanted:
+                if last is None or last[0] != number:
+                    image.seek(self.numbers[number])
+                    last = (number, (rgb(image), 1.0))
+                yield last[1]
+
+
+def open_animation(path: Path) -> Animation:
+    """Reads the times of an image file. ValueError or OSError for a damaged one."""
+    with opened(path) as image:
+        name = str(image.format)
+        if name == "TIFF":
+            image.load()
+        height, width = _orientation(image).size(image.height, image.width)
+        if name == "GIF" and not gif.is_whole(path.read_bytes()):
+            raise ValueError("the file is cut off")
+        count = getattr(image, "n_frames", 1) if name in ANIMATED else 1
+        first = 1 if image.info.get("default_image") and count > 1 else 0  # APNG's picture for programs without motion
+        if count - first == 1:
+            return Animation(path, STILL, (first,), height, width, name)
+        durations = [_milliseconds(image, number) for number in range(first, count)]
+        timeline = Timeline.of_durations([d / 1000 for d in durations], ANIMATED[name])
+        return Animation(path, timeline, tuple(range(first, count)), height, width, name)
+
+
+def _milliseconds(image: Image.Image, number: int) -> Fraction:
+    image.seek(number)
+    image.load()
+    duration = Fraction(image.info.get("duration") or 0).limit_denominator(1000)
+    return duration if duration > TOO_SHORT else Fraction(SHOWN_INSTEAD)
+
+
+def is_image(head: bytes) -> bool:
+    """Whether a file that begins with `head` (32 bytes) is for this module, by its signature."""
+    return (
+        head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*"))
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        or (head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"))
+        or (head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace())
+    )
+
+
+def opened(path: Path) -> Image.Image:
+    from PIL import Image
+
+    return Image.open(path, formats=FORMATS)
 
 
 def read_image(image: Any) -> Image.Image:
     """An RGB image from a file, a PIL image, or a uint8 array or tensor [H, W, 3].
 
-    A file's orientation is applied and transparency dropped; 16-bit grey is scaled to 8 bits. UserError for a file that
-    cannot be read and for floating-point pixels, ArgumentError for anything else.
+    A file's orientation is applied, what is transparent is laid on white, 16-bit grey is scaled to 8 bits. UserError
+    for a file that cannot be read and for pixels of no known range, ArgumentError for anything else.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     if isinstance(image, (str, Path)):
         try:
-            with Image.open(image) as opened:
-                return _rgb(ImageOps.exif_transpose(opened))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            with opened(Path(image)) as file:
+                return Image.fromarray(rgb(file))
+        except UserError:
+            raise
+        except Exception as error:  # decoders of damaged files raise anything
             reason = getattr(error, "strerror", None) or "no image format that Pillow reads, or damaged"
             raise UserError(f"cannot read the image {image}: {reason}; give a PNG, JPEG or WebP file") from error
     if isinstance(image, Image.Image):
-        return _rgb(image)
+        return Image.fromarray(rgb(image))
     pixels = image.detach().cpu().numpy() if isinstance(image, Tensor) else image
     if not isinstance(pixels, np.ndarray):
         raise ArgumentError(f"image must be a file, a PIL image, or uint8 [H, W, 3], got {type(image).__name__}")
@@ -40,16 +120,51 @@ def read_image(image: Any) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB. Pillow itself cuts 16-bit grey off at 255, which leaves white; floats have no known range."""
+def rgb(image: Image.Image) -> np.ndarray:  # uint8 [H, W, 3]
+    """A PIL image as it is meant to be seen: upright, in sRGB, on white where it is transparent."""
+    image.load()
+    return np.ascontiguousarray(_orientation(image).apply(_rgb(image)))
+
+
+def _orientation(image: Image.Image) -> Orientation:
+    """How to lay a loaded image down; Pillow turns TIFF itself while loading, and then says so."""
+    return EXIF.get(image.getexif().get(ORIENTATION, 1), EXIF[1])
+
+
+def _rgb(image: Image.Image) -> np.ndarray:  # uint8 [H, W, 3]
     if image.mode == "F":
         raise UserError("image: floating-point pixels have no known range; give an image of 8 or 16 bits")
-    if not image.mode.startswith("I"):
-        return image.convert("RGB")
-    from PIL import Image
+    if image.mode.startswith("I"):
+        return _deep_grey(np.asarray(image))
+    if image.has_transparency_data:
+        pixels = np.asarray(_managed(image.convert("RGBA"), "RGBA"))
+        return over_ground(pixels[..., :3], pixels[..., 3:])
+    return np.asarray(_managed(image, "RGB"))
 
-    grey = np.asarray(image).astype(np.float64) / 257
-    return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8)).convert("RGB")
+
+def _deep_grey(values: np.ndarray) -> np.ndarray:  # [H, W] -> uint8 [H, W, 3]
+    """16 bits to 8. Pillow itself cuts off at 255, which leaves white."""
+    if values.size and not 0 <= values.min() <= values.max() <= 65535:
+        raise UserError("image: pixels of 32 bits have no known range; give an image of 8 or 16 bits")
+    grey = (values.astype(np.float64) / 257).round().astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def _managed(image: Image.Image, mode: str) -> Image.Image:
+    """In sRGB: a picture with another ICC profile (cameras' Display P3, print's CMYK) is converted by it."""
+    from PIL import ImageCms
+
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image.convert(mode)
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return image.convert(mode)
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)
+    except (OSError, ValueError, ImageCms.PyCMSError):  # a profile that is damaged or of other colors than the pixels
+        return image.convert(mode)
+    return converted or image.convert(mode)
 
 
 def fit_image(image: Image.Image, height: int, width: int) -> Tensor:  # uint8 [height, width, 3]

@@ -1,14 +1,34 @@
-"""Videos and pictures from files."""
+"""Videos and pictures from files: what they hold, and clips of them at a frame rate and size.
+
+Images and animations (PNG and APNG, JPEG, GIF, WebP, AVIF, BMP, TIFF) are read by Pillow, all else by FFmpeg; which of
+them is decided by a file's first bytes, never by its name.
+"""
 
 from __future__ import annotations
 
-from fractions import Fraction
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from hunyuan_video.errors import UserError
+from hunyuan_video.media import images
+from hunyuan_video.media.images import Animation, open_animation
+from hunyuan_video.media.video import Video, open_video
+
+VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv .y4m".split())
+IMAGE_SUFFIXES = frozenset(".png .apng .jpg .jpeg .jfif .gif .webp .avif .bmp .tif .tiff .ppm .pgm".split())
+SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES  # names that a folder's videos and pictures have
+
+
+class UnreadableError(UserError, ValueError):
+    """A file whose pictures cannot be read, in one line."""
 
 
 class ClipShape(Protocol):
@@ -24,52 +44,90 @@ class ClipShape(Protocol):
     def width(self) -> int: ...
 
 
-def video_size(video: Path, fps: float) -> tuple[int, int, int]:
-    """(frames at `fps`, height, width) without decoding the whole file."""
-    import av
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a video or picture holds, as it is shown."""
 
-    try:
-        with av.open(str(video)) as container:
-            stream = container.streams.video[0]
-            rate = float(stream.average_rate or fps)
-            if stream.frames:
-                seconds = stream.frames / rate
-            else:
-                seconds = float(container.duration or 0) / 1e6 or 1 / rate
-            return max(1, round(seconds * fps)), stream.height, stream.width
-    except (av.error.FFmpegError, IndexError) as error:
-        raise ValueError(f"{video}: not a readable video ({error})") from None
+    kind: str  # "video", "animation" or "image"
+    codec: str
+    frames: int  # that are stored and shown
+    seconds: float  # 0 for an image
+    height: int  # upright and in square pixels
+    width: int
+    note: str = ""  # what is wrong with it, in words
 
 
-def read_clip(video: Path, bucket: ClipShape, fps: float) -> Tensor:  # uint8 [F, H, W, 3]
-    """The first frames of a video at `fps`, scaled to cover the bucket and cropped in the middle.
+def probe(path: str | Path) -> MediaInfo:
+    """What a file holds. Reads it whole, without decoding it. Raises UnreadableError."""
+    media = _opened(Path(path))
+    frames = len(media.timeline.times)
+    kind = "video" if isinstance(media, Video) else "animation" if frames > 1 else "image"
+    note = media.promise.removeprefix("; ")
+    return MediaInfo(kind, media.codec, frames, float(media.timeline.end), media.height, media.width, note)
 
-    Raises ValueError if the video cannot be decoded or is too short.
+
+def video_size(path: str | Path, fps: float, most: int | None = None) -> tuple[int, int, int]:
+    """(frames at `fps`, height, width) as shown, without decoding more than a frame; at most `most` are counted.
+
+    Raises UnreadableError.
     """
-    import av
+    media = _opened(Path(path), None if most is None else most / fps)
+    return len(media.timeline.shown(fps, most)), media.height, media.width
 
-    step = Fraction(1) / Fraction(fps).limit_denominator(1000)
+
+def read_clip(video: str | Path, bucket: ClipShape, fps: float) -> Tensor:  # uint8 [F, H, W, 3]
+    """What is on screen at 0, 1 / fps, 2 / fps, ..., scaled to cover the bucket and cropped in the middle.
+
+    Raises UnreadableError (a ValueError) if the video cannot be decoded or is too short.
+    """
+    path = Path(video)
+    media = _opened(path, bucket.frames / fps)
+    shown = media.timeline.shown(fps, bucket.frames)
+    if len(shown) < bucket.frames:
+        found = f"{len(shown)} frames at {fps:g} per second, the bucket {bucket} needs {bucket.frames}"
+        raise UnreadableError(f"{path}: {found}{media.promise}")
     frames: list[Tensor] = []
-    try:
-        with av.open(str(video)) as container:
-            first = None
-            for frame in container.decode(video=0):
-                time = Fraction(frame.pts or 0) * (frame.time_base or Fraction(0))
-                first = time if first is None else first
-                while len(frames) < bucket.frames and time - first >= len(frames) * step - step / 10:
-                    frames.append(_fit(torch.from_numpy(frame.to_ndarray(format="rgb24")), bucket))
-                if len(frames) == bucket.frames:
-                    return torch.stack(frames)
-    except (av.error.FFmpegError, IndexError) as error:
-        raise ValueError(f"{video}: not a readable video ({error})") from None
-    raise ValueError(f"{video}: {len(frames)} frames at {fps:g} per second, the bucket {bucket} needs {bucket.frames}")
+    last: np.ndarray | None = None
+    with _explained(path):
+        for picture, ratio in media.pictures(shown):
+            frames.append(frames[-1] if picture is last else fit(picture, ratio, bucket.height, bucket.width))
+            last = picture
+    return torch.stack(frames)
 
 
-def _fit(frame: Tensor, bucket: ClipShape) -> Tensor:  # uint8 [H, W, 3] -> uint8 [bucket.height, bucket.width, 3]
-    height, width = frame.shape[:2]
-    scale = max(bucket.height / height, bucket.width / width)
-    size = (max(round(height * scale), bucket.height), max(round(width * scale), bucket.width))
-    picture = F.interpolate(frame.permute(2, 0, 1)[None].float(), size, mode="bicubic", antialias=True)[0]
-    top, left = (size[0] - bucket.height) // 2, (size[1] - bucket.width) // 2
-    crop = picture[:, top : top + bucket.height, left : left + bucket.width]
+def fit(
+    picture: np.ndarray,  # uint8 [H, W, 3]
+    ratio: float,  # of a pixel's width to its height
+    height: int,
+    width: int,
+) -> Tensor:  # uint8 [height, width, 3]
+    """The largest part in the middle that has the wanted aspect ratio on screen, resized (bicubic, antialiased)."""
+    stored = picture.shape[0], picture.shape[1]
+    scale = max(height / stored[0], width / (stored[1] * ratio))
+    size = (max(round(stored[0] * scale), height), max(round(stored[1] * ratio * scale), width))
+    frame = torch.from_numpy(np.require(picture, requirements=("C", "W"))).permute(2, 0, 1)[None].float()
+    resized = F.interpolate(frame, size, mode="bicubic", antialias=True)[0]
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    crop = resized[:, top : top + height, left : left + width]
     return crop.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+
+
+def _opened(path: Path, seconds: float | None = None) -> Video | Animation:
+    with _explained(path):
+        with path.open("rb") as file:
+            head = file.read(32)
+        return open_animation(path) if images.is_image(head) else open_video(path, seconds)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns what decoders raise into one line."""
+    try:
+        yield
+    except UnreadableError:
+        raise
+    except MemoryError as error:
+        raise UnreadableError(f"{path}: not enough memory for its pictures") from error
+    except Exception as error:  # decoders of damaged files raise anything, IndexError and struct.error for example
+        reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()[0]
+        raise UnreadableError(f"{path}: not a readable video or picture ({reason})") from error

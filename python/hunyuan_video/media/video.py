@@ -1,0 +1,207 @@
+"""Videos through PyAV: when their frames are on screen, and the frames themselves, upright."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hunyuan_video.media import color, orientation
+from hunyuan_video.media.orientation import Orientation
+from hunyuan_video.media.timeline import Timeline
+
+if TYPE_CHECKING:
+    import av
+
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own ones leave alpha out
+DEFAULT_RATE = Fraction(25)  # FFmpeg's, for streams without times
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video file: what is on screen when. Nothing of it stays open."""
+
+    path: Path
+    timeline: Timeline  # times without the start of the stream
+    start: Fraction  # the first frame's time in the stream, seconds
+    height: int  # on screen, in square pixels
+    width: int
+    codec: str
+    promised: int  # frames that the header names; 0 where it names none
+    packets: int  # frames that the file holds, hidden ones included
+    ordered: bool  # whether frames are numbered instead of timed
+
+    @property
+    def promise(self) -> str:
+        """What to say of frames that are promised but not there; "" where there are none."""
+        if self.packets >= self.promised:
+            return ""
+        return (
+            f"; its header promises {self.promised} frames and it holds {self.packets}: the file is cut off or damaged"
+        )
+
+    def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[np.ndarray, float]]:
+        """Frames by ascending number, each uint8 [H, W, 3] with the width of its pixels as a part of their height.
+
+        A number asked for several times gives the same array. ValueError where the stream has not got them.
+        """
+        times = [self.start + self.timeline.times[number] for number in wanted]
+        last: Any = None
+        with opened(self.path) as (container, stream):
+            for frame in self._on_screen(container, stream, times):
+                if last is None or last[0] is not frame:
+                    last = (frame, upright(frame, stream, self.codec))
+                yield last[1]
+
+    def _on_screen(self, container, stream, times: Sequence[Fraction]) -> Iterator[av.VideoFrame]:
+        """The frame on screen at each of some ascending times of the stream."""
+        current, shown, found = None, Fraction(0), 0
+        for number, frame in enumerate(decoded(container, stream)):
+            time = self._time(number, frame)
+            while found < len(times) and current is not None and times[found] < time:
+                yield current
+                found += 1
+            if found == len(times):
+                return
+            current, shown = frame, time
+        while found < len(times) and current is not None and times[found] <= shown:
+            yield current
+            found += 1
+        if found < len(times):
+            at = float(times[found] - self.start)
+            raise ValueError(f"the frame at {at:.3f} s cannot be decoded{self.promise or ': the file is damaged'}")
+
+    def _time(self, number: int, frame: av.VideoFrame) -> Fraction:
+        if self.ordered or frame.pts is None:
+            return self.start + self.timeline.times[min(number, len(self.timeline.times) - 1)]
+        return frame.pts * (frame.time_base or Fraction(0))
+
+
+def open_video(path: Path, seconds: float | None = None) -> Video:
+    """Reads a video's times, up to `seconds` from its first frame where given, and its first frame for its size.
+
+    ValueError for a file without readable video.
+    """
+    with opened(path) as (container, stream):
+        times, frame = _PacketTimes(stream), None
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                break
+            times.add(packet)
+            frame = frame or next(iter(packet.decode()), None)
+            if frame is not None and seconds is not None and times.beyond(seconds):
+                break
+        frame = frame or next(iter(stream.decode(None)), None)
+        start, timeline = times.result()
+        if frame is None:
+            raise ValueError("no frame of it can be decoded")
+        turn, ratio = _orientation(frame), pixel_ratio(stream)
+        height, width = turn.size(frame.height, max(round(frame.width * ratio), 1))
+        ordered = times.untimed or container.format.name == "avi"  # PyAV hands out AVI's times in decoding order
+        promised = stream.frames if times.whole else 0
+        return Video(path, timeline, start, height, width, stream.codec_context.name, promised, times.packets, ordered)
+
+
+class _PacketTimes:
+    """Collects when frames are shown from their packets, which costs no decoding."""
+
+    def __init__(self, stream: av.VideoStream):
+        self.stream = stream
+        self.tick = stream.time_base or 1 / DEFAULT_RATE
+        self.shown: list[tuple[int, int]] = []  # (time, duration) in ticks
+        self.packets = 0
+        self.whole = True
+        self.untimed = False
+
+    def add(self, packet: av.Packet) -> None:
+        if packet.size == 0 and packet.pts is None and packet.dts is None:  # the one that ends the stream
+            return
+        if self.stream.codec_context.name == "vp8" and packet.size and not memoryview(packet)[0] & 0x10:
+            return  # a reference that is never shown
+        self.packets += 1
+        if packet.is_discard:  # hidden by an edit list
+            return
+        time = packet.pts if packet.pts is not None else packet.dts
+        if time is None:
+            self.untimed = True
+            time = len(self.shown) * (packet.duration or self._usual())
+        self.shown.append((time, packet.duration or 0))
+        self._latest = packet.dts if packet.dts is not None else time
+
+    def beyond(self, seconds: float) -> bool:
+        """Whether everything up to `seconds` is there: what follows is decoded later, so it is shown later, too."""
+        if not self.shown or (self._latest - min(self.shown[0][0], self.shown[-1][0])) * self.tick <= seconds + 1:
+            return False
+        self.whole = False
+        return True
+
+    def result(self) -> tuple[Fraction, Timeline]:
+        """(the first frame's time, times from there)."""
+        if not self.shown:
+            raise ValueError("it holds no video frames")
+        self.shown.sort()
+        times, duration = [time for time, _ in self.shown], self.shown[-1][1]
+        if not duration:
+            duration = times[-1] - times[-2] if len(times) > 1 else self._usual()
+        start = times[0] * self.tick
+        end = (times[-1] + duration) * self.tick - start
+        return start, Timeline(tuple(time * self.tick - start for time in times), end, self.tick)
+
+    def _usual(self) -> int:
+        """Ticks that a frame is shown at the stream's rate."""
+        rate = self.stream.average_rate or self.stream.guessed_rate or DEFAULT_RATE
+        return max(round(1 / (rate * self.tick)), 1)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """(container, its video stream); a cover picture is none. ValueError where there is no video."""
+    import av
+
+    with av.open(f"file:{path}") as container:  # a colon in a file's name would be a protocol
+        streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if not streams:
+            raise ValueError("it holds no video")
+        if streams[0].codec_context is None:
+            raise ValueError("FFmpeg knows no decoder for its video")
+        yield container, streams[0]
+
+
+def decoded(container, stream) -> Iterator[av.VideoFrame]:
+    """The frames that are shown, in order, until the stream ends or is cut off. ValueError at a damaged one."""
+    import av
+
+    decoder = stream.codec_context
+    if stream.metadata.get("alpha_mode") == "1" and decoder.name in ALPHA_DECODERS:
+        decoder = av.CodecContext.create(ALPHA_DECODERS[decoder.name], "r")
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            yield from decoder.decode(None)
+            return
+        for frame in decoder.decode(packet):
+            if frame.is_corrupt:
+                raise ValueError("a frame is damaged")
+            yield frame
+
+
+def upright(frame: av.VideoFrame, stream, codec: str) -> tuple[np.ndarray, float]:
+    """(uint8 [H, W, 3] as a player turns it, the width of a pixel as a part of its height)."""
+    turn, ratio = _orientation(frame), pixel_ratio(stream)
+    return turn.apply(color.to_rgb(frame, codec)), 1 / ratio if turn.transposed else ratio
+
+
+def pixel_ratio(stream) -> float:
+    """The width of a stored pixel as a part of its height."""
+    return float(stream.sample_aspect_ratio or 1) or 1.0
+
+
+def _orientation(frame: av.VideoFrame) -> Orientation:
+    for side in frame.side_data:
+        if side.type.name == "DISPLAYMATRIX":
+            return orientation.of_matrix(bytes(side))
+    return Orientation()
