@@ -1,4 +1,4 @@
-"""FP8 weights: the official pair of files, our safetensors, quantisation while loading; never without their scales."""
+"""FP8 weights: the official pair of files, our safetensors, plain casts, quantisation while loading."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import hunyuan_ext as ops
 from checkpoints.tiny_models import TINY, same_weights
+from hunyuan_video.checkpoints import convert
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 from hunyuan_video.models.config import TransformerConfig
@@ -152,7 +153,7 @@ def test_quantising_a_vae_is_refused(tmp_path, vae):
 def test_without_scales(tmp_path, transformer):
     state, scales = official_fp8(transformer)
     path = write_official(tmp_path, state, None)
-    message = "holds FP8 weights but their scales are missing: put mp_rank_00_model_states_fp8_map.pt beside it"
+    message = "holds FP8 weights without their scales .*put mp_rank_00_model_states_fp8_map.pt beside it"
     with pytest.raises(UserError, match=message):
         HunyuanVideoTransformer.from_pretrained(path)
     del scales["single_blocks.1.linear2"]
@@ -178,16 +179,76 @@ def test_bad_scales(tmp_path, transformer):
 @pytest.mark.parametrize(
     ("key", "dtype", "message"),
     [
-        ("single_blocks.0.linear1.bias", torch.float8_e4m3fn, "'single_blocks.0.linear1.bias' is float8_e4m3fn"),
-        ("single_blocks.0.linear1.weight", torch.float8_e5m2, "float8_e5m2 .*only float8_e4m3fn; use the bf16 file"),
-        ("img_in.proj.weight", torch.float8_e4m3fn, "'img_in.proj.weight' is FP8, which only linear layers can be"),
+        (
+            "img_in.proj.weight",
+            torch.float8_e4m3fn,
+            "'img_in.proj.weight' is FP8 with a scale, which only linear layers",
+        ),
+        ("single_blocks.0.linear1.bias", torch.float8_e4m3fn, "unexpected key .*linear1.bias_scale"),
     ],
 )
 def test_fp8_where_it_cannot_be(tmp_path, transformer, key, dtype, message):
     state = transformer.state_dict()
     state[key] = state[key].to(dtype)
-    if key.endswith(".weight"):
-        state[f"{key}_scale"] = torch.ones(1)
+    state[f"{key}_scale"] = torch.ones(1)
     save_file(state, tmp_path / "a.safetensors")
     with pytest.raises(UserError, match=message):
         HunyuanVideoTransformer.from_pretrained(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+@pytest.mark.parametrize("everything", [False, True])
+def test_plain_casts_are_the_numbers_they_hold(tmp_path, transformer, dtype, everything):
+    """ComfyUI's and Kijai's FP8 files: only the blocks' weights, or every tensor down to biases and norms."""
+    state = transformer.state_dict()
+    block = {f"{path}.weight" for path, _ in fp8_linears(transformer)}
+    state = {key: value.to(dtype) if everything or key in block else value for key, value in state.items()}
+    save_file(state, tmp_path / "a.safetensors")
+    model = HunyuanVideoTransformer.from_pretrained(tmp_path / "a.safetensors", dtype=torch.float32)
+    for key, value in model.state_dict().items():
+        if key in block:
+            linear = model.get_submodule(key.removesuffix(".weight"))
+            assert isinstance(linear, FP8Linear) and linear.weight.dtype == torch.float8_e4m3fn
+            value = linear.weight.float() * linear.scale
+            tiny = state[key].float().abs().amax(dim=1, keepdim=True) * 2**-15
+            exact = state[key].float().abs() > tiny if dtype == torch.float8_e5m2 else torch.ones_like(value).bool()
+            assert torch.equal(value[exact], state[key].float()[exact])
+            torch.testing.assert_close(value, state[key].float(), rtol=0, atol=tiny.max().item())
+        elif not key.endswith(".scale"):
+            assert torch.equal(value, state[key].float()), key
+    if everything:
+        assert HunyuanVideoTransformer.from_pretrained(tmp_path / "a.safetensors").dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_a_scaled_file_of_comfyui_with_its_markers(tmp_path, transformer, dtype):
+    state, wanted = {"model.diffusion_model.scaled_fp8": torch.empty(0, dtype=dtype)}, {}
+    for key, value in transformer.state_dict().items():
+        name = f"model.diffusion_model.{key}"
+        if key.removesuffix(".weight") in dict(fp8_linears(transformer)):
+            scale = value.abs().max() / torch.finfo(dtype).max
+            state |= {
+                name: (value / scale).to(dtype),
+                f"{name.removesuffix('.weight')}.scale_weight": scale.reshape(()),
+            }
+            state[f"{name.removesuffix('.weight')}.scale_input"] = torch.ones(1)
+            wanted[key] = state[name].float() * scale
+        else:
+            state[name] = value
+    save_file(state, tmp_path / "a.safetensors")
+    model = HunyuanVideoTransformer.from_pretrained(tmp_path / "a.safetensors", dtype=torch.float32)
+    for key, value in wanted.items():
+        linear = model.get_submodule(key.removesuffix(".weight"))
+        atol = value.abs().amax().item() * 2**-15 if dtype == torch.float8_e5m2 else 0
+        torch.testing.assert_close(linear.weight.float() * linear.scale, value, rtol=1e-6, atol=atol)
+
+
+def test_a_plain_cast_is_converted_as_it_is(tmp_path, transformer):
+    state = transformer.state_dict()
+    block = {f"{path}.weight" for path, _ in fp8_linears(transformer)}
+    save_file({key: value.to(torch.float8_e4m3fn) if key in block else value for key, value in state.items()},
+              tmp_path / "a.safetensors")  # fmt: skip
+    convert(tmp_path / "a.safetensors", tmp_path / "official", "official")
+    assert [file.name for file in (tmp_path / "official").glob("*.pt")] == ["mp_rank_00_model_states_fp8.pt"]
+    found = HunyuanVideoTransformer.from_pretrained(tmp_path / "official")
+    assert same_weights(found, HunyuanVideoTransformer.from_pretrained(tmp_path / "a.safetensors"))

@@ -19,16 +19,31 @@ def place_fp8_linears(model: nn.Module, paths: list[str], file: Path) -> None:
     for path in paths:
         linear = model.get_submodule(path)
         if not isinstance(linear, nn.Linear):
-            raise UserError(f"{file}: key '{path}.weight' is FP8, which only linear layers can be; use the bf16 file")
+            raise UserError(f"{file}: key '{path}.weight' is FP8 with a scale, which only linear layers can be; use "
+                            "the bf16 file")  # fmt: skip
         parent, _, name = path.rpartition(".")
         setattr(model.get_submodule(parent), name, FP8Linear.from_linear(linear))
 
 
 def read_fp8(linear: FP8Linear, source: TensorSource, path: str, device: torch.device) -> None:
-    """Fills weight and scale of an FP8Linear from a source that stores them."""
+    """Fills weight and scale of an FP8Linear from a source that stores them; scale 1 for a plain cast."""
+    name = f"{path}.weight"
+    scale = _scale(source, path, linear.out_features)
+    if source.infos[name].dtype == torch.float8_e5m2:
+        linear.weight, change = _narrowed(read(source, name))
+        linear.weight, linear.scale = linear.weight.to(device), (scale * change).to(device)
+        return
     linear.weight = torch.empty(linear.weight.shape, dtype=linear.weight.dtype, device=device)
-    source.read_into(linear.weight, f"{path}.weight")
-    linear.scale = _scale(source, path, linear.out_features).to(device)
+    source.read_into(linear.weight, name)
+    linear.scale = scale.to(device)
+
+
+def _narrowed(weight: Tensor) -> tuple[Tensor, Tensor]:  # [N, K] e5m2 -> [N, K] e4m3, [N, 1]
+    """The same numbers as float8_e4m3fn and a power of two for each row: exact down to 2^-15 of the row's largest."""
+    wide = weight.float()
+    largest = wide.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    change = torch.exp2(torch.ceil(torch.log2(largest / torch.finfo(torch.float8_e4m3fn).max)))
+    return (wide / change).to(torch.float8_e4m3fn), change
 
 
 def quantise_fp8(linear: FP8Linear, source: TensorSource, path: str, device: torch.device) -> None:
@@ -50,6 +65,8 @@ def model_source(model: nn.Module) -> StateSource:
 
 def _scale(source: TensorSource, path: str, rows: int) -> Tensor:  # [] or [rows, 1], float32
     name = f"{path}.{SCALE}"
+    if name not in source.infos:
+        return torch.ones((), dtype=torch.float32)
     scale = read(source, name, torch.float32).reshape(-1)
     if scale.numel() not in (1, rows):
         raise UserError(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hunyuan_video.checkpoints.fp8 import block_linears, place_fp8_linears, quantise_fp8, read_fp8
+from hunyuan_video.checkpoints.keys import SCALE
 from hunyuan_video.checkpoints.locate import open_checkpoint
 from hunyuan_video.checkpoints.names import Component
 from hunyuan_video.checkpoints.sources import TensorSource
@@ -40,8 +41,10 @@ def load_model(
     with torch.device("meta"):
         model = model_class(checkpoint.config)
     check_checkpoint(checkpoint, model)
-    stored = fp8_modules(source)
-    fresh = [name for name in block_linears(model) if name not in stored] if quantize else []
+    blocks = block_linears(model)
+    # A plain cast may have made FP8 of every tensor; outside the blocks they are read into the model's dtype.
+    stored = [name for name in fp8_modules(source) if f"{name}.{SCALE}" in source.infos or name in blocks]
+    fresh = [name for name in blocks if name not in stored] if quantize else []
     if quantize and not stored + fresh:
         raise UserError(f"quantize='fp8' is for the transformer's blocks; the {component} has none, load it without")
     place_fp8_linears(model, stored + fresh, checkpoint.path)
@@ -62,12 +65,14 @@ def _fill(model: nn.Module, source: TensorSource, dtype: torch.dtype, device: to
 
 
 def main_dtype(source: TensorSource) -> torch.dtype:
-    """The floating-point dtype most elements of a source have, FP8 weights apart; float32 if there is none."""
+    """The floating-point dtype most elements of a source have, FP8 apart; bfloat16 if all are FP8, float32 if none."""
     counts: Counter[torch.dtype] = Counter()
     for info in source.infos.values():
         if info.dtype.is_floating_point and info.dtype not in FP8_DTYPES:
             counts[info.dtype] += info.count
-    return counts.most_common(1)[0][0] if counts else torch.float32
+    if counts:
+        return counts.most_common(1)[0][0]
+    return torch.bfloat16 if any(info.dtype in FP8_DTYPES for info in source.infos.values()) else torch.float32
 
 
 def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:

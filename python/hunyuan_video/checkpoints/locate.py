@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from hunyuan_video.checkpoints.keys import diffusers_to_official
 from hunyuan_video.checkpoints.names import Component, Layout, find_component
 from hunyuan_video.checkpoints.pickle_file import PickleFile
 from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile
-from hunyuan_video.checkpoints.sources import MappedSource, Piece, ShardedSource, TensorSource
+from hunyuan_video.checkpoints.shards import INDEX, is_complete, open_shards, whole_files, whole_or_shards
+from hunyuan_video.checkpoints.sources import MappedSource, Piece, TensorSource
 from hunyuan_video.errors import UserError
 
 OFFICIAL_ROOT = "hunyuan-video-t2v-720p"
@@ -35,6 +37,7 @@ _WEIGHT_FILES = (
     "diffusion_pytorch_model.bin",
     "*_fp8.pt",
 )
+_LINEAR = re.compile(r"mid_block\.attentions\.0\.to_(q|k|v|out\.0)\.weight$")  # convolutions in ComfyUI's VAE
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 
 
@@ -65,7 +68,9 @@ def open_checkpoint(path: str | Path, component: Component, load_key: str | None
     layout, names = find_component(source.infos, component)
     if layout is None:
         raise UserError(f"{file} holds no HunyuanVideo {component}; its keys are {first_names(source.infos)}")
-    stored = MappedSource(source, {name: (Piece(original),) for name, original in names.items()})
+    stored = MappedSource(
+        source, {name: (Piece(original, matrix=bool(_LINEAR.search(name))),) for name, original in names.items()}
+    )
     official = MappedSource(stored, diffusers_to_official(stored.infos)) if layout == "diffusers" else stored
     stated = _stated_config(file, component, source, strict=path.is_dir())
     config = stated or infer_config(component, official.infos, str(file))
@@ -121,39 +126,27 @@ def _find_weights(path: Path, component: Component) -> Path:
                 f"{folder} holds several weight files ({first_names(f.name for f in found)}); name one of them"
             )
         if found:
-            return found[0]
+            return _beside_index(found[0]) if found[0].name.endswith(INDEX) else found[0]
     raise UserError(f"{folder} holds no weights of a {component}; expected one of {', '.join(_WEIGHT_FILES)}")
+
+
+def _beside_index(index: Path) -> Path:
+    """An index, or the whole file of its name (or the only one) beside it where that is the one to read."""
+    whole = index.with_name(index.name.removesuffix(INDEX) + ".safetensors")
+    others = [whole] if whole.is_file() else whole_files(index.parent) if not is_complete(index) else []
+    return whole_or_shards(index, others[0], prefer_whole=False) if len(others) == 1 else index
 
 
 def _open(file: Path, load_key: str | None) -> TensorSource:
     if file.suffix == ".safetensors":
         return SafetensorsFile(file)
     if file.suffix == ".json":
-        return _open_shards(file)
+        return open_shards(file)
     if file.suffix in _PICKLES:
         return PickleFile(file, load_key)
     raise UserError(
         f"{file} is no checkpoint; expected a .safetensors, .safetensors.index.json or .pt file, or a folder"
     )
-
-
-def _open_shards(index: Path) -> ShardedSource:
-    weight_map = _read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map or not all(map(_is_file_name, weight_map.values())):
-        raise UserError(f"{index} is no index of safetensors shards: it has no 'weight_map' from keys to file names")
-    files = {}
-    for name in sorted(set(weight_map.values())):
-        if not (index.parent / name).is_file():
-            raise UserError(f"{index} names the shard {name}, which is missing; copy or download it again")
-        files[name] = SafetensorsFile(index.parent / name)
-    for key, name in weight_map.items():
-        if key not in files[name].infos:
-            raise UserError(f"{index} says that {name} holds the key '{key}', but it does not; copy both again")
-    return ShardedSource({key: files[name] for key, name in weight_map.items()})
-
-
-def _is_file_name(value: Any) -> bool:
-    return isinstance(value, str) and Path(value).name == value
 
 
 def _stated_config(file: Path, component: Component, source: TensorSource, strict: bool) -> Config | None:

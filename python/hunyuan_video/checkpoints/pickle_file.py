@@ -12,16 +12,20 @@ from torch import Tensor
 from hunyuan_video.checkpoints.safetensors_file import TensorInfo
 from hunyuan_video.errors import UserError
 
-_WRAPPERS = ("module", "ema", "state_dict")
+# Entries that hold a state dict, in order of preference, by the load_key that asks for them.
+_WRAPPERS = {
+    "module": ("module", "model", "state_dict", "model_state_dict", "generator", "net"),
+    "ema": ("ema", "ema_state_dict", "ema_model", "model_ema", "generator_ema"),
+}
 _FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
 class PickleFile:
     """Reader of one `.pt` file with the interface of `SafetensorsFile`.
 
-    The state dict may lie under "module" or "ema" (DeepSpeed) or "state_dict". load_key picks one of them; without it
-    the first present is taken. The scales of an official FP8 file (`*_map.pt` beside it) appear as
-    `<module>.weight_scale`.
+    The state dict may lie under "module" or "ema" (DeepSpeed), "state_dict", "ema_state_dict" and others, also one in
+    another. load_key "module" or "ema" picks the trained weights or their average; without it the first present is
+    taken. The scales of an official FP8 file (`*_map.pt` beside it, if it is there) appear as `<module>.weight_scale`.
     """
 
     def __init__(self, path: Path, load_key: str | None = None):
@@ -56,10 +60,14 @@ def _state_dict(path: Path, load_key: str | None) -> dict[str, Tensor]:
     content = _load(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a state dict; give a file of named tensors")
-    if load_key is not None and load_key not in content:
-        raise UserError(f"{path} has no '{load_key}' entry; its entries are {_first(content)}")
-    key = load_key or next((name for name in _WRAPPERS if isinstance(content.get(name), dict)), None)
-    state = content if key is None else content[key]
+    if load_key is not None:
+        asked = next((name for name in _WRAPPERS.get(load_key, (load_key,)) if name in content), None)
+        if asked is None:
+            raise UserError(f"{path} has no '{load_key}' entry; its entries are {_first(content)}")
+        content = content[asked]
+    state = content
+    while (inner := _wrapped(state)) is not None:
+        state = inner
     odd = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if odd:
         raise UserError(
@@ -68,10 +76,18 @@ def _state_dict(path: Path, load_key: str | None) -> dict[str, Tensor]:
     return dict(state)
 
 
+def _wrapped(content: Any) -> dict[str, Any] | None:
+    """The state dict in one of the entries of a table; None where the table is the state dict."""
+    for name in (name for names in _WRAPPERS.values() for name in names):
+        if isinstance(content.get(name), dict):
+            return content[name]
+    return None
+
+
 def _fp8_scales(path: Path) -> dict[str, Tensor]:
     map_path = fp8_map_path(path)
     if not map_path.is_file():
-        raise UserError(f"{path} holds FP8 weights but their scales are missing: put {map_path.name} beside it")
+        return {}
     scales = _load(map_path)
     if not isinstance(scales, dict) or not all(isinstance(value, Tensor) for value in scales.values()):
         raise UserError(f"{map_path} is not a table of FP8 scales; copy or download it again")

@@ -130,7 +130,7 @@ def split_shards(infos: Mapping[str, TensorInfo], max_shard_size: int) -> list[l
 
 def _write_pickle(path: Path, component: Component, source: TensorSource, infos: Mapping[str, TensorInfo]) -> None:
     """The official `.pt` file, with the scales of FP8 weights in a `_map.pt` file beside it."""
-    scales = [f"{module}.{SCALE}" for module in fp8_modules(source)]
+    scales = [name for module in fp8_modules(source) if (name := f"{module}.{SCALE}") in infos]
     state = {name: _tensor(source, name, info) for name, info in infos.items() if name not in scales}
     if scales:
         with staged_file(fp8_map_path(path)) as file:

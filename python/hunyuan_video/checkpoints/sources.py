@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,12 +62,14 @@ class ShardedSource:
 class Piece:
     """Part of a tensor: `key` of the source, whole or its rows [first, last).
 
-    repeat > 0: the source holds a single value that stands for that many rows (a per-tensor FP8 scale).
+    repeat > 0: the source holds a single value that stands for that many rows (a per-tensor FP8 scale). matrix: the
+    source holds a 1 x 1 x 1 convolution in the place of a linear, of which the trailing ones are dropped.
     """
 
     key: str
     rows: tuple[int, int] | None = None
     repeat: int = 0
+    matrix: bool = False
 
 
 class MappedSource:
@@ -78,6 +81,8 @@ class MappedSource:
 
     def _info(self, parts: Sequence[Piece]) -> TensorInfo:
         first = self.source.infos[parts[0].key]
+        if parts[0].matrix and math.prod(first.shape[2:]) == 1:
+            return TensorInfo(first.shape[:2], first.dtype)
         if len(parts) == 1 and parts[0].rows is None and not parts[0].repeat:
             return first
         for part in parts[1:]:

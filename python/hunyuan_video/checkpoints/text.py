@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile
-from hunyuan_video.checkpoints.sources import ShardedSource, TensorSource, read
+from hunyuan_video.checkpoints.shards import open_shards, whole_or_shards
+from hunyuan_video.checkpoints.sources import TensorSource, read
 from hunyuan_video.checkpoints.tokenizer import load_tokenizer, read_json, transformers_package
 from hunyuan_video.errors import UserError
 from hunyuan_video.models.text.clip import ClipTextConfig, ClipTextModel
@@ -125,27 +126,19 @@ def load_weights(model: nn.Module, folder: Path, anchor: str, dtype: torch.dtype
 
 
 def open_weights(folder: Path) -> TensorSource:
-    """The safetensors of a folder: the shards of its index, or model.safetensors, or the first file there is."""
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        return _open_shards(index)
-    files = [folder / "model.safetensors", *sorted(folder.glob("*.safetensors"))]
-    found = next((file for file in files if file.exists()), None)
+    """The safetensors of a folder: model.safetensors, or the shards of its index, or the first file there is."""
+    index, whole = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if index.is_file() and whole.is_file():
+        whole_or_shards(index, whole, prefer_whole=True)
+        return SafetensorsFile(whole)
+    if index.is_file():
+        return open_shards(index)
+    found = next((file for file in (whole, *sorted(folder.glob("*.safetensors"))) if file.is_file()), None)
     if found is None:
         raise UserError(
             f"{folder}: no model.safetensors; text encoders are read from safetensors only, save it as such"
         )
     return SafetensorsFile(found)
-
-
-def _open_shards(index: Path) -> ShardedSource:
-    parts: dict[str, SafetensorsFile] = {}
-    for name in sorted(set(read_json(index).get("weight_map", {}).values())):
-        if not (index.parent / name).exists():
-            raise UserError(f"{index.parent / name}: missing, although {index.name} lists it; download it")
-        file = SafetensorsFile(index.parent / name)
-        parts |= dict.fromkeys(file.infos, file)
-    return ShardedSource(parts)
 
 
 def _existing(folder: str | Path) -> Path:

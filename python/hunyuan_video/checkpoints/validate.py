@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
 from hunyuan_video.checkpoints.keys import SCALE, official_to_diffusers
 from hunyuan_video.checkpoints.locate import Checkpoint, first_names
-from hunyuan_video.checkpoints.sources import MappedSource, StateSource, TensorSource
+from hunyuan_video.checkpoints.pickle_file import fp8_map_path
+from hunyuan_video.checkpoints.sources import MappedSource, StateSource, TensorSource, read
 from hunyuan_video.errors import UserError
 
 FP8_DTYPES = (torch.float8_e4m3fn, torch.float8_e5m2)
@@ -63,19 +66,31 @@ def _check_shapes(checkpoint: Checkpoint, expected: TensorSource) -> None:
 
 
 def _check_fp8(checkpoint: Checkpoint) -> None:
-    for name, info in checkpoint.stored.infos.items():
-        if info.dtype in FP8_DTYPES and (info.dtype != torch.float8_e4m3fn or not name.endswith(".weight")):
-            raise UserError(
-                f"{checkpoint.stored.origin(name)}: key '{name}' is {info}; only weights can be FP8, and only "
-                "float8_e4m3fn; use the bf16 file"
-            )
-    scales = [f"{module}.{SCALE}" for module in fp8_modules(checkpoint.stored)]
-    unscaled = [name for name in scales if name not in checkpoint.stored.infos]
-    if unscaled:
-        raise UserError(
-            f"{checkpoint.path} holds FP8 weights without their scales ({first_names(unscaled)}); use the file that "
-            "has them, or make one from the bf16 weights with quantize='fp8'"
-        )
+    """Scales of FP8 weights, or none for plain casts, which are told from lost scales by their largest values."""
+    stored = checkpoint.stored
+    modules = fp8_modules(stored)
+    unscaled = [module for module in modules if f"{module}.{SCALE}" not in stored.infos]
+    suspects = _sample(unscaled) if len(unscaled) == len(modules) else unscaled
+    if not any(fills_fp8_range(stored, f"{module}.weight") for module in suspects):
+        return
+    origin = stored.origin(f"{unscaled[0]}.weight")
+    beside = f"; put {fp8_map_path(Path(origin)).name} beside it" if str(origin).endswith(".pt") else ""
+    raise UserError(
+        f"{checkpoint.path} holds FP8 weights without their scales "
+        f"({first_names(f'{module}.{SCALE}' for module in unscaled)}){beside}; use the file that has them, or make one "
+        "from the bf16 weights with quantize='fp8'"
+    )
+
+
+def _sample(modules: list[str]) -> list[str]:
+    """The first, a middle and the last of a list."""
+    return list(dict.fromkeys(modules[i] for i in (0, len(modules) // 2, -1))) if modules else []
+
+
+def fills_fp8_range(source: TensorSource, name: str) -> bool:
+    """True if an FP8 tensor reaches half of its type's range: it was scaled to it, as no weight itself is so large."""
+    info = source.infos[name]
+    return bool(read(source, name).float().abs().max() >= torch.finfo(info.dtype).max / 2) if info.count else False
 
 
 def _count(names: list[str], what: str) -> str:
