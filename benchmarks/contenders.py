@@ -17,8 +17,8 @@ from torch import Tensor
 import hunyuan_ext as ops
 from benchmarks.cases import Inputs
 from benchmarks.results import OURS
-from hunyuan_video.models.vae_blocks import upsample_nearest
-from hunyuan_video.models.vae_upsample import fold, upsample_conv
+from hunyuan_video.models.vae.blocks import upsample_nearest
+from hunyuan_video.models.vae.upsample import fold, upsample_conv
 
 Run = Callable[[], Tensor]
 FLOOR = "the floor, less work"  # in the name of what computes something else: no peer

@@ -122,10 +122,10 @@ def install(recorder: Recorder) -> None:
     """Before the models are imported: they take the functions from their modules then."""
     for owner, attribute, name, work in OPERATIONS:
         setattr(owner, attribute, recorder.wrap(name, getattr(owner, attribute), work))
-    from hunyuan_video.models import vae_runner
+    from hunyuan_video.models.vae import streaming
 
-    vae_runner.put_parities = recorder.wrap("folded parities into place", vae_runner.put_parities, _pass)
-    vae_runner._start_from = recorder.wrap("residual and shortcut", vae_runner._start_from, _pass)
+    streaming.put_parities = recorder.wrap("folded parities into place", streaming.put_parities, _pass)
+    streaming._start_from = recorder.wrap("residual and shortcut", streaming._start_from, _pass)
 
 
 @dataclass(frozen=True)

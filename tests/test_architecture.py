@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import graphlib
+import importlib
 import re
 import shutil
 import subprocess
@@ -25,14 +27,42 @@ LAYERS = (
     ("hunyuan_ext",),
     ("errors", "files"),
     ("models",),
-    ("flow", "checkpoints", "media", "data"),
-    ("sampling", "evaluation", "training"),
-    ("integrations", "serving", "cli"),
+    ("flow", "media", "distributed"),
+    ("checkpoints",),
+    ("data", "planning"),
+    ("sampling",),
+    ("evaluation", "training"),
+    ("cli",),
 )
 ORDER = [package for layer in LAYERS for package in layer]
 # `from_pretrained` and `save_pretrained` are methods of the models, and load the file code when they are called.
 LAZY_EXCEPTIONS = {("models/pretrained.py", "checkpoints")}
 HOMES = hunyuan_video._HOMES  # where the names of the root package really are
+# Files that still need each other: the parts of a run take the whole pipeline.
+CIRCLES = {
+    ("hunyuan_video.sampling.arguments", "hunyuan_video.sampling.pipeline"),
+    ("hunyuan_video.sampling.image", "hunyuan_video.sampling.pipeline"),
+    ("hunyuan_video.sampling.stream", "hunyuan_video.sampling.pipeline"),
+}
+ROOT_FILES = set(
+    ".clang-format .gitignore CMakeLists.txt CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md mypy.ini "
+    "pyproject.toml pytest.ini ruff.toml setup.py".split()
+)
+# Modules that were moved or merged, below hunyuan_video: a name that comes back would be a second home for its concept.
+RETIRED = set(
+    "serving integrations checkpoints.atomic checkpoints.loading checkpoints.saving checkpoints.text_save data.encoded "
+    "models.blocks models.config models.embeddings models.fp8_chain models.fused models.modulation models.rope "
+    "models.token_refiner models.vae_blocks models.vae_config models.vae_exact models.vae_runner models.vae_slabs "
+    "models.vae_store models.vae_tiling models.vae_upsample models.vae_window sampling.adapters sampling.defaults "
+    "sampling.embeds sampling.files sampling.loading sampling.media_images sampling.media_mp4 sampling.memory "
+    "sampling.modulation sampling.tokens training.activations training.average training.buckets training.captioned "
+    "training.cli training.clips training.companion training.conditioning training.cost training.discriminator "
+    "training.distributed training.encode training.encoded_flow training.flow training.guidance_distillation "
+    "training.guidance_report training.latents training.lora training.pca training.perceptual training.plan "
+    "training.prepared training.read_ahead training.schedule training.sequence training.sequence_parallel "
+    "training.stage_data training.stages training.step_distillation training.teacher training.vae "
+    "training.vae_stages".split()
+)
 FILE_LIBRARIES = {"json", "safetensors", "pickle", "av", "PIL", "yaml"}
 
 
@@ -48,7 +78,7 @@ def tracked(*patterns: str) -> list[Path]:
 
 
 def package_of(module: str) -> str | None:
-    """'hunyuan_video.models.vae' -> 'models'; None for what is not ours or is the root package itself."""
+    """'hunyuan_video.models.vae.model' -> 'models'; None for what is not ours or is the root package itself."""
     parts = module.split(".")
     if parts[0] == "hunyuan_ext":
         return "hunyuan_ext"
@@ -114,6 +144,75 @@ def test_arrow_rule_sees_an_upward_import(tmp_path, monkeypatch):
     file.parent.mkdir()
     file.write_text("def load():\n    from hunyuan_video.sampling import pipeline\nfrom hunyuan_ext import norm\n")
     assert forbidden_arrows(file) == ["models/vae.py:2 imports sampling"]
+
+
+def module_of(path: Path) -> str:
+    """python/hunyuan_video/models/vae/model.py -> 'hunyuan_video.models.vae.model'; a package for its __init__.py."""
+    parts = path.relative_to(SYSTEM.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def home_of(package: str, name: str) -> str:
+    """The module that holds a name imported from a package that loads its names on first use."""
+    for table in ("_HOMES", "_MODULES"):
+        if home := getattr(importlib.import_module(package), table, {}).get(name):
+            return home if home.startswith("hunyuan_video.") else f"{package}.{home}"
+    return package
+
+
+def file_graph(paths: list[Path]) -> dict[str, set[str]]:
+    """Module -> the modules it imports, for type checking or within functions too."""
+    modules = {module_of(path): path for path in paths}
+    graph: dict[str, set[str]] = {module: set() for module in modules}
+    for module, path in modules.items():
+        lazy_exceptions = {target for file, target in LAZY_EXCEPTIONS if path == SYSTEM / file}
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or node.module is None:
+                continue
+            for alias in node.names:
+                target = f"{node.module}.{alias.name}"
+                if target not in modules and node.module in modules:
+                    lazy = modules[node.module].name == "__init__.py"
+                    target = home_of(node.module, alias.name) if lazy else node.module
+                if target in modules and package_of(target) not in {None, *lazy_exceptions} and target != module:
+                    graph[module].add(target)
+    return graph
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """The modules of one circle in order, [] where there is none."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_circle_of_files():
+    graph = file_graph([path for path in source_files() if path.is_relative_to(SYSTEM)])
+    stale = {(module, target) for module, target in CIRCLES if target not in graph[module]}
+    assert not stale, "these are gone: take them out of CIRCLES"
+    for module, target in CIRCLES:
+        graph[module].discard(target)
+    assert circle(graph) == []
+
+
+def test_circle_rule_sees_an_import_for_type_checking(tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.SYSTEM", tmp_path / "hunyuan_video")
+    files = {name: tmp_path / "hunyuan_video" / "flow" / f"{name}.py" for name in ("a", "b")}
+    files["a"].parent.mkdir(parents=True)
+    files["a"].write_text("from hunyuan_video.flow.b import one\n")
+    files["b"].write_text("if TYPE_CHECKING:\n    from hunyuan_video.flow.a import other\n")
+    assert set(circle(file_graph(list(files.values())))) == {"hunyuan_video.flow.a", "hunyuan_video.flow.b"}
+
+
+def test_retired_modules_do_not_come_back():
+    modules = {module_of(path).removeprefix("hunyuan_video.") for path in source_files() if path.is_relative_to(SYSTEM)}
+    assert modules & RETIRED == set()
+
+
+def test_the_root_holds_what_belongs_there():
+    assert {path.name for path in tracked("*") if path.parent == ROOT} - ROOT_FILES == set()
 
 
 def test_models_and_ops_know_nothing_of_files():

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from random_checkpoint import write_random_checkpoint
+from helpers.random_checkpoint import write_random_checkpoint
 
 import hunyuan_ext
+from hunyuan_video.checkpoints import pipeline
 from hunyuan_video.cli import main
-from hunyuan_video.sampling import loading
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(
@@ -53,7 +53,7 @@ EXAMPLE_ARGUMENTS = {"grid.py": ["prompts.txt", "grid.gif"]}
 def quick_checkpoint(tmp_path_factory) -> Path:
     """The bundled checkpoint with two sampling steps; one with random weights where it is absent."""
     folder = tmp_path_factory.mktemp("checkpoint")
-    bundled = loading.BUNDLED["tiny"]
+    bundled = pipeline.BUNDLED["tiny"]
     if not (bundled / "model_index.json").exists():
         return write_random_checkpoint(folder)
     for entry in bundled.iterdir():
@@ -71,7 +71,7 @@ def workplace(tmp_path, monkeypatch, quick_checkpoint) -> Path:
     """An empty working folder in which "tiny" is the quick checkpoint."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["example.py"])
-    monkeypatch.setitem(loading.BUNDLED, "tiny", quick_checkpoint)
+    monkeypatch.setitem(pipeline.BUNDLED, "tiny", quick_checkpoint)
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     (tmp_path / "prompts.txt").write_text("a red circle moves right\n")
     return tmp_path

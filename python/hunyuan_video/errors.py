@@ -1,5 +1,10 @@
 """The exceptions meant for people: each text is one line that says what is wrong and what to do."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """Bad input or a failed run. The command line prints the text and exits with 1."""
@@ -15,3 +20,17 @@ class Notice(UserWarning):
 
 class PrecisionWarning(Notice):
     """The models run in another dtype than was asked for. The command line prints the text."""
+
+
+@contextmanager
+def explained_memory_errors(what: str, advice: str) -> Iterator[None]:
+    """Turns torch's out-of-memory errors (an own class on GPUs, a RuntimeError on the CPU) into a UserError."""
+    try:
+        yield
+    except MemoryError as error:
+        raise UserError(f"not enough memory for {what}; {advice}") from error
+    except RuntimeError as error:
+        text = str(error).lower()
+        if "out of memory" in text or "can't allocate memory" in text:
+            raise UserError(f"not enough memory for {what}; {advice}") from error
+        raise

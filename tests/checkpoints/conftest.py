@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from helpers.tiny_models import TINY, TINY_VAE, randomised
 
-from checkpoints.tiny_models import TINY, TINY_VAE, randomised
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 
 

@@ -7,9 +7,9 @@ import os
 
 import pytest
 import torch
+from helpers.tiny_models import same_bits, same_weights
 from safetensors.torch import load_file
 
-from checkpoints.tiny_models import same_bits, same_weights
 from hunyuan_video.checkpoints import components_at, convert
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer

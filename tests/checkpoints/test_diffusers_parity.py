@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 import torch
+from helpers.tiny_models import TINY, randomised
 
-from checkpoints.tiny_models import TINY, randomised
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed (pip install 'hunyuan-ext[test]')")
-from diffusers_peer import peer_velocity  # noqa: E402  (it needs diffusers)
+from helpers.diffusers_peer import peer_velocity  # noqa: E402  (it needs diffusers)
 
 
 def transformer_inputs(config, grid, lengths, longest):

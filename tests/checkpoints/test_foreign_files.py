@@ -4,9 +4,9 @@ import re
 
 import pytest
 import torch
+from helpers.tiny_models import TINY, TINY_VAE, randomised, same_weights
 from safetensors.torch import save_file
 
-from checkpoints.tiny_models import TINY, TINY_VAE, randomised, same_weights
 from hunyuan_video.checkpoints.names import vae_from_comfyui
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer

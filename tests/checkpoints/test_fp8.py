@@ -6,15 +6,15 @@ import os
 
 import pytest
 import torch
+from helpers.tiny_models import TINY, same_weights
 from safetensors.torch import load_file, save_file
 
 import hunyuan_ext as ops
-from checkpoints.tiny_models import TINY, same_weights
 from hunyuan_video.checkpoints import convert
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
-from hunyuan_video.models.config import TransformerConfig
 from hunyuan_video.models.fp8 import FP8Linear, fp8_linears
+from hunyuan_video.models.transformer.config import TransformerConfig
 
 BLOCK_LINEARS = 2 * 10 + 2 * 3
 

@@ -7,10 +7,10 @@ import os
 
 import pytest
 import torch
+from helpers.tiny_models import TINY, same_weights
 from safetensors.torch import load_file, save_file
 
-from checkpoints.tiny_models import TINY, same_weights
-from hunyuan_video.checkpoints import saving
+from hunyuan_video.checkpoints import save
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 
@@ -163,7 +163,7 @@ def test_a_failed_save_changes_nothing(tmp_path, transformer, monkeypatch, name,
     if existing:
         transformer.save_pretrained(path, "official")
     before = {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
-    read, left = saving.read, [5]
+    read, left = save.read, [5]
 
     def full(*args):
         raise OSError(28, "No space left on device")
@@ -172,7 +172,7 @@ def test_a_failed_save_changes_nothing(tmp_path, transformer, monkeypatch, name,
         left[0] -= 1
         return full() if left[0] < 0 else read(*args)
 
-    monkeypatch.setattr(saving, "read", nearly_full)
+    monkeypatch.setattr(save, "read", nearly_full)
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(UserError, match=r"cannot write .*: No space left on device"):
         transformer.save_pretrained(path, "official")
@@ -203,4 +203,4 @@ def test_bad_arguments(tmp_path, transformer):
 @pytest.mark.parametrize("size", [10, 1_000_000])
 def test_pytorch_on_a_full_disk(size):
     with pytest.raises(OSError), open("/dev/full", "wb") as file:
-        saving._torch_save({"a": torch.ones(size)}, file)
+        save._torch_save({"a": torch.ones(size)}, file)

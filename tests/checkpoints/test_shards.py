@@ -5,9 +5,9 @@ import warnings
 
 import pytest
 import torch
+from helpers.tiny_models import TINY, randomised, same_weights
 from safetensors.torch import load_file, save_file
 
-from checkpoints.tiny_models import TINY, randomised, same_weights
 from hunyuan_video.checkpoints.shards import open_shards
 from hunyuan_video.checkpoints.sources import read
 from hunyuan_video.checkpoints.text import open_weights

@@ -12,8 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from hunyuan_video.checkpoints.text import load_clip_encoder, load_text_encoder
-from hunyuan_video.checkpoints.text_save import save_clip_model, save_llama_model, save_tokenizer
+from hunyuan_video.checkpoints.text import (
+    load_clip_encoder,
+    load_text_encoder,
+    save_clip_model,
+    save_llama_model,
+    save_tokenizer,
+)
 from hunyuan_video.checkpoints.tokenizer import load_tokenizer
 from hunyuan_video.errors import UserError
 from hunyuan_video.models.text import (

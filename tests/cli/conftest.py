@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
-from random_checkpoint import write_random_checkpoint
+from helpers.random_checkpoint import write_random_checkpoint
 
 from hunyuan_video.cli import main
 

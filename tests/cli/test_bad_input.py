@@ -187,7 +187,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(command, work, checkpoint, tm
 
 
 def test_a_state_of_another_model_is_refused(sample, work, checkpoint, tmp_path):
-    from random_checkpoint import write_random_checkpoint
+    from helpers.random_checkpoint import write_random_checkpoint
 
     from hunyuan_video import HunyuanVideoPipeline
 

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import hunyuan_ext as ops
 from hunyuan_ext import _backend
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, TransformerConfig, VAEConfig
-from hunyuan_video.models.vae_blocks import ResnetBlock
+from hunyuan_video.models.vae.blocks import ResnetBlock
 
 ARCHS = ("sm_80", "sm_89", "sm_90a")
 BF16 = torch.bfloat16

@@ -19,7 +19,7 @@ from torch import Tensor
 import hunyuan_ext as ops
 from hunyuan_ext import reference
 from hunyuan_video import HunyuanVideoPipeline
-from hunyuan_video.models.blocks import DoubleBlock, SingleBlock
+from hunyuan_video.models.transformer.blocks import DoubleBlock, SingleBlock
 
 BF16 = torch.bfloat16
 PEER_FACTOR = 3.0  # the most that is allowed

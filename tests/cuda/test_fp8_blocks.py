@@ -18,9 +18,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hunyuan_ext import Fp8Rows, _cuda, fp8
 from hunyuan_video.models import TransformerConfig
-from hunyuan_video.models.blocks import DoubleBlock, SingleBlock
 from hunyuan_video.models.fp8 import FP8Linear, convert_to_fp8_modules
-from hunyuan_video.models.fp8_chain import modulated
+from hunyuan_video.models.transformer.blocks import DoubleBlock, SingleBlock
+from hunyuan_video.models.transformer.linear import modulated
 
 BF16 = torch.bfloat16
 CONFIG = TransformerConfig(

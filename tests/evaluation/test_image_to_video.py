@@ -5,12 +5,12 @@ import shutil
 
 import torch
 
+from hunyuan_video.checkpoints.pipeline import BUNDLED
 from hunyuan_video.cli import main
 from hunyuan_video.data.toyworld import render
 from hunyuan_video.evaluation import prompt_following as prompt_following_module
 from hunyuan_video.evaluation.image_to_video import as_lines, continuation
 from hunyuan_video.evaluation.prompt_following import held_out_prompts, prompt_following
-from hunyuan_video.sampling.loading import BUNDLED
 
 COUNT = 4
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hunyuan_video.data.sources import Bucket
+from hunyuan_video.data.buckets import Bucket
 from hunyuan_video.media import hdr
 from hunyuan_video.media.read import UnreadableError, read_clip
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from hunyuan_video import UserError
-from hunyuan_video.data.sources import Bucket
+from hunyuan_video.data.buckets import Bucket
 from hunyuan_video.media import gif
 from hunyuan_video.media.images import read_image
 from hunyuan_video.media.read import UnreadableError, probe, read_clip, video_size

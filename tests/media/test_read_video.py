@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hunyuan_video.data.sources import Bucket, open_source
+from hunyuan_video.data.buckets import Bucket
+from hunyuan_video.data.sources import open_source
 from hunyuan_video.media.read import UnreadableError, probe, read_clip, video_size
 
 

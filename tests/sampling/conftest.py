@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from random_checkpoint import write_random_checkpoint
+from helpers.random_checkpoint import write_random_checkpoint
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from random_checkpoint import SAMPLING
+from helpers.random_checkpoint import SAMPLING
 
 from hunyuan_video import HunyuanVideoPipeline, UserError
 from hunyuan_video.checkpoints import convert

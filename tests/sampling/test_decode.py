@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from hunyuan_video import UserError
-from hunyuan_video.models import CausalVAE, VAEConfig, vae_exact
+from hunyuan_video.models import CausalVAE, VAEConfig
+from hunyuan_video.models.vae import exact
 from hunyuan_video.sampling.decode import decode_latents
 
 CONFIG = VAEConfig(block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_groups=4, tile_size=32, tile_frames=16)
@@ -31,6 +32,6 @@ def test_auto_on_a_cpu_is_one_pass_or_exact_but_never_tiles(vae, shape, equals):
 
 
 def test_a_video_that_exact_mode_cannot_hold_names_the_way_out(vae, monkeypatch):
-    monkeypatch.setattr(vae_exact, "DEFAULT_BUDGET", 1000)
+    monkeypatch.setattr(exact, "DEFAULT_BUDGET", 1000)
     with pytest.raises(UserError, match="memory_budget=1000 bytes is too small.*--vae-mode tiled"):
         decode_latents(vae, torch.randn(1, 16, 5, 5, 5))

@@ -10,9 +10,9 @@ import torch
 
 from hunyuan_video import HunyuanVideoPipeline, UserError
 from hunyuan_video.checkpoints import convert
+from hunyuan_video.checkpoints.defaults import NEGATIVE_PROMPT, SamplingDefaults
+from hunyuan_video.checkpoints.pipeline import BUNDLED, default_dtype, read_defaults, read_grid, vae_dtype
 from hunyuan_video.errors import PrecisionWarning
-from hunyuan_video.sampling.defaults import NEGATIVE_PROMPT, SamplingDefaults
-from hunyuan_video.sampling.loading import BUNDLED, default_dtype, read_defaults, read_grid, vae_dtype
 
 PROMPT = "a red star moves left"
 

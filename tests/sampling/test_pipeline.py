@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from random_checkpoint import SAMPLING, write_random_checkpoint
+from helpers.random_checkpoint import SAMPLING, write_random_checkpoint
 
 from hunyuan_video import ArgumentError, HunyuanVideoPipeline, PromptEmbeds, UserError
 from hunyuan_video.flow import SOLVERS, FlowSchedule, classifier_free_guidance, euler_step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from random_checkpoint import write_random_checkpoint
+from helpers.random_checkpoint import write_random_checkpoint
 
 from hunyuan_video import HunyuanVideoPipeline
 

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hunyuan_video import ArgumentError, PromptEmbeds
-from hunyuan_video.sampling.defaults import SamplingDefaults
+from hunyuan_video.checkpoints.defaults import SamplingDefaults
+from hunyuan_video.models.grid import Grid
 from hunyuan_video.sampling.noise import draw_noise, seeded_generators, video_seeds
-from hunyuan_video.sampling.request import Grid, check_prompts, nearest_valid, resolve_settings
+from hunyuan_video.sampling.request import check_prompts, nearest_valid, resolve_settings
 
 GRID = Grid()
 

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from random_checkpoint import write_random_checkpoint
+from helpers.random_checkpoint import write_random_checkpoint
 from safetensors.torch import save_file
 
 from hunyuan_video import ArgumentError, HunyuanVideoPipeline, UserError

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from hunyuan_video.checkpoints.pipeline import BUNDLED
 from hunyuan_video.errors import UserError
-from hunyuan_video.sampling.loading import BUNDLED
 from hunyuan_video.training.bundle import check, execute
 from hunyuan_video.training.config import BundleRun, load_config
 

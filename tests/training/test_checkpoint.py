@@ -8,10 +8,10 @@ from unittest.mock import Mock
 import pytest
 import torch
 
+from hunyuan_video.distributed.ranks import Ranks
 from hunyuan_video.errors import UserError
 from hunyuan_video.training import checkpoint
 from hunyuan_video.training.checkpoint import Checkpoints
-from hunyuan_video.training.distributed import Ranks
 
 
 @pytest.fixture

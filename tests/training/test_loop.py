@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from hunyuan_video.errors import UserError
-from hunyuan_video.training.average import Average
 from hunyuan_video.training.config import LoopConfig, OptimizerConfig
+from hunyuan_video.training.ema import EMA
 from hunyuan_video.training.loop import train
+from hunyuan_video.training.lr_schedule import learning_rate_factor
 from hunyuan_video.training.optimizer import make_optimizers
-from hunyuan_video.training.schedule import learning_rate_factor
 
 
 class Blocks(nn.Module):
@@ -160,7 +160,7 @@ def test_muon_gets_the_block_matrices_only():
 def test_average_is_the_running_mean():
     network = nn.Linear(1, 1, bias=False)
     nn.init.constant_(network.weight, 0.0)
-    average = Average(network, 0.5)
+    average = EMA(network, 0.5)
     nn.init.constant_(network.weight, 1.0)
     for step in (1000, 1001):
         average.update(network, step)
@@ -175,7 +175,7 @@ def test_frozen_weights_are_their_own_average(tmp_path):
     task.network.blocks.requires_grad_(False)
     before = task.network.blocks[0].weight.detach().clone()
     train(task, LOOP, OptimizerConfig(lr=1e-2), tmp_path, False, quiet)
-    assert set(Average(task.network, 0.5).weights) == {"out.weight", "out.bias"}
+    assert set(EMA(task.network, 0.5).weights) == {"out.weight", "out.bias"}
     exported = torch.load(tmp_path / "export/weights.pt", weights_only=True)
     assert torch.equal(exported["blocks.0.weight"], before) and torch.equal(task.network.blocks[0].weight, before)
     assert not torch.equal(exported["out.weight"], task.network.out.weight)

@@ -7,7 +7,7 @@ import sys
 import types
 
 import pytest
-from small_transformer import SmallTask
+from helpers.small_transformer import SmallTask
 
 from hunyuan_video.errors import UserError
 from hunyuan_video.training.config import LoopConfig, OptimizerConfig

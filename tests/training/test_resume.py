@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from elastic_run import LOOP, OPTIMIZER, SHARDED
-from several_ranks import PATIENCE, on_ranks
-from small_transformer import SmallTask
+from helpers.elastic_run import LOOP, OPTIMIZER, SHARDED
+from helpers.several_ranks import PATIENCE, on_ranks
+from helpers.small_transformer import SmallTask
 
 from hunyuan_video.errors import UserError
-from hunyuan_video.training.companion import Companion
+from hunyuan_video.training.auxiliary import AuxiliaryNetwork
 from hunyuan_video.training.config import LoopConfig, OptimizerConfig
 from hunyuan_video.training.loop import Trainer, train
 
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def quiet(line):
@@ -56,7 +56,7 @@ def state_on_disk(folder):
     trainer = Trainer(SmallTask(4), LOOP, OPTIMIZER, folder, quiet)
     assert trainer.restore() == LOOP.steps
     trainer.checkpoints.close()
-    average = {f"average/{name}": weight for name, weight in trainer.average.weights.items()}
+    average = {f"average/{name}": weight for name, weight in trainer.ema.weights.items()}
     return {**trainer.main.state(), **average}
 
 
@@ -87,10 +87,10 @@ def unbroken_on_two(rank, folder, loop):
 
 @pytest.mark.parametrize("layout", ["replicated", "fsdp"])
 def test_a_lost_rank_restarts_the_run_from_its_last_checkpoint(tmp_path, layout):
+    script = ROOT / "tests" / "helpers" / "elastic_run.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-               "--max-restarts", "1", str(HERE / "elastic_run.py"), str(tmp_path / "run"), layout]  # fmt: skip
-    root = HERE.parents[1]
-    paths = os.pathsep.join((str(root), str(root / "python"), str(HERE)))
+               "--max-restarts", "1", str(script), str(tmp_path / "run"), layout]  # fmt: skip
+    paths = os.pathsep.join(str(ROOT / folder) for folder in (".", "python", "tests"))
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-8000:]
@@ -106,12 +106,12 @@ class Distils(SmallTask):
         super().__init__(4)
         torch.manual_seed(3)
         self.judge = torch.nn.Linear(4, 1)
-        self.companions = {"judge": Companion(self.judge, OptimizerConfig(lr=0.1, warmup_steps=0))}
+        self.auxiliary = {"judge": AuxiliaryNetwork(self.judge, OptimizerConfig(lr=0.1, warmup_steps=0))}
         self.mean, self.calls = torch.zeros(4), 0
 
     def loss(self, step, generator):
         x = torch.randn(5, 4, generator=generator)
-        self.companions["judge"].update((self.judge(x) - x.sum(1, keepdim=True)).square().mean(), step)
+        self.auxiliary["judge"].update((self.judge(x) - x.sum(1, keepdim=True)).square().mean(), step)
         self.mean, self.calls = 0.9 * self.mean + x.mean(0), self.calls + 1
         loss, parts = super().loss(step, generator)
         return loss * (1 + self.mean.square().sum()), parts
@@ -123,7 +123,7 @@ class Distils(SmallTask):
         self.mean, self.calls = state["mean"], state["calls"]
 
 
-def test_companions_and_extra_state_are_resumed_bitwise(tmp_path):
+def test_auxiliary_networks_and_extra_state_are_resumed_bitwise(tmp_path):
     whole, first, second = Distils(), Distils(), Distils()
     train(whole, LOOP, OPTIMIZER, tmp_path / "whole", False, quiet)
     stopped = first.loss

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from scaling_family import FAMILIES, synthetic_family
+from helpers.scaling_family import FAMILIES, synthetic_family
 
 from hunyuan_video.cli import main
 from hunyuan_video.errors import UserError

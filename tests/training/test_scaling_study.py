@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from scaling_family import FAMILIES, synthetic_family
+from helpers.scaling_family import FAMILIES, synthetic_family
 
 import hunyuan_video
 from hunyuan_video.cli import main

@@ -6,8 +6,8 @@ opened under their official key names (`open_checkpoint`), checked against the m
 """
 
 from hunyuan_video.checkpoints.convert import convert
-from hunyuan_video.checkpoints.loading import load_model
+from hunyuan_video.checkpoints.load import load_model
 from hunyuan_video.checkpoints.locate import Checkpoint, components_at, open_checkpoint
-from hunyuan_video.checkpoints.saving import save_model, write_checkpoint
+from hunyuan_video.checkpoints.save import save_model, write_checkpoint
 
 __all__ = ["Checkpoint", "components_at", "convert", "load_model", "open_checkpoint", "save_model", "write_checkpoint"]

@@ -10,8 +10,8 @@ from typing import Any
 from hunyuan_video.checkpoints.names import Component, Layout
 from hunyuan_video.checkpoints.safetensors_file import TensorInfo
 from hunyuan_video.errors import UserError
-from hunyuan_video.models.config import TransformerConfig
-from hunyuan_video.models.vae_config import VAEConfig
+from hunyuan_video.models.transformer.config import TransformerConfig
+from hunyuan_video.models.vae.config import VAEConfig
 
 Config = TransformerConfig | VAEConfig
 CLASS_NAMES: dict[Component, dict[Layout, str]] = {

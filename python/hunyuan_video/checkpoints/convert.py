@@ -7,13 +7,13 @@ from typing import Literal
 
 import torch
 
-from hunyuan_video.checkpoints.atomic import staged_folder
 from hunyuan_video.checkpoints.locate import components_at, open_checkpoint
 from hunyuan_video.checkpoints.names import Component, Layout
 from hunyuan_video.checkpoints.pipeline_folder import component_folder, copy_companions, is_pipeline
-from hunyuan_video.checkpoints.saving import MAX_SHARD_SIZE, write_checkpoint
+from hunyuan_video.checkpoints.save import MAX_SHARD_SIZE, write_checkpoint
 from hunyuan_video.checkpoints.validate import check_checkpoint
 from hunyuan_video.errors import UserError
+from hunyuan_video.files import staged_folder
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -21,12 +21,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hunyuan_video.checkpoints.atomic import staged_file
 from hunyuan_video.checkpoints.keys import diffusers_modules, halves_swapped
 from hunyuan_video.checkpoints.lora_build import Changes
 from hunyuan_video.checkpoints.lora_strength import DIFFUSERS_KEY
 from hunyuan_video.checkpoints.safetensors_file import TensorInfo, write_safetensors
 from hunyuan_video.errors import UserError
+from hunyuan_video.files import staged_file
 from hunyuan_video.models.lora_forms import Adapter, Difference, DoRA, Form, LoHa, LoKr, Rows, halves_exchanged
 
 Names = Literal["diffusers", "official", "kohya"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from hunyuan_video.errors import UserError
+from hunyuan_video.files import read_json
 from hunyuan_video.models.text.tokens import NativeTokenizer, Tokenizer, TransformersTokenizer
 
 LLAMA_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")  # these set begin and end tokens from tokenizer_config.json
@@ -34,19 +34,6 @@ def transformers_package(why: str) -> ModuleType:
     except ImportError as error:
         raise UserError(f"{why}, which needs transformers: pip install 'transformers>=4.45'") from error
     return transformers
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; UserError if it is missing or is none."""
-    if not path.exists():
-        raise UserError(f"{path}: missing; the folder must hold a Hugging Face checkpoint")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); download it again") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a JSON {type(content).__name__}, not an object; download it again")
-    return content
 
 
 def _native(folder: Path) -> NativeTokenizer:

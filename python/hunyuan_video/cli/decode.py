@@ -23,9 +23,9 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    from hunyuan_video.checkpoints.pipeline import checkpoint_folder, load_parts, read_defaults
     from hunyuan_video.media.write import check_output, save_video
     from hunyuan_video.sampling.decode import decode_latents, to_uint8
-    from hunyuan_video.sampling.loading import checkpoint_folder, load_parts, read_defaults
     from hunyuan_video.sampling.request import check_number
     from hunyuan_video.sampling.state import SamplingState, fingerprint
 

@@ -66,7 +66,7 @@ def gpu(index: int) -> dict[str, Any]:
 
 
 def bundled() -> dict[str, Any]:
-    from hunyuan_video.sampling.loading import BUNDLED
+    from hunyuan_video.checkpoints.pipeline import BUNDLED
 
     folder = BUNDLED["tiny"]
     present = (folder / "model_index.json").exists()

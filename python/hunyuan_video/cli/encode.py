@@ -42,7 +42,7 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hunyuan_video.training.encode import EncodeRequest, encode
+    from hunyuan_video.data.encode import EncodeRequest, encode
 
     try:
         which, parts = (int(piece) for piece in args.part.split("/"))

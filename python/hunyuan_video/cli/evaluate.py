@@ -27,7 +27,8 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     from hunyuan_video import HunyuanVideoPipeline
-    from hunyuan_video.checkpoints.atomic import write_json
+    from hunyuan_video.checkpoints.adapters import adapter_name
+    from hunyuan_video.checkpoints.pipeline import checkpoint_folder, read_sampling_json
     from hunyuan_video.data.toyworld import WORLDS
     from hunyuan_video.evaluation.image_to_video import as_lines, continuation
     from hunyuan_video.evaluation.prompt_following import (
@@ -38,8 +39,7 @@ def run(args: argparse.Namespace) -> int:
         vae_psnr,
     )
     from hunyuan_video.evaluation.sheets import contact_sheet
-    from hunyuan_video.sampling.adapters import adapter_name
-    from hunyuan_video.sampling.loading import checkpoint_folder, read_sampling_json
+    from hunyuan_video.files import write_json
 
     if args.prompts < 2:
         raise ArgumentError(f"--prompts must be at least 2, got {args.prompts}")

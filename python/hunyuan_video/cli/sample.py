@@ -87,10 +87,10 @@ def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
 
 def check_before_loading(job: Job) -> None:
     """Finds wrong settings and unwritable outputs before the minutes that loading a large model takes."""
+    from hunyuan_video.checkpoints.adapters import adapter_files
+    from hunyuan_video.checkpoints.pipeline import checkpoint_folder, read_defaults, read_grid, read_sampling_json
     from hunyuan_video.files import check_writable
     from hunyuan_video.media.write import check_output
-    from hunyuan_video.sampling.adapters import adapter_files
-    from hunyuan_video.sampling.loading import checkpoint_folder, read_defaults, read_grid, read_sampling_json
     from hunyuan_video.sampling.noise import video_seeds
     from hunyuan_video.sampling.request import check_number, resolve_settings
 
@@ -147,7 +147,7 @@ def sample_prompt(pipe: HunyuanVideoPipeline, job: Job, args: argparse.Namespace
 
 def report_tokens(stream: SampleStream) -> None:
     """Tells which words no encoder will see; ArgumentError when that is nearly the whole prompt."""
-    from hunyuan_video.sampling.tokens import dropped_lines, mostly_dropped, tokens_from_json
+    from hunyuan_video.sampling.prompts import dropped_lines, mostly_dropped, tokens_from_json
 
     tokens = tokens_from_json(stream.state.tokens)
     if mostly_dropped(tokens, stream.state.prompts):

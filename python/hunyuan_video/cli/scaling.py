@@ -48,7 +48,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _fit(args: argparse.Namespace) -> None:
-    from hunyuan_video.checkpoints.atomic import write_json
+    from hunyuan_video.files import write_json
     from hunyuan_video.training.scaling import read_curves
     from hunyuan_video.training.scaling.picture import plot
     from hunyuan_video.training.scaling.report import fit_study, to_json

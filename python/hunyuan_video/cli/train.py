@@ -25,12 +25,12 @@ def add_run_options(parser: argparse.ArgumentParser, example: str) -> argparse.A
 
 def run(args: argparse.Namespace) -> int:
     from hunyuan_video.errors import ArgumentError, UserError
-    from hunyuan_video.training import cli
+    from hunyuan_video.training.run import run as train
 
     if args.ranks < 0:
         raise ArgumentError(f"--ranks must be 1 or more, got {args.ranks}")
     try:
-        cli.run(
+        train(
             args.config,
             resume=args.resume,
             dry_run=args.dry_run,

@@ -14,8 +14,8 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from hunyuan_video.checkpoints.atomic import staged_file
 from hunyuan_video.errors import UserError
+from hunyuan_video.files import staged_file
 
 BLOCK = 512  # of a tar file
 

@@ -10,32 +10,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from hunyuan_video.data.buckets import Bucket
 from hunyuan_video.data.toyworld import WORLDS, caption, render
 from hunyuan_video.errors import UserError
 from hunyuan_video.media.read import SUFFIXES, read_clip, video_size
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """The shape of clips that are trained together."""
-
-    frames: int
-    height: int
-    width: int
-
-    def __str__(self) -> str:
-        return f"{self.frames}x{self.height}x{self.width}"
-
-    @classmethod
-    def parse(cls, text: str) -> Bucket:
-        """From "17x64x64". Raises UserError unless frames are 4k + 1 and the sizes multiples of 16."""
-        try:
-            frames, height, width = (int(part) for part in text.split("x"))
-        except ValueError:
-            raise UserError(f"bucket {text!r}: write FRAMESxHEIGHTxWIDTH, for example 17x64x64") from None
-        if frames < 1 or frames % 4 != 1 or min(height, width) < 16 or height % 16 or width % 16:
-            raise UserError(f"bucket {text!r}: frames must be 4k + 1, height and width multiples of 16")
-        return cls(frames, height, width)
 
 
 @dataclass(frozen=True)

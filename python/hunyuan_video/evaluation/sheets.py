@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from hunyuan_video.checkpoints.atomic import staged_file
+from hunyuan_video.files import staged_file
 
 
 def contact_sheet(

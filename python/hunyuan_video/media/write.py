@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from hunyuan_video.checkpoints.atomic import staged_folder, staged_path
 from hunyuan_video.errors import UserError
-from hunyuan_video.files import check_folder, check_writable
+from hunyuan_video.files import check_folder, check_writable, staged_folder, staged_path
 
 ENDINGS = (".mp4", ".gif", ".webp", ".png")
 FRAME_FILES = "frame-*.png"

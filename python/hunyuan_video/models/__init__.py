@@ -6,13 +6,13 @@ from importlib import import_module
 from typing import Any
 
 _MODULES = {
-    "CausalVAE": "vae",
+    "CausalVAE": "vae.model",
     "ClipTextEncoder": "text",
-    "HunyuanVideoTransformer": "transformer",
+    "HunyuanVideoTransformer": "transformer.model",
     "TextEncoder": "text",
-    "TransformerConfig": "config",
-    "VAEConfig": "vae_config",
-    "rope_table": "rope",
+    "TransformerConfig": "transformer.config",
+    "VAEConfig": "vae.config",
+    "rope_table": "transformer.rope",
 }
 __all__ = list(_MODULES)
 

@@ -4,21 +4,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hunyuan_video.sampling.embeds import PromptEmbeds
     from hunyuan_video.sampling.media import read_metadata, save_video
     from hunyuan_video.sampling.output import Finished, SampleOutput, StepEvent
     from hunyuan_video.sampling.pipeline import HunyuanVideoPipeline
+    from hunyuan_video.sampling.prompts import PromptEmbeds, TokenReport
     from hunyuan_video.sampling.state import SamplingState
-    from hunyuan_video.sampling.tokens import TokenReport
 
 _HOMES = {
     "HunyuanVideoPipeline": "pipeline",
-    "PromptEmbeds": "embeds",
+    "PromptEmbeds": "prompts",
     "SampleOutput": "output",
     "StepEvent": "output",
     "Finished": "output",
     "SamplingState": "state",
-    "TokenReport": "tokens",
+    "TokenReport": "prompts",
     "save_video": "media",
     "read_metadata": "media",
 }

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from hunyuan_video.errors import ArgumentError, UserError
 from hunyuan_video.flow import with_first_frame
-from hunyuan_video.sampling.embeds import PromptEmbeds
 from hunyuan_video.sampling.image import first_frames
 from hunyuan_video.sampling.noise import draw_noise, given_generators, seeded_generators, video_seeds
+from hunyuan_video.sampling.prompts import PromptEmbeds, tokens_as_json
 from hunyuan_video.sampling.request import (
     MAX_VIDEOS,
     OUTPUT_TYPES,
@@ -27,7 +27,6 @@ from hunyuan_video.sampling.request import (
     resolve_settings,
 )
 from hunyuan_video.sampling.state import SamplingState, differences
-from hunyuan_video.sampling.tokens import tokens_as_json
 
 if TYPE_CHECKING:
     from hunyuan_video.sampling.pipeline import HunyuanVideoPipeline

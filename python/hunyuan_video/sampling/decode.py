@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hunyuan_video.errors import UserError
-from hunyuan_video.sampling.memory import explained_memory_errors
+from hunyuan_video.errors import UserError, explained_memory_errors
 
 if TYPE_CHECKING:
     from hunyuan_video.models import CausalVAE

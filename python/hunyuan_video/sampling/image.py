@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hunyuan_video.errors import ArgumentError
+from hunyuan_video.errors import ArgumentError, explained_memory_errors
 from hunyuan_video.media.images import fit_image, read_image
-from hunyuan_video.sampling.memory import explained_memory_errors
 
 if TYPE_CHECKING:
     from hunyuan_video.models import CausalVAE

@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hunyuan_video.errors import ArgumentError
-from hunyuan_video.sampling.arguments import Arguments
-from hunyuan_video.sampling.decode import as_output, decode_latents
-from hunyuan_video.sampling.defaults import SamplingDefaults
-from hunyuan_video.sampling.embeds import PromptEmbeds, encode_prompts
-from hunyuan_video.sampling.loading import (
+from hunyuan_video.checkpoints.defaults import SamplingDefaults
+from hunyuan_video.checkpoints.pipeline import (
     PARTS,
     checkpoint_folder,
     default_device,
@@ -22,9 +18,14 @@ from hunyuan_video.sampling.loading import (
     move_parts,
     read_defaults,
 )
+from hunyuan_video.errors import ArgumentError
+from hunyuan_video.models.grid import Grid
+from hunyuan_video.sampling.arguments import Arguments
+from hunyuan_video.sampling.decode import as_output, decode_latents
 from hunyuan_video.sampling.output import Finished, SampleOutput
 from hunyuan_video.sampling.preview import LatentPreview
-from hunyuan_video.sampling.request import OUTPUT_TYPES, VAE_MODES, Grid, check_choice
+from hunyuan_video.sampling.prompts import PromptEmbeds, encode_prompts
+from hunyuan_video.sampling.request import OUTPUT_TYPES, VAE_MODES, check_choice
 from hunyuan_video.sampling.state import SamplingState, fingerprint
 from hunyuan_video.sampling.stream import SampleStream
 

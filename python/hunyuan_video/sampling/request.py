@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from numbers import Integral, Real
 from typing import Any
 
+from hunyuan_video.checkpoints.defaults import SamplingDefaults
 from hunyuan_video.errors import ArgumentError
 from hunyuan_video.flow import SOLVERS, default_shift
-from hunyuan_video.sampling.defaults import SamplingDefaults
+from hunyuan_video.models.grid import Grid
 
 OUTPUT_TYPES = ("np", "pil", "pt", "latent")
 VAE_MODES = ("auto", "plain", "tiled", "exact")
@@ -30,29 +31,6 @@ FLOATS: dict[str, tuple[dict[str, Any], str]] = {  # name: (bounds for check_num
     "guidance_rescale": ({"low": 0.0, "high": 1.0}, "0.0 switches it off"),
     "flow_shift": ({"low": 0.0, "above": True}, "the paper uses 7 at 50 steps, 17 below 20"),
 }
-
-
-@dataclass(frozen=True)
-class Grid:
-    """How pixels become latents and tokens, from the two models' configs."""
-
-    latent_channels: int = 16
-    temporal: int = 4  # frames per latent frame after the first
-    spatial: int = 8  # pixels per latent row and column
-    patch: int = 2  # latent rows and columns per token
-
-    @property
-    def multiple(self) -> int:
-        """Height and width are multiples of this many pixels."""
-        return self.spatial * self.patch
-
-    def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(C, T, h, w) of one video."""
-        frames = (num_frames - 1) // self.temporal + 1
-        return self.latent_channels, frames, height // self.spatial, width // self.spatial
-
-    def tokens(self, num_frames: int, height: int, width: int) -> int:
-        return ((num_frames - 1) // self.temporal + 1) * (height // self.multiple) * (width // self.multiple)
 
 
 @dataclass(frozen=True)

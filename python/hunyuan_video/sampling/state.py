@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from hunyuan_video.errors import UserError
-from hunyuan_video.sampling.embeds import PromptEmbeds
+from hunyuan_video.sampling.prompts import PromptEmbeds
 from hunyuan_video.sampling.request import Settings
 
 FORMAT = "hunyuan-video sampling state 1"

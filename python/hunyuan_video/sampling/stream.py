@@ -7,12 +7,12 @@ from collections.abc import Generator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hunyuan_video.errors import explained_memory_errors
 from hunyuan_video.sampling.arguments import Arguments, prepare
 from hunyuan_video.sampling.decode import as_output, decode_latents
 from hunyuan_video.sampling.denoise import GuidedVelocity, Step, denoise
-from hunyuan_video.sampling.memory import explained_memory_errors
 from hunyuan_video.sampling.output import Finished, SampleOutput, StepEvent
-from hunyuan_video.sampling.tokens import tokens_from_json
+from hunyuan_video.sampling.prompts import tokens_from_json
 
 if TYPE_CHECKING:
     from hunyuan_video.sampling.pipeline import HunyuanVideoPipeline

@@ -26,8 +26,8 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
+from hunyuan_video.distributed.ranks import Ranks
 from hunyuan_video.errors import UserError
-from hunyuan_video.training.distributed import Ranks
 
 # A run of one process needs no process group; saying so in a thread cannot be silenced there.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")

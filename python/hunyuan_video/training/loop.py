@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from hunyuan_video.distributed.ranks import join_ranks
 from hunyuan_video.errors import UserError
-from hunyuan_video.training.average import Average
 from hunyuan_video.training.checkpoint import Checkpoints, reason, remedy
 from hunyuan_video.training.config import LoopConfig, OptimizerConfig
-from hunyuan_video.training.distributed import deal, join_ranks
-from hunyuan_video.training.prepared import Prepared
+from hunyuan_video.training.ema import EMA
+from hunyuan_video.training.parallelize import Prepared, deal
 from hunyuan_video.training.report import Report, evaluated
 from hunyuan_video.training.task import Task
 
@@ -44,7 +44,7 @@ class Trainer:
     """One run of one task on this rank."""
 
     def __init__(self, task: Task, loop: LoopConfig, optimizer: OptimizerConfig, folder: Path, report=print):
-        self.ranks = join_ranks(loop)
+        self.ranks = join_ranks(loop.device, loop.parallel)
         self.loop = deal(loop, self.ranks)
         self.task, self.folder = task, folder
         self.line = report if self.ranks.first else _silent
@@ -52,9 +52,9 @@ class Trainer:
         self.main = Prepared(task.network, self.loop, optimizer, self.ranks)
         if self.ranks.sequence > 1 and not self.main.splits_tokens:
             raise UserError("loop.parallel.sequence: only the transformer's tokens can be split; set it to 1")
-        self.average = Average(task.network, optimizer.ema)
-        self.companions: dict[str, Prepared] = {
-            name: one.prepare(self.loop, self.ranks) for name, one in getattr(task, "companions", {}).items()
+        self.ema = EMA(task.network, optimizer.ema)
+        self.auxiliary: dict[str, Prepared] = {
+            name: one.prepare(self.loop, self.ranks) for name, one in getattr(task, "auxiliary", {}).items()
         }
         self.checkpoints = Checkpoints(folder / "checkpoints", loop.keep, self.ranks, self.line)
         self.together = loop.parallel.fsdp or loop.parallel.sequence > 1  # every rank is needed to run the network
@@ -112,7 +112,7 @@ class Trainer:
         """An optimizer step, or none where the loss or the gradient of any rank is not finite; the gradient's norm."""
         norm = self.main.update(step) if math.isfinite(loss) else math.nan
         if math.isfinite(norm):
-            self.average.update(self.task.network, step)
+            self.ema.update(self.task.network, step)
             return norm
         self.main.drop_gradients()
         self.skipped += 1
@@ -138,8 +138,9 @@ class Trainer:
             return 0
         step, run = found
         saved = self.checkpoints.saved(step)
-        parts = {"": self.main, **{f"companion/{name}/": one for name, one in self.companions.items()}}
-        places: dict[str, torch.Tensor] = {f"average/{name}": w for name, w in self.average.weights.items()}
+        # In checkpoints EMA weights are called "average", auxiliary networks "companion": names of the format.
+        parts = {"": self.main, **{f"companion/{name}/": one for name, one in self.auxiliary.items()}}
+        places: dict[str, torch.Tensor] = {f"average/{name}": w for name, w in self.ema.weights.items()}
         for prefix, one in parts.items():
             inside = {name.removeprefix(prefix): facts for name, facts in saved.items() if name.startswith(prefix)}
             places |= {prefix + name: place for name, place in one.places(inside).items()}
@@ -163,8 +164,8 @@ class Trainer:
         return {"seed": self.loop.seed, "batch": self.loop.batch, "micro_batches": self.loop.micro_batches}
 
     def save(self, done: int) -> None:
-        tensors = {f"average/{name}": weight for name, weight in self.average.weights.items()} | self.main.state()
-        for name, one in self.companions.items():
+        tensors = {f"average/{name}": weight for name, weight in self.ema.weights.items()} | self.main.state()
+        for name, one in self.auxiliary.items():
             tensors |= {f"companion/{name}/{key}": tensor for key, tensor in one.state().items()}
         extra: dict[str, Any] = self.task.extra_state() if hasattr(self.task, "extra_state") else {}
         tensors |= {f"extra/{key}": value for key, value in extra.items() if isinstance(value, torch.Tensor)}
@@ -178,7 +179,7 @@ class Trainer:
         if not (self.ranks.first or self.together):
             return {}
         network = self.task.network
-        with self.average.in_place_of(network), self.output_folder() as folder:
+        with self.ema.in_place_of(network), self.output_folder() as folder:
             network.eval()
             metrics = self.task.evaluate(done, folder)
             plain = self.main.gathered() if self.main.sharded else network

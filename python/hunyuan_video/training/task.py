@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from hunyuan_video.training.companion import Companion
+from hunyuan_video.training.auxiliary import AuxiliaryNetwork
 
 
 class Task(Protocol):
@@ -39,7 +39,7 @@ class Task(Protocol):
 class ExtendedTask(Task, Protocol):
     """What a task may have on top; the loop looks for each name."""
 
-    companions: dict[str, Companion]
+    auxiliary: dict[str, AuxiliaryNetwork]
     """Networks that are trained inside the loss, by name: sharded and checkpointed with the first."""
 
     unreadable: int

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from hunyuan_video.checkpoints.atomic import staged_path
+from hunyuan_video.files import staged_path
 
 _CAPTION_HEIGHT = 14
 _COLUMNS = 2

@@ -1,14 +1,9 @@
 """Run configurations: dataclasses read from YAML. One module for each topic; every name is importable from here."""
 
+from hunyuan_video.data.world import WorldConfig
+from hunyuan_video.distributed.config import ParallelConfig
 from hunyuan_video.training.config.building import build, check_model
-from hunyuan_video.training.config.common import (
-    VALIDATION_SEED,
-    LoopConfig,
-    LoRAConfig,
-    OptimizerConfig,
-    ParallelConfig,
-    WorldConfig,
-)
+from hunyuan_video.training.config.common import VALIDATION_SEED, LoopConfig, LoRAConfig, OptimizerConfig
 from hunyuan_video.training.config.distillation import GuidanceDistillationRun, StepDistillationRun
 from hunyuan_video.training.config.flow import EncodedFlowRun, FlowRun, StageConfig, StagesRun
 from hunyuan_video.training.config.other import BundleRun, SequenceRun, TextRun

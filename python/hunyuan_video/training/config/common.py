@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hunyuan_video.data.toyworld import WORLDS
-from hunyuan_video.errors import UserError
+from hunyuan_video.distributed.config import ParallelConfig
 
 VALIDATION_SEED = 20_412_603  # noise and timesteps of every validation loss: losses of two runs can be compared
 
@@ -22,18 +21,6 @@ class OptimizerConfig:
     clip: float = 1.0  # global gradient norm
     ema: float = 0.999  # decay of the exponential moving average of the weights
     muon_lr: float = 0.0  # > 0: Muon at this rate for matrices and convolutions in blocks, AdamW for the rest
-
-
-@dataclass(frozen=True)
-class ParallelConfig:
-    """How a run is spread over the ranks of torchrun, and what it gives up to fit (training/distributed.py)."""
-
-    fsdp: bool = False  # shard weights, gradients, optimizer and average over all ranks; else every rank has them all
-    sequence: int = 1  # ranks that share one sample's tokens (Ulysses); divides the number of ranks
-    recompute: str = "none"  # in the backward pass: "none" | "blocks" (all) | "selective" (not products and attention)
-    recompute_every: int = 1  # only in every k-th block
-    offload_activations: bool = False  # what the backward pass needs waits in host memory
-    offload_optimizer: bool = False  # weights, gradients and optimizer live in host memory; needs fsdp
 
 
 @dataclass(frozen=True)
@@ -61,26 +48,6 @@ class LoopConfig:
     def micro_batch(self) -> int:
         """Samples that a task draws for one loss."""
         return self.batch // max(self.micro_batches, 1)
-
-
-@dataclass(frozen=True)
-class WorldConfig:
-    """The clips of a run: a toyworld by name, pixels and frames, and how many training clips are kept ready on disk."""
-
-    name: str = "narrow"
-    size: int = 64
-    num_frames: int = 17
-    clips: int = 4000
-    seed: int = 1
-    held_out_seed: int = 4242
-
-    def __post_init__(self) -> None:
-        if self.name not in WORLDS:
-            raise UserError(f"name must be one of {', '.join(WORLDS)}, got {self.name!r}")
-        if self.num_frames % 4 != 1 or self.size < 16 or self.size % 16:
-            raise UserError(
-                f"num_frames must be 4k + 1 and size a multiple of 16, got {self.num_frames} and {self.size}"
-            )
 
 
 @dataclass(frozen=True)

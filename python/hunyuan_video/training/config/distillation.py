@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hunyuan_video.data.world import WorldConfig
 from hunyuan_video.errors import UserError
-from hunyuan_video.training.config.common import LoopConfig, OptimizerConfig, WorldConfig
+from hunyuan_video.training.config.common import LoopConfig, OptimizerConfig
 
 
 @dataclass(frozen=True)

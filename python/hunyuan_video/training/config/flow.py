@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hunyuan_video.data.world import WorldConfig
 from hunyuan_video.errors import UserError
-from hunyuan_video.models.config import IMAGE_CONDITIONS, TransformerConfig
+from hunyuan_video.models.transformer.config import IMAGE_CONDITIONS, TransformerConfig
 from hunyuan_video.training.config.building import check_model
-from hunyuan_video.training.config.common import LoopConfig, LoRAConfig, OptimizerConfig, WorldConfig
+from hunyuan_video.training.config.common import LoopConfig, LoRAConfig, OptimizerConfig
 
 
 def check_transformer(run: FlowRun | EncodedFlowRun | StagesRun) -> None:
@@ -47,7 +48,7 @@ class FlowRun:
 
 @dataclass(frozen=True)
 class EncodedFlowRun:
-    """Train the transformer with flow matching on a data set of `hunyuan-video encode` (training/encoded_flow.py)."""
+    """Train the transformer with flow matching on a data set of `hunyuan-video encode` (tasks/encoded_flow.py)."""
 
     kind: str = "flow_encoded"
     output: str = "runs/flow"

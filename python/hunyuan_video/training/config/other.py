@@ -38,4 +38,4 @@ class SequenceRun:
     """
 
     kind: str = "sequence"
-    runs: tuple[object, ...] = ()  # file names, relative to this file; or lists, see training/sequence.py
+    runs: tuple[object, ...] = ()  # file names, relative to this file; or lists, see training/run_list.py

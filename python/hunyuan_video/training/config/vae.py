@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hunyuan_video.data.sources import Bucket
+from hunyuan_video.data.buckets import Bucket
+from hunyuan_video.data.world import WorldConfig
 from hunyuan_video.errors import UserError
-from hunyuan_video.models.vae_config import VAEConfig
+from hunyuan_video.models.vae.config import VAEConfig
 from hunyuan_video.training.config.building import check_model
-from hunyuan_video.training.config.common import LoopConfig, OptimizerConfig, WorldConfig
+from hunyuan_video.training.config.common import LoopConfig, OptimizerConfig
 
 
 @dataclass(frozen=True)
 class VAERun:
-    """Train the causal VAE (paper section 4.1), bootstrapped from closed-form PCA latents (see training/pca.py)."""
+    """Train the causal VAE (paper section 4.1), bootstrapped from closed-form PCA latents (tasks/pca.py)."""
 
     kind: str = "vae"
     output: str = "runs/tiny/vae"
@@ -63,7 +64,7 @@ class VAEStage:
 
 @dataclass(frozen=True)
 class VAEStagesRun:
-    """Train the causal VAE in stages with the paper's losses (section 4.1.1; see training/vae_stages.py)."""
+    """Train the causal VAE in stages with the paper's losses (section 4.1.1; see tasks/vae_stages.py)."""
 
     kind: str = "vae_stages"
     output: str = "runs/vae"

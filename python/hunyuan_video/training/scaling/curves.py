@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hunyuan_video.checkpoints.atomic import staged_file
 from hunyuan_video.errors import UserError
+from hunyuan_video.files import staged_file
 
 COLUMNS = ("run", "parameters", "tokens", "compute", "loss", "cooldown")
 

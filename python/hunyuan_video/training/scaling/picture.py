@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hunyuan_video.checkpoints.atomic import staged_file
 from hunyuan_video.errors import UserError
+from hunyuan_video.files import staged_file
 from hunyuan_video.training.scaling.curves import Curve
 from hunyuan_video.training.scaling.report import Fit
 

@@ -11,12 +11,12 @@ import torch
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.training.config import VALIDATION_SEED, FlowRun
-from hunyuan_video.training.flow import FlowTask
 from hunyuan_video.training.loop import train
 from hunyuan_video.training.report import read_log
 from hunyuan_video.training.scaling.config import ScalingRun, flow_run
 from hunyuan_video.training.scaling.curves import Curve, read_curves, write_curves
 from hunyuan_video.training.scaling.laws import training_compute
+from hunyuan_video.training.tasks.flow import FlowTask
 
 
 class ScalingTask(FlowTask):

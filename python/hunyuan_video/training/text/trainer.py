@@ -9,10 +9,15 @@ from typing import Any
 
 import torch
 
-from hunyuan_video.checkpoints.atomic import write_json
-from hunyuan_video.checkpoints.text import load_clip_encoder, load_text_encoder
-from hunyuan_video.checkpoints.text_save import save_clip_model, save_llama_model, save_tokenizer
+from hunyuan_video.checkpoints.text import (
+    load_clip_encoder,
+    load_text_encoder,
+    save_clip_model,
+    save_llama_model,
+    save_tokenizer,
+)
 from hunyuan_video.data.toyworld.scene import World
+from hunyuan_video.files import write_json
 from hunyuan_video.training.text import words
 from hunyuan_video.training.text.contrastive import ClipConfig, train_clip
 from hunyuan_video.training.text.evaluate import evaluate

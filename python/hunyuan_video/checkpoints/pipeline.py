@@ -1,0 +1,197 @@
+"""Checkpoint folders to the parts of a pipeline: our bundled one, diffusers folders, and the official folder."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hunyuan_video.checkpoints.adapters import adapter_defaults, adapter_files, apply_adapters
+from hunyuan_video.checkpoints.defaults import SamplingDefaults
+from hunyuan_video.errors import PrecisionWarning, UserError
+from hunyuan_video.models.grid import Grid
+
+BUNDLED = {"tiny": Path(__file__).resolve().parents[1] / "assets" / "tiny"}
+OFFICIAL_MODEL = "hunyuan-video-t2v-720p"
+PARTS = ("transformer", "vae", "text_encoder", "clip_text_encoder")
+
+
+def checkpoint_folder(name: str | Path) -> Path:
+    """The folder of a bundled checkpoint's name or of a path; UserError if there is none."""
+    if str(name) in BUNDLED:
+        if not (BUNDLED[str(name)] / "model_index.json").exists():
+            raise UserError(f"the bundled checkpoint {str(name)!r} is not in this installation; install it again")
+        return BUNDLED[str(name)]
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"no checkpoint folder {str(name)!r}; give a folder, or one of: {', '.join(BUNDLED)}")
+    return folder
+
+
+def part_folders(folder: Path) -> dict[str, Path]:
+    """Where each part of a checkpoint is, in diffusers layout (model_index.json) or official layout."""
+    if (folder / "model_index.json").exists() or (folder / "transformer").is_dir():
+        return {
+            "transformer": folder / "transformer",
+            "vae": folder / "vae",
+            "text_encoder": folder / "text_encoder",
+            "clip_text_encoder": folder / "text_encoder_2",
+        }
+    model = folder if folder.name == OFFICIAL_MODEL else folder / OFFICIAL_MODEL
+    if model.is_dir():
+        base = model.parent
+        return {
+            "transformer": model / "transformers",
+            "vae": model / "vae",
+            "text_encoder": base / "text_encoder",
+            "clip_text_encoder": base / "text_encoder_2",
+        }
+    raise UserError(
+        f"{folder} is not a HunyuanVideo checkpoint: "
+        f"it has neither model_index.json (diffusers) nor {OFFICIAL_MODEL} (official)"
+    )
+
+
+def load_parts(
+    folder: Path,
+    wanted: tuple[str, ...] = PARTS,
+    *,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    adapter: str | None = "none",
+) -> dict[str, Any]:
+    """The wanted parts on `device`, as keyword arguments of HunyuanVideoPipeline; the transformer with an adapter."""
+    dtype = usable_dtype(dtype, device)
+    folders = part_folders(folder)
+    unknown = sorted(set(wanted) - set(folders))
+    if unknown:
+        raise UserError(f"a checkpoint has no part {unknown[0]!r}; its parts are {', '.join(folders)}")
+    files = adapter_files(folder, read_sampling_json(folder), adapter) if "transformer" in wanted else []
+    loaded = {part: _load(part, folder, folders[part], dtype, device) for part in wanted}
+    if files:
+        apply_adapters(loaded["transformer"], files)
+    return loaded
+
+
+def _load(part: str, root: Path, folder: Path, dtype: torch.dtype | None, device: torch.device) -> Any:
+    if not folder.is_dir():
+        raise UserError(f"{root} has no {folder.name} folder; download the whole checkpoint")
+    if part == "transformer":
+        from hunyuan_video.models import HunyuanVideoTransformer
+
+        return HunyuanVideoTransformer.from_pretrained(
+            folder, dtype=dtype or default_dtype(device), device=device
+        ).eval()
+    if part == "vae":
+        from hunyuan_video.models import CausalVAE
+
+        return CausalVAE.from_pretrained(folder, dtype=vae_dtype(dtype, device), device=device).eval()
+    from hunyuan_video.checkpoints.text import load_clip_encoder, load_text_encoder
+
+    number = "" if part == "text_encoder" else "_2"
+    tokenizer = root / f"tokenizer{number}"
+    tokenizer = tokenizer if tokenizer.is_dir() else folder
+    # The encoders run once per prompt: on a GPU in the precision they are stored in, on the CPU like the transformer.
+    text_dtype = (dtype or torch.float32) if device.type == "cpu" else None
+    if part == "text_encoder":
+        return load_text_encoder(folder, tokenizer, prompt_template(root), dtype=text_dtype).to(device)
+    return load_clip_encoder(folder, tokenizer, dtype=text_dtype).to(device)
+
+
+def prompt_template(folder: Path) -> Any:
+    """The instruction frames of a checkpoint's sampling.json, else HunyuanVideo's."""
+    from hunyuan_video.models.text.templates import HUNYUAN_TEMPLATE, PromptTemplate
+
+    values = read_sampling_json(folder)
+    if "prompt_template" not in values:
+        return HUNYUAN_TEMPLATE
+    try:
+        return PromptTemplate.from_dict(
+            values["prompt_template"], values.get("text_length", HUNYUAN_TEMPLATE.text_length)
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / 'sampling.json'}: wrong prompt_template ({error}); restore the file") from error
+
+
+def read_sampling_json(folder: Path) -> dict[str, Any]:
+    """The content of sampling.json, {} where there is none; UserError if it is damaged."""
+    path = folder / "sampling.json"
+    if not path.exists():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{path}: not valid JSON ({error}); restore it, or delete it to use HunyuanVideo's values"
+        ) from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: must hold a JSON object; restore it, or delete it to use HunyuanVideo's values")
+    return values
+
+
+def read_defaults(folder: Path, adapter: str | None = None) -> SamplingDefaults:
+    """A checkpoint's sampling defaults, with an adapter of its own or (None) with its default one."""
+    values = adapter_defaults(read_sampling_json(folder), adapter)
+    if not values:
+        return SamplingDefaults()
+    known = {name: values[name] for name in SamplingDefaults.__dataclass_fields__ if name in values}
+    return SamplingDefaults(**{"negative_prompt": "", **known})
+
+
+def read_grid(folder: Path) -> Grid:
+    """Pixels per latent and token from the configs alone; the released model's where a folder has none."""
+    from hunyuan_video.models import TransformerConfig, VAEConfig
+
+    folders = part_folders(folder)
+    sizes: dict[str, int] = {}
+    try:
+        if (path := folders["vae"] / "config.json").exists():
+            vae = VAEConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            sizes |= {"temporal": vae.temporal_compression, "spatial": vae.spatial_compression}
+        if (path := folders["transformer"] / "config.json").exists():
+            transformer = TransformerConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            sizes |= {"latent_channels": transformer.in_channels, "patch": max(transformer.patch_size[1:])}
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: {error}; restore the file") from error
+    return Grid(**sizes)
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on accelerators; float32 on the CPU, where it is exact and equal on every machine."""
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
+
+
+def usable_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype | None:
+    """dtype; but on a CPU, where torch has no usable float16 multiplication, bfloat16 for float16, or float32 where the
+    processor does not compute in bfloat16 either; with a warning.
+    """
+    if dtype != torch.float16 or device.type != "cpu":
+        return dtype
+    native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    chosen = torch.bfloat16 if native else torch.float32
+    message = f"float16 is not usable on a CPU; the models run in {str(chosen).removeprefix('torch.')} instead"
+    warnings.warn(message, PrecisionWarning, stacklevel=2)
+    return chosen
+
+
+def move_parts(parts: Sequence[torch.nn.Module], device: torch.device) -> None:
+    """Moves parts; those in float16 (the VAE of a GPU, official encoders) change to `usable_dtype` on a CPU."""
+    for part in parts:
+        part.to(device)
+    halves = [part for part in parts if any(weight.dtype == torch.float16 for weight in part.parameters())]
+    dtype = usable_dtype(torch.float16, device) if halves else None
+    for part in halves:
+        part.to(dtype)
+
+
+def vae_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
+    """float32 on the CPU or where it was asked for, else float16: bfloat16's 8 bits would show as bands in a video."""
+    return torch.float32 if device.type == "cpu" or dtype == torch.float32 else torch.float16
+
+
+def default_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

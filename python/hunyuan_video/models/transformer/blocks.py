@@ -1,0 +1,199 @@
+"""The two kinds of transformer block (paper section 4.2, figure 8): dual stream, then single stream.
+
+Token order everywhere: video first, text last. `rope` is the pair (cos, sin) of the video tokens, `kv_len` the number
+of valid tokens of each sample (video and unpadded text) or None when no token is padding. `modulation` is what
+`modulate` makes of `vec`; given, `vec` is not read. (Blocks call it themselves in training: a sharded block gathers its
+weights for its own forward only.) `first` stands for `vec`, or for the video's modulation where one is given, at the
+`first_tokens` video tokens that come first: those of the clean frame in image-to-video.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+import hunyuan_ext as ops
+from hunyuan_video.models.transformer.config import TransformerConfig
+from hunyuan_video.models.transformer.linear import Part, fp8_hidden, linear, linear_and_gelu, linear_pair, modulated
+from hunyuan_video.models.transformer.modulation import (
+    Modulation,
+    SplitVector,
+    Vector,
+    chunks,
+    gated_linear,
+    modulated_spans,
+)
+
+Rope = tuple[Tensor, Tensor]  # cos, sin: each [S_video, head_dim] fp32
+
+
+class HeadNorm(nn.Module):
+    """The RMSNorm weight of queries or keys; the attention op applies it."""
+
+    def __init__(self, head_dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(head_dim))
+
+
+class MLP(nn.Module):
+    """Linear, tanh-GELU, Linear; keys fc1 and fc2."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(
+        self,
+        x: Part,  # [B, S, D]
+        gate: Vector | None = None,  # [B, D]
+        residual: Tensor | None = None,  # [B, S, D]
+    ) -> Tensor:
+        """residual + gate * fc2(gelu(fc1(x)))."""
+        hidden = None if isinstance(gate, SplitVector) else fp8_hidden(self.fc1, x, self.fc2)
+        if hidden is None:
+            hidden = linear(self.fc1, x, gelu=True)
+        return gated_linear(self.fc2, hidden, gate, residual)
+
+
+class DoubleBlock(nn.Module):
+    """Video and text with weights of their own, joined in one attention."""
+
+    attention = staticmethod(ops.rope_attention)  # sequence parallelism puts its own in the place
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        width, hidden, bias = config.hidden_size, config.mlp_width, config.qkv_bias
+        self.heads, self.attention_precision = config.num_heads, "auto"
+        self.img_mod = Modulation(width, 6)
+        self.img_attn_qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.img_attn_q_norm = HeadNorm(config.head_dim)
+        self.img_attn_k_norm = HeadNorm(config.head_dim)
+        self.img_attn_proj = nn.Linear(width, width, bias=bias)
+        self.img_mlp = MLP(width, hidden)
+        self.txt_mod = Modulation(width, 6)
+        self.txt_attn_qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.txt_attn_q_norm = HeadNorm(config.head_dim)
+        self.txt_attn_k_norm = HeadNorm(config.head_dim)
+        self.txt_attn_proj = nn.Linear(width, width, bias=bias)
+        self.txt_mlp = MLP(width, hidden)
+
+    def forward(
+        self,
+        img: Tensor,  # [B, S, D]
+        txt: Tensor,  # [B, L, D]
+        vec: Tensor,  # [B, D], not read with modulation
+        rope: Rope,
+        kv_len: Tensor | None,  # [B]
+        modulation: tuple[Tensor, Tensor] | None = None,  # [B, 6 D] each
+        first_tokens: int = 0,
+        first: Tensor | None = None,  # [B, D], with modulation [B, 6 D]
+    ) -> tuple[Tensor, Tensor]:
+        img_mod, txt_mod = self.modulate(vec) if modulation is None else modulation
+        own = self.img_mod(first) if first is not None and modulation is None else first
+        img_shift1, img_scale1, img_gate1, img_shift2, img_scale2, img_gate2 = chunks(img_mod, 6, first_tokens, own)
+        txt_shift1, txt_scale1, txt_gate1, txt_shift2, txt_scale2, txt_gate2 = txt_mod.chunk(6, dim=-1)
+
+        normed = (
+            modulated_spans(img, img_shift1, img_scale1, self.img_attn_qkv),
+            modulated(txt, txt_shift1, txt_scale1, self.txt_attn_qkv),
+        )
+        qkv = linear_pair((self.img_attn_qkv, self.txt_attn_qkv), normed)
+        attended = self.attend(qkv, txt.shape[1], rope, kv_len)
+        img_attended, txt_attended = attended.split((img.shape[1], txt.shape[1]), dim=1)
+
+        img = gated_linear(self.img_attn_proj, img_attended, img_gate1, img)
+        img = self.img_mlp(modulated_spans(img, img_shift2, img_scale2, self.img_mlp.fc1), img_gate2, img)
+        txt = linear(self.txt_attn_proj, txt_attended, gate=txt_gate1, residual=txt)
+        txt = self.txt_mlp(modulated(txt, txt_shift2, txt_scale2, self.txt_mlp.fc1), txt_gate2, txt)
+        return img, txt
+
+    def modulate(self, vec: Tensor) -> tuple[Tensor, Tensor]:  # [..., D] -> video and text, [..., 6 D] each
+        return self.img_mod(vec), self.txt_mod(vec)
+
+    def attend(self, qkv: Tensor, text_len: int, rope: Rope, kv_len: Tensor | None) -> Tensor:  # [B, S + L, 3 D]
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
+        out = self.attention(
+            q,
+            k,
+            v,
+            rope=rope,
+            q_norm=self.img_attn_q_norm.weight,
+            k_norm=self.img_attn_k_norm.weight,
+            text_norms=(self.txt_attn_q_norm.weight, self.txt_attn_k_norm.weight),
+            text_len=text_len,
+            kv_len=kv_len,
+            precision=self.attention_precision,
+        )
+        return out.flatten(2)
+
+
+class SingleBlock(nn.Module):
+    """Video and text as one sequence; attention and MLP side by side between two fused projections."""
+
+    attention = staticmethod(ops.rope_attention)  # sequence parallelism puts its own in the place
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        width, hidden = config.hidden_size, config.mlp_width
+        self.heads, self.attention_precision = config.num_heads, "auto"
+        self.widths = (3 * width, hidden)
+        self.modulation = Modulation(width, 3)
+        self.linear1 = nn.Linear(width, 3 * width + hidden)
+        self.linear2 = nn.Linear(width + hidden, width)
+        self.q_norm = HeadNorm(config.head_dim)
+        self.k_norm = HeadNorm(config.head_dim)
+
+    def forward(
+        self,
+        x: Tensor,  # [B, S + L, D]
+        vec: Tensor,  # [B, D], not read with modulation
+        rope: Rope,
+        text_len: int,
+        kv_len: Tensor | None,  # [B]
+        modulation: Tensor | None = None,  # [B, 3 D]
+        first_tokens: int = 0,
+        first: Tensor | None = None,  # [B, D], with modulation [B, 3 D]
+    ) -> Tensor:
+        own = self.modulate(first) if first is not None and modulation is None else first
+        all_tokens = self.modulate(vec) if modulation is None else modulation
+        shift, scale, gate = chunks(all_tokens, 3, first_tokens, own)
+        normed = modulated_spans(x, shift, scale, self.linear1)
+        qkv, mlp = linear_and_gelu(self.linear1, normed, self.widths[0], self.linear2)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
+        attended = self.attention(
+            q,
+            k,
+            v,
+            rope=rope,
+            q_norm=self.q_norm.weight,
+            k_norm=self.k_norm.weight,
+            text_len=text_len,
+            kv_len=kv_len,
+            precision=self.attention_precision,
+        )
+        return gated_linear(self.linear2, (attended.flatten(2), mlp), gate, x)
+
+    def modulate(self, vec: Tensor) -> Tensor:  # [..., D] -> [..., 3 D]
+        return self.modulation(vec)
+
+
+class FinalLayer(nn.Module):
+    """adaLN (shift, scale) and the projection of a token to its patch of velocity."""
+
+    def __init__(self, width: int, out_features: int):
+        super().__init__()
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.linear = nn.Linear(width, out_features)
+
+    def forward(
+        self,
+        x: Tensor,  # [B, S, D]
+        vec: Tensor,  # [B, D], not read with modulation
+        modulation: Tensor | None = None,  # [B, 2 D]
+    ) -> Tensor:  # [B, S, patch volume * C]
+        shift, scale = (self.modulate(vec) if modulation is None else modulation).chunk(2, dim=-1)
+        return self.linear(ops.layer_norm_modulate(x, shift, scale))
+
+    def modulate(self, vec: Tensor) -> Tensor:  # [..., D] -> [..., 2 D]
+        return self.adaLN_modulation(vec)

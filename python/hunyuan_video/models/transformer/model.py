@@ -1,0 +1,248 @@
+"""The HunyuanVideo diffusion transformer (paper section 4.2): latents, timestep and text to a velocity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from hunyuan_video.models.pretrained import Pretrained
+from hunyuan_video.models.transformer.blocks import DoubleBlock, FinalLayer, SingleBlock
+from hunyuan_video.models.transformer.config import TransformerConfig
+from hunyuan_video.models.transformer.embeddings import PatchEmbed, TimestepEmbedder, VectorEmbedder, unpatchify
+from hunyuan_video.models.transformer.modulation import Modulation, Modulations
+from hunyuan_video.models.transformer.refiner import RefinerBlock, TokenRefiner
+from hunyuan_video.models.transformer.rope import cached_rope_table, rope_table
+
+
+class HunyuanVideoTransformer(Pretrained):
+    """Dual-stream then single-stream transformer over video and text tokens; attribute names are the released keys.
+
+    `gradient_checkpointing` (off): recompute each block in the backward pass instead of keeping its activations.
+    Works under autograd, autocast(bf16), on the meta device and under torch.compile(fullgraph=True).
+    """
+
+    component = "transformer"
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        width = config.hidden_size
+        self.img_in = PatchEmbed(config.patch_size, config.in_channels, width)
+        self.txt_in = TokenRefiner(config.text_dim, width, config.num_heads, config.refiner_depth)
+        self.time_in = TimestepEmbedder(width)
+        self.vector_in = VectorEmbedder(config.pooled_text_dim, width)
+        self.guidance_in = TimestepEmbedder(width) if config.guidance_embed else None
+        self.double_blocks = nn.ModuleList(DoubleBlock(config) for _ in range(config.double_blocks))
+        self.single_blocks = nn.ModuleList(SingleBlock(config) for _ in range(config.single_blocks))
+        self.final_layer = FinalLayer(width, config.patch_volume * config.out_channels)
+        self.reset_parameters()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights (of those never stored as FP8)."""
+        return self.img_in.proj.weight.dtype
+
+    def set_attention_precision(self, precision: str) -> None:
+        """Arithmetic of the blocks' attention: `precision` of `hunyuan_ext.rope_attention`, "auto" at first."""
+        for block in (*self.double_blocks, *self.single_blocks):
+            block.attention_precision = precision
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Xavier-uniform weights, zero biases; modulations and last projection zero, so blocks start as identity."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv3d):
+                nn.init.xavier_uniform_(module.weight.view(module.weight.shape[0], -1))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for linear in self._zero_initialised():
+            nn.init.zeros_(linear.weight)
+
+    def _zero_initialised(self):
+        for module in self.modules():
+            if isinstance(module, Modulation):
+                yield module.linear
+            elif isinstance(module, RefinerBlock | FinalLayer):
+                yield module.adaLN_modulation[1]
+        yield self.final_layer.linear
+
+    def forward(
+        self,
+        latents: Tensor,  # [B, C, T, h, w]
+        timestep: Tensor,  # [B], 0..1000
+        *,
+        text: Tensor,  # [B, L, text_dim]
+        text_mask: Tensor | None = None,  # [B, L], nonzero = valid, a prefix of each row; None: all valid
+        pooled_text: Tensor,  # [B, pooled_text_dim]
+        guidance: Tensor | None = None,  # [B], embedded scale * 1000 (see `guidance_input`)
+        modulations: Modulations | None = None,  # one step of `modulations`, for the same condition
+    ) -> Tensor:
+        """Velocity (noise - data) [B, C_out, T, h, w], in the dtype the weights (or autocast) compute in.
+
+        In an image-to-video model (config.image_condition) the first latent frame is the image's, clean; its velocity
+        means nothing. With `modulations`, the weights of `modulation_modules` are not read; timestep still conditions
+        the text.
+        Floating inputs may have any dtype; they are cast to the weights'. Text beyond the mask never influences the
+        result. Raises ValueError on shapes that do not fit the config, and on guidance that is missing or unwanted.
+        """
+        self._check_inputs(latents, timestep, text, text_mask, pooled_text, guidance)
+        text, text_mask = trim_padding(text, text_mask)
+        grid = tuple(size // patch for size, patch in zip(latents.shape[2:], self.config.patch_size, strict=True))
+        rope = self.rope(grid, latents.device)
+
+        vec = self.condition(timestep, pooled_text, guidance) if modulations is None else None
+        img = self.img_in(latents.to(self.dtype))
+        txt = self.txt_in(text, timestep, text_mask)
+        kv_len = None if text_mask is None else img.shape[1] + (text_mask != 0).sum(dim=1, dtype=torch.int32)
+        if self.config.image_condition:
+            first = self.first_condition(timestep, pooled_text) if modulations is None else None
+            img = self.run_blocks(img, txt, vec, rope, kv_len, modulations, first_tokens=grid[1] * grid[2], first=first)
+        else:
+            img = self.run_blocks(img, txt, vec, rope, kv_len, modulations)
+        out = self.final_layer(img, vec, None if modulations is None else modulations.final)
+        return unpatchify(out, grid, self.config.patch_size)
+
+    def modulations(
+        self,
+        timesteps: Tensor,  # [N], 0..1000
+        pooled_text: Tensor,  # [B, pooled_text_dim]
+        guidance: Tensor | None = None,  # [B], as in a forward
+    ) -> Modulations:
+        """All vectors that condition the blocks at N timesteps, from one GEMM of N * B rows per layer.
+
+        `forward(..., modulations=table.step(i))` is then the forward at timesteps[i], to rounding: a GEMM of N * B rows
+        may add in another order than one of B rows (measured: 1e-6 of the largest value in float32, equal bits in
+        bfloat16, whose sums are wide). The same N, B and condition give the same bits. Size: N * B *
+        (12 * double + 3 * single + 2) * D values, 2.2 MB a row for the 13B model in bf16.
+        """
+        vec = self.condition(timesteps[:, None], pooled_text, guidance)  # [N, B, D]
+        rows = vec.flatten(0, 1)
+        double = tuple(block.modulate(rows) for block in self.double_blocks)  # type: ignore[operator]
+        single = tuple(block.modulate(rows) for block in self.single_blocks)  # type: ignore[operator]
+        split = vec.shape[:2]
+        first: tuple[Tensor, ...] = ()
+        if self.config.image_condition:
+            own = self.first_condition(timesteps[:1].expand(len(pooled_text)), pooled_text)
+            first = tuple(block.img_mod(own) for block in self.double_blocks)  # type: ignore[operator]
+            first += tuple(block.modulate(own) for block in self.single_blocks)  # type: ignore[operator]
+        return Modulations(
+            tuple((video.unflatten(0, split), text.unflatten(0, split)) for video, text in double),
+            tuple(one.unflatten(0, split) for one in single),
+            self.final_layer.modulate(rows).unflatten(0, split),
+            first,
+        )
+
+    def modulation_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """(path, module) of all that a forward with `modulations` never touches: it may be moved away meanwhile."""
+        paths = ["time_in", "vector_in", *(["guidance_in"] if self.config.guidance_embed else [])]
+        for i in range(len(self.double_blocks)):
+            paths += [f"double_blocks.{i}.img_mod", f"double_blocks.{i}.txt_mod"]
+        paths += [f"single_blocks.{i}.modulation" for i in range(len(self.single_blocks))]
+        for path in (*paths, "final_layer.adaLN_modulation"):
+            yield path, self.get_submodule(path)
+
+    def condition(self, timestep: Tensor, pooled_text: Tensor, guidance: Tensor | None) -> Tensor:
+        """Timestep + pooled text + guidance embeddings: [B] -> [B, D]; timesteps [N, 1] -> [N, B, D]."""
+        vec = self.time_in(timestep) + self.vector_in(pooled_text.to(self.dtype))
+        return vec if self.guidance_in is None else vec + self.guidance_in(guidance)
+
+    def first_condition(self, timestep: Tensor, pooled_text: Tensor) -> Tensor:
+        """What conditions the clean first frame, [B] -> [B, D]: timestep 0 and the pooled text, without guidance."""
+        return self.time_in(torch.zeros_like(timestep)) + self.vector_in(pooled_text.to(self.dtype))
+
+    def run_blocks(
+        self,
+        img: Tensor,  # [B, S, D]
+        txt: Tensor,  # [B, L, D]
+        vec: Tensor | None,  # [B, D]
+        rope: tuple[Tensor, Tensor],  # each [S, head_dim] fp32
+        kv_len: Tensor | None,  # [B]
+        modulations: Modulations | None = None,  # of one step; instead of vec and first
+        *,
+        first_tokens: int = 0,  # image-to-video: those of the clean frame
+        first: Tensor | None = None,  # [B, D], their vec
+    ) -> Tensor:
+        """All blocks; returns the video tokens [B, S, D]."""
+        for i, block in enumerate(self.double_blocks):
+            double, own = (None, first) if modulations is None else modulations.of_block(i)
+            img, txt = self._run(block, img, txt, vec, rope, kv_len, double, first_tokens, own)
+        x = torch.cat((img, txt), dim=1)
+        for i, block in enumerate(self.single_blocks, len(self.double_blocks)):
+            single, own = (None, first) if modulations is None else modulations.of_block(i)
+            x = self._run(block, x, vec, rope, txt.shape[1], kv_len, single, first_tokens, own)
+        return x[:, : img.shape[1]]
+
+    def _run(self, block: nn.Module, *args: Any) -> Any:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *args, use_reentrant=False)
+        return block(*args)
+
+    def rope(self, grid: tuple[int, int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+        """cos and sin of the video tokens of a grid (t, y, x), each [t * y * x, head_dim] fp32."""
+        dims, theta = self.config.rope_dims, self.config.rope_theta
+        if torch.compiler.is_compiling():  # a cache of tensors would be an invisible input of the graph
+            cos, sin = rope_table(grid, dims=dims, theta=theta)
+            return cos.to(device), sin.to(device)
+        return cached_rope_table(grid, dims, theta, device)
+
+    def _check_inputs(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        text_mask: Tensor | None,
+        pooled_text: Tensor,
+        guidance: Tensor | None,
+    ) -> None:
+        config, batch = self.config, latents.shape[0]
+        if latents.ndim != 5 or latents.shape[1] != config.in_channels:
+            raise ValueError(f"latents must be [B, {config.in_channels}, T, h, w], got {list(latents.shape)}")
+        for name, size, patch in zip(("T", "h", "w"), latents.shape[2:], config.patch_size, strict=True):
+            if size % patch or size == 0:
+                raise ValueError(f"latents {name} = {size} must be a positive multiple of the patch size {patch}")
+        if text.ndim != 3 or text.shape[0] != batch or text.shape[1] == 0 or text.shape[2] != config.text_dim:
+            raise ValueError(f"text must be [{batch}, L >= 1, {config.text_dim}], got {list(text.shape)}")
+        _check_shape("timestep", timestep, [batch])
+        _check_shape("pooled_text", pooled_text, [batch, config.pooled_text_dim])
+        if text_mask is not None:
+            _check_shape("text_mask", text_mask, list(text.shape[:2]))
+        if not config.guidance_embed and guidance is not None:
+            raise ValueError(
+                "guidance was given, but this model has no guidance input (guidance_embed=False): use true_cfg_scale"
+            )
+        if config.guidance_embed and guidance is None:
+            raise ValueError(
+                "guidance is missing: this guidance-distilled model needs guidance = scale * 1000, shape [B]"
+            )
+        if guidance is not None:
+            _check_shape("guidance", guidance, [batch])
+
+
+def _check_shape(name: str, tensor: Tensor, shape: list[int]) -> None:
+    if list(tensor.shape) != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {list(tensor.shape)}")
+
+
+def trim_padding(
+    text: Tensor,  # [B, L, C]
+    mask: Tensor | None,  # [B, L]
+) -> tuple[Tensor, Tensor | None]:
+    """Cuts the text to the longest valid prefix of the batch; the mask becomes None when nothing else is padding.
+
+    Padded text influences nothing, so this only saves work. It reads the mask's values, which on a GPU would stall the
+    host in every step, and cannot be in a compiled graph: there the padding stays, and attention skips it by kv_len.
+    Raises ValueError where a mask has holes (checked where it can be read).
+    """
+    if mask is None or mask.device.type != "cpu" or torch.compiler.is_compiling():
+        return text, mask
+    valid = mask != 0
+    if (valid[:, 1:] & ~valid[:, :-1]).any():
+        raise ValueError("text_mask must be a prefix of each row (valid tokens first, then padding)")
+    counts = valid.sum(dim=1)
+    longest = max(int(counts.max()), 1)  # one column stays, so that no op sees an empty text
+    return text[:, :longest], None if int(counts.min()) == longest else valid[:, :longest]

@@ -1,0 +1,1 @@
+"""The causal 3D VAE: whole, in tiles, and exactly in bounded memory."""

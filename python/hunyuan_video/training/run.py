@@ -1,0 +1,122 @@
+"""`hunyuan-video train CONFIG`: one command for every kind of run."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from hunyuan_video.distributed.ranks import join_ranks
+from hunyuan_video.errors import UserError
+from hunyuan_video.training.config import BundleRun, SequenceRun, TextRun, build, load_config
+from hunyuan_video.training.loop import train
+from hunyuan_video.training.parallelize import deal
+from hunyuan_video.training.run_list import check_files, groups_of, side_by_side, train_command
+
+TASKS = {
+    "vae": ("hunyuan_video.training.tasks.vae", "VAETask"),
+    "vae_stages": ("hunyuan_video.training.tasks.vae_stages", "VAEStagesTask"),
+    "flow": ("hunyuan_video.training.tasks.flow", "FlowTask"),
+    "flow_encoded": ("hunyuan_video.training.tasks.encoded_flow", "EncodedFlowTask"),
+    "guidance_distillation": ("hunyuan_video.training.tasks.guidance", "GuidanceDistillationTask"),
+    "step_distillation": ("hunyuan_video.training.tasks.step_distillation", "StepDistillationTask"),
+}
+
+
+def run(
+    config_path: str | Path,
+    *,
+    resume: bool = False,
+    dry_run: bool = False,
+    overrides: tuple[str, ...] = (),
+    report: Callable[[str], None] = print,
+    gpu: str = "H100",
+    ranks: int = 0,
+) -> None:
+    """Train what the YAML file says. A sequence runs its files in order or side by side (training/run_list.py).
+
+    resume: continue from the newest checkpoints; finished parts are skipped. dry_run: only validate, and for stages
+    print the plan for `ranks` GPUs of a kind (0: as many as torchrun started). Raises UserError.
+    """
+    config = load_config(config_path, overrides)
+    if isinstance(config, SequenceRun):
+        one = partial(run, resume=resume, dry_run=dry_run, report=report, gpu=gpu, ranks=ranks)
+        run_sequence(config, Path(config_path), one, resume, dry_run, report)
+    elif dry_run:
+        plan = importlib.import_module("hunyuan_video.training.dry_run")
+        machine = plan.Machine(gpu, ranks)
+        if isinstance(config, TextRun):
+            text_run(config)
+        elif config.kind == "stages":
+            plan.plan_stages(config, machine, report)
+        elif config.kind in ("flow_encoded", "vae_stages"):
+            (plan.plan_encoded if config.kind == "flow_encoded" else plan.plan_vae)(config, report)
+        report(f"{config_path}: a valid {config.kind} run, output {config.output}")
+        for name in ("vae", "text", "init_from", "teacher", "transformer"):
+            path = getattr(config, name, "")
+            if path and not Path(path).exists():
+                report(f"  {name}: {path} is not there yet")
+    elif isinstance(config, TextRun):
+        run_text(config, resume, report)
+    elif config.kind == "stages":
+        importlib.import_module("hunyuan_video.training.tasks.stages").execute(config, resume or restarted(), report)
+    elif isinstance(config, BundleRun):
+        importlib.import_module("hunyuan_video.training.bundle").execute(config, report)
+    else:
+        module, name = TASKS[config.kind]
+        folder = Path(config.output)
+        ranks = join_ranks(config.loop.device, config.loop.parallel)
+        config = replace(config, loop=deal(config.loop, ranks))
+        line = report if ranks.first else lambda text: None
+        task = getattr(importlib.import_module(module), name)(config, folder, line)
+        train(task, config.loop, config.optimizer, folder, resume or restarted(), line)
+
+
+def run_sequence(
+    config: SequenceRun,
+    path: Path,
+    one: Callable[[Path], None],
+    resume: bool,
+    dry_run: bool,
+    report: Callable[[str], None],
+) -> None:
+    """A group of one in this process, larger ones in processes of their own."""
+    groups = groups_of(config, str(path))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(len(chains) > 1 for chains in groups):
+        raise UserError(f"{path}: it starts processes of its own; run it without torchrun")
+    check_files(path)
+    for chains in groups:
+        report("== " + " | ".join(", ".join(chain) for chain in chains))
+        if len(chains) > 1 and not dry_run:
+            side_by_side(chains, path.parent, train_command(resume), report)
+            continue
+        for name in (name for chain in chains for name in chain):
+            one(path.parent / name)
+
+
+def restarted() -> bool:
+    """Whether torchrun has started this process again after one of its ranks was lost."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def text_run(config: TextRun) -> partial:
+    """The training of both text encoders, ready to be called. Raises UserError for a wrong world or settings."""
+    from hunyuan_video.data.toyworld import WORLDS
+    from hunyuan_video.training.text import TextTrainingConfig, train_text
+
+    if config.world not in WORLDS:
+        raise UserError(f"world must be one of {', '.join(WORLDS)}, got {config.world!r}")
+    settings = build(TextTrainingConfig, config.settings, "settings")
+    return partial(train_text, WORLDS[config.world], config.output, settings)
+
+
+def run_text(config: TextRun, resume: bool, report: Callable[[str], None]) -> None:
+    """Both text encoders; minutes long, so it is repeated whole unless it had finished."""
+    train_text = text_run(config)
+    if resume and (Path(config.output) / "text.json").exists():
+        report(f"{config.output}: text encoders are already there")
+        return
+    report(str(train_text(log=report)["evaluation"]))

@@ -1,0 +1,101 @@
+"""Captioned latents of a toyworld: what every training of the transformer reads, and how its result is judged."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hunyuan_video.data.cache import latent_cache
+from hunyuan_video.data.encode import encode_clips
+from hunyuan_video.data.toyworld import Scene, caption, render
+from hunyuan_video.data.world import WorldConfig, scenes_of
+from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge, shifted
+from hunyuan_video.evaluation.sheets import contact_sheet
+from hunyuan_video.media.pixels import to_frames, to_unit
+from hunyuan_video.models import CausalVAE
+from hunyuan_video.training.parts import load_text
+
+# (prompts, first seed), in image-to-video and the first latent frames [N, C, 1, h, w] -> latents [N, C, T, h, w]
+Sampler = Callable[..., Tensor]
+
+
+class CaptionedLatents:
+    """Cached latents, the scenes they show, text encoders and VAE (all frozen).
+
+    latents: [clips, C, T, h, w] float16, model space. folder: of the run; the cache lies beside it. image_first: for
+    image-to-video, see `data.encode.encode_clips`.
+    """
+
+    def __init__(
+        self, world: WorldConfig, vae: str | Path, text: str | Path, folder: Path, report=print, image_first=False
+    ):
+        self.world = world
+        self.image_first = image_first
+        self.vae = CausalVAE.from_pretrained(vae, dtype=torch.float32).eval().requires_grad_(False)
+        self.text, self.clip = load_text(text)
+        self.latents = latent_cache(self.vae, world, folder.parent / "latents", report, image_first=image_first)
+        self.scenes = scenes_of(world, 0, world.clips)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[C, T, h, w] of one clip."""
+        return tuple(self.latents.shape[1:])
+
+    def pick(self, count: int, generator: torch.Generator) -> tuple[Tensor, list[int]]:
+        """Random clips: latents [count, C, T, h, w] float32, and their numbers."""
+        picks = torch.randint(len(self.latents), (count,), generator=generator)
+        return self.latents[picks].float(), picks.tolist()
+
+    def captions(self, picks: list[int], generator: torch.Generator, dropout: float = 0.0) -> list[str]:
+        """A sentence for each clip, in a random form, or with probability `dropout` the empty caption."""
+        rng = random.Random(int(torch.randint(2**31, (1,), generator=generator)))
+        return ["" if rng.random() < dropout else caption(self.scenes[i], rng=rng).text for i in picks]
+
+    @torch.no_grad()
+    def embed(self, prompts: list[str]) -> dict[str, Tensor]:
+        """The transformer's text arguments: text [B, L, text_dim], text_mask [B, L], pooled_text [B, pooled_dim]."""
+        text, pooled = self.text(prompts), self.clip(prompts).pooled
+        return {"text": text.hidden, "text_mask": text.mask, "pooled_text": pooled}
+
+    def noise(self, count: int, seed: int) -> Tensor:
+        """[count, C, T, h, w] float32, one generator per clip: seed, seed + 1, ..."""
+        generators = (torch.Generator().manual_seed(seed + i) for i in range(count))
+        return torch.cat([torch.randn((1, *self.shape), generator=generator) for generator in generators])
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:  # [N, C, T, h, w] -> uint8 [N, F, H, W, 3]
+        with torch.autocast("cpu", torch.bfloat16):
+            return to_frames(self.vae.decode(latents / self.vae.config.scaling_factor))
+
+    def samples(
+        self, sample: Sampler, count: int, batch: int = 20
+    ) -> tuple[Tensor, list[Scene], list[str]]:  # uint8 [N, F, H, W, 3]
+        """Clips for `count` held-out prompts, with the scenes that these describe; the seeds depend on nothing else."""
+        scenes, prompts = held_out_prompts(self.world.name, count, self.world.held_out_seed)
+        starts = range(0, len(prompts), batch)
+        clips = []
+        for i in starts:
+            first = (self.first_frames(scenes[i : i + batch]),) if self.image_first else ()
+            clips.append(self.decode(sample(prompts[i : i + batch], 100 + i, *first)))
+        return torch.cat(clips), scenes, prompts
+
+    def first_frames(self, scenes: list[Scene]) -> Tensor:
+        """Latents of the scenes' first frames, [N, C, 1, h, w] float32."""
+        frames = render(scenes, num_frames=self.world.num_frames, size=self.world.size)[:, :1]
+        return encode_clips(self.vae, to_unit(frames))
+
+    def judge(self, sample: Sampler, count: int, sheet: Path | None = None) -> dict[str, float]:
+        """Prompt following of `count` held-out prompts, and with `floor_` before the name that of other prompts; of
+        none, nothing.
+        """
+        if count < 1:
+            return {}
+        clips, scenes, prompts = self.samples(sample, count)
+        if sheet is not None:
+            contact_sheet(sheet, list(clips[:16]), prompts[:16])
+        floor = judge(clips, shifted(scenes))
+        return {**judge(clips, scenes), **{f"floor_{key}": value for key, value in floor.items()}}

@@ -1,0 +1,208 @@
+"""Progressive training of the transformer (paper section 4.6): images, mixed scales, short and long, low and high.
+
+Every stage is a run of the one loop, in its own folder, from the averaged weights of the stage before. A step's batch
+is a number of micro-batches, each of one bucket; the bucket sampler says which. The loss of a step is the mean over its
+micro-batches, so that anchors and images weigh as their shares say, however many samples fit into one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hunyuan_video.data.buckets import Bucket, BucketSampler, Draw, Group, batch_size, make_buckets
+from hunyuan_video.data.encode import Encoder, encode_clips
+from hunyuan_video.data.prefetch import Prefetcher
+from hunyuan_video.data.toyworld import Scene, render
+from hunyuan_video.distributed.ranks import join_ranks
+from hunyuan_video.errors import UserError
+from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge
+from hunyuan_video.evaluation.sheets import contact_sheet
+from hunyuan_video.flow import FlowObjective
+from hunyuan_video.media.pixels import to_frames, to_unit
+from hunyuan_video.media.write import save_video
+from hunyuan_video.training.config import LoRAConfig, StageConfig, StagesRun, build
+from hunyuan_video.training.loop import train
+from hunyuan_video.training.network import make_network
+from hunyuan_video.training.parallelize import deal
+from hunyuan_video.training.report import evaluated
+from hunyuan_video.training.solve import guided, solve
+from hunyuan_video.training.tasks.stage_data import Samples, embed, open_data
+
+HELD_OUT_SEED = 4242
+
+
+def execute(config: StagesRun, resume: bool, report: Callable[[str], None] = print) -> None:
+    """All stages in order; with `resume`, finished ones are skipped. Raises UserError."""
+    if not config.stages:
+        raise UserError("stages: give at least one")
+    previous = config.init_from
+    for index, stage in enumerate(config.stages):
+        run, folder = stage_run(config, index), stage_folder(config, index)
+        ranks = join_ranks(run.loop.device, run.loop.parallel)
+        run = replace(run, loop=deal(run.loop, ranks), init_from=previous)
+        line = report if ranks.first else _silent
+        if resume and finished(folder, stage.steps):
+            line(f"== {folder.name}: finished")
+        else:
+            line(f"== {folder.name}")
+            train(StageTask(run, stage, line), run.loop, run.optimizer, folder, resume, line)
+        previous = str(folder / "export")
+
+
+def stage_run(config: StagesRun, index: int) -> StagesRun:
+    """The configuration as one stage changes it: loop and optimizer are the stage's."""
+    stage, where = config.stages[index], f"stages[{index}]"
+    if stage.steps < 1:
+        raise UserError(f"{where}: steps must be at least 1, got {stage.steps}")
+    loop = _changed(config.loop, stage.loop, f"{where}: loop")
+    parts = max(loop.micro_batches, 1)
+    loop = replace(loop, steps=stage.steps, batch=stage.max_batch * parts)
+    return replace(config, loop=loop, optimizer=_changed(config.optimizer, stage.optimizer, f"{where}: optimizer"))
+
+
+def _changed(base: Any, changes: dict, where: str) -> Any:
+    checked = build(type(base), changes, where)
+    return replace(base, **{name: getattr(checked, name) for name in changes})
+
+
+def stage_folder(config: StagesRun, index: int) -> Path:
+    return Path(config.output) / f"{index + 1:02d}_{config.stages[index].name or 'stage'}"
+
+
+def finished(folder: Path, steps: int) -> bool:
+    return (folder / "export").exists() and evaluated(folder, steps)
+
+
+def groups_of(config: StagesRun, stage: StageConfig, where: str = "stage") -> list[Group]:
+    """The stage's anchors and, in a video stage, the images among them. Raises UserError on what does not fit."""
+    if not 0 <= stage.images < 1:
+        raise UserError(f"{where}: images must be a share of at least 0 and below 1, got {stage.images}")
+    if stage.anchor_shares and len(stage.anchor_shares) != len(stage.anchors):
+        raise UserError(f"{where}: {len(stage.anchor_shares)} anchor_shares for {len(stage.anchors)} anchors")
+    if not stage.anchors or not stage.frames or not config.aspects:
+        raise UserError(f"{where}: anchors, frames and aspects need at least one entry each")
+    if config.image_condition and (min(stage.frames) < 5 or stage.images):
+        raise UserError(f"{where}: image-to-video is given the first latent frame; frames of 5 or more, images: 0")
+    shares = stage.anchor_shares or (1.0,) * len(stage.anchors)
+    total = sum(shares)
+    main = [
+        Group(tuple(make_buckets(anchor, stage.frames, config.aspects)), (1 - stage.images) * share / total)
+        for anchor, share in zip(stage.anchors, shares, strict=True)
+    ]
+    anchors = stage.image_anchors or stage.anchors
+    pictures = [Group(tuple(make_buckets(a, (1,), config.aspects)), stage.images / len(anchors)) for a in anchors]
+    return main + (pictures if stage.images > 0 else [])
+
+
+class StageTask:
+    """One stage as a task of `training.loop.train`."""
+
+    def __init__(self, config: StagesRun, stage: StageConfig, report: Callable[[str], None] = print):
+        self.config, self.stage = config, stage
+        groups = groups_of(config, stage)
+        buckets = [bucket for group in groups for bucket in group.buckets]
+        size_of = partial(batch_size, max_tokens=stage.max_tokens, largest=stage.max_batch)
+        self.sampler = BucketSampler(groups, size_of, config.loop.seed)
+        self.encoder = lru_cache(1)(partial(Encoder, config.encoders, config.loop.device))
+        self.source = open_data(config, buckets, self.encoder)
+        torch.manual_seed(config.loop.seed)
+        self.network = make_network(config.init_from, config.model, LoRAConfig(), config.image_condition)
+        images = bool(config.image_condition)
+        self.objective = FlowObjective(config.t_mean, config.t_std, stage.t_shift, first_frame=images)
+        self.batches = Prefetcher(self.read, config.workers)
+        self.plans: dict[int, list[Draw]] = {}  # of this step and the next, which is read ahead
+        self.positions: dict[int, dict[str, Any]] = {}  # in the data, after those steps
+        self.place = (0, 0)  # step and part
+        table = ", ".join(f"{bucket} x {size_of(bucket)}" for bucket in dict.fromkeys(buckets))
+        report(f"{sum(p.numel() for p in self.network.parameters()) / 1e6:.2f} M parameters; buckets {table}")
+
+    @property
+    def unreadable(self) -> int:
+        """Clips passed over so far."""
+        return self.source.unreadable
+
+    def begin(self, step: int, part: int, parts: int) -> None:
+        """Plans this step and the next when its first part is due."""
+        self.place = (step, part)
+        for due in range(step, min(step + 2, self.stage.steps)):
+            if due not in self.plans:
+                self.plans[due] = self.sampler.plan(due, parts)
+                self.positions[due] = self.sampler.state()
+        self.plans.pop(step - 1, None)
+        self.positions.pop(step - 1, None)
+
+    def read(self, step: int, part: int) -> Samples:
+        rng = random.Random(f"captions/{self.config.loop.seed}/{step}/{part}")
+        return self.source.samples(self.plans[step][part], rng)
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        latents, condition = self.batches.get(*self.place, self.stage.steps - 1)
+        device = self.config.loop.device
+        batch = self.objective.draw(latents.to(device), generator)
+        condition = {name: tensor.to(device) for name, tensor in condition.items()}
+        if self.network.config.guidance_embed:
+            condition["guidance"] = torch.full((len(latents),), 1000.0, device=device)
+        velocity = self.network(batch.latents, batch.timesteps, **condition)
+        return self.objective.loss(velocity, batch), {"samples": float(len(latents))}
+
+    def extra_state(self) -> dict[str, Any]:
+        return self.positions[self.place[0]]
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        self.sampler.load(state)
+
+    @torch.no_grad()
+    def sample(self, prompts: list[str], scenes: list[Scene], bucket: Bucket, seed: int) -> Tensor:
+        """Euler with classifier-free guidance: uint8 [N, F, H, W, 3]. In image-to-video the scenes' first frames are
+        given.
+        """
+        encoder, config, count = self.encoder(), self.config, len(prompts)
+        channels, device = self.network.config.in_channels, self.config.loop.device
+        shape = (1, channels, (bucket.frames - 1) // 4 + 1, bucket.height // 8, bucket.width // 8)
+        noise = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)])
+        both = embed(encoder, [""] * count + prompts, video=bucket.frames > 1)
+        both = {name: tensor.to(device) for name, tensor in both.items()}
+        if self.network.config.guidance_embed:
+            both["guidance"] = torch.full((2 * count,), 1000.0, device=device)
+        velocity = guided(self.network, both, config.cfg_scale)
+        weight = next(encoder.vae.parameters())
+        first = None
+        if self.objective.first_frame:
+            frames = render(scenes, num_frames=bucket.frames, size=(bucket.height, bucket.width))[:, :1]
+            first = encode_clips(encoder.vae, to_unit(frames).to(weight))
+        with torch.autocast(device, torch.bfloat16, enabled=config.loop.precision == "bf16"):
+            latents = solve(velocity, noise.to(device), config.sample_steps, self.stage.t_shift, first=first)
+        return to_frames(encoder.vae.decode((latents / encoder.vae.config.scaling_factor).to(weight)).cpu())
+
+    def evaluate(self, step: int, folder: Path) -> dict[str, float]:
+        """A contact sheet, a video of the first sample, and for a toyworld how well the clips follow their prompts."""
+        count, name = self.config.eval_prompts, f"step_{step:06d}"
+        if count < 1:
+            return {}
+        bucket = make_buckets(self.stage.anchors[0], self.stage.frames[-1:], ("1:1",))[0]
+        world = self.config.data.partition(":")[2] if self.config.data.startswith("toyworld:") else "narrow"
+        scenes, prompts = held_out_prompts(world, count, HELD_OUT_SEED)
+        clips = self.sample(prompts, scenes, bucket, 100)
+        contact_sheet(folder / "sheets" / f"{name}.png", list(clips[:16]), prompts[:16])
+        if bucket.frames > 1:
+            save_video(folder / "sheets" / f"{name}.mp4", side_by_side(clips[:4]).numpy(), fps=8)
+        return judge(clips, scenes)
+
+    def export(self, folder: Path) -> None:
+        self.network.save_pretrained(folder)
+
+
+def side_by_side(clips: Tensor) -> Tensor:  # uint8 [N, F, H, W, 3] -> [F, H, N * W, 3]
+    return clips.permute(1, 2, 0, 3, 4).flatten(2, 3)
+
+
+def _silent(line: str) -> None:
+    pass

@@ -1,0 +1,74 @@
+"""The run of both methods as a task of `training.loop.train`: networks, loss, samples, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from hunyuan_video.models import HunyuanVideoTransformer
+from hunyuan_video.training.auxiliary import AuxiliaryNetwork
+from hunyuan_video.training.config import StepDistillationRun
+from hunyuan_video.training.solve import solve
+from hunyuan_video.training.tasks.captioned import CaptionedLatents
+from hunyuan_video.training.tasks.step_distillation.consistency import Consistency
+from hunyuan_video.training.tasks.step_distillation.dmd import DistributionMatching
+from hunyuan_video.training.tasks.step_distillation.student import export_student, make_student, predict
+from hunyuan_video.training.tasks.teacher import Teacher
+
+
+class Method(Protocol):
+    """What a method of step distillation supplies, made from (config, student, teacher, data).
+
+    solver: with which the student samples, a name in `flow.SOLVERS`. The rest as in `ExtendedTask`.
+    """
+
+    solver: str
+    auxiliary: dict[str, AuxiliaryNetwork]
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]: ...
+    def begin(self, step: int, part: int, parts: int) -> None: ...
+    def extra_state(self) -> dict[str, Any]: ...
+    def load_extra_state(self, state: dict[str, Any]) -> None: ...
+
+
+METHODS = {"consistency": Consistency, "dmd": DistributionMatching}
+
+
+class StepDistillationTask:
+    """A student of few steps, by the method that the configuration names."""
+
+    def __init__(self, config: StepDistillationRun, folder: Path, report=print):
+        self.config = config
+        self.data = CaptionedLatents(config.world, config.vae, config.text, folder, report)
+        torch.manual_seed(config.loop.seed)
+        network = HunyuanVideoTransformer.from_pretrained(config.teacher, dtype=torch.float32)
+        teacher = Teacher(network, self.data.embed([""]))
+        student = make_student(config.init_from or config.teacher, config.rank, config.targets, config.init_adapter)
+        self.network = student
+        self.method: Method = METHODS[config.method](config, student, teacher, self.data)
+        self.auxiliary = self.method.auxiliary
+        self.begin, self.loss = self.method.begin, self.method.loss
+        self.extra_state, self.load_extra_state = self.method.extra_state, self.method.load_extra_state
+        trained = sum(p.numel() for p in student.parameters() if p.requires_grad)
+        report(f"{config.method}: {trained / 1e6:.3f} M of the student's parameters are trained")
+
+    def sample(self, prompts: list[str], seed: int) -> Tensor:
+        """Latents [N, C, T, h, w] in the student's few steps."""
+        condition, config = self.data.embed(prompts), self.config
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.loop.precision == "bf16"):
+            return solve(
+                lambda x, t: predict(self.network, x, t, condition, config.guidance_scale),
+                self.data.noise(len(prompts), seed),
+                config.steps,
+                config.shift,
+                self.method.solver,
+            )
+
+    def evaluate(self, step: int, folder: Path) -> dict[str, float]:
+        return self.data.judge(self.sample, self.config.eval_prompts, folder / "sheets" / f"step_{step:06d}.png")
+
+    def export(self, folder: Path) -> None:
+        export_student(self.network, self.config.rank, folder)

@@ -1,0 +1,120 @@
+"""Training the causal VAE: reconstruction from crops of captionless clips, bootstrapped from PCA latents.
+
+Loss: L1 + MSE + gradient L1 + KL (weights in VAERun). In the bootstrap the encoder regresses the closed-form PCA
+latents while the decoder learns to invert them; afterwards both train jointly on whole clips and the target only leans
+lightly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hunyuan_video.data.cache import clip_cache
+from hunyuan_video.data.world import held_out
+from hunyuan_video.evaluation.prompt_following import psnr
+from hunyuan_video.evaluation.sheets import contact_sheet
+from hunyuan_video.media.pixels import to_frames, to_unit
+from hunyuan_video.models import CausalVAE, VAEConfig
+from hunyuan_video.training.config import VAERun
+from hunyuan_video.training.tasks.pca import PCALatents
+
+
+def gradient_l1(a: Tensor, b: Tensor) -> Tensor:  # [B, 3, F, H, W] each
+    """Mean absolute difference of the first differences along rows, columns and frames: keeps edges sharp."""
+    return sum((a.diff(dim=d) - b.diff(dim=d)).abs().mean() for d in (2, 3, 4) if a.shape[d] > 1)
+
+
+class VAETask:
+    """The VAE run as a task of `training.loop.train`."""
+
+    def __init__(self, config: VAERun, folder: Path, report=print):
+        self.config = config
+        torch.manual_seed(config.loop.seed)
+        if config.init_from:
+            self.network = CausalVAE.from_pretrained(config.init_from, dtype=torch.float32)
+        else:
+            self.network = CausalVAE(VAEConfig(**config.model))
+        self.clips = clip_cache(config.world, folder.parent / "clips", report)
+        fitted = torch.from_numpy(self.clips[: config.pca_clips].copy())
+        self.pca = PCALatents.fit(to_unit(fitted), self.network.config.latent_channels, config.whiten)
+        if not config.init_from:
+            self.initialise()
+        if config.train == "decoder":
+            self.network.encoder.requires_grad_(False)
+            self.network.quant_conv.requires_grad_(False)
+        self.truth, _ = held_out(config.world, 32)
+        linear = psnr(to_frames(self.pca.decode(self.pca.encode(to_unit(self.truth)))), self.truth).mean().item()
+        report(f"linear (PCA) reconstruction of held-out clips: {linear:.2f} dB")
+
+    def initialise(self) -> None:
+        """Residual branches start at zero and the posterior narrow, so the network starts as a plain pyramid."""
+        channels = self.network.config.latent_channels
+        with torch.no_grad():
+            for name, parameter in self.network.named_parameters():
+                if name.endswith(("conv2.conv.weight", "conv2.conv.bias", "to_out.0.weight", "to_out.0.bias")):
+                    parameter.zero_()
+            self.network.quant_conv.weight[channels:] = 0
+            self.network.quant_conv.bias[channels:] = -6.0
+
+    def batch(self, generator: torch.Generator, count: int, crop: int, frames: int) -> tuple[Tensor, Tensor]:
+        """Random crops on the 8-pixel, 4-frame grid, and the PCA latents of just those pixels."""
+        size, total = self.config.world.size, self.config.world.num_frames
+        picks = torch.randint(len(self.clips), (count,), generator=generator)
+        crops = []
+        for index in picks.tolist():
+            y, x = (torch.randint((size - crop) // 8 + 1, (2,), generator=generator) * 8).tolist()
+            f = int(torch.randint((total - frames) // 4 + 1, (1,), generator=generator)) * 4
+            crops.append(torch.from_numpy(self.clips[index, f : f + frames, y : y + crop, x : x + crop].copy()))
+        video = to_unit(torch.stack(crops))
+        return video, self.pca.encode(video)
+
+    def loss(self, step: int, generator: torch.Generator):
+        config = self.config
+        bootstrap = step < config.bootstrap * config.loop.steps
+        if bootstrap:
+            video, target = self.batch(generator, config.loop.micro_batch, config.crop, config.crop_frames)
+        else:
+            count = max(config.full_batch // max(config.loop.micro_batches, 1), 1)
+            video, target = self.batch(generator, count, config.world.size, config.world.num_frames)
+        posterior = self.network.encode(video)
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        latent = F.mse_loss(mean, target)
+        latents = target if bootstrap else mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=generator)
+        latents = latents + config.latent_noise * torch.randn(target.shape, generator=generator)
+        out = self.network.decode(latents).float()
+        l1, mse, edges = F.l1_loss(out, video), F.mse_loss(out, video), gradient_l1(out, video)
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum() / video.numel()  # per pixel, as the other terms
+        weight = config.weight_latent if bootstrap else config.weight_latent_joint
+        loss = (config.weight_l1 * l1 + config.weight_mse * mse + config.weight_gradient * edges
+                + config.weight_kl * kl + weight * latent)  # fmt: skip
+        numbers = {"l1": l1.item(), "mse": mse.item(), "latent": latent.item(), "kl": kl.item()}
+        return loss, {**numbers, "samples": float(len(video))}
+
+    @torch.no_grad()
+    def reconstruct(self, frames: Tensor, count: int = 8) -> tuple[Tensor, Tensor]:
+        """uint8 clips -> (uint8 reconstructions from the posterior mode, latents)."""
+        outs, codes = [], []
+        for part in frames.split(count):
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.loop.precision == "bf16"):
+                latents = self.network.encode(to_unit(part)).mode()
+                outs.append(to_frames(self.network.decode(latents)))
+            codes.append(latents.float())
+        return torch.cat(outs), torch.cat(codes)
+
+    def evaluate(self, step: int, folder: Path) -> dict[str, float]:
+        out, latents = self.reconstruct(self.truth)
+        ratio = psnr(out, self.truth)
+        rows = [clip for pair in zip(self.truth[:8], out[:8], strict=True) for clip in pair]
+        contact_sheet(folder / "sheets" / f"step_{step:06d}.png", rows)
+        if self.config.train == "all":
+            self.network.config = replace(self.network.config, scaling_factor=1.0 / latents.std().item())
+        return {"psnr": ratio.mean().item(), "worst": ratio.min().item(), "best": ratio.max().item(),
+                "latent_std": latents.std().item()}  # fmt: skip
+
+    def export(self, folder: Path) -> None:
+        self.network.save_pretrained(folder)
