@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
@@ -85,6 +86,11 @@ def test_folded_weights_follow_the_weight(folds):
         lambda: setattr(up.conv.conv, "weight", torch.nn.Parameter(torch.randn(5, 5, 3, 3, 3, dtype=torch.float64))),
         lambda: (up.conv.conv.weight.data.zero_(), up.eval()),
         lambda: (up.float(), up.double()),
+        lambda: up.conv.conv.weight.data.copy_(torch.randn(5, 5, 3, 3, 3)),
+        lambda: np.multiply(up.conv.conv.weight.detach().numpy(), -1, out=up.conv.conv.weight.detach().numpy()),
+        lambda: setattr(up.conv.conv.weight, "data", torch.randn(5, 5, 3, 3, 3, dtype=torch.float64)),
+        lambda: up.load_state_dict(layer((1, 2, 2)).state_dict(), assign=True),
+        lambda: torch._foreach_lerp_([up.conv.conv.weight.data], [torch.ones(5, 5, 3, 3, 3).double()], 0.5),
     )
     for change in changes:
         change()
@@ -125,7 +131,7 @@ def test_inference_mode_gives_the_same(folds):
         torch.testing.assert_close(up(x), plain(up, x), rtol=1e-12, atol=1e-12)
         assert len(folds) == 1
         torch.testing.assert_close(made_here(x), up(x), rtol=1e-12, atol=1e-12)
-        assert len(folds) == 1  # its weights have no version to watch: plain path
+        assert len(folds) == 2  # of its own
 
 
 @torch.no_grad()

@@ -33,12 +33,13 @@ Stride = tuple[int, int, int]
 class FoldedWeights:
     """The per-parity weights of one convolution, made when first used and again when the weight has changed.
 
-    They take 64/27 of the weight's memory (48/27 where time is not doubled). Changes made through `weight.data` leave
-    no trace in torch; `clear` is for the moments at which those happen.
+    They take 64/27 of the weight's memory (48/27 where time is not doubled), and the weight that they were made of is
+    kept beside them and compared, bit for bit, at each use: torch's version counter does not see changes made through
+    `weight.data`, by numpy or by kernels of other libraries. Reading both costs about a thousandth of the convolution.
     """
 
     def __init__(self) -> None:
-        self._made: tuple[object, Tensor] | None = None
+        self._made: tuple[Tensor, Tensor] | None = None  # weight, folded
 
     def __reduce__(self):
         return FoldedWeights, ()  # copies and pickles of a model make their own
@@ -48,18 +49,26 @@ class FoldedWeights:
 
     def of(self, weight: Tensor, stride: Stride) -> Tensor:
         """weight: [N, C, 3, 3, 3] -> `fold` of it."""
-        if not _watchable(weight):
+        if not _is_plain(weight):
             return fold(weight, stride)
-        key = (weight.data_ptr(), weight._version, weight.dtype, weight.device, stride)
         made = self._made
-        if made is None or made[0] != key:  # two threads may both get here: they make the same values
-            made = self._made = (key, fold(weight, stride))
+        if made is None or not _same_bits(made[0], weight):  # two threads may both get here: they make the same values
+            kept = weight.detach().clone()
+            made = self._made = (kept, fold(kept, stride))
         return made[1]
 
 
-def _watchable(weight: Tensor) -> bool:
-    """Whether it has an address and a version; inference tensors have no version, fake ones no address."""
-    return not weight.is_inference() and type(weight) in (Tensor, torch.nn.Parameter)
+def _is_plain(weight: Tensor) -> bool:
+    """True for a tensor with values of its own to compare, no subclass that stands for others."""
+    return type(weight) in (Tensor, torch.nn.Parameter)
+
+
+def _same_bits(kept: Tensor, weight: Tensor) -> bool:
+    """Equality of dtype, device and every bit; NaN equals itself, 0 is not -0."""
+    if kept.dtype != weight.dtype or kept.device != weight.device or kept.shape != weight.shape:
+        return False
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[weight.dtype.itemsize]
+    return torch.equal(kept.view(bits), weight.detach().view(bits))
 
 
 def parities(stride: Stride) -> product:
@@ -90,7 +99,7 @@ def can_fold(x: Tensor, weight: Tensor, stride: Stride) -> bool:
     Training keeps the plain path, whose weight gradient is one convolution. So do GPUs: there the fold is correct too,
     but whether eight small convolutions beat one is not measured.
     """
-    if torch.compiler.is_compiling() or x.device.type != "cpu" or not _watchable(weight):
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or not _is_plain(weight):
         return False
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         return False
