@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import types
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from hunyuan_video import UserError
+from hunyuan_video.data.sources import Bucket
+from hunyuan_video.media.animations import contact_sheet
 from hunyuan_video.media.metadata import read_metadata
+from hunyuan_video.media.read import probe, read_clip, video_size
+from hunyuan_video.media.timeline import rate
 from hunyuan_video.media.write import check_output, save_video
-from hunyuan_video.media.write_images import contact_sheet
 
 FACTS = {"prompt": 'a star, "é" 星', "seed": 3, "settings": {"height": 48}}
 
@@ -45,8 +51,9 @@ def test_mp4_round_trip(tmp_path):
     assert error.mean() < 4 and error[:, 35:].max() <= 4  # chroma is halved at edges, flat areas keep their colour
 
 
-def test_mp4_of_odd_size_grows_to_even(tmp_path):
-    save_video(tmp_path / "odd.mp4", moving_square(height=47, width=63), fps=8)
+def test_mp4_of_odd_size_grows_to_even_and_says_so(tmp_path):
+    with pytest.warns(UserWarning, match="H.264 has even sizes: the video of 63x47 is written as 64x48"):
+        save_video(tmp_path / "odd.mp4", moving_square(height=47, width=63), fps=8)
     assert read_video(tmp_path / "odd.mp4").shape == (9, 48, 64, 3)
 
 
@@ -138,7 +145,7 @@ def test_contact_sheet_shows_every_frame_once(count, columns, size):
         assert np.array_equal(sheet[top : top + 48, left : left + 64], video[i])
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.webp", "a.png"])
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.webp", "a.apng", "a.png"])
 def test_equal_videos_are_equal_files(tmp_path, name):
     contents = []
     for folder in (tmp_path / "one", tmp_path / "two"):
@@ -196,3 +203,102 @@ def test_foreign_files_have_no_facts_and_broken_ones_are_told(tmp_path, name):
         read_metadata(path)
     save_video(path, moving_square(1))
     assert read_metadata(path) == {}
+
+
+RATES = (24, 23.976, 30, 7, 12.5, 50, 0.4)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.webp", "a.apng"])
+def test_every_frame_comes_back_at_its_time(tmp_path, name):
+    video = np.stack([np.full((32, 48, 3), (20 + 12 * i, 200 - 9 * i, 128), np.uint8) for i in range(17)])
+    video[5] = video[4]  # a pause
+    for fps in RATES:
+        save_video(tmp_path / name, video, fps)
+        info = probe(tmp_path / name)
+        assert info.seconds == pytest.approx(17 / float(rate(fps)), abs=0.006 if name == "a.gif" else 6e-4)
+        assert video_size(tmp_path / name, fps) == (17, 32, 48)
+        back = read_clip(tmp_path / name, Bucket(17, 32, 48), fps).numpy().astype(int)
+        assert np.abs(back - video).max() <= {"a.mp4": 4, "a.gif": 2}.get(name, 0)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.webp", "a.apng"])
+def test_a_video_in_which_nothing_moves_lasts_as_long(tmp_path, name):
+    video = np.full((24, 32, 32, 3), 77, np.uint8)
+    save_video(tmp_path / name, video, 12, metadata=FACTS)
+    assert probe(tmp_path / name).seconds == pytest.approx(2) and read_metadata(tmp_path / name) == FACTS
+    assert np.abs(read_clip(tmp_path / name, Bucket(21, 32, 32), 12).numpy().astype(int) - 77).max() <= 2
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.webp", "a.apng"])
+def test_one_frame_is_one_frame(tmp_path, name):
+    save_video(tmp_path / name, moving_square(1), 24)
+    assert video_size(tmp_path / name, 24) == (1, 48, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "fps", "message"),
+    [
+        ("a.gif", 60, "gif: viewers show at most 50 frames per second .* got fps 60; give fps 50, or write .mp4"),
+        ("a.webp", 120, "webp: viewers show at most 90 frames"),
+        ("a.apng", 100, "apng: viewers show at most 90 frames"),
+        ("a.gif", 0.001, "gif: a frame lasts at most 655.35 s, got fps 0.001; give fps 0.0015"),
+        ("a.apng", 0.01, "apng: a frame lasts at most 65.535 s"),
+        ("a.mp4", 1001, "fps must be above 0 and at most 1000"),
+        ("a.mp4", float("nan"), "fps must be above 0"),
+    ],
+)
+def test_rates_that_cannot_be_shown_are_refused_with_the_nearest(tmp_path, name, fps, message):
+    for use in (
+        lambda: save_video(tmp_path / name, moving_square(), fps),
+        lambda: check_output(tmp_path / name, 9, fps=fps),
+    ):
+        with pytest.raises(UserError, match=message) as found:
+            use()
+        assert "\n" not in str(found.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_nearest_rates_work(tmp_path):
+    for name, fps in (("a.gif", 50), ("a.webp", 90), ("a.apng", 90), ("a.gif", 0.0016)):
+        save_video(tmp_path / name, moving_square(3), fps)
+        assert probe(tmp_path / name).seconds == pytest.approx(3 / fps, rel=0.03)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "gif", "webp", "apng", "png"])
+def test_file_objects_take_the_same_bytes(tmp_path, kind):
+    video = moving_square(1 if kind == "png" else 9)
+    save_video(tmp_path / f"a.{kind}", video, 8, metadata=FACTS)
+    buffer = io.BytesIO()
+    save_video(buffer, video, 8, metadata=FACTS, format=kind)
+    assert buffer.getvalue() == (tmp_path / f"a.{kind}").read_bytes()
+    with (tmp_path / "b").open("wb") as file:
+        save_video(file, video, 8, metadata=FACTS, format=f".{kind.upper()}")
+    assert (tmp_path / "b").read_bytes() == buffer.getvalue()
+
+
+def test_a_format_replaces_the_ending(tmp_path):
+    save_video(tmp_path / "a.part", moving_square(), format="gif", metadata=FACTS)
+    assert probe(tmp_path / "a.part").codec == "GIF" and read_metadata(tmp_path / "a.part") == FACTS
+
+
+@pytest.mark.parametrize(
+    "given, message", [(None, "has no ending; say what to write"), ("avi", "format ends in .avi; use one")]
+)
+def test_a_file_object_needs_a_format(given, message):
+    with pytest.raises(UserError, match=message):
+        save_video(io.BytesIO(), moving_square(), format=given)
+
+
+def test_a_missing_encoder_and_a_full_disk_are_told_before_the_work(tmp_path, monkeypatch):
+    import av
+
+    with monkeypatch.context() as patch:
+        patch.setattr(av, "codecs_available", {"gif"})
+        with pytest.raises(UserError, match="has no libx264; install the wheel of av, or write .webp or .gif"):
+            check_output(tmp_path / "a.mp4", 9)
+        check_output(tmp_path / "a.gif", 9)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: types.SimpleNamespace(free=10**5))
+    for name in ("a.mp4", "a.webp", "frames/"):
+        with pytest.raises(UserError, match=r"it takes at least \d+.\d MB and 0.1 MB are free"):
+            check_output(f"{tmp_path}/{name}", 129, height=720, width=1280)
+        check_output(f"{tmp_path}/{name}", 5, height=64, width=64)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 ANIMATED = {"GIF": Fraction(1, 100), "WEBP": Fraction(1, 1000), "PNG": Fraction(1, 1000), "AVIF": Fraction(1, 1000)}
+IMAGE_SUFFIXES = frozenset(".png .apng .jpg .jpeg .jfif .gif .webp .avif .bmp .tif .tiff .ppm .pgm".split())
 FORMATS = (*ANIMATED, "JPEG", "BMP", "TIFF", "PPM")  # MPO, of two pictures, is a kind of JPEG
 ORIENTATION = 0x0112  # EXIF's tag
 TOO_SHORT, SHOWN_INSTEAD = 10, 100  # milliseconds: browsers show frames of at most 10 for 100
@@ -63,11 +64,23 @@ def open_animation(path: Path) -> Animation:
             raise ValueError("the file is cut off")
         count = getattr(image, "n_frames", 1) if name in ANIMATED else 1
         first = 1 if image.info.get("default_image") and count > 1 else 0  # APNG's picture for programs without motion
-        if count - first == 1:
+        image.seek(first)
+        if count - first == 1 and not _lasts(image, path):
             return Animation(path, STILL, (first,), height, width, name)
         durations = [_milliseconds(image, number) for number in range(first, count)]
         timeline = Timeline.of_durations([d / 1000 for d in durations], ANIMATED[name])
         return Animation(path, timeline, tuple(range(first, count)), height, width, name)
+
+
+def _lasts(image: Image.Image, path: Path) -> bool:
+    """Whether an image of one frame is an animation, whose equal frames an encoder has put together."""
+    if image.format == "WEBP":
+        with path.open("rb") as file:
+            head = file.read(21)
+        if head[12:16] != b"VP8X" or not head[20] & 2:
+            return False
+        image.load()
+    return image.format in ("GIF", "WEBP") and "loop" in image.info and bool(image.info.get("duration"))
 
 
 def _milliseconds(image: Image.Image, number: int) -> Fraction:

@@ -11,18 +11,23 @@ from hunyuan_video.errors import UserError
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """The facts that `save_video` put into a file (or into the first frame of a folder); {} where it holds none."""
-    from hunyuan_video.media import mp4, write_images
+    from hunyuan_video.media.animations import read_image_comment
+    from hunyuan_video.media.images import IMAGE_SUFFIXES, is_image
+    from hunyuan_video.media.mp4 import read_mp4_comment
 
     path = Path(path)
     if path.is_dir():
         path = path / "frame-0001.png"
     if not path.is_file():
         raise UserError(f"no such file: {path}")
-    read = mp4.read_mp4_comment if path.suffix.lower() == ".mp4" else write_images.read_image_comment
     try:
-        comment = read(path)
-    except (OSError, ValueError) as error:  # PyAV's and Pillow's own errors are among these
-        raise UserError(f"{path} is not a video or image this program can read ({error})") from error
+        with path.open("rb") as file:
+            head = file.read(32)
+        named = path.suffix.lower() in IMAGE_SUFFIXES
+        comment = read_image_comment(path) if is_image(head) or named else read_mp4_comment(path)
+    except Exception as error:  # decoders of damaged files raise anything
+        reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path} is not a video or image this program can read ({reason})") from error
     try:
         facts = json.loads(comment or "{}")
     except ValueError:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from hunyuan_video.errors import UserError
+from hunyuan_video.media.timeline import rate
 
 BT709 = 1  # the code of BT.709 for colour space, primaries and transfer in H.264
 LIMITED_RANGE = 1
@@ -14,6 +17,19 @@ THREADS = 4  # x264's output depends on this number, not on the machine's cores:
 # x264's macroblock tree (its AVX-512 code) gave other bits in 1 to 60 % of runs on equal frames, depending on where in
 # memory the frames lay; without it 300 encodes were equal, also between AVX2 and AVX-512.
 X264_OPTIONS = {"crf": "16", "preset": "medium", "x264-params": "mbtree=0"}
+
+
+ENCODER = "libx264"
+
+
+def check_encoder() -> None:
+    """UserError where this PyAV cannot encode H.264; some builds leave x264 out for its license."""
+    import av
+
+    if ENCODER not in av.codecs_available:
+        raise UserError(
+            f"this PyAV ({av.__version__}) has no {ENCODER}; install the wheel of av, or write .webp or .gif"
+        )
 
 
 def write_mp4(
@@ -27,12 +43,16 @@ def write_mp4(
     import av
     from av.video.reformatter import ColorRange, Colorspace
 
+    height, width = frames.shape[1:3]
+    if height % 2 or width % 2:
+        even = f"{width + width % 2}x{height + height % 2}"
+        text = f"H.264 has even sizes: the video of {width}x{height} is written as {even}, its last row or column twice"
+        warnings.warn(text, stacklevel=4)
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         container.metadata["title"] = title
         container.metadata["comment"] = comment
-        rate = Fraction(fps).limit_denominator(1001)
-        stream: Any = container.add_stream("libx264", rate=rate, options=X264_OPTIONS)
+        stream: Any = container.add_stream(ENCODER, rate=rate(fps), options=X264_OPTIONS)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         context = stream.codec_context
         context.thread_count = THREADS
