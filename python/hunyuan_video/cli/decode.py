@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
     check_number("--fps", fps, low=0, above=True, high=1000)
     paths = [output_paths(args.output, video, len(state.latents)) for video in range(len(state.latents))]
     for path in sum(paths, []):
-        check_output(path, state.settings.num_frames, contact_sheet=args.contact_sheet)
+        size = {"height": state.settings.height, "width": state.settings.width}
+        check_output(path, state.settings.num_frames, contact_sheet=args.contact_sheet, fps=fps, **size)
     if not state.complete:
         print(
             f"note: these latents are from step {state.step} of {state.total}, so the video is noisy; "

@@ -32,7 +32,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument(
         "-o", "--output", action="append", metavar="FILE",
-        help="repeatable; .mp4, .gif, .webp, .png, a folder ending in / (a PNG per frame), or .safetensors (latents)",
+        help="repeatable; .mp4, .gif, .webp, .apng, .png, a folder ending in / (PNG frames), or .safetensors (latents)",
     )  # fmt: skip
     group.add_argument("--fps", type=float, help="frames per second; default the checkpoint's")
     group.add_argument(

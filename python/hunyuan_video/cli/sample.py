@@ -107,7 +107,8 @@ def check_before_loading(job: Job) -> None:
                 if Path(path).suffix == LATENTS:
                     check_writable(path)
                 else:
-                    check_output(path, settings.num_frames, contact_sheet=job.contact_sheet)
+                    size = {"height": settings.height, "width": settings.width}
+                    check_output(path, settings.num_frames, contact_sheet=job.contact_sheet, fps=job.fps, **size)
     check_writable(job.state)
 
 
