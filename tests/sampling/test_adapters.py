@@ -114,3 +114,38 @@ def test_several_adapters_with_weights_add_up(adapted):
         torch.testing.assert_close(two.transformer.state_dict()[name], value, rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match="commas"):
         load(adapted, adapter="few,,few")
+
+
+def test_a_folder_is_opened_where_it_is_clear_which_file_is_meant(adapted, checkpoint, tmp_path):
+    file = adapted / "adapters" / "few.safetensors"
+    shutil.copy(file, tmp_path / "lora.safetensors")
+    assert load(checkpoint, adapter=str(tmp_path)).fingerprints() == load(adapted).fingerprints()
+    shutil.copy(file, tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match=r"several files \(lora.safetensors, other.safetensors\); give one of them"):
+        load(checkpoint, adapter=str(tmp_path))
+    shutil.copy(file, tmp_path / "adapter_model.safetensors")
+    assert load(checkpoint, adapter=f"{tmp_path}:0.5").fingerprints() == load(adapted, adapter="few:0.5").fingerprints()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no adapter"):
+        load(checkpoint, adapter=str(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize(("asked", "message"), [("few,none", "stands alone"), ("few:abc", "the weight, a number")])
+def test_lists_that_mean_nothing(adapted, asked, message):
+    with pytest.raises(UserError, match=message):
+        load(adapted, adapter=asked)
+
+
+def test_the_command_line_tells_what_it_understood(adapted, tmp_path, monkeypatch, capsys):
+    from hunyuan_video.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    file = adapted / "adapters" / "few.safetensors"
+    shutil.copy(file, "other.safetensors")
+    common = ["sample", PROMPT, "--model", str(adapted), "--device", "cpu", "--seed", "1", "--num-frames", "1"]
+    assert main([*common, "-o", "a.png"]) == 0
+    assert "adapter" not in capsys.readouterr().err
+    assert main([*common, "-o", "a.png", "--adapter", "other.safetensors:0.5"]) == 0
+    told = capsys.readouterr().err
+    assert "LoRA in diffusers names" in told and "rank 2, alpha 2: strength 1, used at 0.5" in told
+    assert "own adapter few is not used; for both: --adapter few,other.safetensors:0.5" in told

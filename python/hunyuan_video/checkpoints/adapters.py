@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NONE = "none"
 FOLDER = "adapters"
+ADAPTER_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+FOLDER_FILES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.bin")
 
 
 def adapter_name(values: dict[str, Any], asked: str | None) -> str:
@@ -36,9 +38,25 @@ def adapter_defaults(values: dict[str, Any], asked: str | None) -> dict[str, Any
 def adapter_files(folder: Path, values: dict[str, Any], asked: str | None) -> list[tuple[Path, float]]:
     """The files of the adapters to use and their weights; a name is one of the checkpoint's.
 
-    asked: "none", or NAME or FILE.safetensors, each with :WEIGHT or alone, several with commas between them.
+    asked: "none", or NAME, FILE.safetensors or FOLDER, each with :WEIGHT or alone, several with commas between them.
     """
     return [(_file(folder, name), weight) for name, weight in _listed(adapter_name(values, asked))]
+
+
+def adapter_notes(folder: Path, values: dict[str, Any], asked: str | None) -> list[str]:
+    """One line for each adapter that was asked for: what its file holds and its strength; and a default left out."""
+    from hunyuan_video.checkpoints.lora import adapter_summary
+
+    files = adapter_files(folder, values, asked)
+    if asked is None:
+        return []
+    lines = [
+        f"adapter {adapter_summary(path)}" + (f", used at {weight:g}" if weight != 1 else "") for path, weight in files
+    ]
+    default = str(values.get("adapter", NONE))
+    if files and default not in (NONE, *(path.stem for path, _ in files)):
+        lines.append(f"the checkpoint's own adapter {default} is not used; for both: --adapter {default},{asked}")
+    return lines
 
 
 def _listed(text: str) -> list[tuple[str, float]]:
@@ -59,16 +77,37 @@ def _listed(text: str) -> list[tuple[str, float]]:
 
 
 def _file(folder: Path, name: str) -> Path:
-    if name.endswith(".safetensors"):
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise UserError(f"no adapter file {name}; give a .safetensors file, or {NONE!r}")
-        return path
     path = folder / FOLDER / f"{name}.safetensors"
-    if not path.is_file():
-        known = sorted(file.stem for file in (folder / FOLDER).glob("*.safetensors"))
-        raise UserError(f"{folder} has no adapter {name!r}; it has {', '.join([*known, NONE])}")
-    return path
+    if path.is_file():
+        return path
+    given = Path(name).expanduser()
+    if given.is_dir():
+        return _only_file(given)
+    if given.suffix in ADAPTER_SUFFIXES:
+        if not given.is_file():
+            raise UserError(f"no adapter file {name}; give a .safetensors file, or {NONE!r}")
+        return given
+    if name == NONE:
+        raise UserError(f"{NONE!r} is the plain model and stands alone, without other adapters")
+    if ":" in name:
+        raise UserError(f"no adapter {name!r}; what follows the colon is the weight, a number: NAME:0.8")
+    known = sorted(file.stem for file in (folder / FOLDER).glob("*.safetensors"))
+    raise UserError(f"{folder} has no adapter {name!r}; it has {', '.join([*known, NONE])}")
+
+
+def _only_file(folder: Path) -> Path:
+    """The adapter in a folder: the file that PEFT or diffusers would read, or the only one."""
+    for name in FOLDER_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    found = sorted(file for file in folder.iterdir() if file.suffix == ".safetensors")
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UserError(f"the folder {folder} holds no adapter (.safetensors); give the file")
+    raise UserError(
+        f"the folder {folder} holds several files ({', '.join(f.name for f in found[:4])}); give one of them"
+    )
 
 
 def apply_adapters(transformer: HunyuanVideoTransformer, files: Sequence[tuple[Path, float]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from hunyuan_video.checkpoints.lora_names import TEXT_ENCODER, WEIGHT_BIAS, Targ
 from hunyuan_video.checkpoints.lora_strength import stated_strength
 from hunyuan_video.checkpoints.pickle_file import PickleFile
 from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile
-from hunyuan_video.errors import Notice, UserError
+from hunyuan_video.errors import UserError
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _FAMILIES = {"A": "LoRA", "hada": "LoHa", "lokr": "LoKr", "diff": "difference", "set": "whole weight"}
@@ -51,7 +50,8 @@ class Layer:
 class AdapterFile:
     """An adapter file, opened and understood, the large tensors not read yet. UserError names file and entry.
 
-    layers: what it changes, in the file's order. left_out: entries of text encoders, which are not loaded.
+    layers: what it changes, in the file's order. left_out: entries of text encoders, which are not loaded. notices:
+    what a user should know before it is used.
     """
 
     def __init__(self, path: str | Path):
@@ -59,6 +59,7 @@ class AdapterFile:
         self._file = SafetensorsFile(path) if path.suffix == ".safetensors" else PickleFile(path)
         self.metadata: Mapping[str, str] = self._file.metadata
         self.left_out: list[str] = []
+        self.notices: list[str] = []
         self._targets: dict[str, Target] = {}
         grouped = self._grouped()
         self.names = " and ".join(dict.fromkeys(target.names for target in self._targets.values()))
@@ -140,11 +141,9 @@ class AdapterFile:
         if all(target.leaf in WEIGHT_BIAS for target in self._targets.values()):
             raise UserError(f"{self.path}: holds whole weights, not an adapter; give it as --model, not as --adapter")
         if self.left_out:
-            warnings.warn(
+            self.notices.append(
                 f"{self.path}: {len(self.left_out)} entries of a text encoder ({self.left_out[0]}) are left out; only "
-                "the transformer's part is used",
-                Notice,
-                stacklevel=2,
+                "the transformer's part is used"
             )
 
     def _layer(self, module: str, part: int | None, leaves: Leaves) -> Layer:
@@ -170,11 +169,9 @@ class AdapterFile:
         for layer in self.layers:
             stated = strength.rank_of(layer.name)
             if "A" in layer.leaves and "alpha" not in layer.leaves and stated not in (None, layer.rank):
-                warnings.warn(
+                self.notices.append(
                     f"{strength.where} says rank {stated}, {layer.name} has {layer.rank}; alpha is divided by "
-                    f"{layer.rank}",
-                    Notice,
-                    stacklevel=2,
+                    f"{layer.rank}"
                 )
                 return
 

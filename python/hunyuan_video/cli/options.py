@@ -18,8 +18,9 @@ def add_model_options(parser: argparse.ArgumentParser, *, adapter: bool = False)
     group.add_argument("--model", metavar="NAME|FOLDER", help="tiny (bundled, the default) or a checkpoint folder")
     if adapter:
         group.add_argument(
-            "--adapter", metavar="NAME|FILE[:WEIGHT],...",
-            help="LoRAs: of the checkpoint, or .safetensors files; none: the plain model; default the checkpoint's",
+            "--adapter", metavar="NAME|FILE|FOLDER[:WEIGHT],...",
+            help="LoRAs: of the checkpoint, .safetensors files or their folders; none: the plain model; default the "
+            "checkpoint's",
         )  # fmt: skip
     group.add_argument(
         "--dtype", choices=DTYPES, help="of the transformer; default bfloat16 on a GPU, float32 on a CPU"

@@ -87,7 +87,7 @@ def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
 
 def check_before_loading(job: Job) -> None:
     """Finds wrong settings and unwritable outputs before the minutes that loading a large model takes."""
-    from hunyuan_video.checkpoints.adapters import adapter_files
+    from hunyuan_video.checkpoints.adapters import adapter_notes
     from hunyuan_video.checkpoints.pipeline import checkpoint_folder, read_defaults, read_grid, read_sampling_json
     from hunyuan_video.files import check_writable
     from hunyuan_video.media.write import check_output
@@ -95,7 +95,8 @@ def check_before_loading(job: Job) -> None:
     from hunyuan_video.sampling.request import check_number, resolve_settings
 
     folder = checkpoint_folder(job.model)
-    adapter_files(folder, read_sampling_json(folder), job.adapter)
+    for line in adapter_notes(folder, read_sampling_json(folder), job.adapter):
+        print(f"note: {line}", file=sys.stderr)
     defaults = read_defaults(folder, job.adapter)
     settings = resolve_settings(job.arguments, defaults, read_grid(folder))
     video_seeds(job.seed, len(job.prompts), job.videos_per_prompt)
