@@ -47,11 +47,11 @@ bench: $(VENV)/test.stamp
 lint: $(VENV)/lint.stamp
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	find csrc -type f | xargs $(VENV)/bin/clang-format --dry-run -Werror
+	find csrc -name '*.[ch]*' ! -path 'csrc/cmake/*' | xargs $(VENV)/bin/clang-format --dry-run -Werror
 	$(RUN) -m mypy
 
 sanitize: $(VENV)/build.stamp
-	PATH="$(abspath $(VENV))/bin:$$PATH" cmake -G Ninja -S . -B build/sanitize -DHUNYUAN_SANITIZE=ON -DHUNYUAN_CUDA=OFF
+	PATH="$(abspath $(VENV))/bin:$$PATH" cmake -G Ninja -S . -B build/sanitize -DHUNYUAN_BUILD=SANITIZE -DHUNYUAN_CUDA=OFF
 	PATH="$(abspath $(VENV))/bin:$$PATH" cmake --build build/sanitize
 	build/sanitize/kernel_check $(ROUNDS)
 

@@ -44,7 +44,6 @@ class CMakeBuild(build_ext):
             "CMAKE_LIBRARY_OUTPUT_DIRECTORY": output,
             "Python_EXECUTABLE": sys.executable,
             "pybind11_DIR": pybind11.get_cmake_dir(),
-            "HUNYUAN_VERSION": self.distribution.get_version(),
             "HUNYUAN_CUDA": cuda,
             "CUTLASS_DIR": os.environ.get("CUTLASS_DIR", ""),
         }

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from hunyuan_ext import interface
 from hunyuan_ext.autocast import autocast_enabled, constant_while_tracing
 
-INTERFACE = 11  # of the native module; kInterface in csrc/bindings.cpp
 MODES = ("auto", "reference", "native")
 LEVELS = ("scalar", "avx2", "avx512")
 
@@ -82,7 +82,8 @@ def _load() -> tuple[ModuleType | None, str]:
         return None, "hunyuan_ext._C is not built; `pip install .` or `python setup.py build_ext --inplace` builds it"
     except ImportError as error:
         return None, f"hunyuan_ext._C does not load: {error}"
-    if getattr(module, "interface", None) != INTERFACE:
+    wanted = interface.expected()
+    if wanted is not None and getattr(module, "interface", None) != wanted:
         return None, f"{module.__file__} was built from other sources; build it again"
     probe = torch.empty_strided((2, 3), (1, 2), dtype=BFLOAT)
     module.use_exchange_api(getattr(torch.Tensor, "__dlpack_c_exchange_api__", None))

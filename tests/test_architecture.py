@@ -236,7 +236,47 @@ def test_kernels_know_neither_torch_nor_python():
     files = [path for path in tracked(*C_SOURCES) if path.is_relative_to(ROOT / "csrc")]
     assert files
     wrong = [str(path.relative_to(ROOT)) for path in files if banned.search(path.read_text())]
-    assert [path for path in wrong if not path.startswith(("csrc/bindings.cpp", "csrc/bindings/"))] == []
+    assert [path for path in wrong if not path.startswith("csrc/bindings/")] == []
+
+
+def included(path: Path) -> list[str]:
+    return re.findall(r'^#include "([^"]+)"', path.read_text(), re.MULTILINE)
+
+
+def forbidden_includes(csrc: Path, path: Path) -> list[str]:
+    """Includes that point up or sideways: `common` knows no family of ops, no family knows another."""
+    room = path.relative_to(csrc).parts[0]
+    if room in ("include", "bindings"):
+        return []
+    allowed = {"common"} if room == "common" else {"common", room}
+    wrong = []
+    for name in included(path):
+        target, _, rest = name.partition("/")
+        public = target == "hunyuan" and (rest == "types.h" or rest == f"{room}.h")
+        if not public and target not in allowed:
+            wrong.append(f"{path.relative_to(csrc)} includes {name}")
+    return wrong
+
+
+def test_includes_of_kernels_point_down():
+    csrc = ROOT / "csrc"
+    files = [path for path in tracked(*C_SOURCES) if path.is_relative_to(csrc)]
+    assert [wrong for path in files for wrong in forbidden_includes(csrc, path)] == []
+
+
+def test_include_rule_sees_an_arrow_up(tmp_path):
+    texts = {
+        "common/a.h": '#include "common/b.h"\n#include "hunyuan/types.h"\n#include "norm/norm.h"\n#include <vector>\n',
+        "norm/a.cpp": '#include "norm/norm.h"\n#include "hunyuan/norm.h"\n#include "hunyuan/linear.h"\n',
+        "bindings/a.cpp": '#include "hunyuan_ext.h"\n',
+    }
+    wrong = []
+    for name, text in texts.items():
+        path = tmp_path / name
+        path.parent.mkdir()
+        path.write_text(text)
+        wrong += forbidden_includes(tmp_path, path)
+    assert wrong == ["common/a.h includes norm/norm.h", "norm/a.cpp includes hunyuan/linear.h"]
 
 
 def test_pickles_are_loaded_as_data_only():
@@ -306,8 +346,9 @@ def test_no_unfinished_code():
     assert wrong == []
 
 
-def test_every_cpu_kernel_is_in_the_sanitizer_table():
-    table = (ROOT / "tests" / "cpp" / "kernels" / "cases.h").read_text()
+def test_every_cpu_kernel_has_a_sanitizer_case():
+    files = (ROOT / "tests" / "cpp" / "kernels").glob("*.cpp")
+    cases = set(re.findall(r"^CASE\((\w+)\)", "".join(path.read_text() for path in files), re.MULTILINE))
     kernels = {op for op, devices in KERNELS.items() if "cpu" in devices}
-    missing = kernels - set(re.findall(r'^    \{"(\w+)", \w+\},$', table, re.MULTILINE))
-    assert not missing, f"add {sorted(missing)} to kCases in tests/cpp/kernels/cases.h, with a function each"
+    missing = kernels - cases
+    assert not missing, f"add a CASE for each of {sorted(missing)} in tests/cpp/kernels"

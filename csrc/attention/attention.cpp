@@ -1,9 +1,9 @@
 // attention: argument checks and dispatch.
 #include <initializer_list>
 
-#include "attention/forward.h"
-#include "attention/sm90/fp8_workspace.h"
-#include "common/status.h"
+#include "attention/attention.h"
+#include "attention/sm90/fp8.h"
+#include "common/host/status.h"
 
 namespace {
 
@@ -35,11 +35,11 @@ int check(const hunyuan_attention_args* args, hunyuan_target target) {
       !aligned(args->out, args->out_stride))
     return fail(HUNYUAN_BAD_ARGUMENT, "attention: addresses must be multiples of 16 bytes and strides of 8 elements");
   if ((args->row_starts == nullptr) != (args->key_blocks == nullptr))
-    return fail(HUNYUAN_BAD_ARGUMENT, "attention: a block list needs both row_starts and key_blocks");
+    return fail(HUNYUAN_BAD_ARGUMENT, "attention: a block mask needs both row_starts and key_blocks");
   if (args->row_starts &&
-      (args->query_tile <= 0 || args->query_tile % kListTile || args->key_tile <= 0 || args->key_tile % kListTile))
-    return fail(HUNYUAN_BAD_ARGUMENT, "attention: tiles of a block list must be multiples of %lld, got %lld x %lld",
-                static_cast<long long>(kListTile), static_cast<long long>(args->query_tile),
+      (args->query_tile <= 0 || args->query_tile % kMaskTile || args->key_tile <= 0 || args->key_tile % kMaskTile))
+    return fail(HUNYUAN_BAD_ARGUMENT, "attention: tiles of a block mask must be multiples of %lld, got %lld x %lld",
+                static_cast<long long>(kMaskTile), static_cast<long long>(args->query_tile),
                 static_cast<long long>(args->key_tile));
   if (work_count(*args, 1) != 0 && args->keys == 0)
     return fail(HUNYUAN_BAD_ARGUMENT, "attention: needs at least one key");

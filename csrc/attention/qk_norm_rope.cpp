@@ -2,9 +2,9 @@
 #include <vector>
 
 #include "attention/attention.h"
-#include "common/affine.h"
-#include "common/parallel.h"
-#include "common/status.h"
+#include "common/host/affine.h"
+#include "common/host/parallel.h"
+#include "common/host/status.h"
 
 extern "C" int hunyuan_qk_norm_rope(const hunyuan_qk_norm_rope_args* args, hunyuan_target target) {
   using namespace hunyuan;

@@ -5,54 +5,84 @@
 #include <new>
 #include <vector>
 
+#include "attention/attention.h"
 #include "attention/cpu/float_norms.h"
 #include "attention/cpu/rope_attention.h"
-#include "attention/cpu/units.h"
-#include "attention/forward.h"
-#include "common/parallel.h"
-#include "common/status.h"
-#include "common/workspace.h"
+#include "common/host/parallel.h"
+#include "common/host/status.h"
+#include "common/host/workspace.h"
 
 namespace hunyuan {
 namespace attention::cpu {
+
+const Unit* find_unit(hunyuan_attention_unit unit) {
+  if (unit == HUNYUAN_UNIT_FLOAT) {
+    static const Unit units[] = {
+        {96, 4, &scalar::rope_attention_pack, &scalar::rope_attention_tile},
+#if defined(HUNYUAN_X86)
+        {96, 4, &avx2::rope_attention_pack, &avx2::rope_attention_tile},
+        {96, 4, &avx512::rope_attention_pack, &avx512::rope_attention_tile},
+#endif
+    };
+    return &units[hunyuan_isa_in_use()];
+  }
+#if defined(HUNYUAN_AVX512BF16)
+  if (unit == HUNYUAN_UNIT_BF16) {
+    static const Unit dot{96, 2, &avx512bf16::rope_attention_pack, &avx512bf16::rope_attention_tile};
+    return has_avx512_bf16() ? &dot : nullptr;
+  }
+#endif
+#if defined(HUNYUAN_AMX)
+  if (unit == HUNYUAN_UNIT_AMX) {
+    static const Unit tiles{256, 2, &avx512bf16::rope_attention_pack, &amx::rope_attention_tile};
+    return has_amx() ? &tiles : nullptr;
+  }
+  if (unit == HUNYUAN_UNIT_AMX_SPLIT) {
+    static const Unit tiles{256, 6, &amx::rope_attention_pack_split, &amx::rope_attention_tile_split};
+    return has_amx() ? &tiles : nullptr;
+  }
+#endif
+  return nullptr;
+}
+
 namespace {
 
 // Packed heads are kept in about this many bytes, so that a call of many heads reuses cached memory.
 constexpr int64_t kPackedBytes = int64_t{16} << 20;
 constexpr int64_t kTilesPerThread = 4;
 
-// The keys each row of a block list names, merged into ranges; without a list, one row of all keys.
-struct KeyList {
+// The keys each row of a block mask names, merged into ranges; without one, one row of all keys.
+struct KeyRanges {
   std::vector<KeyRange> ranges;
   std::vector<int64_t> starts{0};  // of each row in `ranges`
   int64_t query_tile;              // queries of a row
 };
 
-KeyList key_list(const hunyuan_rope_attention_args& args) {
-  KeyList list;
-  list.query_tile = args.row_starts ? args.query_tile : args.tokens;
+KeyRanges key_ranges(const hunyuan_rope_attention_args& args) {
+  KeyRanges keys;
+  keys.query_tile = args.row_starts ? args.query_tile : args.tokens;
   if (!args.row_starts) {
-    list.ranges.push_back({0, args.tokens});
-    list.starts.push_back(1);
-    return list;
+    keys.ranges.push_back({0, args.tokens});
+    keys.starts.push_back(1);
+    return keys;
   }
   for (int64_t row = 0; row * args.query_tile < args.tokens; ++row) {
     for (int64_t i = args.row_starts[row]; i < args.row_starts[row + 1]; ++i) {
       const int64_t begin = args.key_blocks[i] * args.key_tile;
       const int64_t end = std::min(begin + args.key_tile, args.tokens);
-      const bool first = static_cast<int64_t>(list.ranges.size()) == list.starts.back();
+      const bool first = static_cast<int64_t>(keys.ranges.size()) == keys.starts.back();
       if (begin >= end) continue;
-      if (!first && list.ranges.back().end == begin)
-        list.ranges.back().end = end;
+      if (!first && keys.ranges.back().end == begin)
+        keys.ranges.back().end = end;
       else
-        list.ranges.push_back({begin, end});
+        keys.ranges.push_back({begin, end});
     }
-    list.starts.push_back(static_cast<int64_t>(list.ranges.size()));
+    keys.starts.push_back(static_cast<int64_t>(keys.ranges.size()));
   }
-  return list;
+  return keys;
 }
 
-// First queries of the tiles of a head, with the row of the list they belong to.
+// First queries of the tiles of a head, with the row of the mask they belong to.
 struct QueryTile {
   int64_t first, count, row;
 };
@@ -72,8 +102,8 @@ class Call {
   Call(const hunyuan_rope_attention_args& args, const Unit& unit)
       : args_(args),
         unit_(unit),
-        list_(key_list(args)),
-        tiles_(query_tiles(args.tokens, list_.query_tile, unit.tile_queries)),
+        keys_(key_ranges(args)),
+        tiles_(query_tiles(args.tokens, keys_.query_tile, unit.tile_queries)),
         norms_(args, problem_.weights) {
     problem_.args = &args;
     problem_.depth = round_up(args.head_dim, 32);
@@ -104,7 +134,7 @@ class Call {
         pack(first + i / chunks(), i % chunks() * kPackedKeys, packed(i / chunks()));
     });
     const int64_t tiles = static_cast<int64_t>(tiles_.size());
-    // Dynamic: tiles of a sparse list differ in work, and cores in speed.
+    // Dynamic: tiles of a sparse mask differ in work, and cores in speed.
     parallel_items(count * tiles, elements, threads,
                    [&](int64_t i) { attend(first + i / tiles, tiles_[i % tiles], packed(i / tiles)); });
   }
@@ -120,8 +150,8 @@ class Call {
 
   void attend(int64_t head, const QueryTile& tile, const Packed& packed) const {
     const int64_t sample = head / args_.heads, valid = valid_keys(sample);
-    const KeyRange* begin = list_.ranges.data() + list_.starts[tile.row];
-    const KeyRange* end = list_.ranges.data() + list_.starts[tile.row + 1];
+    const KeyRange* begin = keys_.ranges.data() + keys_.starts[tile.row];
+    const KeyRange* end = keys_.ranges.data() + keys_.starts[tile.row + 1];
     std::vector<KeyRange> ranges;
     for (; begin < end && begin->begin < valid; ++begin) ranges.push_back({begin->begin, std::min(begin->end, valid)});
     float key_square = 0.0f;
@@ -134,27 +164,27 @@ class Call {
 
   const hunyuan_rope_attention_args& args_;
   const Unit& unit_;
-  const KeyList list_;
+  const KeyRanges keys_;
   const std::vector<QueryTile> tiles_;
   Problem problem_;
   const FloatNorms norms_;
 };
 
-int check_list(const hunyuan_rope_attention_args& args) {
+int check_block_mask(const hunyuan_rope_attention_args& args) {
   if (!args.row_starts) return HUNYUAN_OK;
-  if ((!args.key_blocks && args.list_pairs) || args.query_tile <= 0 || args.key_tile <= 0)
-    return fail(HUNYUAN_BAD_ARGUMENT, "rope_attention: a block list needs key_blocks and positive tiles");
+  if ((!args.key_blocks && args.mask_pairs) || args.query_tile <= 0 || args.key_tile <= 0)
+    return fail(HUNYUAN_BAD_ARGUMENT, "rope_attention: a block mask needs key_blocks and positive tiles");
   const int64_t rows = (args.tokens + args.query_tile - 1) / args.query_tile;
-  if (rows > args.list_rows)
-    return fail(HUNYUAN_BAD_ARGUMENT, "rope_attention: the block list covers %lld queries of %lld",
-                static_cast<long long>(args.list_rows * args.query_tile), static_cast<long long>(args.tokens));
+  if (rows > args.mask_rows)
+    return fail(HUNYUAN_BAD_ARGUMENT, "rope_attention: the block mask covers %lld queries of %lld",
+                static_cast<long long>(args.mask_rows * args.query_tile), static_cast<long long>(args.tokens));
   for (int64_t row = 0; row < rows; ++row)
     if (args.row_starts[row] < 0 || args.row_starts[row] > args.row_starts[row + 1] ||
-        args.row_starts[row + 1] > args.list_pairs)
+        args.row_starts[row + 1] > args.mask_pairs)
       return fail(HUNYUAN_BAD_ARGUMENT,
-                  "rope_attention: row_starts of the block list must rise from 0 to its %lld pairs",
-                  static_cast<long long>(args.list_pairs));
-  for (int64_t i = 0; i < args.list_pairs; ++i)
+                  "rope_attention: row_starts of the block mask must rise from 0 to its %lld pairs",
+                  static_cast<long long>(args.mask_pairs));
+  for (int64_t i = 0; i < args.mask_pairs; ++i)
     if (args.key_blocks[i] < 0) return fail(HUNYUAN_BAD_ARGUMENT, "rope_attention: key blocks must not be negative");
   return HUNYUAN_OK;
 }
@@ -175,12 +205,16 @@ int check(const hunyuan_rope_attention_args& args) {
     if (args.kv_len[b] < 1 || args.kv_len[b] > args.tokens)
       return fail(HUNYUAN_BAD_ARGUMENT, "rope_attention: kv_len %lld, but there are %lld tokens",
                   static_cast<long long>(args.kv_len[b]), static_cast<long long>(args.tokens));
-  return check_list(args);
+  return check_block_mask(args);
 }
 
 }  // namespace
 }  // namespace attention::cpu
 }  // namespace hunyuan
+
+extern "C" int hunyuan_has_attention_unit(hunyuan_attention_unit unit) {
+  return hunyuan::attention::cpu::find_unit(unit) != nullptr;
+}
 
 extern "C" int hunyuan_rope_attention(const hunyuan_rope_attention_args* args, hunyuan_target target) {
   using namespace hunyuan;

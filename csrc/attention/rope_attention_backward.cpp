@@ -4,12 +4,12 @@
 #include <new>
 #include <vector>
 
+#include "attention/attention.h"
 #include "attention/cpu/backward.h"
 #include "attention/cpu/float_norms.h"
-#include "attention/forward.h"
-#include "common/parallel.h"
-#include "common/status.h"
-#include "common/workspace.h"
+#include "common/host/parallel.h"
+#include "common/host/status.h"
+#include "common/host/workspace.h"
 
 #if defined(HUNYUAN_AMX)
 namespace hunyuan {
@@ -139,7 +139,7 @@ extern "C" int hunyuan_rope_attention_backward(const hunyuan_rope_attention_back
     return fail(HUNYUAN_BAD_ARGUMENT, "rope_attention_backward: needs AMX");
   if (forward.dtype != HUNYUAN_BF16) return fail(HUNYUAN_BAD_DTYPE, "rope_attention_backward: takes bfloat16");
   if (!forward.lse || forward.row_starts || !(forward.scale > 0.0f))
-    return fail(HUNYUAN_BAD_ARGUMENT, "rope_attention_backward: needs lse, a positive scale and no block list");
+    return fail(HUNYUAN_BAD_ARGUMENT, "rope_attention_backward: needs lse, a positive scale and no block mask");
   if (forward.head_dim < 16 || forward.head_dim > 128 || forward.head_dim % 16 != 0)
     return fail(HUNYUAN_BAD_ARGUMENT, "rope_attention_backward: head_dim must be a multiple of 16 up to 128, got %lld",
                 static_cast<long long>(forward.head_dim));

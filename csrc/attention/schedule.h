@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "common/host_device.h"
+#include "common/host/host_device.h"
 
 namespace hunyuan::attention {
 
@@ -30,7 +30,7 @@ struct Schedule {
 struct KeyTiles {
   int left;              // tiles still to visit, with the current one; 0: none
   int tile;              // the current one
-  const int32_t* block;  // its block in the list; null: all tiles, one after the other
+  const int32_t* block;  // its block in the mask; null: all tiles, one after the other
   int tiles_per_block;
 
   HUNYUAN_HOST_DEVICE constexpr void next() {
@@ -49,11 +49,11 @@ HUNYUAN_HOST_DEVICE constexpr KeyTiles all_key_tiles(int keys, int tile_keys) {
   return {count, count - 1, nullptr, 1};
 }
 
-// The blocks that row `query_tile / tiles_per_row` of a list in compressed sparse rows names, in ascending order; what
-// starts past the last key is dropped.
-HUNYUAN_HOST_DEVICE constexpr KeyTiles listed_key_tiles(const int32_t* row_starts, const int32_t* key_blocks,
-                                                        int query_tile, int tiles_per_row, int tiles_per_block,
-                                                        int keys, int tile_keys) {
+// The blocks that row `query_tile / tiles_per_row` of a block mask in compressed sparse rows names, in ascending order;
+// what starts past the last key is dropped.
+HUNYUAN_HOST_DEVICE constexpr KeyTiles mask_key_tiles(const int32_t* row_starts, const int32_t* key_blocks,
+                                                      int query_tile, int tiles_per_row, int tiles_per_block, int keys,
+                                                      int tile_keys) {
   const int row = query_tile / tiles_per_row, begin = row_starts[row], limit = ceil_div(keys, tile_keys);
   int last = row_starts[row + 1] - 1;
   while (last >= begin && key_blocks[last] * tiles_per_block >= limit) --last;
@@ -63,9 +63,9 @@ HUNYUAN_HOST_DEVICE constexpr KeyTiles listed_key_tiles(const int32_t* row_start
   return {(last - begin) * tiles_per_block + end_tile - first_tile, end_tile - 1, key_blocks + last, tiles_per_block};
 }
 
-// The keys that a row of a list names, one after the other, as a sequence of their own: its tiles are as wide as those
-// of all keys, and a list of all blocks gives exactly them.
-struct ListedKeys {
+// The keys that a row of a block mask names, one after the other, as a sequence of their own: its tiles are as wide as
+// those of all keys, and a mask of all blocks gives exactly them.
+struct MaskKeys {
   const int32_t* blocks;
   int block_keys;
   int count;  // keys
@@ -81,9 +81,9 @@ struct ListedKeys {
   }
 };
 
-// Row `row` of a list in compressed sparse rows, in ascending order; of the keys only the first `keys` exist.
-HUNYUAN_HOST_DEVICE constexpr ListedKeys listed_keys(const int32_t* row_starts, const int32_t* key_blocks, int row,
-                                                     int block_keys, int keys) {
+// Row `row` of a block mask in compressed sparse rows, in ascending order; of the keys only the first `keys` exist.
+HUNYUAN_HOST_DEVICE constexpr MaskKeys mask_keys(const int32_t* row_starts, const int32_t* key_blocks, int row,
+                                                 int block_keys, int keys) {
   const int begin = row_starts[row];
   int last = row_starts[row + 1] - 1;
   while (last >= begin && key_blocks[last] * block_keys >= keys) --last;

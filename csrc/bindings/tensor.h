@@ -1,6 +1,5 @@
 // How Python tensors become arguments of the C ABI: through torch's DLPack C exchange API (torch >= 2.10: no reference
 // counts, about 0.3 us a call, and it knows torch's current CUDA stream), else through the attributes of the object.
-// Included by bindings.cpp alone.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -9,8 +8,8 @@
 #include <array>
 #include <string>
 
-#include "common/dlpack.h"
-#include "hunyuan_ext.h"
+#include "bindings/dlpack.h"
+#include "hunyuan/types.h"
 
 namespace hunyuan::binding {
 

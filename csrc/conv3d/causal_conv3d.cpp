@@ -1,5 +1,5 @@
 // causal_conv3d: argument checks and the choice of the kernel.
-#include "common/status.h"
+#include "common/host/status.h"
 #include "conv3d/conv3d.h"
 #include "conv3d/geometry.h"
 
@@ -62,5 +62,7 @@ extern "C" int hunyuan_causal_conv3d(const hunyuan_causal_conv3d_args* args, hun
 
 extern "C" int64_t hunyuan_causal_conv3d_moment_chunks(const hunyuan_causal_conv3d_args* args, hunyuan_target target) {
   using namespace hunyuan;
-  return is_empty(*args) ? 0 : causal_conv3d_cuda_moment_chunks(*args, target.device);
+  int64_t chunks = 0;
+  if (!is_empty(*args)) (void)causal_conv3d_moment_chunks_cuda(*args, target.device, &chunks);  // 0 where it fails
+  return chunks;
 }

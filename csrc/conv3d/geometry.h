@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-#include "common/host_device.h"
-#include "hunyuan_ext.h"
+#include "common/host/host_device.h"
+#include "hunyuan/conv3d.h"
 
 namespace hunyuan::conv3d {
 

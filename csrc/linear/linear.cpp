@@ -1,14 +1,14 @@
 // hunyuan_linear: argument checks, choice of the unit, and how the product is split into tasks.
-#include "linear/linear.h"
+#include "linear/cpu/job.h"
 
 #include <atomic>
 #include <cstdlib>
 #include <memory>
 #include <vector>
 
-#include "common/isa.h"
-#include "common/parallel.h"
-#include "common/status.h"
+#include "common/host/isa.h"
+#include "common/host/parallel.h"
+#include "common/host/status.h"
 
 namespace hunyuan::linear {
 namespace {

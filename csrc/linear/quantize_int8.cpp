@@ -1,7 +1,7 @@
 // quantize_int8: argument checks and dispatch.
-#include "common/isa.h"
-#include "common/parallel.h"
-#include "common/status.h"
+#include "common/host/isa.h"
+#include "common/host/parallel.h"
+#include "common/host/status.h"
 #include "linear/linear.h"
 
 extern "C" int hunyuan_quantize_int8(const hunyuan_quantize_int8_args* args, hunyuan_target target) {

@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <vector>
 
-#include "common/isa.h"
-#include "common/parallel.h"
-#include "common/status.h"
+#include "common/host/isa.h"
+#include "common/host/parallel.h"
+#include "common/host/status.h"
 #include "norm/norm.h"
 
 namespace hunyuan {

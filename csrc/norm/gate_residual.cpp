@@ -1,7 +1,7 @@
 // gate_residual: argument checks and dispatch.
-#include "common/isa.h"
-#include "common/parallel.h"
-#include "common/status.h"
+#include "common/host/isa.h"
+#include "common/host/parallel.h"
+#include "common/host/status.h"
 #include "norm/norm.h"
 
 extern "C" int hunyuan_gate_residual(const hunyuan_gate_residual_args* args, hunyuan_target target) {

@@ -1,7 +1,7 @@
 // gelu and its gradient: checks and dispatch.
-#include "common/parallel.h"
-#include "common/status.h"
-#include "norm/training.h"
+#include "common/host/parallel.h"
+#include "common/host/status.h"
+#include "norm/norm.h"
 
 extern "C" int hunyuan_gelu(const hunyuan_gelu_args* args, hunyuan_target target) {
   using namespace hunyuan;

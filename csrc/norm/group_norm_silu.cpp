@@ -3,11 +3,11 @@
 #include <cmath>
 #include <vector>
 
-#include "common/affine.h"
-#include "common/isa.h"
-#include "common/parallel.h"
-#include "common/replicate_pad.h"
-#include "common/status.h"
+#include "common/host/affine.h"
+#include "common/host/isa.h"
+#include "common/host/parallel.h"
+#include "common/host/replicate_pad.h"
+#include "common/host/status.h"
 #include "norm/norm.h"
 
 namespace hunyuan {
@@ -113,8 +113,8 @@ Normalise normalisation(const Args& args, int threads) {
 }
 
 // The volume in cells; without spatial padding several rows are one long row.
-hunyuan_pad_causal_args volume(const Args& args) {
-  hunyuan_pad_causal_args out{};
+PaddedVolume volume(const Args& args) {
+  PaddedVolume out{};
   const int64_t size = args.dtype == HUNYUAN_F32 ? 4 : 2;
   out.out = args.out;
   out.planes = args.channels_last ? args.batch : args.batch * args.channels;
@@ -129,7 +129,7 @@ hunyuan_pad_causal_args volume(const Args& args) {
 }
 
 void apply(const Args& args, const Normalise& normalise, int threads) {
-  const hunyuan_pad_causal_args shape = volume(args);
+  const PaddedVolume shape = volume(args);
   const ReplicatePad pad(shape);
   const auto row_kernel = HUNYUAN_PICK(norm_silu_row);
   const auto cells_kernel = HUNYUAN_PICK(norm_silu_cells);

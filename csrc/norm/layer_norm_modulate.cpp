@@ -1,7 +1,7 @@
 // layer_norm_modulate: argument checks and dispatch.
-#include "common/isa.h"
-#include "common/parallel.h"
-#include "common/status.h"
+#include "common/host/isa.h"
+#include "common/host/parallel.h"
+#include "common/host/status.h"
 #include "norm/norm.h"
 
 extern "C" int hunyuan_layer_norm_modulate(const hunyuan_layer_norm_modulate_args* args, hunyuan_target target) {

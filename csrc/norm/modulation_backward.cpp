@@ -2,10 +2,10 @@
 #include <algorithm>
 #include <new>
 
-#include "common/parallel.h"
-#include "common/status.h"
-#include "common/workspace.h"
-#include "norm/training.h"
+#include "common/host/parallel.h"
+#include "common/host/status.h"
+#include "common/host/workspace.h"
+#include "norm/norm.h"
 
 namespace hunyuan {
 namespace {

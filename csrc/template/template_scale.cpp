@@ -1,7 +1,7 @@
 // template_scale: argument checks and dispatch.
-#include "common/isa.h"
-#include "common/parallel.h"
-#include "common/status.h"
+#include "common/host/isa.h"
+#include "common/host/parallel.h"
+#include "common/host/status.h"
 #include "template/template.h"
 
 extern "C" int hunyuan_template_scale(const hunyuan_template_scale_args* args, hunyuan_target target) {

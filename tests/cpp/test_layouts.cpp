@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "attention/sm80/tile.h"
-#include "attention/sm90/operands.h"
+#include "attention/sm90/tile.h"
 #include "check.h"
 #include "common/ptx/fragment.h"
 

@@ -1,5 +1,6 @@
 // Statistics in pieces and the plan that cuts a volume into them; where replicate padding puts every element.
-#include "norm/moments.h"
+#include "common/host/moments.h"
+#include "common/host/replicate_pad.h"
 
 #include <algorithm>
 #include <cmath>

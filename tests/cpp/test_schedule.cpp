@@ -1,5 +1,5 @@
 // Tile schedules: every tile of the output is computed exactly once, every key tile of a query tile is visited once, in
-// descending order, and block lists mean what they say.
+// descending order, and block masks mean what they say.
 #include <algorithm>
 #include <random>
 #include <set>
@@ -84,7 +84,7 @@ void lists_are_walked_from_the_end() {
     blocks.push_back(-1000000);  // what follows the last list must not be read as a block
     for (int query_tile = 0; query_tile < rows * tiles_per_row; ++query_tile) {
       const std::vector<int> visited = walk(
-          listed_key_tiles(starts.data(), blocks.data(), query_tile, tiles_per_row, blocks_tiles, valid, tile_keys));
+          mask_key_tiles(starts.data(), blocks.data(), query_tile, tiles_per_row, blocks_tiles, valid, tile_keys));
       const std::set<int>& wanted = expected[query_tile / tiles_per_row];
       CHECK(std::is_sorted(visited.rbegin(), visited.rend()), "trial %d: not descending", trial);
       CHECK(std::set<int>(visited.begin(), visited.end()) == wanted && visited.size() == wanted.size(), "trial %d",
@@ -94,7 +94,7 @@ void lists_are_walked_from_the_end() {
 }
 
 // Listed keys as a sequence: tiles of any width, fetched whole or in pieces, cover exactly what the list names.
-void listed_keys_are_a_sequence() {
+void mask_keys_are_a_sequence() {
   constexpr int kPiece = 16;
   for (int trial = 0; trial < 1000; ++trial) {
     const int tile_keys = pick(0, 1) ? 176 : 128, block_keys = 128 * pick(1, 4), keys = pick(1, 4000);
@@ -108,8 +108,8 @@ void listed_keys_are_a_sequence() {
         for (int key = block * block_keys; key < std::min((block + 1) * block_keys, valid); ++key) wanted.push_back(key);
       }
     starts.push_back(static_cast<int32_t>(blocks.size()));
-    CHECK(listed_keys(starts.data(), blocks.data(), 0, block_keys, valid).count == 0, "trial %d: empty row", trial);
-    const ListedKeys listed = listed_keys(starts.data(), blocks.data(), 1, block_keys, valid);
+    CHECK(mask_keys(starts.data(), blocks.data(), 0, block_keys, valid).count == 0, "trial %d: empty row", trial);
+    const MaskKeys listed = mask_keys(starts.data(), blocks.data(), 1, block_keys, valid);
     CHECK(listed.count == static_cast<int>(wanted.size()), "trial %d: %d keys", trial, listed.count);
     std::vector<int> fetched;
     for (int first = 0; first < listed.count; first += tile_keys) {
@@ -143,7 +143,7 @@ int main() {
   heads_follow_each_other();
   all_keys_once();
   lists_are_walked_from_the_end();
-  listed_keys_are_a_sequence();
+  mask_keys_are_a_sequence();
   lengths_are_limited();
   return report();
 }

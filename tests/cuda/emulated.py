@@ -24,15 +24,17 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 EMULATOR = ROOT / "tests" / "cuda" / "emulator"
 HEADERS = ROOT / "csrc" / "include"
-FLAGS = ["-std=c++17", "-O1", "-fPIC", "-w", "-include", "emulator.h"]
+FLAGS = ["-std=c++17", "-O1", "-fPIC", "-w", "-include", "emulator.h", "-DHUNYUAN_WITH_CUDA",
+         '-DHUNYUAN_CUDA_ARCHS="emulated"']  # fmt: skip
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float8_e4m3fn: 3}
 CTYPES = {"int64_t": ctypes.c_int64, "float": ctypes.c_float, "int": ctypes.c_int, "enum": ctypes.c_int}
 
 
 def kernel_sources() -> list[Path]:
     """The .cu files whose kernels use nothing but what the emulator models."""
-    families = ("attention", "norm", "conv3d", "gemm_fp8")
-    return sorted(source for family in families for source in (ROOT / "csrc" / family).glob("sm*/*.cu"))
+    families = ("attention", "norm", "conv3d", "linear")
+    sources = (source for family in families for source in (ROOT / "csrc" / family).glob("*/*.cu"))
+    return sorted(source for source in sources if not source.stem.endswith("_cutlass"))
 
 
 def cuda_include() -> Path | None:
@@ -45,20 +47,19 @@ def cuda_include() -> Path | None:
 
 def structures() -> dict[str, type[ctypes.Structure]]:
     """ctypes mirrors of the argument structures in the C headers, by op."""
-    text = re.sub(
-        r"/\*.*?\*/",
-        "",
-        "\n".join((HEADERS / name).read_text() for name in ("hunyuan_ext.h", "hunyuan_attention_fp8.h")),
-        flags=re.S,
-    )
+    headers = "\n".join(header.read_text() for header in sorted(HEADERS.rglob("*.h")))
+    text = re.sub(r"/\*.*?\*/", "", headers, flags=re.S)
     found = {}
     for body, op in re.findall(r"typedef struct \w+ \{([^{}]*)\} hunyuan_(\w+)_args;", text):
         fields = []
         for declaration in filter(None, map(str.strip, body.split(";"))):
-            kind, name, count = re.fullmatch(r"(.*?[\s*])(\w+)(?:\[(\d+)\])?", declaration, flags=re.S).groups()
+            kind, name, counts = re.fullmatch(r"(.*?[\s*])(\w+)((?:\[\d+\])*)", declaration, flags=re.S).groups()
             kind = kind.replace("const ", "").strip()
-            ctype = ctypes.c_void_p if kind.endswith("*") else CTYPES[kind.split()[0]]
-            fields.append((name, ctype * int(count) if count else ctype))
+            nested = found.get(kind.removeprefix("hunyuan_").removesuffix("_args"))
+            ctype = ctypes.c_void_p if kind.endswith("*") else nested or CTYPES[kind.split()[0]]
+            for count in reversed(re.findall(r"\d+", counts)):
+                ctype = ctype * int(count)
+            fields.append((name, ctype))
         found[op] = type(op, (ctypes.Structure,), {"_fields_": fields})
     return found
 
@@ -120,7 +121,7 @@ class Kernels:
 
 
 def compile_object(source: Path, flags: list[str], folder: Path, stamp: str) -> Path:
-    target = folder / f"{source.parent.name}-{source.stem}-{stamp}.o"
+    target = folder / f"{'-'.join(source.parts[-3:-1])}-{source.stem}-{stamp}.o"
     if not target.exists():
         partial = target.with_suffix(f".{os.getpid()}.partial")
         command = ["g++", *FLAGS, *flags, "-x", "c++", "-c", str(source), "-o", str(partial)]
@@ -163,8 +164,9 @@ class Build:
 
 
 def emulated_sources() -> list[Path]:
-    choosers = sorted((ROOT / "csrc").glob("*/*_cuda.cu"))
-    return [*kernel_sources(), *choosers, *sorted(EMULATOR.glob("*.cpp")), ROOT / "csrc" / "common" / "status.cpp"]
+    common = ROOT / "csrc" / "common"
+    shared = [common / "cuda" / "device.cu", common / "host" / "status.cpp"]
+    return [*kernel_sources(), *sorted(EMULATOR.glob("*.cpp")), *shared]
 
 
 @functools.cache
@@ -182,17 +184,19 @@ def binding():
     pybind11 = pytest.importorskip("pybind11")
     build = Build()
     folder = EMULATOR / "binding"
-    headers = "\n".join(header.read_text() for header in sorted(HEADERS.glob("*.h")))
+    headers = "\n".join(header.read_text() for header in sorted(HEADERS.rglob("*.h")))
     declared = re.findall(r"(hunyuan_\w+)\(", re.sub(r"/\*.*?\*/", "", headers, flags=re.S))
-    defined = re.findall(r"(hunyuan_\w+)\(", (folder / "entries.cpp").read_text()) + ["hunyuan_last_error"]
+    defined = re.findall(r"(hunyuan_\w+)\(", (folder / "entries.cpp").read_text())
+    defined += ["hunyuan_last_error", "hunyuan_built_cuda_archs", "hunyuan_cuda_device_count"]
     absent = build.folder / f"absent-{build.stamp}.cpp"
     text = "#include <cstdlib>\n" + "".join(
         f'extern "C" void {name}() {{ std::abort(); }}\n' for name in sorted(set(declared) - set(defined))
     )
     absent.write_text(text)
-    sources = [*emulated_sources(), ROOT / "csrc" / "bindings.cpp", *sorted(folder.glob("*.cpp")), absent]
+    bindings = sorted((ROOT / "csrc" / "bindings").glob("*.cpp"))
+    sources = [*emulated_sources(), *bindings, *sorted(folder.glob("*.cpp")), absent]
     flags = (f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}", '-DHUNYUAN_VERSION="emulated"',
-             '-DHUNYUAN_COMPILER="g++"')  # fmt: skip
+             '-DHUNYUAN_COMPILER="g++"', '-DHUNYUAN_INTERFACE="emulated"', '-DHUNYUAN_CUTLASS=""')  # fmt: skip
     spec = importlib.util.spec_from_file_location("_C", build.library("binding", sources, flags))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -100,7 +100,7 @@ def test_keys_that_are_not_listed_are_not_read(arch):
 
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("dim", [64, 128])
-def test_block_list(arch, dim):
+def test_block_mask(arch, dim):
     q, k, v = inputs(1, 300, 700, 2, dim)
     allowed = torch.tensor([[1, 0, 1], [0, 1, 0], [0, 0, 0]], dtype=torch.bool)  # query tiles of 128, key blocks of 256
     mask = BlockMask.from_tiles(allowed, 128, 256)
@@ -109,7 +109,7 @@ def test_block_list(arch, dim):
 
 @pytest.mark.parametrize("arch", [*ARCHS, "fp8"])
 @pytest.mark.parametrize("key_tile", [128, 384])
-def test_full_block_list_equals_dense(arch, key_tile):
+def test_full_block_mask_equals_dense(arch, key_tile):
     """Bit for bit, also row by row where only some rows are full, and with a cut last block."""
     q, k, v = inputs(2, 200, 700, 1, 128)
     allowed = torch.ones(2, -(-700 // key_tile), dtype=torch.bool)
@@ -208,7 +208,7 @@ def test_fp8_scales_by_tile():
     assert relative_error(out, v.double().mean(1, keepdim=True).expand_as(out)) < 0.06
 
 
-def test_fp8_block_list():
+def test_fp8_block_mask():
     q, k, v = inputs(1, 256, 512, 1, 128)
     mask = BlockMask.from_tiles(torch.tensor([[1, 0], [0, 1]], dtype=torch.bool), 128, 256)
     out, _ = attend("fp8", q, k, v, mask=mask)

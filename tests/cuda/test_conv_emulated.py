@@ -61,11 +61,11 @@ CASES = {  # channels, out channels, padded volume, kernel, stride, batch
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", CASES)
-def test_sm80(name, dtype):
+def test_mma(name, dtype):
     channels, out_channels, volume, kernel, stride, batch = CASES[name]
     x, weight, bias, residual = case(channels, out_channels, volume, kernel, dtype, batch, stride, residual=True)
-    check(conv("sm80", x, weight, bias, stride=stride, residual=residual), x, weight, bias, residual, stride)
-    check(conv("sm80", x, weight, stride=stride), x, weight, None, None, stride)
+    check(conv("mma", x, weight, bias, stride=stride, residual=residual), x, weight, bias, residual, stride)
+    check(conv("mma", x, weight, stride=stride), x, weight, None, None, stride)
 
 
 WIDE_CASES = {  # what the Hopper kernel takes: 64 channels and more on both sides
@@ -90,11 +90,11 @@ def test_sm90(name, seed):
 def test_bias_in_float32_and_residual_in_place():
     x, weight, _, residual = case(16, 16, (3, 5, 5), (3, 3, 3), residual=True)
     bias = torch.randn(16)
-    check(conv("sm80", x, weight, bias, residual=residual), x, weight, bias.bfloat16(), residual + 0)
+    check(conv("mma", x, weight, bias, residual=residual), x, weight, bias.bfloat16(), residual + 0)
 
 
 @pytest.mark.parametrize(
-    ("arch", "channels", "out_channels", "groups"), [("sm80", 16, 192, 48), ("sm80", 16, 32, 8), ("sm90", 64, 256, 32)]
+    ("arch", "channels", "out_channels", "groups"), [("mma", 16, 192, 48), ("mma", 16, 32, 8), ("sm90", 64, 256, 32)]
 )
 def test_moments_are_those_of_the_stored_output(arch, channels, out_channels, groups):
     x, weight, bias, _ = case(channels, out_channels, (2, 19, 17), (1, 3, 3), batch=2)

@@ -47,7 +47,7 @@ def test_attention(native, dim):
     torch.testing.assert_close(lse.double(), wanted_lse, rtol=1e-3, atol=1e-3)
 
 
-def test_attention_of_a_block_list(native):
+def test_attention_of_a_block_mask(native):
     q, k, v = heads(1, 300, 500)
     mask = BlockMask.from_tiles(torch.tensor([[1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1]]).bool(), 128, 128)
     out, lse = _native.attention(q, k, v, None, mask, 0.1)
@@ -71,7 +71,7 @@ def test_fp8_attention_with_norms_and_rotation(native):
     assert out.shape == q.shape and relative_error(out, wanted) < 0.06
 
 
-def test_fp8_attention_of_a_block_list_without_norms(native):
+def test_fp8_attention_of_a_block_mask_without_norms(native):
     q, k, v = (x.transpose(1, 2) for x in heads(1, 256, 256))
     mask = BlockMask.from_tiles(torch.tensor([[1, 0], [1, 1]]).bool(), 128, 128)
     out = _native.rope_attention_fp8(q, k, v, (None,) * 4, None, 0, 1e-6, None, mask, 0.09)

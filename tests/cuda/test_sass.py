@@ -31,27 +31,27 @@ KERNELS = [
     Machine("attention/sm90/fp8_values.cu", "sm_90a", (), 128),
     Machine("attention/sm80/attention.cu", "sm_80", ("HMMA", "MUFU", *AMPERE), 255),
     Machine("attention/sm80/attention.cu", "sm_89", ("HMMA", "MUFU", *AMPERE), 255),
-    Machine("attention/sm80/qk_norm_rope.cu", "sm_90a", ("MUFU",), 128),
+    Machine("attention/cuda/qk_norm_rope.cu", "sm_90a", ("MUFU",), 128),
     Machine("conv3d/sm90/causal_conv3d.cu", "sm_90a", ("HGMMA", *HOPPER), 168),
-    Machine("conv3d/sm80/causal_conv3d.cu", "sm_80", ("HMMA", *AMPERE), 255),
-    Machine("conv3d/sm80/pad_causal.cu", "sm_90a", (), 128),
-    Machine("gemm_fp8/sm90/linear_fp8.cu", "sm_90a", ("QGMMA", *HOPPER), 168),
-    Machine("gemm_fp8/sm89/linear_fp8.cu", "sm_89", ("QMMA", *AMPERE), 255),
-    Machine("gemm_fp8/sm80/quantize_rows.cu", "sm_90a", (), 128),
-    Machine("norm/sm80/gate_residual.cu", "sm_90a", (), 128),
-    Machine("norm/sm80/group_norm_silu.cu", "sm_90a", (), 128),
-    Machine("norm/sm80/layer_norm_modulate.cu", "sm_90a", (), 128),
+    Machine("conv3d/cuda/causal_conv3d.cu", "sm_80", ("HMMA", *AMPERE), 255),
+    Machine("conv3d/cuda/pad_causal.cu", "sm_90a", (), 128),
+    Machine("linear/sm90/linear_fp8.cu", "sm_90a", ("QGMMA", *HOPPER), 168),
+    Machine("linear/sm89/linear_fp8.cu", "sm_89", ("QMMA", *AMPERE), 255),
+    Machine("linear/cuda/quantize_rows.cu", "sm_90a", (), 128),
+    Machine("norm/cuda/gate_residual.cu", "sm_90a", (), 128),
+    Machine("norm/cuda/group_norm_silu.cu", "sm_90a", (), 128),
+    Machine("norm/cuda/layer_norm_modulate.cu", "sm_90a", (), 128),
 ]
 # Kernels bound by memory: accesses of 16 bytes, as "load" or "load and store", for their aligned variants.
 WIDE = {
-    "attention/sm80/qk_norm_rope.cu": ("norm_rope_kernel", ("LDG", "STG")),
+    "attention/cuda/qk_norm_rope.cu": ("norm_rope_kernel", ("LDG", "STG")),
     "attention/sm90/fp8_norm_rope.cu": ("(sum_keys|norm_rope_quantize)_kernel", ("LDG",)),
     "attention/sm90/fp8_values.cu": ("quantize_values_kernel", ("LDG",)),
-    "conv3d/sm80/pad_causal.cu": ("pad_kernelI5uint4", ("LDG", "STG")),
-    "gemm_fp8/sm80/quantize_rows.cu": ("quantize_rows_kernel", ("LDG",)),
-    "norm/sm80/gate_residual.cu": ("gate_kernelI.*Li[48]E", ("LDG", "STG")),
-    "norm/sm80/group_norm_silu.cu": ("apply_kernel", ("LDG", "STG")),
-    "norm/sm80/layer_norm_modulate.cu": ("modulate_kernelI.*Li[48]ELb0E", ("LDG", "STG")),
+    "conv3d/cuda/pad_causal.cu": ("pad_kernelI5uint4", ("LDG", "STG")),
+    "linear/cuda/quantize_rows.cu": ("quantize_rows_kernel", ("LDG",)),
+    "norm/cuda/gate_residual.cu": ("gate_kernelI.*Li[48]E", ("LDG", "STG")),
+    "norm/cuda/group_norm_silu.cu": ("apply_kernel", ("LDG", "STG")),
+    "norm/cuda/layer_norm_modulate.cu": ("modulate_kernelI.*Li[48]ELb0E", ("LDG", "STG")),
 }
 
 
@@ -106,7 +106,7 @@ def test_hopper_attention_overlaps_its_two_products(source):
         assert both > scores > 0 and rest == [(0, "0x0"), (both - scores, "0x0")], f"{name}: {scores}, {both}, {rest}"
 
 
-@pytest.mark.parametrize("source", ["conv3d/sm90/causal_conv3d.cu", "gemm_fp8/sm90/linear_fp8.cu"])
+@pytest.mark.parametrize("source", ["conv3d/sm90/causal_conv3d.cu", "linear/sm90/linear_fp8.cu"])
 def test_hopper_products_leave_one_step_running(source):
     """A step is issued before the one before it is waited for; two-level sums wait for each half of a step."""
     for name, kernel in compiled(source, "sm_90a")[0].items():

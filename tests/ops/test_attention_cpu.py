@@ -227,7 +227,7 @@ def test_bad_lists_are_refused():
             with pytest.raises(ValueError, match=f"block_mask: {message}"):
                 ops.rope_attention(q, k, v, block_mask=BlockMask.from_tiles(tiles.bool(), 16, 16))
         starts = torch.tensor([0, 3, 1, 4, 4], dtype=torch.int32)
-        with pytest.raises(ValueError, match="row_starts of the block list must rise from 0 to its 4 pairs"):
+        with pytest.raises(ValueError, match="row_starts of the block mask must rise from 0 to its 4 pairs"):
             ops.rope_attention(q, k, v, block_mask=BlockMask(starts, torch.arange(4, dtype=torch.int32), 16, 16))
 
 

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "attention/cpu/rope_attention.h"
-#include "hunyuan_training.h"
+#include "hunyuan/attention.h"
 
 namespace hunyuan {
 namespace attention::cpu {

@@ -1,7 +1,7 @@
 // Weights as bfloat16, with the instructions of AVX512-BF16.
 #pragma once
 
-#include "common/simd.h"
+#include "common/simd/simd.h"
 
 namespace hunyuan::avx512 {
 namespace {

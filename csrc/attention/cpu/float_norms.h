@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "attention/cpu/rope_attention.h"
-#include "common/affine.h"
+#include "common/host/affine.h"
 
 namespace hunyuan::attention::cpu {
 

@@ -2,7 +2,7 @@
 // and by the packing of the CPU attention.
 #pragma once
 
-#include "common/simd.h"
+#include "common/simd/simd.h"
 
 namespace hunyuan::HUNYUAN_LEVEL {
 namespace {

@@ -1,7 +1,7 @@
 // Gradients of RMSNorm and rotary embedding of one head of one token, in float32 (norm_rope.h has the forward).
 #pragma once
 
-#include "common/simd.h"
+#include "common/simd/simd.h"
 
 namespace hunyuan::HUNYUAN_LEVEL {
 namespace {

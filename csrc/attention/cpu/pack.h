@@ -4,8 +4,8 @@
 
 #include "attention/cpu/norm_rope.h"
 #include "attention/cpu/rope_attention.h"
-#include "common/simd.h"
-#include "common/transpose.h"
+#include "common/simd/simd.h"
+#include "common/simd/transpose.h"
 
 namespace hunyuan::HUNYUAN_LEVEL {
 namespace {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "attention/attention.h"
-#include "hunyuan_ext.h"
+#include "hunyuan/attention.h"
 
 namespace hunyuan {
 namespace attention::cpu {
@@ -88,6 +88,17 @@ namespace attention::cpu {
 
 constexpr int64_t kMostTileQueries = 256;
 constexpr int64_t kMostDepth = 128;
+
+// An arithmetic unit and its kernels.
+struct Unit {
+  int64_t tile_queries;   // most queries of a tile
+  int64_t element_bytes;  // of a packed number
+  void (*pack)(const Problem&, int64_t sample, int64_t head, int64_t first_key, int64_t valid_keys, const Packed&);
+  void (*tile)(const Problem&, const Tile&, const Packed&);
+};
+
+// Null where this build or this processor, at the level in use, lacks it.
+const Unit* find_unit(hunyuan_attention_unit unit);
 
 }  // namespace attention::cpu
 }  // namespace hunyuan

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "attention/cpu/pack.h"
-#include "common/amx.h"
+#include "common/simd/amx.h"
 
 namespace hunyuan::amx {
 namespace {

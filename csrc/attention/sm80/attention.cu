@@ -1,7 +1,7 @@
 // Launch of the mma.sync attention kernels, compute capability 8.x.
-#include "attention/forward.h"
+#include "attention/attention.h"
 #include "attention/sm80/kernel.cuh"
-#include "common/cuda.cuh"
+#include "common/cuda/cuda.cuh"
 
 namespace hunyuan {
 namespace {
@@ -17,10 +17,11 @@ int start(const hunyuan_attention_args& args, hunyuan_target target) {
 
 template <int kWarps>
 int start_warps(const hunyuan_attention_args& args, hunyuan_target target) {
-  const bool listed = args.row_starts != nullptr;
+  const bool block_mask = args.row_starts != nullptr;
   if (args.head_dim == 128)
-    return listed ? start<Traits<128, kWarps, true>>(args, target) : start<Traits<128, kWarps, false>>(args, target);
-  return listed ? start<Traits<64, kWarps, true>>(args, target) : start<Traits<64, kWarps, false>>(args, target);
+    return block_mask ? start<Traits<128, kWarps, true>>(args, target)
+                      : start<Traits<128, kWarps, false>>(args, target);
+  return block_mask ? start<Traits<64, kWarps, true>>(args, target) : start<Traits<64, kWarps, false>>(args, target);
 }
 
 }  // namespace

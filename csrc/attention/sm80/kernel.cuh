@@ -4,14 +4,14 @@
 
 #include <cuda_bf16.h>
 
+#include "attention/cuda/softmax.cuh"
 #include "attention/schedule.h"
 #include "attention/sm80/tile.h"
-#include "attention/softmax.cuh"
-#include "common/launch.cuh"
+#include "common/cuda/launch.cuh"
 #include "common/ptx/mma.cuh"
 #include "common/ptx/registers.cuh"
 #include "common/ptx/shared_memory.cuh"
-#include "hunyuan_ext.h"
+#include "hunyuan/attention.h"
 
 namespace hunyuan::attention::sm80 {
 
@@ -200,10 +200,10 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocksPerProcessor)
   const Work work = schedule[blockIdx.x];
   const int keys = valid_keys(args.kv_len, work.batch, static_cast<int>(args.keys));
   KeyTiles tiles = all_key_tiles(keys, T::kKeys);
-  if constexpr (T::kListed)
-    tiles = listed_key_tiles(args.row_starts, args.key_blocks, work.query_tile,
-                             static_cast<int>(args.query_tile / T::kRows), static_cast<int>(args.key_tile / T::kKeys),
-                             keys, T::kKeys);
+  if constexpr (T::kBlockMask)
+    tiles =
+        mask_key_tiles(args.row_starts, args.key_blocks, work.query_tile, static_cast<int>(args.query_tile / T::kRows),
+                       static_cast<int>(args.key_tile / T::kKeys), keys, T::kKeys);
   Block<T> block{args, work, keys, ptx::aligned_address(device::dynamic_shared(), ptx::kAtomBytes)};
   if (tiles.left == 0) return block.store_nothing();
   block.run(tiles, {factor, factor});

@@ -10,10 +10,10 @@ namespace hunyuan::attention::sm80 {
 // (8.6, 8.9) have half the tensor rate and room for one such block only, so they get eight warps to hide latencies.
 constexpr int warps_for(int compute_minor) { return compute_minor == 0 ? 4 : 8; }
 
-template <int kHeadDim_, int kWarps_, bool kListed_>
+template <int kHeadDim_, int kWarps_, bool kBlockMask_>
 struct Traits {
   static constexpr int kHeadDim = kHeadDim_, kWarps = kWarps_;
-  static constexpr bool kListed = kListed_;
+  static constexpr bool kBlockMask = kBlockMask_;
   static constexpr int kRows = 128, kKeys = 64, kThreads = 32 * kWarps;
   static constexpr int kBlocksPerProcessor = kWarps == 4 ? 2 : 1;
   static constexpr int kRowTiles = kRows / (16 * kWarps);  // of a warp

@@ -1,6 +1,6 @@
 // bf16 attention on Hopper: tensor maps and the choice of the kernel.
 #include "attention/sm90/consumer.cuh"
-#include "attention/sm90/start.cuh"
+#include "attention/sm90/kernel.cuh"
 
 namespace hunyuan::attention {
 namespace {
@@ -22,9 +22,9 @@ int forward(const hunyuan_attention_args& args, hunyuan_target target) {
   if (status == HUNYUAN_OK) status = describe<T>(&params.key, args.k, args.keys, args.k_stride, T::kBoxKeys, args, "k");
   if (status == HUNYUAN_OK)
     status = describe<T>(&params.value, args.v, args.keys, args.v_stride, T::kBoxRows, args, "v");
-  if (T::kListed && status == HUNYUAN_OK)
+  if (T::kBlockMask && status == HUNYUAN_OK)
     status = describe<T>(&params.key_piece, args.k, args.keys, args.k_stride, kPieceKeys, args, "k");
-  if (T::kListed && status == HUNYUAN_OK)
+  if (T::kBlockMask && status == HUNYUAN_OK)
     status = describe<T>(&params.value_piece, args.v, args.keys, args.v_stride, kPieceKeys, args, "v");
   return status == HUNYUAN_OK ? start<T, Consumer>(params, args, target) : status;
 }
@@ -32,10 +32,10 @@ int forward(const hunyuan_attention_args& args, hunyuan_target target) {
 }  // namespace
 
 int forward_sm90(const hunyuan_attention_args& args, hunyuan_target target) {
-  const bool listed = args.row_starts != nullptr;
+  const bool block_mask = args.row_starts != nullptr;
   if (args.head_dim == 128)
-    return listed ? forward<Traits<128, true>>(args, target) : forward<Traits<128, false>>(args, target);
-  return listed ? forward<Traits<64, true>>(args, target) : forward<Traits<64, false>>(args, target);
+    return block_mask ? forward<Traits<128, true>>(args, target) : forward<Traits<128, false>>(args, target);
+  return block_mask ? forward<Traits<64, true>>(args, target) : forward<Traits<64, false>>(args, target);
 }
 
 }  // namespace hunyuan::attention

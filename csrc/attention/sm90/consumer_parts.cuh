@@ -1,12 +1,12 @@
 // What the bf16 and the e4m3 consumers share: the issue of both products, the first scores of a tile, the epilogue.
 #pragma once
 
+#include "attention/cuda/softmax.cuh"
 #include "attention/schedule.h"
 #include "attention/sm90/epilogue.cuh"
-#include "attention/sm90/operands.h"
 #include "attention/sm90/params.h"
 #include "attention/sm90/shared.cuh"
-#include "attention/softmax.cuh"
+#include "attention/sm90/tile.h"
 #include "common/ptx/registers.cuh"
 #include "common/ptx/wgmma.cuh"
 

@@ -1,10 +1,10 @@
 // From accumulators to the output: normalise, stage the warp's 16 rows in shared memory, store whole rows.
 #pragma once
 
+#include "attention/cuda/softmax.cuh"
 #include "attention/schedule.h"
 #include "attention/sm90/params.h"
 #include "attention/sm90/shared.cuh"
-#include "attention/softmax.cuh"
 
 namespace hunyuan::attention::sm90 {
 

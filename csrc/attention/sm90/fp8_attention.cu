@@ -1,7 +1,7 @@
 // FP8 attention on Hopper: the passes before it, tensor maps and the choice of the kernel.
+#include "attention/sm90/fp8.h"
 #include "attention/sm90/fp8_consumer.cuh"
-#include "attention/sm90/fp8_prepare.h"
-#include "attention/sm90/start.cuh"
+#include "attention/sm90/kernel.cuh"
 
 namespace hunyuan::attention {
 namespace {
@@ -35,9 +35,8 @@ int forward_fp8_sm90(const hunyuan_attention_args& args, const hunyuan_norm_rope
                      hunyuan_target target) {
   const Fp8Workspace w = fp8_workspace(args);
   char* bytes = static_cast<char*>(workspace);
-  const auto stream = static_cast<cudaStream_t>(target.stream);
-  int status = norm_rope_quantize(args, before, w, bytes, stream);
-  if (status == HUNYUAN_OK) status = quantize_values(args, w, bytes, stream);
+  int status = norm_rope_quantize(args, before, w, bytes, target);
+  if (status == HUNYUAN_OK) status = quantize_values(args, w, bytes, target);
   if (status != HUNYUAN_OK) return status;
   return args.row_starts ? forward<Traits<128, true, true>>(args, w, bytes, target)
                          : forward<Traits<128, false, true>>(args, w, bytes, target);

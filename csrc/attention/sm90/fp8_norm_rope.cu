@@ -9,11 +9,11 @@
 // block a head adds them up, in a fixed order. Bound by memory: q once, k twice, codes once; no bf16 q or k is ever
 // written. A block takes 128 tokens and keeps their rows of the table in shared memory while it walks over eight heads.
 // Keys that are not attended to enter neither mean nor scale and become zero, so they may hold anything, NaN included.
-#include "attention/norm_rope.cuh"
+#include "attention/cuda/norm_rope.cuh"
 #include "attention/schedule.h"
-#include "attention/sm90/fp8_prepare.h"
-#include "common/fp8.cuh"
-#include "common/launch.cuh"
+#include "attention/sm90/fp8.h"
+#include "common/cuda/fp8.cuh"
+#include "common/cuda/launch.cuh"
 
 namespace hunyuan::attention::sm90 {
 namespace {
@@ -260,7 +260,8 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 int norm_rope_quantize(const hunyuan_attention_args& args, const hunyuan_norm_rope_args& before, const Fp8Workspace& w,
-                       char* workspace, cudaStream_t stream) {
+                       char* workspace, hunyuan_target target) {
+  const auto stream = static_cast<cudaStream_t>(target.stream);
   const auto floats = [workspace](int64_t offset) { return reinterpret_cast<float*>(workspace + offset); };
   const auto codes = [workspace](int64_t offset) { return reinterpret_cast<uint8_t*>(workspace + offset); };
   const int64_t tokens = args.queries > args.keys ? args.queries : args.keys;

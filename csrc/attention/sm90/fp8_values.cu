@@ -2,9 +2,9 @@
 // within groups of 32 (common/ptx/fragment.h). One read, half a write. Values that are not attended to enter no scale
 // and become zero, so a tail is as exact as the rest and may hold anything, NaN included.
 #include "attention/schedule.h"
-#include "attention/sm90/fp8_prepare.h"
-#include "common/fp8.cuh"
-#include "common/launch.cuh"
+#include "attention/sm90/fp8.h"
+#include "common/cuda/fp8.cuh"
+#include "common/cuda/launch.cuh"
 #include "common/ptx/fragment.h"
 
 namespace hunyuan::attention::sm90 {
@@ -56,7 +56,8 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-int quantize_values(const hunyuan_attention_args& args, const Fp8Workspace& w, char* workspace, cudaStream_t stream) {
+int quantize_values(const hunyuan_attention_args& args, const Fp8Workspace& w, char* workspace, hunyuan_target target) {
+  const auto stream = static_cast<cudaStream_t>(target.stream);
   return launch("attention", {w.heads * w.blocks, kThreads}, stream, quantize_values_kernel, args,
                 reinterpret_cast<uint8_t*>(workspace + w.v), reinterpret_cast<float*>(workspace + w.v_scale),
                 static_cast<int>(w.blocks));

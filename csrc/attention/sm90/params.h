@@ -13,16 +13,16 @@ namespace hunyuan::attention::sm90 {
 
 struct Params {
   CUtensorMap query, key, value;       // [head_dim, tokens, heads, batch], innermost first
-  CUtensorMap key_piece, value_piece;  // the same in boxes of kPieceKeys, for tiles of a list that lie apart
+  CUtensorMap key_piece, value_piece;  // the same in boxes of kPieceKeys, for tiles of a block mask that lie apart
   __nv_bfloat16* out;                  // [batch, queries, heads, head_dim] through strides
   int64_t out_batch_stride, out_token_stride, out_head_stride;
   float* lse;                 // [batch, heads, queries] or null
   const int32_t* kv_len;      // [batch] or null
-  const int32_t* row_starts;  // block list, or null
+  const int32_t* row_starts;  // block mask, or null
   const int32_t* key_blocks;
-  int tiles_per_row;    // query tiles of the kernel in a row of the list
-  int tiles_per_block;  // key tiles of the kernel in a block of the list (FP8)
-  int block_keys;       // keys in a block of the list
+  int tiles_per_row;    // query tiles of the kernel in a row of the mask
+  int tiles_per_block;  // key tiles of the kernel in a block of the mask (FP8)
+  int block_keys;       // keys in a block of the mask
   int batch, heads, queries, keys;
   float factor;  // of the scores: scale * log2(e)
 };
@@ -47,15 +47,15 @@ __device__ Work work_of(const Schedule& schedule, int index, int rank) {
   return work;
 }
 
-__device__ inline ListedKeys keys_of(const Params& params, const Work& work) {
-  return listed_keys(params.row_starts, params.key_blocks, work.query_tile / params.tiles_per_row, params.block_keys,
-                     valid_keys(params.kv_len, work.batch, params.keys));
+__device__ inline MaskKeys keys_of(const Params& params, const Work& work) {
+  return mask_keys(params.row_starts, params.key_blocks, work.query_tile / params.tiles_per_row, params.block_keys,
+                   valid_keys(params.kv_len, work.batch, params.keys));
 }
 
 // Keys that the queries of a tile attend to.
 template <class T>
 __device__ int attended_keys(const Params& params, const Work& work) {
-  if constexpr (T::kListed)
+  if constexpr (T::kBlockMask)
     return keys_of(params, work).count;
   else
     return valid_keys(params.kv_len, work.batch, params.keys);
@@ -64,9 +64,9 @@ __device__ int attended_keys(const Params& params, const Work& work) {
 // The tiles of them, of FP8 in the numbers of all key tiles, which have scales.
 template <class T>
 __device__ KeyTiles key_tiles(const Params& params, const Work& work) {
-  if constexpr (T::kListed && T::kFp8)
-    return listed_key_tiles(params.row_starts, params.key_blocks, work.query_tile, params.tiles_per_row,
-                            params.tiles_per_block, valid_keys(params.kv_len, work.batch, params.keys), T::kKeys);
+  if constexpr (T::kBlockMask && T::kFp8)
+    return mask_key_tiles(params.row_starts, params.key_blocks, work.query_tile, params.tiles_per_row,
+                          params.tiles_per_block, valid_keys(params.kv_len, work.batch, params.keys), T::kKeys);
   else
     return all_key_tiles(attended_keys<T>(params, work), T::kKeys);
 }

@@ -11,7 +11,7 @@ namespace hunyuan::attention::sm90 {
 
 template <class T>
 struct Producer {
-  static constexpr bool kPieces = T::kListed && !T::kFp8;  // FP8 tiles never cross a block: they have scales
+  static constexpr bool kPieces = T::kBlockMask && !T::kFp8;  // FP8 tiles never cross a block: they have scales
 
   const Params& params;
   const Shared<T> shared;
@@ -55,7 +55,7 @@ struct Producer {
     if (ptx::elect_one()) {
       const uint32_t to = shared.key(stage) + rank * T::kBoxKeys * ptx::kPanelBytes;
       if constexpr (kPieces)
-        load_listed(params.key, params.key_piece, to, shared.key_full(stage), tile * T::kKeys, work);
+        load_masked(params.key, params.key_piece, to, shared.key_full(stage), tile * T::kKeys, work);
       else
         load(params.key, to, shared.key_full(stage), 0, tile * T::kKeys + rank * T::kBoxKeys, work);
     }
@@ -69,7 +69,7 @@ struct Producer {
       const uint32_t to = shared.value(stage) + rank * T::kBoxRows * ptx::kPanelBytes;
       const int first_key = tile * T::kKeys, share = rank * T::kBoxRows;
       if constexpr (kPieces)
-        load_listed(params.value, params.value_piece, to, shared.value_full(stage), first_key, work);
+        load_masked(params.value, params.value_piece, to, shared.value_full(stage), first_key, work);
       else if constexpr (T::kFp8)
         load(params.value, to, shared.value_full(stage), first_key, share, work);
       else
@@ -78,10 +78,10 @@ struct Producer {
     value_slot.advance();
   }
 
-  // A tile of listed keys: at once, or piece by piece. What lies past the last key is hidden by the consumers.
-  __device__ void load_listed(const CUtensorMap& whole, const CUtensorMap& piece, uint32_t to, uint32_t full,
+  // A tile of a block mask's keys: at once, or piece by piece. What lies past the last key is hidden by the consumers.
+  __device__ void load_masked(const CUtensorMap& whole, const CUtensorMap& piece, uint32_t to, uint32_t full,
                               int first_key, const Work& work) const {
-    const ListedKeys keys = keys_of(params, work);
+    const MaskKeys keys = keys_of(params, work);
     if (keys.together(first_key, T::kKeys)) return load(whole, to, full, 0, keys.row(first_key), work);
     ptx::barrier_arrive_expect(full, T::kKeyBytes);
 #pragma unroll 1

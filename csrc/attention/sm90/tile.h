@@ -15,16 +15,17 @@ struct TileShape {
 };
 
 // None of these rows has been measured on our kernels yet; the reasons are arithmetic (docs/kernels/rope_attention.md).
-constexpr TileShape tile_shape(int head_dim, bool listed, bool fp8) {
+constexpr TileShape tile_shape(int head_dim, bool block_mask, bool fp8) {
   // FP8: 64 + 64 + 64 accumulators (scores, output, product of one tile) leave no room for wider tiles.
-  if (fp8) return {128, 128, 4, listed ? 1 : 2};
+  if (fp8) return {128, 128, 4, block_mask ? 1 : 2};
   // 128 x 176: 64 + 88 accumulators and 44 registers of probabilities fit in 240; 208 KB of shared memory of 227.
-  // head_dim 64: tiles are half as large, so twice the stages. Rows of a list differ, so blocks cannot share key tiles.
-  return {128, 176, head_dim == 128 ? 2 : 4, listed ? 1 : 2};
+  // head_dim 64: tiles are half as large, so twice the stages. Rows of a block mask differ, so blocks cannot share key
+  // tiles.
+  return {128, 176, head_dim == 128 ? 2 : 4, block_mask ? 1 : 2};
 }
 
-// A list names blocks of multiples of 128 keys, and a key tile takes what is named one after the other: where that lies
-// apart in memory, it is fetched in pieces, which divide both.
+// A block mask names blocks of multiples of 128 keys, and a key tile takes what is named one after the other: where
+// that lies apart in memory, it is fetched in pieces, which divide both.
 constexpr int kPieceKeys = 16;
 
 constexpr int kWarp = 32, kWarpgroup = 128;
@@ -33,11 +34,11 @@ static_assert(kProducerRegisters * kWarpgroup + kConsumerRegisters * 2 * kWarpgr
 
 // Everything the kernels derive from head_dim, tile and element size. Query and key tiles have head_dim along their
 // panels; value tiles too, or, for FP8, whose wgmma takes no other layout, the keys.
-template <int kHeadDim_, bool kListed_, bool kFp8_ = false>
+template <int kHeadDim_, bool kBlockMask_, bool kFp8_ = false>
 struct Traits {
   static constexpr int kHeadDim = kHeadDim_;
-  static constexpr bool kListed = kListed_, kFp8 = kFp8_;
-  static constexpr TileShape kTile = tile_shape(kHeadDim, kListed, kFp8);
+  static constexpr bool kBlockMask = kBlockMask_, kFp8 = kFp8_;
+  static constexpr TileShape kTile = tile_shape(kHeadDim, kBlockMask, kFp8);
   static constexpr int kRows = kTile.query_rows, kKeys = kTile.keys, kStages = kTile.stages, kCluster = kTile.cluster;
   static constexpr int kGroups = kRows / 64, kConsumers = kGroups * kWarpgroup, kThreads = kConsumers + kWarpgroup;
   static constexpr int kConsumerWarps = kConsumers / kWarp;
@@ -70,5 +71,29 @@ struct Traits {
                 "panels must start at multiples of the swizzle atom");
   static_assert(kSharedBytes <= 232448, "a Hopper block has 227 KB of shared memory");
 };
+
+// ---- Matrix descriptors of the two products: which bytes of shared memory a wgmma reads. An emulation of the
+// hardware's addressing checks them in tests/cpp/test_layouts.cpp. ----
+
+// A of S = Q K^T: the 64 rows of a warpgroup, columns [k, k + kStep) of head_dim.
+template <class T>
+HUNYUAN_HOST_DEVICE constexpr uint64_t query_operand(uint32_t tile, int group, int k) {
+  return ptx::advance_descriptor(ptx::matrix_descriptor(tile + group * 64 * ptx::kPanelBytes, 16),
+                                 ptx::k_major_offset(k * T::kElementBytes, T::kRows));
+}
+
+// B of S = Q K^T: all keys of a tile, columns [k, k + kStep) of head_dim.
+template <class T>
+HUNYUAN_HOST_DEVICE constexpr uint64_t key_operand(uint32_t tile, int k) {
+  return ptx::advance_descriptor(ptx::matrix_descriptor(tile, 16), ptx::k_major_offset(k * T::kElementBytes, T::kKeys));
+}
+
+// B of O += P V: keys [k, k + kStep) of a tile. Two bytes: two atoms of a panel, the panels continue head_dim. FP8: the
+// keys run along the panel.
+template <class T>
+HUNYUAN_HOST_DEVICE constexpr uint64_t value_operand(uint32_t tile, int k) {
+  const uint32_t offset = T::kFp8 ? k * T::kElementBytes : k * ptx::kPanelBytes;
+  return ptx::advance_descriptor(ptx::matrix_descriptor(tile, T::kKeyPanelBytes), offset);
+}
 
 }  // namespace hunyuan::attention::sm90

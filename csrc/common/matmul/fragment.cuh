@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#include "common/cuda.cuh"
+#include "common/cuda/cuda.cuh"
 
 namespace hunyuan::matmul {
 

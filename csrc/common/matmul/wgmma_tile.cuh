@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-#include "common/launch.cuh"
+#include "common/cuda/launch.cuh"
 #include "common/matmul/fragment.cuh"
 #include "common/matmul/tile_order.h"
 #include "common/ptx/registers.cuh"

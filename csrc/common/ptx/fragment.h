@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#include "common/host_device.h"
+#include "common/host/host_device.h"
 
 namespace hunyuan::ptx {
 

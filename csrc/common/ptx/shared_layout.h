@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#include "common/host_device.h"
+#include "common/host/host_device.h"
 
 namespace hunyuan::ptx {
 

@@ -1,11 +1,11 @@
 // Causal convolution as an implicit matrix product on wgmma (Hopper). An output tile is a box of positions of one
 // frame; since the input already carries its padding, a tap of the whole tile is one shifted box of it, which the copy
 // engine fetches (stride 2 by stepping over every second element): no index is computed and no padding is known here.
-#include "common/cuda.cuh"
-#include "common/matmul/box_map.cuh"
+#include "common/cuda/cuda.cuh"
+#include "common/cuda/tensor_map.cuh"
 #include "common/matmul/wgmma_tile.cuh"
 #include "conv3d/conv3d.h"
-#include "conv3d/epilogue.cuh"
+#include "conv3d/cuda/epilogue.cuh"
 #include "conv3d/geometry.h"
 
 namespace hunyuan::conv3d {
@@ -110,21 +110,21 @@ struct Convolution {
 
 int map_input(CUtensorMap* map, const void* x, const Geometry& g, const Box& box, CUtensorMapDataType type) {
   const int64_t c = g.channels, w = g.in_columns, h = g.in_rows, t = g.in_frames;
-  const matmul::BoxView view{x,
-                             {c, w, h, t, g.batch},
-                             {1, c, c * w, c * w * h, c * w * h * t},
-                             {kPanelChannels, box.columns, box.rows / 2, 1, 1},
-                             {1, static_cast<int>(g.stride[2]), static_cast<int>(g.stride[1]), 1, 1}};
-  return matmul::make_box_map(map, view, 5, type, 2, "causal_conv3d: x");
+  const BoxView view{x,
+                     {c, w, h, t, g.batch},
+                     {1, c, c * w, c * w * h, c * w * h * t},
+                     {kPanelChannels, box.columns, box.rows / 2, 1, 1},
+                     {1, static_cast<int>(g.stride[2]), static_cast<int>(g.stride[1]), 1, 1}};
+  return make_box_map(map, view, 5, type, 2, "causal_conv3d: x");
 }
 
 int map_weight(CUtensorMap* map, const void* weight, const Geometry& g, int box_rows, CUtensorMapDataType type) {
-  const matmul::BoxView view{weight,
-                             {g.channels, g.taps(), g.out_channels, 1},
-                             {1, g.channels, g.channels * g.taps()},
-                             {kPanelChannels, 1, box_rows, 1},
-                             {1, 1, 1, 1}};
-  return matmul::make_box_map(map, view, 4, type, 2, "causal_conv3d: weight");
+  const BoxView view{weight,
+                     {g.channels, g.taps(), g.out_channels, 1},
+                     {1, g.channels, g.channels * g.taps()},
+                     {kPanelChannels, 1, box_rows, 1},
+                     {1, 1, 1, 1}};
+  return make_box_map(map, view, 4, type, 2, "causal_conv3d: weight");
 }
 
 template <class Operand>
@@ -149,8 +149,8 @@ int launch_operand(const hunyuan_causal_conv3d_args& args, hunyuan_target target
 }  // namespace
 
 // Narrow layers would leave most of a 64-channel panel or of a 128-column tile empty; mma.sync has smaller ones.
-bool sm90_takes(const hunyuan_causal_conv3d_args& args, int major, int minor) {
-  return major == 9 && minor == 0 && args.channels >= kPanelChannels && args.out_channels >= 64;
+bool sm90_takes(const hunyuan_causal_conv3d_args& args, int capability) {
+  return capability == 90 && args.channels >= kPanelChannels && args.out_channels >= 64;
 }
 
 int64_t sm90_moment_chunks(const hunyuan_causal_conv3d_args& args) { return best_grid(geometry_of(args)).per_sample(); }

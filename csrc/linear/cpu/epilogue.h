@@ -1,8 +1,8 @@
 // What follows the sums: scales, bias, GELU, gate and residual, a row of 32 columns at a time.
 #pragma once
 
-#include "common/simd.h"
-#include "linear/linear.h"
+#include "common/simd/simd.h"
+#include "linear/cpu/job.h"
 
 namespace hunyuan::avx512 {
 namespace {

@@ -1,6 +1,6 @@
 // The linear layer with AMX: 2 x 2 tiles of sums. They multiply for 64 cycles a step; meanwhile the vector units
 // complete rows of the block before.
-#include "common/amx.h"
+#include "common/simd/amx.h"
 #include "linear/cpu/gemm.h"
 
 namespace hunyuan::amx {

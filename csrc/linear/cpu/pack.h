@@ -4,9 +4,9 @@
 
 #include <string.h>
 
-#include "common/e4m3_table.h"
-#include "common/transpose.h"
-#include "linear/linear.h"
+#include "common/simd/e4m3_table.h"
+#include "common/simd/transpose.h"
+#include "linear/cpu/job.h"
 
 namespace hunyuan::avx512 {
 namespace {

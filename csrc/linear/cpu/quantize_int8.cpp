@@ -1,5 +1,5 @@
 // Rows to int8, symmetric: one pass for the largest magnitude, one that writes.
-#include "common/simd.h"
+#include "common/simd/simd.h"
 #include "linear/linear.h"
 
 namespace hunyuan::HUNYUAN_LEVEL {

@@ -1,6 +1,6 @@
 // Sums of channels and of their squares about a centre: one read of x. Positions are taken two at a time, so that four
 // chains of additions overlap.
-#include "common/simd.h"
+#include "common/simd/simd.h"
 #include "norm/norm.h"
 
 namespace hunyuan::HUNYUAN_LEVEL {

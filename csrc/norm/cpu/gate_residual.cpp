@@ -1,7 +1,7 @@
 // x + gate * y: one pass, bound by memory.
 #include "norm/norm.h"
 
-#include "common/simd.h"
+#include "common/simd/simd.h"
 
 namespace hunyuan::HUNYUAN_LEVEL {
 namespace {

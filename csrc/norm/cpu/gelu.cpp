@@ -1,6 +1,6 @@
 // GELU in its tanh form, and its gradient: one pass.
-#include "common/simd.h"
-#include "norm/training.h"
+#include "common/simd/simd.h"
+#include "norm/norm.h"
 
 namespace hunyuan::HUNYUAN_LEVEL {
 namespace {

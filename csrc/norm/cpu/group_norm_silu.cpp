@@ -1,5 +1,5 @@
 // GroupNorm + SiLU: partial statistics (mean first, then squares around it, both from L1) and the element pass.
-#include "common/simd.h"
+#include "common/simd/simd.h"
 #include "norm/norm.h"
 
 namespace hunyuan::HUNYUAN_LEVEL {

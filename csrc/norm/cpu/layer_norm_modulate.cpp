@@ -3,7 +3,7 @@
 // added in one order, however many rows there are.
 #include "norm/norm.h"
 
-#include "common/simd.h"
+#include "common/simd/simd.h"
 
 namespace hunyuan::HUNYUAN_LEVEL {
 namespace {

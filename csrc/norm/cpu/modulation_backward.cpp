@@ -1,6 +1,6 @@
 // Gradients of LayerNorm + modulation and of the gated residual: a row at a time, which stays in the first cache.
-#include "common/simd.h"
-#include "norm/training.h"
+#include "common/simd/simd.h"
+#include "norm/norm.h"
 
 namespace hunyuan::HUNYUAN_LEVEL {
 namespace {

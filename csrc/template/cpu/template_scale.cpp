@@ -1,5 +1,5 @@
 // x * factor: one pass, bound by memory. Compiled once an instruction set; see common/simd.h for the rules.
-#include "common/simd.h"
+#include "common/simd/simd.h"
 #include "template/template.h"
 
 namespace hunyuan::HUNYUAN_LEVEL {

@@ -1,6 +1,5 @@
 // Linear layers: every unit and type of weight, one input or two, with and without each part of the epilogue.
 #include "cases.h"
-#include "hunyuan_linear.h"
 
 namespace {
 
@@ -50,7 +49,7 @@ void finish(Problem& problem, hunyuan_linear_args& args, int64_t columns) {
 
 }  // namespace
 
-void linear(Problem& problem) {
+CASE(linear) {
   hunyuan_linear_args args{};
   args.x_dtype = HUNYUAN_BF16, args.out_dtype = problem.dtype();
   args.weight_dtype = problem.coin() ? HUNYUAN_BF16 : HUNYUAN_E4M3;
@@ -60,7 +59,7 @@ void linear(Problem& problem) {
   finish(problem, args, columns);
 }
 
-void int8_linear(Problem& problem) {
+CASE(int8_linear) {
   hunyuan_linear_args args{};
   args.x_dtype = args.weight_dtype = HUNYUAN_I8, args.out_dtype = problem.dtype();
   args.out_columns = problem.size(1, problem.coin() ? 70 : 400);
@@ -70,7 +69,7 @@ void int8_linear(Problem& problem) {
   finish(problem, args, columns);
 }
 
-void quantize_int8(Problem& problem) {
+CASE(quantize_int8) {
   hunyuan_quantize_int8_args args{};
   args.dtype = problem.dtype(), args.plus_128 = problem.coin();
   const int64_t columns = add_inputs(problem, args, args.dtype), rows = args.batch * args.tokens;
@@ -78,4 +77,23 @@ void quantize_int8(Problem& problem) {
   args.out = static_cast<int8_t*>(problem.output(HUNYUAN_I8, rows * columns));
   args.scale = static_cast<float*>(problem.output(HUNYUAN_F32, rows));
   problem.run([&](hunyuan_target target) { return hunyuan_quantize_int8(&args, target); });
+}
+
+CASE(decode_fp8) {
+  hunyuan_decode_fp8_args args{};
+  args.out_dtype = problem.dtype();
+  args.rows = problem.size(0, 40), args.columns = problem.length();
+  args.weight_row_stride = problem.stride(args.columns);
+  const int64_t scaling = problem.size(0, 2);  // one value, by row, by block
+  args.rows_per_scale = scaling == 2 ? problem.size(1, 64) : 1;
+  args.columns_per_scale = scaling == 2 ? problem.size(1, 600) : args.columns;
+  const int64_t scale_rows = (args.rows + args.rows_per_scale - 1) / args.rows_per_scale;
+  const int64_t scale_columns = (args.columns + args.columns_per_scale - 1) / args.columns_per_scale;
+  args.scale_row_stride = scaling ? problem.stride(scale_columns) : 0;
+  const int64_t last = args.rows ? (scale_rows - 1) * args.scale_row_stride + scale_columns : 0;
+  const int64_t codes = args.rows ? (args.rows - 1) * args.weight_row_stride + args.columns : 0;
+  args.scale = problem.floats(last);
+  args.weight = static_cast<const uint8_t*>(problem.input(HUNYUAN_E4M3, codes));
+  args.out = problem.output(args.out_dtype, args.rows * args.columns);
+  problem.run([&](hunyuan_target target) { return hunyuan_decode_fp8(&args, target); });
 }

@@ -35,15 +35,15 @@ int main(int count, char** arguments) {
   const uint64_t first = count > 3 ? std::strtoull(arguments[3], nullptr, 10) : 0;
   __sanitizer_set_death_callback(say_what_ran);
   CHECK(overrun_is_noticed(), "a write beyond the end went unnoticed");
-  for (const Case& kernel : kCases) {
-    if (!wanted.empty() && wanted != kernel.name) continue;
+  for (const auto& [name, run] : cases()) {
+    if (!wanted.empty() && wanted != name) continue;
     for (uint64_t seed = first; seed < first + rounds; ++seed) {
       Problem problem(seed);
-      problem.name = std::string(kernel.name) + " seed " + std::to_string(seed);
+      problem.name = name + " seed " + std::to_string(seed);
       running = problem.name;
-      kernel.run(problem);
+      run(problem);
     }
-    std::printf("%s: %d problems\n", kernel.name, rounds);
+    std::printf("%s: %d problems\n", name.c_str(), rounds);
   }
   return report();
 }

@@ -15,7 +15,6 @@
 #include "../check.h"
 #include "buffer.h"
 #include "hunyuan_ext.h"
-#include "hunyuan_moments.h"
 
 // Elements of [batch, rows, columns] at these strides, from the first to the last.
 inline int64_t extent(int64_t batch, int64_t batch_stride, int64_t rows, int64_t row_stride, int64_t columns) {

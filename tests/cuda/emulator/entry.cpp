@@ -3,11 +3,10 @@
 #include <vector>
 
 #include "attention/attention.h"
-#include "attention/forward.h"
-#include "attention/sm90/fp8_workspace.h"
-#include "common/status.h"
+#include "attention/sm90/fp8.h"
+#include "common/host/status.h"
 #include "conv3d/conv3d.h"
-#include "gemm_fp8/gemm_fp8.h"
+#include "linear/linear.h"
 #include "norm/norm.h"
 #include "runtime.h"
 
@@ -51,12 +50,12 @@ extern "C" int64_t emulated_group_norm_silu_workspace(const hunyuan_group_norm_s
 #define HUNYUAN_EMULATED_ON(arch, family, op) \
   extern "C" int emulated_##arch##_##op(const hunyuan_##op##_args* args) { return family::arch##_##op(*args, target); }
 
-HUNYUAN_EMULATED_ON(sm80, conv3d, causal_conv3d)
+HUNYUAN_EMULATED_ON(mma, conv3d, causal_conv3d)
 HUNYUAN_EMULATED_ON(sm90, conv3d, causal_conv3d)
-HUNYUAN_EMULATED_ON(sm89, gemm_fp8, linear_fp8)
-HUNYUAN_EMULATED_ON(sm90, gemm_fp8, linear_fp8)
+HUNYUAN_EMULATED_ON(sm89, linear, linear_fp8)
+HUNYUAN_EMULATED_ON(sm90, linear, linear_fp8)
 
-extern "C" int64_t emulated_sm80_moment_chunks(const hunyuan_causal_conv3d_args* args) { return conv3d::sm80_moment_chunks(*args); }
+extern "C" int64_t emulated_mma_moment_chunks(const hunyuan_causal_conv3d_args* args) { return conv3d::mma_moment_chunks(*args); }
 extern "C" int64_t emulated_sm90_moment_chunks(const hunyuan_causal_conv3d_args* args) { return conv3d::sm90_moment_chunks(*args); }
 
 extern "C" int emulated_sm80_attention(const hunyuan_attention_args* args) {

@@ -1,8 +1,7 @@
 // The C ABI for emulated.binding(): tensors of the CPU go to the kernels of the emulated device 0.
 #include "attention/attention.h"
 #include "conv3d/conv3d.h"
-#include "gemm_fp8/gemm_fp8.h"
-#include "hunyuan_attention_fp8.h"
+#include "linear/linear.h"
 #include "norm/norm.h"
 
 using namespace hunyuan;
