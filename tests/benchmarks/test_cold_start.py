@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from hunyuan_video.checkpoints.pipeline import BUNDLED
+from hunyuan_video.checkpoints.layout import BUNDLED
 
 LIGHT = """
 import sys

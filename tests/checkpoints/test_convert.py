@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import shutil
+import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from helpers.tiny_models import same_bits, same_weights
 from safetensors.torch import load_file
 
+import hunyuan_video
 from hunyuan_video.checkpoints import components_at, convert
-from hunyuan_video.errors import UserError
+from hunyuan_video.checkpoints.layout import BUNDLED
+from hunyuan_video.checkpoints.pipeline import read_grid
+from hunyuan_video.checkpoints.tokenizer import load_tokenizer
+from hunyuan_video.errors import Notice, UserError
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 
 
@@ -149,3 +157,100 @@ def test_bad_arguments(tmp_path, official_root, vae):
         convert(tmp_path / "a.pt", tmp_path / "b", "diffusers")
     with pytest.raises(UserError, match="holds other things"):
         convert(official_root, tmp_path, "diffusers")
+
+
+def tokenizer_of(folder, tokenizer_class: str | None, **config):
+    """A byte-level tokenizer, as Llama 3 has one, that knows a few letters."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+    letters = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(letters | {"<s>": 256, "</s>": 257}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 256)])
+    folder.mkdir(exist_ok=True, parents=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    stated = {"bos_token": "<s>", "eos_token": "</s>", **config}
+    stated |= {"tokenizer_class": tokenizer_class} if tokenizer_class else {}
+    (folder / "tokenizer_config.json").write_text(json.dumps(stated))
+
+
+@pytest.mark.parametrize("stated", [None, "LlamaTokenizerFast", "PreTrainedTokenizerFast"])
+def test_tokenizers_are_read_by_transformers_as_here(tmp_path, official_root, stated):
+    transformers = pytest.importorskip("transformers")
+    tokenizer_of(official_root / "text_encoder", stated)
+    tokenizer_of(official_root / "text_encoder_2", None)
+    with warnings.catch_warnings(record=True) as notices:
+        warnings.simplefilter("always", Notice)
+        convert(official_root, tmp_path / "made", "diffusers")
+    told = [str(notice.message) for notice in notices if "drops the spaces" in str(notice.message)]
+    assert len(told) == (stated == "LlamaTokenizerFast")
+    index = json.loads((tmp_path / "made/model_index.json").read_text())
+    assert index["tokenizer"] == index["tokenizer_2"] == ["transformers", "PreTrainedTokenizerFast"]
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "made/tokenizer")
+    ours = load_tokenizer(official_root / "text_encoder")
+    text = "a cat walks\non  two legs"
+    expected = ours([text], 40)
+    used = int(expected.mask[0].sum())
+    padded = (
+        theirs(text, padding="max_length", max_length=40)["input_ids"] if stated is None else theirs(text).input_ids
+    )
+    assert padded[:used] == expected.ids[0, :used].tolist() and theirs.decode(padded[1:used]) == text
+    if stated is None:
+        assert theirs.padding_side == "right" and set(padded[used:]) == {257}
+
+
+@pytest.mark.parametrize("shift", [1.0, 5.0])
+def test_the_schedulers_shift_goes_there_and_back(tmp_path, official_root, shift):
+    (official_root / "sampling.json").write_text(json.dumps({"flow_shift": 3.0}))
+    convert(official_root, tmp_path / "made", "diffusers")
+    config = tmp_path / "made" / "scheduler" / "scheduler_config.json"
+    assert json.loads(config.read_text())["shift"] == 3.0  # that of the checkpoint's own settings
+    config.write_text(json.dumps({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": shift}))
+    convert(tmp_path / "made", tmp_path / "official", "official")
+    convert(tmp_path / "official", tmp_path / "back", "diffusers")
+    assert json.loads((tmp_path / "back" / "scheduler" / "scheduler_config.json").read_text())["shift"] == shift
+
+
+def test_conversions_are_the_same_bytes_each_time(tmp_path, official_root):
+    for name in ("one", "two"):
+        convert(official_root, tmp_path / name, "diffusers")
+        convert(tmp_path / name, tmp_path / f"{name}.official", "official")
+    for name in ("one", "one.official"):
+        other = tmp_path / name.replace("one", "two")
+        assert all((tmp_path / name / file).read_bytes() == (other / file).read_bytes() for file in files(other))
+
+
+def test_what_convert_makes_can_be_sampled(tmp_path, capsys):
+    """The bundled checkpoint, in the official layout and back: our own command takes it, to the same latents."""
+    from hunyuan_video.cli import main
+
+    convert("tiny", tmp_path / "official", "official")
+    convert(tmp_path / "official", tmp_path / "back", "diffusers")
+    common = ["--seed", "1", "--num-inference-steps", "1", "--num-frames", "1", "--device", "cpu"]
+    for model in ("tiny", str(tmp_path / "official"), str(tmp_path / "back")):
+        out = tmp_path / f"{len(model)}.safetensors"
+        assert main(["sample", "a red circle", "--model", model, *common, "-o", str(out)]) == 0, capsys.readouterr().err
+    latents = [load_file(file)["latents"] for file in sorted(tmp_path.glob("*.safetensors"))]
+    assert len(latents) == 3 and all(same_bits(latent, latents[0]) for latent in latents)
+    assert json.loads((tmp_path / "back/scheduler/scheduler_config.json").read_text())["shift"] == 1.0
+
+
+def test_models_by_concatenation_are_named(tmp_path):
+    shutil.copytree(BUNDLED["tiny"], tmp_path / "model")
+    path = tmp_path / "model" / "transformer" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "in_channels": 33}))
+    with pytest.raises(UserError, match="takes 33 channels and makes 16: .* by concatenation"):
+        read_grid(tmp_path / "model")
+
+
+def test_one_file_knows_the_names_of_a_checkpoints_files():
+    names = {"hunyuan-video-t2v-720p", "model_index.json", "sampling.json", "scheduler_config.json", "transformers/"}
+    package = Path(hunyuan_video.__file__).parent
+    knowing = {
+        str(file.relative_to(package))
+        for file in package.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in names
+    }
+    assert knowing == {"checkpoints/layout.py"}

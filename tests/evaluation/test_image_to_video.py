@@ -5,7 +5,7 @@ import shutil
 
 import torch
 
-from hunyuan_video.checkpoints.pipeline import BUNDLED
+from hunyuan_video.checkpoints.layout import BUNDLED
 from hunyuan_video.cli import main
 from hunyuan_video.data.toyworld import render
 from hunyuan_video.evaluation import prompt_following as prompt_following_module

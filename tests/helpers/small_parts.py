@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from hunyuan_video.checkpoints.pipeline import BUNDLED
+from hunyuan_video.checkpoints.layout import BUNDLED
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 
 TINY = BUNDLED["tiny"]

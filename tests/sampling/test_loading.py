@@ -11,7 +11,8 @@ import torch
 from hunyuan_video import HunyuanVideoPipeline, UserError
 from hunyuan_video.checkpoints import convert
 from hunyuan_video.checkpoints.defaults import NEGATIVE_PROMPT, SamplingDefaults
-from hunyuan_video.checkpoints.pipeline import BUNDLED, default_dtype, read_defaults, read_grid, vae_dtype
+from hunyuan_video.checkpoints.layout import BUNDLED
+from hunyuan_video.checkpoints.pipeline import default_dtype, read_defaults, read_grid, vae_dtype
 from hunyuan_video.errors import PrecisionWarning
 
 PROMPT = "a red star moves left"

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from hunyuan_video.checkpoints.pipeline import BUNDLED
+from hunyuan_video.checkpoints.layout import BUNDLED
 from hunyuan_video.errors import UserError
 from hunyuan_video.training.bundle import check, execute
 from hunyuan_video.training.config import BundleRun, load_config

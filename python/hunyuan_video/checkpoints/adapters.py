@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hunyuan_video.checkpoints.layout import ADAPTERS
 from hunyuan_video.errors import UserError
 
 if TYPE_CHECKING:
     from hunyuan_video.models import HunyuanVideoTransformer
 
 NONE = "none"
-FOLDER = "adapters"
 ADAPTER_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 FOLDER_FILES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.bin")
 
@@ -77,7 +77,7 @@ def _listed(text: str) -> list[tuple[str, float]]:
 
 
 def _file(folder: Path, name: str) -> Path:
-    path = folder / FOLDER / f"{name}.safetensors"
+    path = folder / ADAPTERS / f"{name}.safetensors"
     if path.is_file():
         return path
     given = Path(name).expanduser()
@@ -91,7 +91,7 @@ def _file(folder: Path, name: str) -> Path:
         raise UserError(f"{NONE!r} is the plain model and stands alone, without other adapters")
     if ":" in name:
         raise UserError(f"no adapter {name!r}; what follows the colon is the weight, a number: NAME:0.8")
-    known = sorted(file.stem for file in (folder / FOLDER).glob("*.safetensors"))
+    known = sorted(file.stem for file in (folder / ADAPTERS).glob("*.safetensors"))
     raise UserError(f"{folder} has no adapter {name!r}; it has {', '.join([*known, NONE])}")
 
 

@@ -7,9 +7,10 @@ from typing import Literal
 
 import torch
 
+from hunyuan_video.checkpoints.layout import BUNDLED, component_folder, is_pipeline
 from hunyuan_video.checkpoints.locate import components_at, open_checkpoint
 from hunyuan_video.checkpoints.names import Component, Layout
-from hunyuan_video.checkpoints.pipeline_folder import component_folder, copy_companions, is_pipeline
+from hunyuan_video.checkpoints.pipeline_folder import copy_companions
 from hunyuan_video.checkpoints.save import MAX_SHARD_SIZE, write_checkpoint
 from hunyuan_video.checkpoints.validate import check_checkpoint
 from hunyuan_video.errors import UserError
@@ -37,7 +38,7 @@ def convert(
     memory holds one of them; a `.pt` destination (layout "official") needs memory for the component.
     Raises UserError for bad input, ValueError for an unknown layout or dtype.
     """
-    src, dst = Path(src).expanduser(), Path(dst).expanduser()
+    src, dst = BUNDLED.get(str(src), Path(src).expanduser()), Path(dst).expanduser()
     if layout not in ("diffusers", "official"):
         raise ValueError(f"layout={layout!r} is unknown; use 'diffusers' or 'official'")
     if isinstance(dtype, str):

@@ -11,6 +11,7 @@ from typing import Any
 
 from hunyuan_video.checkpoints.configs import CLASS_NAMES, Config, infer_config, parse_config
 from hunyuan_video.checkpoints.keys import diffusers_to_official
+from hunyuan_video.checkpoints.layout import BUNDLED, COMPONENTS, CONFIG, find_component_folder
 from hunyuan_video.checkpoints.names import Component, Layout, find_component
 from hunyuan_video.checkpoints.pickle_file import PickleFile
 from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile
@@ -18,13 +19,7 @@ from hunyuan_video.checkpoints.shards import INDEX, is_complete, open_shards, wh
 from hunyuan_video.checkpoints.sources import MappedSource, Piece, TensorSource
 from hunyuan_video.errors import UserError
 
-OFFICIAL_ROOT = "hunyuan-video-t2v-720p"
 CONFIG_KEY = "hunyuan_video.config"  # in the metadata of a single safetensors file
-# Where a component lies below the root of an official or diffusers pipeline.
-_SUBFOLDERS: dict[Component, tuple[str, ...]] = {
-    "transformer": (f"{OFFICIAL_ROOT}/transformers", "transformers", "transformer"),
-    "vae": (f"{OFFICIAL_ROOT}/vae", "vae"),
-}
 # In order of preference within a folder; the FP8 file only where there is no other.
 _WEIGHT_FILES = (
     "diffusion_pytorch_model.safetensors.index.json",
@@ -82,12 +77,12 @@ def components_at(path: str | Path) -> tuple[Component, ...]:
     path = _existing(path)
     if path.is_file():
         names = _open(path, None).infos
-        found = tuple(part for part in _SUBFOLDERS if find_component(names, part)[0])
+        found = tuple(part for part in COMPONENTS if find_component(names, part)[0])
     else:
-        found = tuple(part for part in _SUBFOLDERS if _subfolder(path, part))
+        found = tuple(part for part in COMPONENTS if find_component_folder(path, part))
         if not found:
             names = _open(_find_weights(path, "transformer"), None).infos
-            found = tuple(part for part in _SUBFOLDERS if find_component(names, part)[0])
+            found = tuple(part for part in COMPONENTS if find_component(names, part)[0])
     if not found:
         raise UserError(
             f"{path} holds neither a HunyuanVideo transformer nor its VAE; its keys are {first_names(names)}"
@@ -102,12 +97,8 @@ def first_names(names: Any) -> str:
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
-def _subfolder(root: Path, component: Component) -> Path | None:
-    return next((root / name for name in _SUBFOLDERS[component] if (root / name).is_dir()), None)
-
-
 def _existing(path: str | Path) -> Path:
-    path = Path(path).expanduser()
+    path = BUNDLED.get(str(path), Path(path).expanduser())
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -118,7 +109,7 @@ def _existing(path: str | Path) -> Path:
 
 
 def _find_weights(path: Path, component: Component) -> Path:
-    folder = _subfolder(path, component) or path
+    folder = find_component_folder(path, component) or path
     for pattern in _WEIGHT_FILES:
         found = sorted(file for file in folder.glob(pattern) if file.is_file())
         if len(found) > 1:
@@ -165,7 +156,7 @@ def _config_candidates(file: Path, source: TensorSource) -> Iterator[tuple[dict[
             yield json.loads(inside), f"{file} (metadata {CONFIG_KEY})"
         except ValueError as error:
             raise UserError(f"{file}: the config in its metadata is not JSON; copy or download it again") from error
-    beside = file.parent / "config.json"
+    beside = file.parent / CONFIG
     if beside.is_file():
         yield _read_json(beside), str(beside)
 

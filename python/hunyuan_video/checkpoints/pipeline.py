@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,49 +10,20 @@ from typing import Any
 import torch
 
 from hunyuan_video.checkpoints.adapters import adapter_defaults, adapter_files, apply_adapters
+from hunyuan_video.checkpoints.configs import parse_config
 from hunyuan_video.checkpoints.defaults import SamplingDefaults
+from hunyuan_video.checkpoints.layout import (
+    COMPONENTS,
+    CONFIG,
+    PARTS,
+    SAMPLING,
+    part_folders,
+    read_optional_json,
+    tokenizer_folder,
+)
 from hunyuan_video.errors import PrecisionWarning, UserError
+from hunyuan_video.models import TransformerConfig, VAEConfig
 from hunyuan_video.models.grid import Grid
-
-BUNDLED = {"tiny": Path(__file__).resolve().parents[1] / "assets" / "tiny"}
-OFFICIAL_MODEL = "hunyuan-video-t2v-720p"
-PARTS = ("transformer", "vae", "text_encoder", "clip_text_encoder")
-
-
-def checkpoint_folder(name: str | Path) -> Path:
-    """The folder of a bundled checkpoint's name or of a path; UserError if there is none."""
-    if str(name) in BUNDLED:
-        if not (BUNDLED[str(name)] / "model_index.json").exists():
-            raise UserError(f"the bundled checkpoint {str(name)!r} is not in this installation; install it again")
-        return BUNDLED[str(name)]
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"no checkpoint folder {str(name)!r}; give a folder, or one of: {', '.join(BUNDLED)}")
-    return folder
-
-
-def part_folders(folder: Path) -> dict[str, Path]:
-    """Where each part of a checkpoint is, in diffusers layout (model_index.json) or official layout."""
-    if (folder / "model_index.json").exists() or (folder / "transformer").is_dir():
-        return {
-            "transformer": folder / "transformer",
-            "vae": folder / "vae",
-            "text_encoder": folder / "text_encoder",
-            "clip_text_encoder": folder / "text_encoder_2",
-        }
-    model = folder if folder.name == OFFICIAL_MODEL else folder / OFFICIAL_MODEL
-    if model.is_dir():
-        base = model.parent
-        return {
-            "transformer": model / "transformers",
-            "vae": model / "vae",
-            "text_encoder": base / "text_encoder",
-            "clip_text_encoder": base / "text_encoder_2",
-        }
-    raise UserError(
-        f"{folder} is not a HunyuanVideo checkpoint: "
-        f"it has neither model_index.json (diffusers) nor {OFFICIAL_MODEL} (official)"
-    )
 
 
 def load_parts(
@@ -92,9 +62,7 @@ def _load(part: str, root: Path, folder: Path, dtype: torch.dtype | None, device
         return CausalVAE.from_pretrained(folder, dtype=vae_dtype(dtype, device), device=device).eval()
     from hunyuan_video.checkpoints.text import load_clip_encoder, load_text_encoder
 
-    number = "" if part == "text_encoder" else "_2"
-    tokenizer = root / f"tokenizer{number}"
-    tokenizer = tokenizer if tokenizer.is_dir() else folder
+    tokenizer = tokenizer_folder(folder)
     # The encoders run once per prompt: on a GPU in the precision they are stored in, on the CPU like the transformer.
     text_dtype = (dtype or torch.float32) if device.type == "cpu" else None
     if part == "text_encoder":
@@ -114,23 +82,12 @@ def prompt_template(folder: Path) -> Any:
             values["prompt_template"], values.get("text_length", HUNYUAN_TEMPLATE.text_length)
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / 'sampling.json'}: wrong prompt_template ({error}); restore the file") from error
+        raise UserError(f"{folder / SAMPLING}: wrong prompt_template ({error}); restore the file") from error
 
 
 def read_sampling_json(folder: Path) -> dict[str, Any]:
     """The content of sampling.json, {} where there is none; UserError if it is damaged."""
-    path = folder / "sampling.json"
-    if not path.exists():
-        return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(
-            f"{path}: not valid JSON ({error}); restore it, or delete it to use HunyuanVideo's values"
-        ) from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: must hold a JSON object; restore it, or delete it to use HunyuanVideo's values")
-    return values
+    return read_optional_json(folder / SAMPLING, "restore it, or delete it to use HunyuanVideo's values")
 
 
 def read_defaults(folder: Path, adapter: str | None = None) -> SamplingDefaults:
@@ -143,21 +100,32 @@ def read_defaults(folder: Path, adapter: str | None = None) -> SamplingDefaults:
 
 
 def read_grid(folder: Path) -> Grid:
-    """Pixels per latent and token from the configs alone; the released model's where a folder has none."""
-    from hunyuan_video.models import TransformerConfig, VAEConfig
+    """Pixels per latent and token from the configs alone; the released model's where a folder has none.
 
-    folders = part_folders(folder)
+    UserError for a model that cannot be sampled: one that takes more channels than it makes.
+    """
     sizes: dict[str, int] = {}
-    try:
-        if (path := folders["vae"] / "config.json").exists():
-            vae = VAEConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
-            sizes |= {"temporal": vae.temporal_compression, "spatial": vae.spatial_compression}
-        if (path := folders["transformer"] / "config.json").exists():
-            transformer = TransformerConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
-            sizes |= {"latent_channels": transformer.in_channels, "patch": max(transformer.patch_size[1:])}
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: {error}; restore the file") from error
+    folders = part_folders(folder)
+    for component in COMPONENTS:
+        path = folders[component] / CONFIG
+        values = read_optional_json(path, "restore the file")
+        config = parse_config(component, values, str(path)) if values else None
+        if isinstance(config, VAEConfig):
+            sizes |= {"temporal": config.temporal_compression, "spatial": config.spatial_compression}
+        elif isinstance(config, TransformerConfig):
+            check_channels(config, str(path))
+            sizes |= {"latent_channels": config.in_channels, "patch": max(config.patch_size[1:])}
     return Grid(**sizes)
+
+
+def check_channels(config: TransformerConfig, where: str) -> None:
+    """UserError for image-to-video by concatenation: an image's latents and a mask beside those of the video."""
+    if config.in_channels != config.out_channels:
+        raise UserError(
+            f"{where}: the transformer takes {config.in_channels} channels and makes {config.out_channels}: it is an "
+            "image-to-video model by concatenation (the image's latents, and a mask, beside the video's), which cannot "
+            "be sampled here; use a text-to-video model or one with token replacement"
+        )
 
 
 def default_dtype(device: torch.device) -> torch.dtype:

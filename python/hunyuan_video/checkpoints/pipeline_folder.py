@@ -1,89 +1,122 @@
-"""What surrounds the two models in the folder of a whole pipeline, official or diffusers."""
+"""What surrounds the two models in the folder of a whole pipeline: copied, or made where a layout needs it."""
 
 from __future__ import annotations
 
 import fnmatch
 import json
 import shutil
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from hunyuan_video.checkpoints.configs import CLASS_NAMES
-from hunyuan_video.checkpoints.locate import OFFICIAL_ROOT
-from hunyuan_video.checkpoints.names import Component, Layout
-
-_INDEX = "model_index.json"
-# The official layout keeps each tokenizer in the folder of its text encoder, diffusers apart.
-_TEXT = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
-_TOKENIZER_FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "chat_template*",
+from hunyuan_video.checkpoints.layout import (
+    ADAPTERS,
+    CONFIG,
+    MODEL_INDEX,
+    SAMPLING,
+    SCHEDULER,
+    TEXT,
+    TOKENIZER_FILES,
+    read_optional_json,
 )
-_TEXT_CLASSES = {
-    "text_encoder": ("LlamaModel", "LlamaTokenizerFast"),
-    "text_encoder_2": ("CLIPTextModel", "CLIPTokenizer"),
-}
+from hunyuan_video.checkpoints.names import Component, Layout
+from hunyuan_video.checkpoints.tokenizer import LLAMA_CLASSES
+from hunyuan_video.errors import Notice
+from hunyuan_video.files import write_json
+
+_MODEL_CLASSES = {"text_encoder": "LlamaModel", "text_encoder_2": "CLIPTextModel"}
 _SCHEDULER = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 7.0}
-
-
-def is_pipeline(path: Path) -> bool:
-    """Whether a folder is the root of a pipeline rather than of one model."""
-    return (path / _INDEX).is_file() or (path / OFFICIAL_ROOT).is_dir() or (path / "text_encoder").is_dir()
-
-
-def component_folder(layout: Layout, component: Component) -> Path:
-    """Where a component lies below a pipeline's root."""
-    if layout == "diffusers":
-        return Path(component)
-    return Path(OFFICIAL_ROOT) / ("transformers" if component == "transformer" else "vae")
+# Reads tokenizer.json as it is. transformers 5 makes a LlamaTokenizerFast anew from its vocabulary, and then a
+# byte-level one drops every space and line break of a prompt.
+_PLAIN_CLASS = "PreTrainedTokenizerFast"
+_RESTORE = "restore the file"
 
 
 def copy_companions(src: Path, dst: Path, layout: Layout, components: Iterable[Component]) -> None:
     """Copies text encoders, tokenizers and the files at the root of a pipeline, rearranged for `layout`."""
     for file in src.iterdir():
-        if file.is_file() and file.name != _INDEX:
+        if file.is_file() and file.name != MODEL_INDEX:
             shutil.copy2(file, dst / file.name)
-    if (src / "adapters").is_dir():
-        shutil.copytree(src / "adapters", dst / "adapters")
-    for encoder, tokenizer in _TEXT.items():
+    if (src / ADAPTERS).is_dir():
+        shutil.copytree(src / ADAPTERS, dst / ADAPTERS)
+    for encoder, tokenizer in TEXT.items():
         files = [file for part in (encoder, tokenizer) for file in sorted((src / part).glob("*")) if file.is_file()]
         for file in files:
-            apart = layout == "diffusers" and any(fnmatch.fnmatch(file.name, name) for name in _TOKENIZER_FILES)
+            apart = layout == "diffusers" and any(fnmatch.fnmatch(file.name, name) for name in TOKENIZER_FILES)
             target = dst / (tokenizer if apart else encoder) / file.name
             target.parent.mkdir(exist_ok=True)
             shutil.copy2(file, target)
+    # The official layout has no place for the shift: another one than the released model's goes along as it is.
+    scheduler = read_optional_json(src / SCHEDULER, _RESTORE)
+    if scheduler and (layout == "diffusers" or scheduler.get("shift") != _SCHEDULER["shift"]):
+        (dst / SCHEDULER).parent.mkdir(exist_ok=True)
+        shutil.copy2(src / SCHEDULER, dst / SCHEDULER)
     if layout == "diffusers":
-        _copy_or_make(
-            src / "scheduler" / "scheduler_config.json", dst / "scheduler" / "scheduler_config.json", _SCHEDULER
-        )
-        _copy_or_make(src / _INDEX, dst / _INDEX, _model_index(dst, components))
+        _complete(src, dst, components)
 
 
-def _copy_or_make(src: Path, dst: Path, content: dict) -> None:
-    dst.parent.mkdir(exist_ok=True)
-    if src.is_file():
-        shutil.copy2(src, dst)
+def _complete(src: Path, dst: Path, components: Iterable[Component]) -> None:
+    """The files that diffusers needs and the source has not."""
+    if not (dst / SCHEDULER).is_file():
+        shift = read_optional_json(dst / SAMPLING, _RESTORE).get("flow_shift", _SCHEDULER["shift"])
+        write_json(dst / SCHEDULER, {**_SCHEDULER, "shift": shift}, indent=2)
+    classes = {
+        tokenizer: _tokenizer_class(dst / tokenizer) for tokenizer in TEXT.values() if (dst / tokenizer).is_dir()
+    }
+    if (src / MODEL_INDEX).is_file():
+        index = {**read_optional_json(src / MODEL_INDEX, _RESTORE)}
+        index |= {name: ["transformers", made] for name, made in classes.items() if made != index.get(name, [""])[-1]}
     else:
-        dst.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        index = _model_index(dst, classes, components)
+    write_json(dst / MODEL_INDEX, index, indent=2)
 
 
-def _model_index(root: Path, components: Iterable[Component]) -> dict:
+def _tokenizer_class(folder: Path) -> str:
+    """The class that reads a tokenizer as it is; written into its config where that names none, or another."""
+    path = folder / "tokenizer_config.json"
+    config = read_optional_json(path, _RESTORE)
+    stated = config.get("tokenizer_class")
+    tokenizer = read_optional_json(folder / "tokenizer.json", _RESTORE)
+    if stated in LLAMA_CLASSES and _is_byte_level(tokenizer) and tokenizer.get("post_processor"):
+        warnings.warn(
+            f"{folder.name}: its config names {stated}, with which transformers 5 drops the spaces of a byte-level "
+            f"tokenizer; written as {_PLAIN_CLASS}",
+            Notice,
+            stacklevel=2,
+        )
+        stated = None
+    if stated:
+        return str(stated)
+    if not tokenizer:
+        return "CLIPTokenizer" if (folder / "merges.txt").is_file() else _PLAIN_CLASS
+    config |= {"tokenizer_class": _PLAIN_CLASS, "padding_side": "right", **_special_tokens(folder, config)}
+    write_json(path, config, indent=2)
+    return _PLAIN_CLASS
+
+
+def _special_tokens(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Begin, end and padding tokens that only special_tokens_map.json names; padding is the end where none does."""
+    named = read_optional_json(folder / "special_tokens_map.json", _RESTORE) | config
+    tokens = {key: named[key] for key in ("bos_token", "eos_token", "unk_token", "pad_token") if named.get(key)}
+    return tokens | ({"pad_token": tokens["eos_token"]} if "eos_token" in tokens and "pad_token" not in tokens else {})
+
+
+def _is_byte_level(tokenizer: dict[str, Any]) -> bool:
+    return '"ByteLevel"' in json.dumps([tokenizer.get("pre_tokenizer"), tokenizer.get("decoder")])
+
+
+def _model_index(root: Path, tokenizers: dict[str, str], components: Iterable[Component]) -> dict[str, Any]:
     """diffusers' table of the pipeline's parts: name -> package, class."""
-    index: dict = {"_class_name": "HunyuanVideoPipeline", "scheduler": ["diffusers", _SCHEDULER["_class_name"]]}
-    for encoder, tokenizer in _TEXT.items():
-        model_class, tokenizer_class = _TEXT_CLASSES[encoder]
+    index: dict[str, Any] = {
+        "_class_name": "HunyuanVideoPipeline",
+        "scheduler": ["diffusers", _SCHEDULER["_class_name"]],
+    }
+    for encoder, tokenizer in TEXT.items():
         if (root / encoder).is_dir():
-            stated = _json(root / encoder / "config.json").get("architectures") or [model_class]
-            index[encoder] = ["transformers", stated[0]]
-        if (root / tokenizer).is_dir():
-            stated = _json(root / tokenizer / "tokenizer_config.json").get("tokenizer_class")
-            index[tokenizer] = ["transformers", stated or tokenizer_class]
+            stated = read_optional_json(root / encoder / CONFIG, _RESTORE).get("architectures")
+            index[encoder] = ["transformers", (stated or [_MODEL_CLASSES[encoder]])[0]]
+        if tokenizer in tokenizers:
+            index[tokenizer] = ["transformers", tokenizers[tokenizer]]
     return index | {component: ["diffusers", CLASS_NAMES[component]["diffusers"]] for component in components}
-
-
-def _json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -47,9 +47,9 @@ def _checkpoint(args: argparse.Namespace) -> list[Path]:
 
 
 def _adapter(args: argparse.Namespace) -> Path:
+    from hunyuan_video.checkpoints.layout import checkpoint_folder
     from hunyuan_video.checkpoints.locate import open_checkpoint
     from hunyuan_video.checkpoints.lora import convert_adapter
-    from hunyuan_video.checkpoints.pipeline import checkpoint_folder
     from hunyuan_video.cli.options import torch_dtype
     from hunyuan_video.models import TransformerConfig
 

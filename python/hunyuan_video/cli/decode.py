@@ -23,7 +23,8 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hunyuan_video.checkpoints.pipeline import checkpoint_folder, load_parts, read_defaults
+    from hunyuan_video.checkpoints.layout import checkpoint_folder
+    from hunyuan_video.checkpoints.pipeline import load_parts, read_defaults
     from hunyuan_video.media.write import check_output, save_video
     from hunyuan_video.sampling.decode import decode_latents, to_uint8
     from hunyuan_video.sampling.request import check_number

@@ -66,10 +66,10 @@ def gpu(index: int) -> dict[str, Any]:
 
 
 def bundled() -> dict[str, Any]:
-    from hunyuan_video.checkpoints.pipeline import BUNDLED
+    from hunyuan_video.checkpoints.layout import BUNDLED, MODEL_INDEX
 
     folder = BUNDLED["tiny"]
-    present = (folder / "model_index.json").exists()
+    present = (folder / MODEL_INDEX).exists()
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if present else 0
     return {"name": "tiny", "present": present, "bytes": size}
 

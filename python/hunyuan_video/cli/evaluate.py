@@ -28,7 +28,8 @@ def add_parser(commands) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     from hunyuan_video import HunyuanVideoPipeline
     from hunyuan_video.checkpoints.adapters import adapter_name
-    from hunyuan_video.checkpoints.pipeline import checkpoint_folder, read_sampling_json
+    from hunyuan_video.checkpoints.layout import checkpoint_folder
+    from hunyuan_video.checkpoints.pipeline import read_sampling_json
     from hunyuan_video.data.toyworld import WORLDS
     from hunyuan_video.evaluation.image_to_video import as_lines, continuation
     from hunyuan_video.evaluation.prompt_following import (

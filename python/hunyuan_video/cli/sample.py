@@ -88,7 +88,8 @@ def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
 def check_before_loading(job: Job) -> None:
     """Finds wrong settings and unwritable outputs before the minutes that loading a large model takes."""
     from hunyuan_video.checkpoints.adapters import adapter_notes
-    from hunyuan_video.checkpoints.pipeline import checkpoint_folder, read_defaults, read_grid, read_sampling_json
+    from hunyuan_video.checkpoints.layout import checkpoint_folder
+    from hunyuan_video.checkpoints.pipeline import read_defaults, read_grid, read_sampling_json
     from hunyuan_video.files import check_writable
     from hunyuan_video.media.write import check_output
     from hunyuan_video.sampling.noise import video_seeds

@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hunyuan_video.checkpoints.pipeline import checkpoint_folder, load_parts
+from hunyuan_video.checkpoints.layout import checkpoint_folder
+from hunyuan_video.checkpoints.pipeline import load_parts
 from hunyuan_video.data.buckets import Bucket
 from hunyuan_video.data.latent_dataset import FORMAT, EncodedClip, pack, read_facts
 from hunyuan_video.data.shards import ShardWriter, is_complete, read_index

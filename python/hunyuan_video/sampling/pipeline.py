@@ -10,14 +10,8 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.checkpoints.defaults import SamplingDefaults
-from hunyuan_video.checkpoints.pipeline import (
-    PARTS,
-    checkpoint_folder,
-    default_device,
-    load_parts,
-    move_parts,
-    read_defaults,
-)
+from hunyuan_video.checkpoints.layout import PARTS, checkpoint_folder
+from hunyuan_video.checkpoints.pipeline import check_channels, default_device, load_parts, move_parts, read_defaults
 from hunyuan_video.errors import ArgumentError
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.sampling.arguments import Arguments
@@ -193,6 +187,7 @@ class HunyuanVideoPipeline:
 def _grid(transformer: HunyuanVideoTransformer, vae: CausalVAE | None) -> Grid:
     """Pixels per latent and token; without a VAE, the released one's compression is assumed."""
     config = transformer.config
+    check_channels(config, "this pipeline")
     patch = max(config.patch_size[1:])
     if vae is None:
         return Grid(latent_channels=config.in_channels, patch=patch)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from hunyuan_video.checkpoints.defaults import SamplingDefaults
+from hunyuan_video.checkpoints.layout import ADAPTERS, MODEL_INDEX, SAMPLING, SCHEDULER
 from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile
 from hunyuan_video.errors import UserError
 from hunyuan_video.files import staged_folder, write_json
@@ -16,7 +17,7 @@ from hunyuan_video.training.config import BundleRun, build
 from hunyuan_video.training.parts import copy_text, text_facts
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-MODEL_INDEX = {
+INDEX = {
     "_class_name": "HunyuanVideoPipeline",
     "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
     "text_encoder": ["transformers", "LlamaModel"],
@@ -26,7 +27,7 @@ MODEL_INDEX = {
     "transformer": ["diffusers", "HunyuanVideoTransformer3DModel"],
     "vae": ["diffusers", "AutoencoderKLHunyuanVideo"],
 }
-OURS = {"adapters", "sampling.json", "model_index.json", *(name for name in MODEL_INDEX if not name.startswith("_"))}
+OURS = {ADAPTERS, SAMPLING, MODEL_INDEX, *(name for name in INDEX if not name.startswith("_"))}
 
 
 def execute(config: BundleRun, report=print) -> None:
@@ -64,11 +65,11 @@ def fill(folder: Path, config: BundleRun) -> None:
     facts = text_facts(Path(config.text))
     copy_text(Path(config.text), folder)
     for name, file in config.adapters.items():
-        (folder / "adapters").mkdir(exist_ok=True)
-        shutil.copyfile(file, folder / "adapters" / f"{name}.safetensors")
+        (folder / ADAPTERS).mkdir(exist_ok=True)
+        shutil.copyfile(file, folder / ADAPTERS / f"{name}.safetensors")
     shift = config.sampling.get("flow_shift", 1.0)
-    scheduler = {"_class_name": MODEL_INDEX["scheduler"][1], "num_train_timesteps": 1000, "shift": shift}
+    scheduler = {"_class_name": INDEX["scheduler"][1], "num_train_timesteps": 1000, "shift": shift}
     sampling = {**config.sampling, "text_length": facts["text_length"], "prompt_template": facts["prompt_template"]}
-    files = {"model_index.json": MODEL_INDEX, "sampling.json": sampling, "scheduler/scheduler_config.json": scheduler}
+    files = {MODEL_INDEX: INDEX, SAMPLING: sampling, SCHEDULER: scheduler}
     for name, content in files.items():
         write_json(folder / name, content, indent=2)

@@ -8,18 +8,19 @@ from pathlib import Path
 
 import torch
 
+from hunyuan_video.checkpoints.layout import SAMPLING, TEXT
 from hunyuan_video.checkpoints.text import load_clip_encoder, load_text_encoder
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import ClipTextEncoder, HunyuanVideoTransformer, TextEncoder
 from hunyuan_video.models.fp8 import FP8Linear
 from hunyuan_video.models.text.templates import PromptTemplate
 
-TEXT_FOLDERS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+TEXT_FOLDERS = tuple(name for pair in TEXT.items() for name in pair)
 
 
 def text_facts(folder: Path) -> dict:
     """prompt_template and text_length: from a text run's text.json, or a checkpoint's sampling.json."""
-    for name in ("text.json", "sampling.json"):
+    for name in ("text.json", SAMPLING):
         if (folder / name).exists():
             return json.loads((folder / name).read_text())
     raise UserError(
@@ -41,8 +42,8 @@ def load_text(folder: str | Path) -> tuple[TextEncoder, ClipTextEncoder]:
     folder = Path(folder)
     facts = text_facts(folder)
     template = PromptTemplate.from_dict(facts["prompt_template"], facts["text_length"])
-    text = load_text_encoder(folder / "text_encoder", folder / "tokenizer", template, torch.float32)
-    return text, load_clip_encoder(folder / "text_encoder_2", folder / "tokenizer_2", torch.float32)
+    (encoder, tokenizer), clip = ((folder / name, folder / its) for name, its in TEXT.items())
+    return load_text_encoder(encoder, tokenizer, template, torch.float32), load_clip_encoder(*clip, torch.float32)
 
 
 def copy_text(source: Path, target: Path) -> None:
