@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.data.toyworld import WORLDS, Scene, analyse, caption, render, score
+from hunyuan_video.media.pixels import to_frames, to_unit
 
 COLUMNS = ("color", "shape", "motion", "direction", "camera", "camera_moving", "all")
 
@@ -137,9 +138,8 @@ def reconstruction(vae, batch: int = 8) -> Callable[[Tensor], Tensor]:
         weight = next(vae.parameters())
         parts = []
         for part in frames.split(batch):
-            video = part.permute(0, 4, 1, 2, 3).to(weight.device, weight.dtype) / 127.5 - 1
-            out = vae.decode(vae.encode(video).mode()).float().add(1).mul(127.5).round().clamp(0, 255)
-            parts.append(out.to(torch.uint8).permute(0, 2, 3, 4, 1).cpu())
+            video = to_unit(part).to(weight.device, weight.dtype)
+            parts.append(to_frames(vae.decode(vae.encode(video).mode())).cpu())
         return torch.cat(parts)
 
     return reconstruct

@@ -18,14 +18,15 @@ def to_display(video: Tensor) -> Tensor:  # [...] in [-1, 1] -> float32 [...] in
     return (video.float() / 2 + 0.5).clamp_(0, 1)
 
 
-def to_bytes(values: Tensor, what: str = "the frames") -> Tensor:  # [...] in 0..1 -> uint8 [...]
+def to_bytes(values: Tensor) -> Tensor:  # [...] in 0..1 -> uint8 [...]
     """The nearest of the 256 values (truncation would darken by half a level). UserError where one is not finite."""
-    check_finite(values, what)
+    check_finite(values, "the frames")
     return (values * 255).round_().to(torch.uint8)
 
 
 def to_frames(video: Tensor) -> Tensor:  # [N, 3, F, H, W] in [-1, 1] -> uint8 [N, F, H, W, 3]
     """The video as pictures. UserError where a value is not finite: it would be a black or white point."""
+    check_finite(video, "the frames")
     return to_bytes(to_display(video)).permute(0, 2, 3, 4, 1).contiguous()
 
 

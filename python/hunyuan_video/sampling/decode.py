@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from hunyuan_video.errors import UserError, explained_memory_errors
+from hunyuan_video.errors import PrecisionWarning, UserError, explained_memory_errors
+from hunyuan_video.media.pixels import check_finite, to_bytes, to_display
 
 if TYPE_CHECKING:
     from hunyuan_video.models import CausalVAE
@@ -29,15 +32,32 @@ def decode_latents(
     chosen = _automatic(vae, latents, weight.device) if mode == "auto" else mode
     videos = []
     for one in latents.split(1):
-        if not one.isfinite().all():
-            raise UserError("the latents contain NaN or infinity; sample again with --dtype float32 (or bfloat16)")
-        with torch.no_grad(), explained_memory_errors("decoding", TILED):
-            try:
-                video = vae.decode((one / vae.config.scaling_factor).to(weight.device, weight.dtype), mode=chosen)
-            except ValueError as error:  # exact mode cannot hold the video within its budget
-                raise UserError(f"decoding: {error}; {TILED}") from error
-        videos.append((video.float().cpu() / 2 + 0.5).clamp_(0, 1))
+        check_finite(one, "the latents", "sample again with --dtype float32 (or bfloat16)")
+        video = _decoded(vae, one, chosen)
+        if weight.dtype == torch.float16 and not video.isfinite().all():
+            text = "the VAE leaves the range of float16 on this video; it decodes again in bfloat16"
+            warnings.warn(text, PrecisionWarning, stacklevel=2)
+            vae = deepcopy(vae).to(torch.bfloat16)
+            weight = next(vae.parameters())
+            video = _decoded(vae, one, chosen)
+        check_finite(video, "the decoded frames", _remedy(weight.dtype))
+        videos.append(to_display(video))
     return torch.cat(videos)
+
+
+def _decoded(vae: CausalVAE, latents: Tensor, mode: str) -> Tensor:  # [1, C, T, h, w] -> [1, 3, F, H, W] on the CPU
+    weight = next(vae.parameters())
+    with torch.no_grad(), explained_memory_errors("decoding", TILED):
+        try:
+            return vae.decode((latents / vae.config.scaling_factor).to(weight.device, weight.dtype), mode=mode).cpu()
+        except ValueError as error:  # exact mode cannot hold the video within its budget
+            raise UserError(f"decoding: {error}; {TILED}") from error
+
+
+def _remedy(dtype: torch.dtype) -> str:
+    if dtype == torch.float32:
+        return "the VAE's weights are damaged, or not for these latents: give the checkpoint that both belong to"
+    return "decode in float32 (--dtype float32)"
 
 
 def _automatic(vae: CausalVAE, latents: Tensor, device: torch.device) -> str:
@@ -49,8 +69,7 @@ def _automatic(vae: CausalVAE, latents: Tensor, device: torch.device) -> str:
 
 
 def to_uint8(video: Tensor) -> Tensor:  # [N, 3, F, H, W] in 0..1 -> uint8 [N, F, H, W, 3]
-    """Rounds to the nearest of the 256 values (truncation would darken by half a level)."""
-    return (video * 255).round_().to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous()
+    return to_bytes(video).permute(0, 2, 3, 4, 1).contiguous()
 
 
 def as_output(video: Tensor, output_type: str) -> Any:  # video: [N, 3, F, H, W] float32 in 0..1

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hunyuan_video.errors import ArgumentError, explained_memory_errors
 from hunyuan_video.media.images import fit_image, read_image
+from hunyuan_video.media.pixels import check_finite, to_unit
 
 if TYPE_CHECKING:
     from hunyuan_video.models import CausalVAE
@@ -47,8 +48,9 @@ def encode_images(
     weight = next(vae.parameters())
     latents = []
     for image in images:
-        pixels = image.permute(2, 0, 1).float().div_(127.5).sub_(1.0)[None, :, None]
+        pixels = to_unit(image[None, None])
         with torch.no_grad(), explained_memory_errors("encoding the image", "lower height or width"):
             mean = vae.encode(pixels.to(weight.device, weight.dtype)).mode()
+        check_finite(mean, "the latents of the image", "load the VAE in float32 (--dtype float32)")
         latents.append(mean.float().cpu() * vae.config.scaling_factor)
     return torch.cat(latents)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hunyuan_video.media.pixels import check_finite, to_bytes, to_display
+
 if TYPE_CHECKING:
     from hunyuan_video.models import CausalVAE
 
@@ -44,7 +46,8 @@ class LatentPreview:
     def __call__(self, latents: Tensor) -> Tensor:
         rows = latents.detach().float().cpu().permute(0, 2, 3, 4, 1)  # [N, T, h, w, C]
         rgb = _with_ones(rows) @ self.weight if self.weight is not None else _false_colours(rows)
-        return (rgb.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
+        check_finite(rgb, "the latents of the preview")
+        return to_bytes(to_display(rgb))
 
 
 def colour_chart(size: int) -> Tensor:

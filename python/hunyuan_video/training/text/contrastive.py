@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from hunyuan_video.data.toyworld import render
 from hunyuan_video.data.toyworld.scene import Scene, World
 from hunyuan_video.errors import UserError
+from hunyuan_video.media.pixels import to_unit
 from hunyuan_video.models.text import ClipTextConfig, ClipTextModel, NativeTokenizer
 from hunyuan_video.training.text.captions import attribute_sizes, describe, labels
 from hunyuan_video.training.text.descent import Descent
@@ -62,7 +63,7 @@ class VideoEncoder(nn.Module):
         self.out = nn.Linear(128 * math.ceil(size / 16) ** 2, embed)
 
     def forward(self, clips: Tensor) -> Tensor:  # [B, F, H, W, 3] uint8 -> [B, embed]
-        x = clips.permute(0, 1, 4, 2, 3).flatten(1, 2).float() / 127.5 - 1
+        x = to_unit(clips).transpose(1, 2).flatten(1, 2)
         return self.out(self.body(x))
 
 

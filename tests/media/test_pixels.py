@@ -1,0 +1,36 @@
+"""Bytes and the models' [-1, 1]: there and back, and no number that is not finite becomes a byte."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hunyuan_video import UserError
+from hunyuan_video.media.pixels import check_finite, to_bytes, to_display, to_frames, to_unit
+
+
+def test_every_byte_comes_back():
+    frames = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16, 1).expand(-1, -1, -1, -1, 3)
+    unit = to_unit(frames)
+    assert unit.shape == (1, 3, 1, 16, 16) and unit.min() == -1 and unit.max() == 1
+    assert torch.equal(to_frames(unit), frames)
+
+
+def test_values_are_rounded_and_cut_off():
+    values = torch.tensor([-3.0, -1 + 0.9 / 127.5, -1 + 0.2 / 127.5, 0.0, 1.0, 7.0])
+    assert to_bytes(to_display(values)).tolist() == [0, 1, 0, 128, 255, 255]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("use", [to_frames, lambda video: to_bytes(video)])
+def test_what_is_not_finite_is_refused_with_its_place(value, use):
+    video = torch.zeros(1, 3, 2, 4, 4)
+    video[0, 1, 1, 2, 3] = value
+    with pytest.raises(UserError, match=r"NaN or infinity in 1 of 96 values \(\[0, 1, 1, 2, 3\] first\)"):
+        use(video)
+
+
+def test_the_line_names_what_and_says_what_to_do():
+    check_finite(torch.ones(3), "x", "y")
+    with pytest.raises(UserError, match="^the latents hold NaN .* first\\); sample again$"):
+        check_finite(torch.full((3,), float("nan")), "the latents", "sample again")
