@@ -232,3 +232,64 @@ def test_no_safetensors(llama_folder):
     (llama_folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match="no model.safetensors; text encoders are read from safetensors only"):
         hidden(llama_folder)
+
+
+FP8 = {"e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}
+
+
+@pytest.mark.parametrize("dtype", FP8.values(), ids=FP8)
+@pytest.mark.parametrize("everything", [False, True])
+def test_plain_fp8_casts_are_the_numbers_they_hold(llama_folder, clip_folder, dtype, everything):
+    for folder, load in ((llama_folder, load_text_encoder), (clip_folder, load_clip_encoder)):
+        cast = lambda key, value: value.to(dtype) if everything or value.ndim == 2 else value  # noqa: E731
+        rewrite(folder, lambda tensors, cast=cast: {key: cast(key, value) for key, value in tensors.items()})
+        wanted = load_file(folder / "model.safetensors")
+        found = load(folder).model.state_dict()
+        for key, value in found.items():
+            stored = wanted.get(key, wanted.get(f"text_model.{key}"))
+            assert value.dtype == (torch.bfloat16 if everything else torch.float32)
+            assert torch.equal(value.float(), stored.float().to(value.dtype).float())
+
+
+@pytest.mark.parametrize("kind", ["scale_weight", "weight_scale row", "weight_scale_inv"])
+def test_scaled_fp8_with_its_markers(llama_folder, kind):
+    wanted = {}
+
+    def change(tensors):
+        out = {"scaled_fp8": torch.empty(2, dtype=torch.float8_e4m3fn)}
+        for key, value in tensors.items():
+            if not key.endswith("proj.weight"):
+                out[key] = wanted[key] = value
+                continue
+            layer = key.removesuffix(".weight")
+            if kind == "weight_scale_inv":  # blocks of 8 x 8
+                rows, columns = -(-value.shape[0] // 8), -(-value.shape[1] // 8)
+                scale = torch.rand(rows, columns) * 0.01 + 0.001
+                whole = torch.kron(scale, torch.ones(8, 8))[: value.shape[0], : value.shape[1]]
+            else:
+                scale = (
+                    value.abs().amax(dim=1, keepdim=True) / 448
+                    if "row" in kind
+                    else (value.abs().max() / 448).reshape(1)
+                )
+                whole = scale
+            out[key] = (value / whole).to(torch.float8_e4m3fn)
+            out[f"{layer}.{kind.split()[0]}"], out[f"{layer}.scale_input"] = scale, torch.ones(1)
+            wanted[key] = out[key].float() * whole
+        return out
+
+    rewrite(llama_folder, change)
+    for key, value in load_text_encoder(llama_folder, None, FRAMES).model.state_dict().items():
+        torch.testing.assert_close(value, wanted[key], rtol=1e-6, atol=0)
+
+
+def test_fp8_whose_scales_are_lost_or_do_not_fit(llama_folder):
+    original = load_file(llama_folder / "model.safetensors")
+    key = "layers.0.self_attn.q_proj.weight"
+    scaled = (original[key] / original[key].abs().max() * 448).to(torch.float8_e4m3fn)
+    rewrite(llama_folder, lambda tensors: tensors | {key: scaled})
+    with pytest.raises(UserError, match=r"without their scales \(layers.0.self_attn.q_proj.weight_scale\)"):
+        load_text_encoder(llama_folder, None, FRAMES)
+    rewrite(llama_folder, lambda tensors: tensors | {"layers.0.self_attn.q_proj.weight_scale": torch.ones(7)})
+    with pytest.raises(UserError, match=r"of shape \[7\] fits no weight of 16 x 16"):
+        load_text_encoder(llama_folder, None, FRAMES)

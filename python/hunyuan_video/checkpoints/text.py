@@ -16,7 +16,8 @@ from torch.overrides import TorchFunctionMode
 
 from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile, TensorInfo, write_safetensors
 from hunyuan_video.checkpoints.shards import open_shards, whole_or_shards
-from hunyuan_video.checkpoints.sources import TensorSource, read
+from hunyuan_video.checkpoints.sources import TensorSource
+from hunyuan_video.checkpoints.text_fp8 import MARKERS, read_decoded
 from hunyuan_video.checkpoints.tokenizer import load_tokenizer, transformers_package
 from hunyuan_video.errors import UserError
 from hunyuan_video.files import read_json, staged_file, write_json
@@ -117,8 +118,8 @@ def load_weights(model: nn.Module, folder: Path, anchor: str, dtype: torch.dtype
         name = key.removeprefix(prefix)
         if name in wanted:
             _check_shape(source, key, wanted.pop(name))
-            _assign(model, name, read(source, key, dtype))
-        elif not name.endswith(UNUSED_KEYS):
+            _assign(model, name, read_decoded(source, key, dtype))
+        elif not name.endswith((*UNUSED_KEYS, *MARKERS)):
             raise UserError(f"{source.origin(key)}: key {key} is not in the model that config.json describes")
     if wanted:
         more = f" and {len(wanted) - 1} more" if len(wanted) > 1 else ""
