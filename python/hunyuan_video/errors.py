@@ -18,6 +18,10 @@ class Notice(UserWarning):
     """What a user should know although the work goes on. The command line prints the text."""
 
 
+class IneffectiveArgument(Notice):
+    """An argument that was given and changes nothing. Names are those of Python; the command line prints its own."""
+
+
 class PrecisionWarning(Notice):
     """The models run in another dtype than was asked for. The command line prints the text."""
 

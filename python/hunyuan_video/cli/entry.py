@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hunyuan_video import __version__
 from hunyuan_video.cli import convert, decode, distill, doctor, encode, evaluate, sample, scaling, show, train
 from hunyuan_video.cli.interrupt import terminate_as_interrupt
-from hunyuan_video.errors import ArgumentError, Notice, UserError
+from hunyuan_video.errors import ArgumentError, IneffectiveArgument, Notice, UserError
 
 COMMANDS = (sample, decode, show, doctor, convert, encode, train, distill, scaling, evaluate)
 
@@ -52,12 +53,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.debug:
             warnings.simplefilter("ignore")  # libraries' notes to programmers; failures are told below
             warnings.simplefilter("always", Notice)
-            warnings.showwarning = _show
+            warnings.showwarning = _shower()
         return _run(args)
 
 
-def _show(message: Warning | str, *_: object) -> None:
-    print(f"note: {message}", file=sys.stderr)
+def _shower() -> Callable[..., None]:
+    """What prints notices, each once, with the command line's names for arguments."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning] = UserWarning, *_: object) -> None:
+        text = str(message)
+        if issubclass(category, IneffectiveArgument):
+            text = re.sub(r"\b[a-z]+(_[a-z]+)+\b", lambda name: "--" + name[0].replace("_", "-"), text)
+        if text not in shown:
+            shown.add(text)
+            print(f"note: {text}", file=sys.stderr)
+
+    return show
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -75,6 +75,8 @@ def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
     job = new_job(args) if args.resume is None else resumed_job(args)
     device = chosen_device(args)
     check_count("--checkpoint-every", args.checkpoint_every, 10**6)
+    for line in ineffective_options(job):
+        print(f"note: {line}", file=sys.stderr)
     check_before_loading(job)
     if args.image is not None:
         read_image(args.image)
@@ -83,6 +85,17 @@ def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
     parts = ("transformer", "text_encoder", "clip_text_encoder") + (("vae",) if needs_vae else ())
     pipe = HunyuanVideoPipeline.from_pretrained(job.model, dtype=dtype, device=device, parts=parts, adapter=job.adapter)
     return job, pipe
+
+
+def ineffective_options(job: Job) -> list[str]:
+    """A line for every output option that none of the outputs shows."""
+    kinds = {Path(output).suffix or "frames" for output in job.outputs}
+    lines = []
+    if job.contact_sheet and ".png" not in kinds:
+        lines.append("--contact-sheet has no effect without a .png output")
+    if job.fps is not None and kinds <= {".png", "frames", LATENTS}:
+        lines.append("--fps has no effect on images and latents")
+    return lines
 
 
 def check_before_loading(job: Job) -> None:
@@ -131,8 +144,6 @@ def sample_prompt(pipe: HunyuanVideoPipeline, job: Job, args: argparse.Namespace
             print(f"seed {job.seed}", file=sys.stderr)
         if job.index == 0:
             print(f"if this run is cut off, continue with: {resume_command(job.state)}", file=sys.stderr)
-        if "guidance_scale" in job.arguments and not pipe.transformer.config.guidance_embed:
-            print("note: --guidance-scale has no effect on this model; use --true-cfg-scale", file=sys.stderr)
     else:
         asked = {name: getattr(args, name) for name in (*PIPELINE_OPTIONS, "seed")}
         stream = pipe.stream(resume_from=resume_from, **asked, **common)

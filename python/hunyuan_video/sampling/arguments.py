@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hunyuan_video.errors import ArgumentError, UserError
+from hunyuan_video.errors import ArgumentError, IneffectiveArgument, UserError
 from hunyuan_video.flow import with_first_frame
 from hunyuan_video.sampling.image import first_frames
+from hunyuan_video.sampling.ineffective import ineffective
 from hunyuan_video.sampling.noise import draw_noise, given_generators, seeded_generators, video_seeds
 from hunyuan_video.sampling.prompts import PromptEmbeds, tokens_as_json
 from hunyuan_video.sampling.request import (
@@ -83,8 +84,8 @@ def prepare(pipe: HunyuanVideoPipeline, arguments: Arguments) -> SamplingState:
 
 def _fresh(pipe: HunyuanVideoPipeline, given: Arguments) -> SamplingState:
     settings = resolve_settings(vars(given), pipe.defaults, pipe.grid)
-    if given.guidance_scale is not None and not pipe.transformer.config.guidance_embed:
-        warnings.warn("guidance_scale has no effect on this model; use true_cfg_scale", stacklevel=5)
+    for line in ineffective(vars(given), settings, pipe.transformer.config.guidance_embed):
+        warnings.warn(line, IneffectiveArgument, stacklevel=5)
     videos = settings.num_videos_per_prompt
     prompts = _prompts(given)
     if len(prompts) * videos > MAX_VIDEOS:
