@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from hunyuan_ext._types import Triple
+from hunyuan_ext.core.types import Triple
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_ext._types import Pair, Triple
 from hunyuan_ext.block_mask import BlockMask
+from hunyuan_ext.core.types import Pair, Triple
 
 
 def template_scale(x: Tensor, factor: float) -> Tensor:  # [N]

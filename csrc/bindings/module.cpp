@@ -13,6 +13,7 @@ void bind_attention(py::module_& module);
 void bind_conv3d(py::module_& module);
 void bind_linear(py::module_& module);
 void bind_norm(py::module_& module);
+void bind_signature(py::module_& module);
 void bind_template(py::module_& module);
 
 namespace {
@@ -88,5 +89,6 @@ PYBIND11_MODULE(_C, module) {
   bind_conv3d(module);
   bind_linear(module);
   bind_norm(module);
+  bind_signature(module);
   bind_template(module);
 }

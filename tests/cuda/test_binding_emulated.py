@@ -1,4 +1,4 @@
-"""hunyuan_ext._cuda and the binding with emulated kernels behind them: strides, padding, alignment, bad arguments."""
+"""Linear layers, convolutions and the binding, with emulated kernels behind them: strides, alignment, bad arguments."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 from emulated import binding
+from on_device import as_on_cuda
 from op_accuracy import assert_error_within
 
-from hunyuan_ext import _cuda, _native, reference
-from hunyuan_ext._types import Fp8Rows
+from hunyuan_ext import Fp8Rows, reference
+from hunyuan_ext.attention.cuda import qk_norm_rope
+from hunyuan_ext.conv import kernels
+from hunyuan_ext.linear import cuda
 
-LAST = torch.channels_last_3d
+LAST, E4M3 = torch.channels_last_3d, torch.float8_e4m3fn
 
 
 @pytest.fixture
-def native(monkeypatch):
+def native():
+    """The emulated kernels, for CPU tensors that stand for CUDA ones."""
     module = binding()
-    monkeypatch.setattr(_cuda, "_C", module)
-    return module
+    with as_on_cuda(module):
+        yield module
 
 
 def linear_exact(x: Fp8Rows, weight, scale, bias, gelu=False, gate=None, residual=None):
@@ -39,8 +43,8 @@ def test_linear_of_every_weight_scale(native, granularity):
     weight, scale = reference.quantize_fp8(torch.randn(272, 256), granularity=granularity)
     bias, residual = torch.randn(272).bfloat16(), torch.randn(2, 5, 272).bfloat16()
     gate = torch.randn(2, 3 * 272).bfloat16().chunk(3, -1)[1]
-    rows = _cuda.quantize_rows(x)
-    out = _cuda.linear_fp8((rows,), weight, scale, bias, True, gate, residual)
+    rows = cuda.quantize_rows(x)
+    out = cuda.linear_fp8((rows,), weight, scale, bias, True, gate, residual)
     assert out.shape == (2, 5, 272) and out.dtype == torch.bfloat16
     exact = linear_exact(rows, weight, scale, bias, True, gate, residual)
     torch.testing.assert_close(out.double(), exact, rtol=2**-8, atol=1e-3)
@@ -49,37 +53,37 @@ def test_linear_of_every_weight_scale(native, granularity):
 def test_linear_of_quantised_rows_and_to_quantised_rows(native):
     x = torch.randn(1, 9, 64).bfloat16()
     shift, scale = torch.randn(2, 1, 64).bfloat16()
-    normed = _cuda.layer_norm_modulate_fp8(x, shift, scale, 1e-6)
+    normed = cuda.layer_norm_modulate_fp8(x, shift, scale, 1e-6)
     weight, weight_scale = reference.quantize_fp8(torch.randn(272, 64))
-    hidden = _cuda.linear_fp8_quantised((normed,), weight, weight_scale, None, True)
+    hidden = cuda.linear_fp8_quantized((normed,), weight, weight_scale, None, True)
     assert isinstance(hidden, Fp8Rows) and hidden.scale.shape == (3, 9)
     exact = linear_exact(normed, weight, weight_scale, None, True)
     torch.testing.assert_close(hidden.decoded(torch.float64), exact, rtol=2**-4, atol=0.05)
     back, back_scale = reference.quantize_fp8(torch.randn(16, 272))
-    out = _cuda.linear_fp8((hidden,), back, back_scale, None, False, None, None)
+    out = cuda.linear_fp8((hidden,), back, back_scale, None, False, None, None)
     torch.testing.assert_close(out.double(), linear_exact(hidden, back, back_scale, None), rtol=2**-7, atol=1e-2)
 
 
 def test_misaligned_and_strided_tensors_are_copied(native):
     wide = torch.randn(6, 90).bfloat16()
-    rows = _cuda.quantize_rows(wide[:, 1:49])
-    again = _cuda.quantize_rows(wide[:, 1:49].contiguous())
+    rows = cuda.quantize_rows(wide[:, 1:49])
+    again = cuda.quantize_rows(wide[:, 1:49].contiguous())
     assert torch.equal(rows.codes.view(torch.uint8), again.codes.view(torch.uint8))
     weight, scale = reference.quantize_fp8(torch.randn(16, 48))
     bias, residual = torch.randn(17).bfloat16()[1:], torch.randn(6, 17).bfloat16()[:, 1:]
     gate = torch.randn(1, 17).bfloat16()[:, 1:]
-    out = _cuda.linear_fp8((rows,), weight, scale, bias, False, gate, residual)
+    out = cuda.linear_fp8((rows,), weight, scale, bias, False, gate, residual)
     exact = linear_exact(rows, weight, scale, bias, False, gate, residual)
     torch.testing.assert_close(out.double(), exact, rtol=2**-8, atol=1e-3)
 
 
 def test_misaligned_scales_of_a_weight_are_copied(native):
     """The kernel reads them two at a time."""
-    rows = _cuda.quantize_rows(torch.randn(3, 64).bfloat16())
+    rows = cuda.quantize_rows(torch.randn(3, 64).bfloat16())
     weight, scale = reference.quantize_fp8(torch.randn(32, 64))
     shifted = torch.cat((torch.zeros(1, 1), scale))[1:]
     assert shifted.data_ptr() % 8 and shifted.is_contiguous()
-    out = [_cuda.linear_fp8((rows,), weight, one, None, False, None, None) for one in (scale, shifted)]
+    out = [cuda.linear_fp8((rows,), weight, one, None, False, None, None) for one in (scale, shifted)]
     assert torch.equal(*out)
     native_result = torch.empty(3, 32, dtype=torch.bfloat16)
     with pytest.raises(ValueError, match="scales of weight rows must start at a multiple of 16 bytes"):
@@ -88,17 +92,12 @@ def test_misaligned_scales_of_a_weight_are_copied(native):
         )
 
 
-def test_norm_weights_anywhere_in_memory_are_copied_for_a_device(monkeypatch):
+def test_norm_weights_anywhere_in_memory_are_copied_for_a_device():
     """Its kernels read 16 bytes at a time: a slice of a larger buffer may start elsewhere."""
-
-    class OnDevice(torch.Tensor):
-        is_cuda = True
-
     given = []
-    monkeypatch.setattr(_native, "_C", SimpleNamespace(qk_norm_rope=lambda *args: given.extend(args[4])))
-    q = torch.randn(1, 2, 1, 64).bfloat16().as_subclass(OnDevice)
-    norm = torch.randn(65).bfloat16()[1:]
-    _native.qk_norm_rope(q, q, (norm, norm, None, None), None, 0, 1e-6)
+    q, norm = torch.randn(1, 2, 1, 64).bfloat16(), torch.randn(65).bfloat16()[1:]
+    with as_on_cuda(SimpleNamespace(qk_norm_rope=lambda *args: given.extend(args[4]))):
+        qk_norm_rope(q, q, (norm, norm, None, None), None, 0, 1e-6)
     assert norm.data_ptr() % 16 and given[0].data_ptr() % 16 == given[1].data_ptr() % 16 == 0
     assert torch.equal(given[0], norm) and given[2:] == [None, None]
 
@@ -108,7 +107,7 @@ def test_convolution_of_any_channel_count(native, channels):
     x = torch.randn(1, channels, 3, 6, 7).bfloat16()
     weight = (torch.randn(80, channels, 3, 3, 3) / (27 * channels) ** 0.5).bfloat16()
     bias, residual = torch.randn(80).bfloat16(), torch.randn(1, 80, 1, 4, 5).bfloat16()
-    out, moments = _cuda.causal_conv3d(x, weight, bias, residual, (1, 1, 1), groups=20)
+    out, moments = kernels.causal_conv3d(x, weight, bias, residual, (1, 1, 1), groups=20)
     assert out.is_contiguous(memory_format=LAST) and moments.shape[2:] == (20, 3) and moments.isfinite().all()
     wide = x.double(), weight.double(), bias.double()
     exact = reference.causal_conv3d(*wide, residual=residual.double(), padded=True)
@@ -117,7 +116,7 @@ def test_convolution_of_any_channel_count(native, channels):
 
 def test_convolution_then_norm_by_its_moments(native):
     x, weight = torch.randn(2, 64, 2, 12, 13).bfloat16(), (torch.randn(128, 64, 1, 3, 3) / 24).bfloat16()
-    hidden, moments = _cuda.causal_conv3d(x, weight, None, None, (1, 1, 1), groups=32)
+    hidden, moments = kernels.causal_conv3d(x, weight, None, None, (1, 1, 1), groups=32)
     gamma, beta = torch.randn(2, 128).bfloat16()
     out = torch.full((2, 128, 4, 12, 13), float("nan")).bfloat16().contiguous(memory_format=LAST)
     workspace = torch.empty(native.group_norm_silu_workspace(hidden, 32, True), dtype=torch.uint8)
@@ -128,9 +127,9 @@ def test_convolution_then_norm_by_its_moments(native):
 
 def test_empty_volumes_and_rows(native):
     x, weight = torch.zeros(0, 8, 3, 4, 4).bfloat16(), torch.zeros(8, 8, 3, 3, 3).bfloat16()
-    out, moments = _cuda.causal_conv3d(x, weight, None, None, (1, 1, 1))
+    out, moments = kernels.causal_conv3d(x, weight, None, None, (1, 1, 1))
     assert out.shape == (0, 8, 1, 2, 2) and moments is None
-    assert _cuda.quantize_rows(torch.zeros(0, 16).bfloat16()).codes.shape == (0, 16)
+    assert cuda.quantize_rows(torch.zeros(0, 16).bfloat16()).codes.shape == (0, 16)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +143,7 @@ def test_empty_volumes_and_rows(native):
         (lambda m, x, w: m.causal_conv3d(x, w.half(), None, None, x, None, 0, (1, 1, 1)), TypeError, "weight.*dtype"),
         (lambda m, x, w: m.quantize_rows(x, x, torch.zeros(1)), ValueError, "x: has 5 dimensions"),
         (
-            lambda m, x, w: m.quantize_rows(torch.zeros(2, 12), torch.zeros(2, 12).to(_cuda.E4M3), torch.zeros(2)),
+            lambda m, x, w: m.quantize_rows(torch.zeros(2, 12), torch.zeros(2, 12).to(E4M3), torch.zeros(2)),
             ValueError,
             "columns must be a multiple of 8",
         ),

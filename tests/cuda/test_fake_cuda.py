@@ -15,7 +15,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import hunyuan_ext as ops
-from hunyuan_ext import _backend
+from hunyuan_ext.core import dispatch, native
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, TransformerConfig, VAEConfig
 from hunyuan_video.models.vae.blocks import ResnetBlock
 
@@ -37,15 +37,16 @@ def inference():
 @pytest.fixture
 def machine(monkeypatch):
     """machine((9, 0)): from now on there is such a GPU, and kernels for ARCHS were built."""
-    monkeypatch.setattr(_backend, "module", _backend.module or SimpleNamespace())
-    monkeypatch.setattr(_backend, "_choices", {})
+    monkeypatch.setattr(native, "module", native.module or SimpleNamespace())
 
     def pretend(capability, archs=ARCHS):
-        monkeypatch.setattr(_backend, "cuda_archs", lambda: archs)
-        monkeypatch.setattr(_backend, "cuda_capability", lambda index: capability)
-        _backend._choices.clear()
+        monkeypatch.setattr(native, "cuda_archs", lambda: archs)
+        monkeypatch.setattr(native, "cuda_capability", lambda index: capability)
+        native.forget()
 
-    return pretend
+    yield pretend
+    monkeypatch.undo()
+    native.forget()
 
 
 TENSOR_CORE_KERNELS = {"attention", "attention_fp8", "causal_conv3d", "linear_fp8"}
@@ -64,10 +65,10 @@ TENSOR_CORE_KERNELS = {"attention", "attention_fp8", "causal_conv3d", "linear_fp
 )
 def test_kernels_by_architecture(machine, capability, kernels):
     machine(capability)
-    for op, dtypes in _backend.KERNELS.items():
-        if BF16 not in dtypes.get("cuda", ()):
+    for op, kernel in dispatch.KERNELS.items():
+        if BF16 not in kernel.dtypes.get("cuda", ()):
             continue
-        choice = _backend.choice(op, "cuda", BF16, 0)
+        choice = dispatch.choice(op, "cuda", BF16, 0)
         runs = kernels is not None and (op in kernels or op not in TENSOR_CORE_KERNELS)
         assert choice.native == runs, op
         assert f"this device is sm_{capability[0]}{capability[1]}" in choice.reason
@@ -75,16 +76,16 @@ def test_kernels_by_architecture(machine, capability, kernels):
 
 def test_devices_are_asked_one_by_one(machine, monkeypatch):
     machine(None)
-    monkeypatch.setattr(_backend, "cuda_capability", lambda index: (9, 0) if index == 0 else (7, 5))
-    assert _backend.choice("attention", "cuda", BF16, 0).native
-    assert not _backend.choice("attention", "cuda", BF16, 1).native
+    monkeypatch.setattr(native, "cuda_capability", lambda index: (9, 0) if index == 0 else (7, 5))
+    assert dispatch.choice("attention", "cuda", BF16, 0).native
+    assert not dispatch.choice("attention", "cuda", BF16, 1).native
 
 
 def test_no_gpu_and_no_kernels_are_told(machine):
     machine(None)
-    assert _backend.choice("attention", "cuda", BF16) == (False, "torch finds no usable CUDA device")
+    assert dispatch.choice("attention", "cuda", BF16) == (False, "torch finds no usable CUDA device")
     machine((9, 0), archs=())
-    assert _backend.choice("attention", "cuda", BF16) == (False, "built without CUDA kernels")
+    assert dispatch.choice("attention", "cuda", BF16) == (False, "built without CUDA kernels")
 
 
 class OnDevice:
@@ -98,13 +99,13 @@ class OnDevice:
         self.stride, self.data_ptr, self.element_size = self.memory.stride, self.memory.data_ptr, lambda: 4
 
 
-@pytest.mark.skipif(_backend.module is None or torch.cuda.is_available(), reason="needs the native module, and no GPU")
+@pytest.mark.skipif(native.module is None or torch.cuda.is_available(), reason="needs the native module, and no GPU")
 def test_kernels_without_a_gpu_say_so_in_one_sentence(monkeypatch):
-    module = _backend.module
+    module = native.module
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=0))
     x, vector = OnDevice(1, 2, 4), OnDevice(1, 4)
     wanted = "there is no CUDA device, or its driver is older than this build"
-    if not _backend.cuda_archs():
+    if not native.cuda_archs():
         wanted = "hunyuan_ext was built without CUDA kernels; rebuild it where nvcc is on PATH with HUNYUAN_CUDA=ON"
     module.use_exchange_api(None)
     try:

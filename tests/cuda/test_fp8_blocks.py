@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from emulated import binding
+from on_device import as_on_cuda
 from test_fake_cuda import (  # noqa: F401  (fixtures)
     compiled_nodes,
     fake_devices,
@@ -16,7 +19,8 @@ from test_fake_cuda import (  # noqa: F401  (fixtures)
 )
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from hunyuan_ext import Fp8Rows, _cuda, fp8
+from hunyuan_ext import Fp8Rows
+from hunyuan_ext.core import native
 from hunyuan_video.models import TransformerConfig
 from hunyuan_video.models.fp8 import FP8Linear, convert_to_fp8_modules
 from hunyuan_video.models.transformer.blocks import DoubleBlock, SingleBlock
@@ -30,15 +34,13 @@ CONFIG = TransformerConfig(
 
 
 @pytest.fixture
-def emulated(monkeypatch):
-    """The FP8 kernels, run by the emulator on CPU tensors; [] collects what a product is given."""
-    monkeypatch.setattr(_cuda, "_C", binding())
-    monkeypatch.setattr(fp8, "runs_native", lambda op, *tensors: op == "linear_fp8")
-    monkeypatch.setattr(fp8, "unit", lambda *arguments: None)  # no product of the CPU's own
-    products = []
-    run = _cuda._run_linear
-    monkeypatch.setattr(_cuda, "_run_linear", lambda *arguments: (products.append(arguments), run(*arguments))[1])
-    return products
+def emulated():
+    """The kernels, run by the emulator on CPU tensors; [] collects what a product is given."""
+    module, products = binding(), []
+    spy = SimpleNamespace(**{name: getattr(module, name) for name in dir(module) if not name.startswith("__")})
+    spy.linear_fp8 = lambda *arguments: (products.append(arguments), module.linear_fp8(*arguments))[1]
+    with as_on_cuda(spy):
+        yield products
 
 
 def block_and_inputs(kind):
@@ -68,7 +70,8 @@ def test_blocks_compute_the_same_with_quantised_activations(emulated, kind, firs
     out = block(*inputs)
     assert len(emulated) == products
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fp8, "runs_native", lambda op, *tensors: False)
+        patch.setattr(native, "mode", "reference")
+        native.forget()
         composed = block(*inputs)
     for ours, plain in zip(*((x,) if isinstance(x, torch.Tensor) else x for x in (out, composed)), strict=True):
         error = (ours - plain).float().norm() / plain.float().norm()
@@ -79,15 +82,15 @@ def test_a_single_block_multiplies_two_parts(emulated):
     """Attention and MLP go to the second linear side by side, without being joined; the MLP arrives quantised."""
     block, inputs = block_and_inputs(SingleBlock)
     block(*inputs)
-    (qkv, *_), (mlp, *_), (parts, *_) = emulated
-    assert [part.codes.shape[-1] for part in parts] == [128, 256] and parts[1].scale.shape == (2, 16)
-    assert qkv[0].codes.data_ptr() == mlp[0].codes.data_ptr()  # the norm's codes, twice
+    (qkv, *_), (mlp, *_), (head, _, tail, tail_scale, *_) = emulated
+    assert [head.shape[-1], tail.shape[-1]] == [128, 256] and tail_scale.shape == (2, 16)
+    assert qkv.data_ptr() == mlp.data_ptr()  # the norm's codes, twice
 
 
 def test_the_two_streams_write_one_tensor(emulated):
     block, inputs = block_and_inputs(DoubleBlock)
     block(*(x[:1] if isinstance(x, torch.Tensor) else x for x in inputs))
-    first, second = (arguments[7] for arguments in emulated[:2])
+    first, second = (arguments[9] for arguments in emulated[:2])
     assert first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 import torch
 from emulated import binding
+from on_device import as_on_cuda
 from test_fake_cuda import TINY
 
-from hunyuan_ext import _backend, _cuda, _direct, _native, norm
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, VAEConfig
 from hunyuan_video.models.fp8 import convert_to_fp8_modules
 
@@ -18,42 +19,29 @@ BF16 = torch.bfloat16
 
 
 @pytest.fixture
-def device(monkeypatch):
+def device():
     """device(): from now on CPU tensors are those of a GPU of compute capability 9.0; counts the kernels called."""
     module, counts = binding(), Counter()
 
     def counted(name):
         def call(*arguments):
-            counts[name] += 1
+            with_moments = name == "group_norm_silu" and arguments[8] is not None
+            counts[f"{name} of moments" if with_moments else name] += 1
             return getattr(module, name)(*arguments)
 
         return call
 
     names = ("attention", "attention_fp8", "qk_norm_rope", "layer_norm_modulate", "layer_norm_modulate_fp8")
-    names += ("gate_residual", "pad_causal", "causal_conv3d", "quantize_rows", "linear_fp8")
+    names += ("gate_residual", "group_norm_silu", "pad_causal", "causal_conv3d", "quantize_rows", "linear_fp8")
     sizes = ("attention_fp8_workspace", "group_norm_silu_workspace", "causal_conv3d_moment_chunks")
     spy = SimpleNamespace(**{name: counted(name) for name in names}, **{n: getattr(module, n) for n in sizes})
+    with contextlib.ExitStack() as stack:
 
-    def group_norm_silu(x, weight, bias, out, groups, eps, silu, pad, moments, _, threads):
-        size = module.group_norm_silu_workspace(x, groups, moments is not None)
-        counts["group_norm_silu" if moments is None else "group_norm_silu of moments"] += 1
-        workspace = torch.empty(size, dtype=torch.uint8)
-        module.group_norm_silu(x, weight, bias, out, groups, eps, silu, pad, moments, workspace, threads)
+        def begin():
+            stack.enter_context(as_on_cuda(spy))
+            return counts
 
-    spy.group_norm_silu = group_norm_silu  # CPU tensors get no workspace
-
-    def picks_native(op, kind, dtype, index):
-        return dtype in _backend.KERNELS[op].get("cuda", ())
-
-    def begin():
-        for owner in (_native, _cuda):
-            monkeypatch.setattr(owner, "_C", spy)
-        monkeypatch.setattr(_backend, "_picks_native", picks_native)
-        monkeypatch.setattr(_direct, "is_plain", lambda *tensors: False)
-        monkeypatch.setattr(norm, "too_small", lambda x: False)
-        return counts
-
-    return begin
+        yield begin
 
 
 def transformer(config=TINY):

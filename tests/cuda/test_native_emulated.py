@@ -1,4 +1,4 @@
-"""Calls of hunyuan_ext._native on a device, with emulated kernels behind the binding: views, lengths, bad arguments."""
+"""Attention and norms on a device, with emulated kernels behind the binding: views, lengths, bad arguments."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ import pytest
 import torch
 from emulated import binding
 from fp8_attention import relative_error
+from on_device import as_on_cuda
 
-from hunyuan_ext import BlockMask, _native, reference
+from hunyuan_ext import BlockMask, reference
+from hunyuan_ext.attention import cuda
+from hunyuan_ext.norm import kernels
 
 BF16 = torch.bfloat16
 
 
-class OnDevice(torch.Tensor):
-    """A tensor of the CPU that says it is on a device, so that it is made ready for one."""
-
-    is_cuda = True
-
-
 @pytest.fixture
-def native(monkeypatch):
+def native():
+    """The emulated kernels, for CPU tensors that stand for CUDA ones."""
     module = binding()
-    monkeypatch.setattr(_native, "_C", module)
-    return module
+    with as_on_cuda(module):
+        yield module
 
 
 def heads(batch, queries, keys, count=2, dim=128):
@@ -41,7 +39,7 @@ def exact(q, k, v, **options):
 def test_attention(native, dim):
     q, k, v = heads(2, 131, 200, dim=dim)
     kv_len = torch.tensor([200, 0], dtype=torch.int32)
-    out, lse = _native.attention(q, k, v, kv_len, None, 0.1)
+    out, lse = cuda.attention(q, k, v, kv_len, None, 0.1)
     wanted, wanted_lse = exact(q, k, v, kv_len=kv_len, scale=0.1)
     assert out.shape == (2, 131, 2, dim) and relative_error(out, wanted) < 5e-3
     torch.testing.assert_close(lse.double(), wanted_lse, rtol=1e-3, atol=1e-3)
@@ -50,7 +48,7 @@ def test_attention(native, dim):
 def test_attention_of_a_block_mask(native):
     q, k, v = heads(1, 300, 500)
     mask = BlockMask.from_tiles(torch.tensor([[1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1]]).bool(), 128, 128)
-    out, lse = _native.attention(q, k, v, None, mask, 0.1)
+    out, lse = cuda.attention(q, k, v, None, mask, 0.1)
     wanted, wanted_lse = exact(q, k, v, block_mask=mask, scale=0.1)
     assert relative_error(out, wanted) < 5e-3 and (out[:, 128:256] == 0).all()
     torch.testing.assert_close(lse.double(), wanted_lse, rtol=1e-3, atol=1e-3)
@@ -62,7 +60,7 @@ def test_fp8_attention_with_norms_and_rotation(native):
     norms = torch.rand(4 * 128 + 1).to(BF16)[1:].add_(0.5).view(4, 128).unbind(0)
     angle = (torch.rand(tokens - text, 64) * 6).repeat_interleave(2, 1)
     rope, kv_len = (angle.cos(), angle.sin()), torch.tensor([140], dtype=torch.int32)
-    out = _native.rope_attention_fp8(q, k, v, norms, rope, text, 1e-6, kv_len, None, 0.09)
+    out = cuda.rope_attention_fp8(q, k, v, norms, rope, text, 1e-6, kv_len, None, 0.09)
     ready = [
         reference.qk_norm_rope(x.double(), rope, norms[i].double(), norms[2 + i].double(), text, 1e-6)
         for i, x in enumerate((q, k))
@@ -74,7 +72,7 @@ def test_fp8_attention_with_norms_and_rotation(native):
 def test_fp8_attention_of_a_block_mask_without_norms(native):
     q, k, v = (x.transpose(1, 2) for x in heads(1, 256, 256))
     mask = BlockMask.from_tiles(torch.tensor([[1, 0], [1, 1]]).bool(), 128, 128)
-    out = _native.rope_attention_fp8(q, k, v, (None,) * 4, None, 0, 1e-6, None, mask, 0.09)
+    out = cuda.rope_attention_fp8(q, k, v, (None,) * 4, None, 0, 1e-6, None, mask, 0.09)
     wanted, _ = reference.attention_with_lse(q.double(), k.double(), v.double(), block_mask=mask, scale=0.09)
     assert relative_error(out, wanted) < 0.06
 
@@ -86,7 +84,7 @@ def test_norm_and_rotation(native, dtype):
     norms = torch.rand(3 * 64 + 1).to(dtype)[1:].view(3, 64)
     given = norms[0], norms[1], None, norms[2]
     rope = torch.randn(2, 7, 64).unbind(0)
-    out = _native.qk_norm_rope(q.as_subclass(OnDevice), k.as_subclass(OnDevice), given, rope, 2, 1e-6)
+    out = cuda.qk_norm_rope(q, k, given, rope, 2, 1e-6)
     for x, result, norm, text in ((q, out[0], given[0], None), (k, out[1], given[1], given[3])):
         wanted = reference.qk_norm_rope(
             x.double(), rope, norm.double(), None if text is None else text.double(), 2, 1e-6
@@ -98,7 +96,7 @@ def test_group_norm_from_anywhere_in_memory(native):
     """It makes its workspace, and a copy of a volume that is not aligned."""
     x = torch.randn(2 * 3 * 5 * 7 * 64 + 1).to(BF16)[1:].view(2, 3, 5, 7, 64).permute(0, 4, 1, 2, 3)
     weight, bias = torch.randn(2, 64)
-    out = _native.group_norm_silu(x.as_subclass(OnDevice), weight, bias, 8, 1e-6, True, (2, 1, 1))
+    out = kernels.group_norm_silu(x, weight, bias, 8, 1e-6, True, (2, 1, 1))
     wanted = reference.group_norm_silu(x.double(), weight.double(), bias.double(), groups=8, pad=(2, 1, 1))
     assert x.data_ptr() % 16 and relative_error(out, wanted) < 5e-3
 

@@ -8,7 +8,8 @@ from fp8_attention import per_head_fp8, relative_error
 from op_accuracy import assert_error_within
 
 import hunyuan_ext as ops
-from hunyuan_ext import BlockMask, _backend, reference
+from hunyuan_ext import BlockMask, reference
+from hunyuan_ext.core import dispatch
 
 BF16, NAN = torch.bfloat16, float("nan")
 
@@ -41,7 +42,7 @@ def check(q, k, v, **options):
 
 def test_kernels_run_here():
     """Otherwise all the tests below compare torch with torch."""
-    choice = _backend.choice("attention", "cuda", BF16)
+    choice = dispatch.choice("attention", "cuda", BF16)
     assert choice.native, choice.reason
 
 

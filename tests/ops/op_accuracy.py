@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from hunyuan_ext import _backend
+from hunyuan_ext.core import native
 
 LEVELS = [
     level
-    for index, level in enumerate(_backend.LEVELS)
-    if _backend.module is not None and index <= _backend.module.isa_supported()
+    for index, level in enumerate(native.LEVELS)
+    if native.module is not None and index <= native.module.isa_supported()
 ]
 DTYPES = [torch.float32, torch.bfloat16]
-needs_native = pytest.mark.skipif(_backend.module is None, reason=_backend.missing or "native module present")
+needs_native = pytest.mark.skipif(native.module is None, reason=native.missing or "native module present")
 
 
 @pytest.fixture(autouse=True)

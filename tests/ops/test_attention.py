@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from op_accuracy import DTYPES, LEVELS, assert_error_within, needs_native, poisoned_outputs  # noqa: F401
 
 import hunyuan_ext as ops
-from hunyuan_ext import BlockMask, _backend, _native, reference
+from hunyuan_ext import BlockMask, reference
+from hunyuan_ext.attention import cuda
+from hunyuan_ext.core import native
 
 
 def table(tokens, dim, generator):
@@ -53,7 +55,7 @@ def check(q, k, v, options):
     [((2, 9, 3, 16), 4), ((1, 1, 1, 2), 0), ((1, 37, 2, 128), 5), ((2, 12, 1, 24), 12), ((1, 8, 2, 10), 0)],
 )
 def test_error_within_twice_that_of_torch(shape, text_len, dtype, level):
-    with _backend.forced("native", level):
+    with native.forced("native", level):
         check(*make(shape, dtype, text_len))
 
 
@@ -73,7 +75,7 @@ def test_error_within_twice_that_of_torch(shape, text_len, dtype, level):
 def test_any_shape(shape, text, dtype, level, rope, norms, text_norms, lengths, seed):
     q, k, v, options = make(shape, dtype, int(text * shape[1]), seed, rope, norms, text_norms)
     options["kv_len"] = torch.tensor([1 + int(part * (shape[1] - 1)) for part in lengths[: shape[0]]])
-    with _backend.forced("native", level):
+    with native.forced("native", level):
         check(q, k, v, options)
 
 
@@ -83,8 +85,8 @@ def test_any_shape(shape, text, dtype, level, rope, norms, text_norms, lengths, 
 def test_norm_and_rotation_alone(dtype, level):
     q, k, _, options = make((2, 11, 3, 40), dtype, text_len=3)
     norms = options["q_norm"], options["k_norm"], *options["text_norms"]
-    with _backend.forced("native", level):
-        outs = _native.qk_norm_rope(q, k, norms, options["rope"], 3, 1e-6)
+    with native.forced("native", level):
+        outs = cuda.qk_norm_rope(q, k, norms, options["rope"], 3, 1e-6)
     for out, x, norm, text_norm in ((outs[0], q, norms[0], norms[2]), (outs[1], k, norms[1], norms[3])):
         exact = reference.qk_norm_rope(x.double(), wide(options["rope"]), norm.double(), text_norm.double(), 3, 1e-6)
         baseline = reference.qk_norm_rope(x, options["rope"], norm, text_norm, 3, 1e-6)
@@ -94,11 +96,11 @@ def test_norm_and_rotation_alone(dtype, level):
 
 @pytest.mark.parametrize("mode", ["native", "reference"])
 def test_padded_keys_are_never_read(mode):
-    if mode == "native" and _backend.module is None:
+    if mode == "native" and native.module is None:
         pytest.skip("native module absent")
     q, k, v, options = make((2, 10, 2, 16), torch.float32, text_len=4)
     q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-    with _backend.forced(mode):
+    with native.forced(mode):
         for lengths in ([8, 8], [7, 10]):
             clean = ops.rope_attention(q, k, v, kv_len=torch.tensor(lengths), **options)
             dirty_k, dirty_v = k.clone(), v.clone()

@@ -7,19 +7,21 @@ import torch
 from op_accuracy import DTYPES, LEVELS, assert_error_within, needs_native, poisoned_outputs  # noqa: F401
 
 import hunyuan_ext as ops
-from hunyuan_ext import BlockMask, _backend, _cpu_attention, _native, reference
+from hunyuan_ext import BlockMask, reference
+from hunyuan_ext.attention import cpu
+from hunyuan_ext.core import native
 
 pytestmark = needs_native
 
 
 def available(level):
-    with _backend.forced("native", level):
-        return [unit for unit in range(4) if _backend.module.has_attention_unit(unit)]
+    with native.forced("native", level):
+        return [unit for unit in range(4) if native.module.has_attention_unit(unit)]
 
 
 # (level, unit): float32 on every level, the bfloat16 units on the last one.
 PATHS = [(level, unit) for level in LEVELS for unit in (available(level) if level == LEVELS[-1] else [0])]
-NAMES = [f"{level}-{_cpu_attention.UNITS[unit]}" for level, unit in PATHS]
+NAMES = [f"{level}-{cpu.UNITS[unit]}" for level, unit in PATHS]
 every_path = pytest.mark.parametrize(("level", "unit"), PATHS, ids=NAMES)
 SHAPES = [
     *((2, 1, 2, 16), (1, 7, 3, 32), (2, 63, 1, 48), (1, 65, 2, 64)),
@@ -52,13 +54,14 @@ def run(level, unit, q, k, v, options, threads=1):
     """Straight through the kernel, whatever the table says."""
     options = dict(text_len=0, eps=1e-6, scale=None, block_mask=None, kv_len=None, rope=None) | options
     norms = options.get("q_norm"), options.get("k_norm"), *(options.get("text_norms") or (None, None))
-    lengths = None if options["kv_len"] is None else options["kv_len"].tolist()
-    rest = (options[name] for name in ("eps", "scale", "block_mask"))
+    rest = (options[name] for name in ("text_len", "kv_len", "eps", "scale", "block_mask"))
+    row = cpu.Row(q.dtype, cpu.UNITS[unit], None, True, "")
+    attention = cpu.Attention(row, (q, k, v, *norms, *(options["rope"] or ())), k.shape[1], q.shape[3])
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with _backend.forced("native", level):
-            return _cpu_attention.attend(q, k, v, unit, norms, options["rope"], options["text_len"], lengths, *rest)
+        with native.forced("native", level):
+            return attention.run(q, k, v, norms, options["rope"], *rest)
     finally:
         torch.set_num_threads(before)
 
@@ -169,7 +172,7 @@ def test_a_nan_stays_in_its_row(level, unit):
 def kernel_calls(monkeypatch):
     """The units of the calls that reach a kernel from now on."""
     calls = []
-    monkeypatch.setattr(_native._C, "rope_attention", functools.partial(record, calls, _native._C.rope_attention))
+    monkeypatch.setattr(native.module, "rope_attention", functools.partial(record, calls, native.module.rope_attention))
     return calls
 
 
@@ -184,20 +187,20 @@ def test_capabilities_tell_what_runs(dtype, monkeypatch):
     q, k, v, options = make((1, 40, 2, 64), dtype, text_len=8)
     for mode in ("auto", "native", "reference"):
         calls.clear()
-        with _backend.forced(mode):
+        with native.forced(mode):
             out = ops.rope_attention(q, k, v, **options)
             said = ops.capabilities()["ops"]["rope_attention"]["cpu"][str(dtype).removeprefix("torch.")]
             assert out.shape == q.shape
             assert bool(calls) == (said["implementation"] == "native")
             if calls:
-                assert f"own {_cpu_attention.UNITS[calls[0]]} kernel" in said["reason"]
+                assert f"own {cpu.UNITS[calls[0]]} kernel" in said["reason"]
 
 
 def test_what_the_kernel_cannot_take_is_composed(monkeypatch):
     calls = kernel_calls(monkeypatch)
     q, k, v, _ = make((1, 9, 2, 64), torch.float32)
     narrow = [x[..., :24] for x in (q, k, v)]
-    with _backend.forced("native"):
+    with native.forced("native"):
         ops.rope_attention(*narrow)
         ops.rope_attention(q.clone().requires_grad_(), k, v)
         ops.rope_attention(q, k, v, scale=-1.0)
@@ -213,8 +216,8 @@ def test_what_the_kernel_cannot_take_is_composed(monkeypatch):
 def test_a_sparse_list_is_worth_it_everywhere(monkeypatch):
     calls = kernel_calls(monkeypatch)
     q, k, v, options = make((1, 64, 1, 32), torch.float32)
-    with _backend.forced("auto"):
-        if _backend.isa() == "scalar":
+    with native.forced("auto"):
+        if native.isa() == "scalar":
             pytest.skip("no vector unit: torch computes the dense mask")
         ops.rope_attention(q, k, v, **options, block_mask=BlockMask.from_tiles(torch.eye(4, dtype=torch.bool), 16, 16))
     assert calls in ([0], [3])
@@ -222,7 +225,7 @@ def test_a_sparse_list_is_worth_it_everywhere(monkeypatch):
 
 def test_bad_lists_are_refused():
     q, k, v, _ = make((1, 64, 1, 32), torch.float32)
-    with _backend.forced("native"):
+    with native.forced("native"):
         for tiles, message in ((torch.ones(2, 4), "covers 32 queries, 64 are given"), (torch.ones(4, 5), "key tile 4")):
             with pytest.raises(ValueError, match=f"block_mask: {message}"):
                 ops.rope_attention(q, k, v, block_mask=BlockMask.from_tiles(tiles.bool(), 16, 16))
@@ -233,9 +236,9 @@ def test_bad_lists_are_refused():
 
 def test_few_tokens_of_many_heads_in_float32_are_left_to_torch(monkeypatch):
     calls = kernel_calls(monkeypatch)
-    if _backend.forced_isa is not None or _cpu_attention.find_row(torch.float32) is None or _backend.isa() == "scalar":
+    if native.forced_isa is not None or cpu.find_row(torch.float32) is None or native.isa() == "scalar":
         pytest.skip("the kernel is forced, or absent")
-    with torch.no_grad(), _backend.forced("auto"):
+    with torch.no_grad(), native.forced("auto"):
         for heads, tokens, dtype in ((9, 24, torch.float32), (9, 25, torch.float32), (8, 24, torch.float32)):
             x = torch.randn(1, tokens, heads, 32, dtype=dtype)
             torch.testing.assert_close(ops.rope_attention(x, x, x), reference.rope_attention(x, x, x))

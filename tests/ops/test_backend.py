@@ -11,7 +11,8 @@ import torch
 from op_accuracy import needs_native, poisoned_outputs  # noqa: F401
 
 import hunyuan_ext as ops
-from hunyuan_ext import _backend, reference
+from hunyuan_ext import reference
+from hunyuan_ext.core import native
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = """
@@ -42,20 +43,19 @@ def test_the_environment_forces_the_reference():
 def test_unknown_values_are_named(value, monkeypatch):
     monkeypatch.setenv("HUNYUAN_EXT_ISA", value)
     with pytest.raises(ValueError, match=f"HUNYUAN_EXT_ISA={value}: use one of scalar, avx2, avx512"):
-        _backend._from_environment("HUNYUAN_EXT_ISA", _backend.LEVELS)
+        native.from_environment("HUNYUAN_EXT_ISA", native.LEVELS)
 
 
-def test_without_the_native_module_ops_are_composed(monkeypatch):
-    monkeypatch.setattr(_backend, "module", None)
-    monkeypatch.setattr(_backend, "missing", "hunyuan_ext._C is not built")
-    monkeypatch.setattr(_backend, "_choices", {})
+def test_without_the_native_module_ops_are_composed(switches):
+    switches.setattr(native, "module", None)
+    switches.setattr(native, "missing", "hunyuan_ext._C is not built")
     x, shift = torch.randn(1, 2, 4), torch.randn(1, 4)
     assert torch.equal(ops.layer_norm_modulate(x, shift, shift), reference.layer_norm_modulate(x, shift, shift))
     facts = ops.capabilities()
     assert facts["build"] == {"native": False, "reason": "hunyuan_ext._C is not built"}
     assert facts["ops"]["gate_residual"]["cpu"]["float32"]["implementation"] == "torch"
-    monkeypatch.setattr(_backend, "mode", "native")
-    _backend._choices.clear()
+    switches.setattr(native, "mode", "native")
+    native.forget()
     assert ops.capabilities()["backend"] == "native"
     with pytest.raises(RuntimeError, match="HUNYUAN_EXT_BACKEND=native, but hunyuan_ext._C is not built"):
         ops.layer_norm_modulate(x, shift, shift)
@@ -75,8 +75,8 @@ def test_capabilities_are_plain_data_and_complete():
 
 @needs_native
 @pytest.mark.parametrize("mode", ["auto", "reference"])
-def test_capabilities_tell_which_gradients_are_native(monkeypatch, mode):
-    monkeypatch.setattr(_backend, "mode", mode)
+def test_capabilities_tell_which_gradients_are_native(switches, mode):
+    switches.setattr(native, "mode", mode)
     q = torch.randn(1, 8, 1, 16, dtype=torch.bfloat16, requires_grad=True)
     x, row = q.view(1, 8, 16), torch.zeros(1, 16, dtype=torch.bfloat16)
     results = {
@@ -94,11 +94,11 @@ def test_capabilities_tell_which_gradients_are_native(monkeypatch, mode):
 @needs_native
 def test_capabilities_tell_what_runs(monkeypatch):
     calls = []
-    original = _backend.module.layer_norm_modulate
-    monkeypatch.setattr(_backend.module, "layer_norm_modulate", lambda *a: (calls.append(1), original(*a)))
+    original = native.module.layer_norm_modulate
+    monkeypatch.setattr(native.module, "layer_norm_modulate", lambda *a: (calls.append(1), original(*a)))
     x, shift = torch.randn(1, 2, 4), torch.randn(1, 4)
     for mode in ("native", "reference"):
-        with _backend.forced(mode):
+        with native.forced(mode):
             calls.clear()
             ops.layer_norm_modulate(x, shift, shift)
             implementation = ops.capabilities()["ops"]["layer_norm_modulate"]["cpu"]["float32"]["implementation"]
@@ -107,13 +107,13 @@ def test_capabilities_tell_what_runs(monkeypatch):
 
 @needs_native
 def test_gradients_autocast_and_subclasses_are_composed(monkeypatch):
-    monkeypatch.setattr(_backend.module, "layer_norm_modulate", lambda *a: pytest.fail("native kernel called"))
+    monkeypatch.setattr(native.module, "layer_norm_modulate", lambda *a: pytest.fail("native kernel called"))
     x, shift = torch.randn(1, 2, 4), torch.randn(1, 4)
 
     class Tagged(torch.Tensor):
         pass
 
-    with _backend.forced("native"):
+    with native.forced("native"):
         for tensor in (x.clone().requires_grad_(), x.half(), x.as_subclass(Tagged), x.to("meta")):
             ops.layer_norm_modulate(tensor, shift.to(tensor.device), shift.to(tensor.device))
         with torch.autocast("cpu", torch.bfloat16):
@@ -124,7 +124,7 @@ def test_gradients_autocast_and_subclasses_are_composed(monkeypatch):
 @needs_native
 def test_parameters_without_gradient_run_native(monkeypatch):
     called = []
-    monkeypatch.setattr(_backend.module, "layer_norm_modulate", lambda *a: called.append(1))
+    monkeypatch.setattr(native.module, "layer_norm_modulate", lambda *a: called.append(1))
     x, shift = torch.randn(1, 2, 4), torch.nn.Parameter(torch.randn(1, 4))
     with torch.no_grad():
         ops.layer_norm_modulate(x, shift, shift)
@@ -140,17 +140,17 @@ def test_tensors_read_the_same_with_and_without_the_exchange_api(dtype):
         torch.zeros(0, 5).to(dtype),
         torch.nn.Parameter(torch.zeros(3, 1).to(dtype), requires_grad=False),
     ]
-    described = [_backend.module.describe(tensor) for tensor in tensors]
-    _backend.module.use_exchange_api(None)
+    described = [native.module.describe(tensor) for tensor in tensors]
+    native.module.use_exchange_api(None)
     try:
-        assert [_backend.module.describe(tensor) for tensor in tensors] == described
+        assert [native.module.describe(tensor) for tensor in tensors] == described
         x, shift = torch.randn(1, 2, 4), torch.randn(1, 4)
-        with _backend.forced("native"):
+        with native.forced("native"):
             torch.testing.assert_close(
                 ops.layer_norm_modulate(x, shift, shift), reference.layer_norm_modulate(x, shift, shift)
             )
     finally:
-        _backend.module.use_exchange_api(torch.Tensor.__dlpack_c_exchange_api__)
+        native.module.use_exchange_api(torch.Tensor.__dlpack_c_exchange_api__)
     for tensor, (shape, stride, _, device, address) in zip(tensors, described, strict=True):
         assert (shape, device, address) == (tuple(tensor.shape), -1, tensor.data_ptr())
         assert stride == tensor.stride() or 1 in shape or 0 in shape
@@ -177,8 +177,8 @@ def test_tensors_read_the_same_with_and_without_the_exchange_api(dtype):
 )
 def test_the_binding_protects_memory(call, error, message):
     with pytest.raises(error, match=message):
-        call(_backend.module, torch.zeros(2, 3, 4), torch.zeros(2, 4))
-    _backend.module.use_exchange_api(torch.Tensor.__dlpack_c_exchange_api__)
+        call(native.module, torch.zeros(2, 3, 4), torch.zeros(2, 4))
+    native.module.use_exchange_api(torch.Tensor.__dlpack_c_exchange_api__)
 
 
 @needs_native

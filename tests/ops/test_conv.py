@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from op_accuracy import DTYPES, assert_error_within, needs_native, poisoned_outputs  # noqa: F401
 
 import hunyuan_ext as ops
-from hunyuan_ext import _backend, reference
+from hunyuan_ext import reference
+from hunyuan_ext.core import native
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last_3d]
 
@@ -22,7 +23,7 @@ LAYOUTS = [torch.contiguous_format, torch.channels_last_3d]
 )
 def test_padding_is_an_exact_copy(shape, pad, dtype, layout):
     x = torch.randn(shape).to(dtype).to(memory_format=layout)
-    with _backend.forced("native"):
+    with native.forced("native"):
         out = ops.pad_causal(x, pad)
     assert torch.equal(out, reference.pad_causal(x, pad))
     assert not x.numel() or out.is_contiguous(memory_format=layout)
@@ -38,7 +39,7 @@ def test_error_within_twice_that_of_torch(kernel, stride, layout, dtype, mode):
     weight, bias = (torch.randn(8, 5, *kernel) / 4).to(dtype), torch.randn(8).to(dtype)
     exact = reference.causal_conv3d(x.double(), weight.double(), bias.double(), stride=stride)
     residual = torch.randn(exact.shape).to(dtype)
-    with _backend.forced(mode):
+    with native.forced(mode):
         out = ops.causal_conv3d(x, weight, bias, stride=stride)
         added = ops.causal_conv3d(x, weight, bias, stride=stride, residual=residual)
     baseline = reference.causal_conv3d(x, weight, bias, stride=stride)
@@ -94,8 +95,8 @@ def conv_gradients(x, weight, bias, grad):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_without_a_bfloat16_convolution_the_arithmetic_is_float32(dtype, monkeypatch):
-    monkeypatch.setattr(_backend, "_bfloat16_matmul", lambda: False)
+def test_without_a_bfloat16_convolution_the_arithmetic_is_float32(dtype, switches):
+    switches.setattr(native, "bfloat16_matmul", lambda: False)
     x, weight = torch.randn(1, 4, 3, 6, 6).to(dtype), torch.randn(4, 4, 3, 3, 3).to(dtype)
     exact = reference.causal_conv3d(x.double(), weight.double())
     out = ops.causal_conv3d(x, weight)

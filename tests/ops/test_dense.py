@@ -7,22 +7,22 @@ from hypothesis import strategies as st
 from op_accuracy import LEVELS, assert_error_within, needs_native, poisoned_outputs  # noqa: F401
 
 import hunyuan_ext as ops
-from hunyuan_ext import _backend, _cpu_linear, reference
+from hunyuan_ext import reference
+from hunyuan_ext.core import native
+from hunyuan_ext.linear import cpu
 
 BF16 = torch.bfloat16
 UNITS = [
-    unit
-    for unit in (_cpu_linear.DOT, _cpu_linear.AMX)
-    if _backend.module is not None and _backend.module.has_linear_unit(unit, False)
+    unit for unit in (cpu.DOT, cpu.AMX) if native.module is not None and native.module.has_linear_unit(unit, False)
 ]
 
 
-@pytest.fixture(params=UNITS, ids=[_cpu_linear.NAMES[unit] for unit in UNITS])
+@pytest.fixture(params=UNITS, ids=[cpu.NAMES[unit] for unit in UNITS])
 def unit(request, monkeypatch):
     """Each unit of this machine in turn takes all calls."""
-    rows = [row for row in _cpu_linear.TABLE if row.unit == request.param]
-    monkeypatch.setattr(_cpu_linear, "TABLE", rows)
-    with _backend.forced("native"):
+    rows = [row for row in cpu.TABLE if row.unit == request.param]
+    monkeypatch.setattr(cpu, "TABLE", rows)
+    with native.forced("native"):
         yield request.param
 
 
@@ -73,7 +73,7 @@ def test_error_within_twice_that_of_torch(shape, unit):
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("dtype", [torch.float32, BF16])
 def test_every_level(level, dtype):
-    with _backend.forced("native", level):
+    with native.forced("native", level):
         check(*case(2, 19, (70, 60), 50, dtype))
 
 
@@ -86,9 +86,9 @@ def test_every_level(level, dtype):
 )
 def test_any_shape(batch, tokens, columns, out):
     for one in UNITS or (None,):
-        rows = [row for row in _cpu_linear.TABLE if row.unit == one]
-        with pytest.MonkeyPatch.context() as patch, _backend.forced("native" if UNITS else "auto"):
-            patch.setattr(_cpu_linear, "TABLE", rows)
+        rows = [row for row in cpu.TABLE if row.unit == one]
+        with pytest.MonkeyPatch.context() as patch, native.forced("native" if UNITS else "auto"):
+            patch.setattr(cpu, "TABLE", rows)
             check(*case(batch, tokens, tuple(columns), out))
 
 
@@ -143,13 +143,13 @@ def test_gradients_and_autocast_are_composed():
         assert ops.linear(torch.randn(2, 8), torch.randn(4, 8)).dtype == BF16
 
 
-def test_without_gradients_float32_gelu_is_fused(monkeypatch):
+def test_without_gradients_float32_gelu_is_fused(switches):
     inputs, weight, bias, _, _ = case(1, 300, (64,), 128, torch.float32)
     calls = []
-    original = _cpu_linear.onednn_gelu
-    monkeypatch.setattr(_cpu_linear, "onednn_gelu", lambda *a: calls.append(1) or original(*a))
+    original = cpu.onednn_gelu
+    switches.setattr(cpu, "onednn_gelu", lambda *a: calls.append(1) or original(*a))
     out = ops.linear(inputs[0], weight, bias, activation="gelu_tanh")
-    assert len(calls) == int(_cpu_linear.has_onednn() and _backend.mode != "reference")
+    assert len(calls) == int(cpu.has_onednn() and native.mode != "reference")
     exact = reference.linear(inputs[0].double(), weight.double(), bias.double(), activation="gelu_tanh")
     assert_error_within(out, exact, reference.linear(inputs[0], weight, bias, activation="gelu_tanh"))
     with torch.enable_grad():

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from op_accuracy import DTYPES, LEVELS, assert_error_within, needs_native, poisoned_outputs  # noqa: F401
 
 import hunyuan_ext as ops
-from hunyuan_ext import _backend, reference
+from hunyuan_ext import reference
+from hunyuan_ext.core import native
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last_3d]
 
@@ -16,7 +17,7 @@ def check(shape, groups, dtype, level, layout, silu=True, pad=(0, 0, 0), seed=0,
     generator = torch.Generator().manual_seed(seed)
     x = (torch.randn(shape, generator=generator) * 2 + offset).to(dtype).to(memory_format=layout)
     weight, bias = torch.randn(2, shape[1], generator=generator).to(dtype)
-    with _backend.forced("native", level):
+    with native.forced("native", level):
         out = ops.group_norm_silu(x, weight, bias, groups=groups, silu=silu, pad=pad)
     arguments = dict(groups=groups, silu=silu, pad=pad)
     exact = reference.group_norm_silu(x.double(), weight.double(), bias.double(), **arguments)
@@ -76,7 +77,7 @@ def test_values_far_out_on_the_sigmoid(layout):
     x = torch.linspace(-200, 200, 4096).view(1, 2, 2, 32, 32).to(memory_format=layout)
     weight, bias = torch.tensor([60.0, 60.0]), torch.zeros(2)
     for level in LEVELS:
-        with _backend.forced("native", level):
+        with native.forced("native", level):
             out = ops.group_norm_silu(x, weight, bias, groups=1)
         exact = reference.group_norm_silu(x.double(), weight.double(), bias.double(), groups=1)
         assert_error_within(out, exact, reference.group_norm_silu(x, weight, bias, groups=1))
@@ -92,7 +93,7 @@ def test_result_does_not_depend_on_threads(layout, dtype):
     try:
         for threads in (1, 2, 3, 7):
             torch.set_num_threads(threads)
-            with _backend.forced("native"):
+            with native.forced("native"):
                 results.append(ops.group_norm_silu(x, weight, bias, groups=4, pad=(2, 1, 1)))
     finally:
         torch.set_num_threads(before)
@@ -104,7 +105,7 @@ def test_slices_and_permutations_equal_contiguous_tensors():
     wide = torch.randn(2, 8, 4, 6, 10)
     last = wide.to(memory_format=torch.channels_last_3d)
     views = [wide[:, :, 1:3], wide[..., ::2], wide.transpose(2, 4), last[:, :, 1:], last[:, :, :, ::2], last[:, 2:6]]
-    with _backend.forced("native"):
+    with native.forced("native"):
         for x in views:
             vectors = torch.randn(2, x.shape[1])
             out = ops.group_norm_silu(x, *vectors, groups=2, pad=(1, 1, 1))
@@ -115,7 +116,7 @@ def test_slices_and_permutations_equal_contiguous_tensors():
 def test_affine_may_be_absent_or_float32():
     x = torch.randn(1, 8, 2, 3, 3).bfloat16()
     weight, bias = torch.randn(2, 8)
-    with _backend.forced("native"):
+    with native.forced("native"):
         for pair in ((None, None), (weight, None), (None, bias), (weight, bias)):
             wide = [None if vector is None else vector.double() for vector in pair]
             exact = reference.group_norm_silu(x.double(), *wide, groups=2)

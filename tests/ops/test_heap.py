@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hunyuan_ext import heap
+from hunyuan_ext.core import heap
 
 CODE = """
-from hunyuan_ext.heap import release_free_memory
+from hunyuan_ext.core.heap import release_free_memory
 
 def resident():
     return 4096 * int(open("/proc/self/statm").read().split()[1])

@@ -7,19 +7,17 @@ from hypothesis import strategies as st
 from op_accuracy import DTYPES, LEVELS, assert_error_within, needs_native, poisoned_outputs  # noqa: F401
 
 import hunyuan_ext as ops
-from hunyuan_ext import _backend, _cpu_linear, _int8, reference
+from hunyuan_ext import reference
+from hunyuan_ext.core import native
+from hunyuan_ext.linear import cpu, quantize
 
-UNITS = [
-    unit
-    for unit in (_cpu_linear.DOT, _cpu_linear.AMX)
-    if _backend.module is not None and _backend.module.has_linear_unit(unit, True)
-]
+UNITS = [unit for unit in (cpu.DOT, cpu.AMX) if native.module is not None and native.module.has_linear_unit(unit, True)]
 
 
-@pytest.fixture(params=UNITS, ids=[_cpu_linear.NAMES[unit] for unit in UNITS])
+@pytest.fixture(params=UNITS, ids=[cpu.NAMES[unit] for unit in UNITS])
 def unit(request, monkeypatch):
-    monkeypatch.setattr(_cpu_linear, "TABLE", [row for row in _cpu_linear.TABLE if row.unit == request.param])
-    with _backend.forced("native"):
+    monkeypatch.setattr(cpu, "TABLE", [row for row in cpu.TABLE if row.unit == request.param])
+    with native.forced("native"):
         yield request.param
 
 
@@ -81,8 +79,8 @@ def test_rows_are_quantised_to_nearest(columns, dtype, level):
     parts[0][0, 0] = 0
     for plus in (False, True):
         codes, scale = torch.empty(18, sum(columns), dtype=torch.int8), torch.empty(18)
-        with _backend.forced("native", level):
-            _backend.module.quantize_int8(parts, codes, scale, plus, 1)
+        with native.forced("native", level):
+            native.module.quantize_int8(parts, codes, scale, plus, 1)
         values = codes.view(torch.uint8).int() - 128 if plus else codes.int()
         x = torch.cat(parts, -1).view(18, -1).double()
         assert ((values * scale[:, None].double() - x).abs() <= scale[:, None].double() * 0.50001).all()
@@ -117,7 +115,7 @@ def test_weights_are_quantised_by_rows():
 def test_composed_form_has_exact_sums():
     w8, scale = torch.full((4, 20000), 127, dtype=torch.int8), torch.ones(4, 1)
     x = torch.ones(17, 20000)
-    assert torch.equal(_int8.composed(x, w8, scale, None), torch.full((17, 4), 20000.0 * 127))
+    assert torch.equal(quantize.composed_int8_product(x, w8, scale, None), torch.full((17, 4), 20000.0 * 127))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import torch
 from op_accuracy import needs_native
 
 import hunyuan_ext as ops
-from hunyuan_ext import _backend, reference
+from hunyuan_ext import reference
+from hunyuan_ext.core import native
 
 LIBRARY = torch.ops.hunyuan_ext
 TILES = torch.tensor([0, 2, 3], dtype=torch.int32), torch.tensor([0, 2, 1], dtype=torch.int32)  # starts, key blocks
@@ -143,7 +144,7 @@ def test_opcheck(name, grad, dtype):
     checks = ["test_schema", "test_autograd_registration", "test_faketensor"]
     if name.startswith("fp8"):
         checks.remove("test_schema")  # it compares clones of the inputs, and torch cannot compare float8 tensors
-    with _backend.forced("native" if _backend.module else "auto"):
+    with native.forced("native" if native.module else "auto"):
         torch.library.opcheck(op, arguments, test_utils=checks)
 
 
@@ -163,13 +164,13 @@ def test_gradient_formulas(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_library_and_eager_paths_agree(name):
     op, arguments = cases(torch.float32, False)[name]
-    with _backend.forced("native"):
-        native = op(*arguments)
-    with _backend.forced("reference"):
+    with native.forced("native"):
+        by_kernel = op(*arguments)
+    with native.forced("reference"):
         composed = op(*arguments)
-    torch.testing.assert_close(native, composed, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(by_kernel, composed, rtol=1e-5, atol=1e-5)
     for one, other in zip(
-        torch.utils._pytree.tree_leaves(native), torch.utils._pytree.tree_leaves(composed), strict=True
+        torch.utils._pytree.tree_leaves(by_kernel), torch.utils._pytree.tree_leaves(composed), strict=True
     ):
         assert one.stride() == other.stride()
 
@@ -214,7 +215,7 @@ def test_compiled_graphs_hold_the_library_ops_and_agree():
         return graph
 
     inputs = everything_inputs()
-    with _backend.forced("native"), torch.no_grad():
+    with native.forced("native"), torch.no_grad():
         compiled = torch.compile(everything, backend=remember, fullgraph=True)(*inputs)
         eager = everything(*inputs)
     torch.testing.assert_close(compiled, eager, rtol=1e-5, atol=1e-5)

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from op_accuracy import DTYPES, LEVELS, assert_error_within, needs_native, poisoned_outputs  # noqa: F401
 
 import hunyuan_ext as ops
-from hunyuan_ext import _backend, _fp8, _native, reference
+from hunyuan_ext import reference
+from hunyuan_ext.core import native
+from hunyuan_ext.linear import quantize
 
 CODES = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn)
 
@@ -18,10 +20,10 @@ CODES = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn)
 @pytest.mark.parametrize("length", [1, 5, 256, 257, 300, 511])
 def test_every_code_is_decoded_exactly(length, dtype, level):
     codes = CODES.repeat(3)[:length].view(1, -1).expand(3, -1).contiguous()
-    with _backend.forced("native", level):
+    with native.forced("native", level):
         for scale in (torch.tensor(1.0), torch.tensor(0.37), torch.tensor([[1.0], [-3.5], [1e-3]])):
             out = torch.full(codes.shape, float("nan"), dtype=dtype)
-            _native.decode_fp8(codes, scale, out, 0)
+            quantize.decode_fp8(codes, scale, out, 0)
             expected = (codes.float() * scale).to(dtype)
             torch.testing.assert_close(out, expected, rtol=0, atol=0, equal_nan=True)
 
@@ -32,8 +34,8 @@ def test_strided_codes_and_block_scales(level):
     codes = torch.randn(200, 600).to(torch.float8_e4m3fn)[:, 100:400]
     scale = torch.rand(2, 3) + 0.5
     out = torch.empty(200, 300)
-    with _backend.forced("native", level):
-        _native.decode_fp8(codes, scale, out, 128)
+    with native.forced("native", level):
+        quantize.decode_fp8(codes, scale, out, 128)
     assert torch.equal(out, codes.float() * reference.expand_scale(scale, (200, 300)))
 
 
@@ -56,7 +58,7 @@ def test_error_within_twice_that_of_torch(granularity, dtype, level):
     w8, scale = ops.quantize_fp8(torch.randn(150, 130), granularity=granularity)
     x, bias = torch.randn(2, 7, 130).to(dtype), torch.randn(150).to(dtype)
     gate, residual = torch.randn(2, 150).to(dtype), torch.randn(2, 7, 150).to(dtype)
-    with _backend.forced("native", level):
+    with native.forced("native", level):
         check(x, w8, scale)
         check(x, w8, scale, bias)
         check(x, w8, scale, bias, activation="gelu_tanh", gate=gate, residual=residual)
@@ -67,14 +69,14 @@ def test_error_within_twice_that_of_torch(granularity, dtype, level):
 @pytest.mark.parametrize("mode", ["native", "reference"])
 @pytest.mark.parametrize("granularity", ["row", "tensor", "block"])
 def test_many_blocks_of_rows_equal_one(granularity, mode, monkeypatch):
-    if mode == "native" and _backend.module is None:
+    if mode == "native" and native.module is None:
         pytest.skip("native module absent")
     w8, scale = ops.quantize_fp8(torch.randn(300, 70), granularity=granularity)
     x = torch.randn(5, 70)
-    with _backend.forced(mode):
+    with native.forced(mode):
         whole = ops.fp8_linear(x, w8, scale)
-        monkeypatch.setattr(_fp8, "DECODED_BYTES", 1)
-        assert [(start, stop) for start, stop, _ in _fp8.decoded_blocks(w8, scale, torch.float32)] == [
+        monkeypatch.setattr(quantize, "DECODED_BYTES", 1)
+        assert [(start, stop) for start, stop, _ in quantize.decoded_blocks(w8, scale, torch.float32)] == [
             (0, 128),
             (128, 256),
             (256, 300),
@@ -114,7 +116,7 @@ def test_quantisation_error_is_at_most_half_a_step(granularity):
 
 
 def test_gradients_reach_x_and_bias_through_blocks(monkeypatch):
-    monkeypatch.setattr(_fp8, "DECODED_BYTES", 1)
+    monkeypatch.setattr(quantize, "DECODED_BYTES", 1)
     w8, scale = ops.quantize_fp8(torch.randn(140, 6))
     x = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(140, dtype=torch.float64, requires_grad=True)
@@ -136,8 +138,8 @@ def test_autocast_casts_x():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_without_a_bfloat16_gemm_the_arithmetic_is_float32(dtype, monkeypatch):
-    monkeypatch.setattr(_backend, "_bfloat16_matmul", lambda: False)
+def test_without_a_bfloat16_gemm_the_arithmetic_is_float32(dtype, switches):
+    switches.setattr(native, "bfloat16_matmul", lambda: False)
     w8, scale = ops.quantize_fp8(torch.randn(30, 50))
     check(torch.randn(4, 50).to(dtype), w8, scale, torch.randn(30).to(dtype))
 

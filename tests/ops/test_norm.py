@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from op_accuracy import DTYPES, LEVELS, assert_error_within, needs_native, poisoned_outputs  # noqa: F401
 
 import hunyuan_ext as ops
-from hunyuan_ext import _backend, reference
+from hunyuan_ext import reference
+from hunyuan_ext.core import native
 
 SHAPES = [(1, 1, 1), (2, 5, 3), (1, 7, 16), (3, 1, 33), (2, 257, 160), (1, 3, 3072), (0, 4, 8), (2, 0, 8), (2, 3, 0)]
 
@@ -23,7 +24,7 @@ def make(shape, dtype, seed=0):
 
 def check(shape, dtype, level, seed=0):
     x, y, shift, scale, gate = make(shape, dtype, seed)
-    with _backend.forced("native", level):
+    with native.forced("native", level):
         modulated = ops.layer_norm_modulate(x, shift, scale)
         gated = ops.gate_residual(x, y, gate)
     exact = reference.layer_norm_modulate(x.double(), shift.double(), scale.double())
@@ -59,7 +60,7 @@ def test_large_mean_keeps_its_digits(dtype, level):
     x = (torch.randn(1, 4, 512, generator=torch.Generator().manual_seed(0)) + 1000).to(dtype)
     shift, scale = torch.zeros(1, 512, dtype=dtype), torch.zeros(1, 512, dtype=dtype)
     exact = reference.layer_norm_modulate(x.double(), shift.double(), scale.double())
-    with _backend.forced("native", level):
+    with native.forced("native", level):
         out = ops.layer_norm_modulate(x, shift, scale)
     assert_error_within(out, exact, reference.layer_norm_modulate(x, shift, scale))
 
@@ -75,7 +76,7 @@ def test_non_contiguous_inputs_equal_contiguous_ones(level):
         "expanded": wide[:1, :1, :40].expand(4, 3, 40),
     }
     vector = torch.randn(40, 4).T
-    with _backend.forced("native", level):
+    with native.forced("native", level):
         for name, x in views.items():
             out = ops.layer_norm_modulate(x, vector, vector)
             assert torch.equal(
@@ -111,7 +112,7 @@ def every_bfloat16():
 def test_every_bfloat16_comes_back_as_it_is(level):
     values = every_bfloat16()[None]
     zeros, ones = torch.zeros_like(values), torch.ones(1, 1, 1 << 16, dtype=torch.bfloat16)
-    with _backend.forced("native", level):
+    with native.forced("native", level):
         outs = ops.gate_residual(values[None], zeros[None], zeros), ops.layer_norm_modulate(ones, values, zeros)
     for out in outs:
         assert torch.equal(out[0].isnan(), values.isnan())
@@ -125,7 +126,7 @@ def test_halves_are_rounded_to_even(level):
     scale, shift = torch.cartesian_prod(steps, torch.tensor([1 / 256, -1 / 256, 1 / 512, 3 / 512])).T.bfloat16()
     scale, shift = scale.contiguous()[None], shift.contiguous()[None]
     x = torch.tensor([1.0, -1.0]).repeat(1, 5, scale.shape[1] // 2).bfloat16()  # mean 0 and variance 1, exactly
-    with _backend.forced("native", level):
+    with native.forced("native", level):
         modulated = ops.layer_norm_modulate(x, shift, scale, eps=1e-30)
         gated = ops.gate_residual(shift[:, None], scale[:, None], torch.ones_like(scale))
     assert torch.equal(modulated, (x.float() * (1 + scale.float()) + shift.float()).bfloat16())

@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from op_accuracy import DTYPES, LEVELS, assert_error_within, needs_native, poisoned_outputs  # noqa: F401
 
-from hunyuan_ext import _backend, reference
-from hunyuan_ext.slabs import ChannelMoments, SlabConvolution, native_slabs, norm_slab, pad_slab
+from hunyuan_ext import reference
+from hunyuan_ext.conv.slabs import ChannelMoments, SlabConvolution, native_slabs, norm_slab, pad_slab
+from hunyuan_ext.core import native
 
 BACKENDS = [("reference", None), *(("native", level) for level in LEVELS)]
 
@@ -37,7 +38,7 @@ def test_norm_of_slabs_is_group_norm_of_the_whole(mode, level, dtype, shape, gro
     pad = (2, 1, 1)
     out = torch.empty((shape[0] + 2, shape[1] + 2, shape[2] + 2, shape[3]), dtype=dtype)
     moments = ChannelMoments()
-    with _backend.forced(mode, level):
+    with native.forced(mode, level):
         for part in x.split([1, shape[0] - 1]):
             moments.add(part)
         norm_slab(x, moments.affine(norm), out, pad=pad)
@@ -52,7 +53,7 @@ def test_norm_of_slabs_is_group_norm_of_the_whole(mode, level, dtype, shape, gro
 def test_moments_do_not_depend_on_threads_and_little_on_the_slabs(level):
     x = torch.randn(6, 40, 40, 16) + 3
     before, totals = torch.get_num_threads(), []
-    with _backend.forced("native", level):
+    with native.forced("native", level):
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
             moments = ChannelMoments()
@@ -75,7 +76,7 @@ def test_moments_do_not_depend_on_threads_and_little_on_the_slabs(level):
 def test_padding(mode, level, pad):
     x = torch.randn(3, 4, 5, 6)
     want = slab_of(reference.pad_causal(volume(x), pad))
-    with _backend.forced(mode, level):
+    with native.forced(mode, level):
         assert torch.equal(pad_slab(x, torch.empty(want.shape), pad), want)
         strided = x.permute(0, 2, 1, 3)
         want = slab_of(reference.pad_causal(volume(strided), pad))

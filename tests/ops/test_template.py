@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_accuracy import DTYPES, LEVELS, assert_error_within, needs_native, poisoned_outputs  # noqa: F401
 
-from hunyuan_ext import _backend, reference
+from hunyuan_ext import reference
+from hunyuan_ext.core import native
 from hunyuan_ext.template import template_scale
 
 
@@ -21,7 +22,7 @@ from hunyuan_ext.template import template_scale
 )
 def test_error_within_twice_that_of_torch(count, factor, dtype, level, seed):
     x = torch.randn(count, generator=torch.Generator().manual_seed(seed)).to(dtype)
-    with _backend.forced("native", level):
+    with native.forced("native", level):
         out = template_scale(x, factor)
     assert_error_within(out, reference.template_scale(x.double(), factor), reference.template_scale(x, factor))
 

@@ -7,13 +7,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import hunyuan_ext as ops
-from hunyuan_ext import _backend, _training, reference
+from hunyuan_ext import reference
+from hunyuan_ext.attention import autograd
+from hunyuan_ext.core import dispatch, native
 from tests.ops.op_accuracy import assert_error_within, poisoned_outputs  # noqa: F401
 
 BF16 = torch.bfloat16
-HAS_AMX = _backend.module is not None and _backend.module.has_attention_unit(_training.AMX_UNIT)
+HAS_AMX = native.module is not None and native.module.has_attention_unit(autograd.AMX_UNIT)
 needs_gradients = pytest.mark.skipif(
-    bool(_training.missing()), reason=_training.missing() or "native gradients present"
+    bool(dispatch.no_gradients()), reason=dispatch.no_gradients() or "native gradients present"
 )
 needs_amx = pytest.mark.skipif(not HAS_AMX, reason="the attention's gradients need AMX")
 
@@ -153,7 +155,7 @@ def test_what_is_not_bfloat16_training_is_composed():
     low[0].requires_grad_()
     with torch.autocast("cpu", BF16):
         assert "LayerNormModulate" in ops.layer_norm_modulate(*low).grad_fn.name()
-    with _backend.forced("reference"):
+    with native.forced("reference"):
         assert "LayerNormModulate" not in ops.layer_norm_modulate(*low).grad_fn.name()
     doubles = [one.detach().double().requires_grad_() for one in (x, shift, scale)]
     assert torch.autograd.gradcheck(ops.layer_norm_modulate, doubles)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import hunyuan_ext as ops
-from hunyuan_ext.autocast import autocast_enabled
+from hunyuan_ext.core.plain import autocast_enabled
 
 FP8 = torch.float8_e4m3fn
 BLOCK_LISTS = ("double_blocks", "single_blocks")

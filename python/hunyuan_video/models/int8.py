@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import hunyuan_ext as ops
-from hunyuan_ext.autocast import autocast_enabled
+from hunyuan_ext.core.plain import autocast_enabled
 from hunyuan_video.models.fp8 import fp8_linears
 
 

@@ -5,7 +5,8 @@ import torch
 from helpers.transformer_cases import tiny_config, tiny_inputs
 from torch import nn
 
-from hunyuan_ext import _backend, _cpu_linear
+from hunyuan_ext.core import native
+from hunyuan_ext.linear import cpu
 from hunyuan_video.models import HunyuanVideoTransformer
 from hunyuan_video.models.fp8 import FP8Linear, convert_to_fp8_modules
 from hunyuan_video.models.int8 import Int8Linear, convert_to_int8_modules
@@ -29,16 +30,16 @@ def distance(out, expected):
 @pytest.mark.parametrize("convert", [None, convert_to_fp8_modules])
 @pytest.mark.parametrize("mode", ["auto", "native"])
 def test_fused_blocks_equal_composed_ones(mode, convert, monkeypatch):
-    if mode == "native" and _backend.module is None:
+    if mode == "native" and native.module is None:
         pytest.skip("native module absent")
-    monkeypatch.setattr(_cpu_linear, "SMALL", 0)
+    monkeypatch.setattr(cpu, "SMALL", 0)
     for dtype, most in ((torch.float32, 1e-5), (torch.bfloat16, 0.03)):
         model, inputs = model_and_inputs(dtype)
         model = model if convert is None else convert(model)
-        with torch.no_grad(), _backend.forced("reference"):
+        with torch.no_grad(), native.forced("reference"):
             exact = model.float()(**inputs)
             expected = model.to(dtype)(**inputs)
-        with torch.no_grad(), _backend.forced(mode):
+        with torch.no_grad(), native.forced(mode):
             out = model(**inputs)
         assert distance(out, exact) <= max(1.5 * distance(expected, exact), most / 10) and distance(out, exact) < most
         assert out.dtype == expected.dtype

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hunyuan_ext import _backend
-from hunyuan_ext.slabs import packs
+from hunyuan_ext.conv.slabs import packs
+from hunyuan_ext.core import native
 from hunyuan_video.models import CausalVAE, VAEConfig
 from hunyuan_video.models.vae import model as vae_module
 from hunyuan_video.models.vae.exact import decode_streamed, streams
@@ -18,7 +18,7 @@ from hunyuan_video.models.vae.exact import decode_streamed, streams
 CONFIG = VAEConfig(latent_channels=4, block_out_channels=(16, 16, 32, 32), layers_per_block=1, norm_groups=4)
 ONE_LEVEL_LESS = CONFIG.replace(block_out_channels=(16, 32, 32), temporal_compression=2, spatial_compression=4)
 pytestmark = pytest.mark.skipif(
-    _backend.module is None or not packs(torch.empty(0)), reason="needs the native module and oneDNN"
+    native.module is None or not packs(torch.empty(0)), reason="needs the native module and oneDNN"
 )
 
 
@@ -122,7 +122,7 @@ def test_only_the_unaltered_network_in_inference(monkeypatch):
             altered.decoder.mid_block.resnets[0].conv1.conv
         )
         assert not streams(altered.decoder, x, 1)
-        with _backend.forced("reference"):
+        with native.forced("reference"):
             assert not streams(vae.float().decoder, x, 1)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hunyuan_ext.slabs import ChannelMoments, native_slabs
+from hunyuan_ext.conv.slabs import ChannelMoments, native_slabs
 from hunyuan_video.models.vae.blocks import (
     CausalConv3d,
     DownBlock,

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_ext.heap import release_free_memory
-from hunyuan_ext.slabs import ChannelMoments, SlabConvolution, norm_slab, pad_slab
+from hunyuan_ext.conv.slabs import ChannelMoments, SlabConvolution, norm_slab, pad_slab
+from hunyuan_ext.core.heap import release_free_memory
 from hunyuan_video.models.vae.blocks import CausalConv3d, FrameCausalAttention, GroupNorm, ResnetBlock, Upsample
 from hunyuan_video.models.vae.slabs import ConvPlan, Slab
 from hunyuan_video.models.vae.store import FileStore, Shape, Store, TensorStore, store_bytes

@@ -7,10 +7,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hunyuan_ext import _backend, _native
-from hunyuan_ext._backend import BFLOAT, FLOAT
-from hunyuan_ext._types import Norms, Pair
+from hunyuan_ext.attention.cuda import checked_lengths
 from hunyuan_ext.block_mask import BlockMask
+from hunyuan_ext.core import native
+from hunyuan_ext.core.dispatch import Plan, choice, kernel, takes
+from hunyuan_ext.core.operands import in_rows, qk_fits, rows
+from hunyuan_ext.core.types import BFLOAT, FLOAT, Norms, Pair
+
+kernel("rope_attention", cpu=(FLOAT, BFLOAT))
 
 UNITS = ("float32", "AVX512-BF16", "AMX-BF16", "AMX-BF16x3")  # hunyuan_attention_unit
 MAX_HEAD_DIM = 128
@@ -52,7 +56,7 @@ def arithmetic(dtype: torch.dtype, precision: str) -> torch.dtype:
 
 def find_row(dtype: torch.dtype) -> Row | None:
     """The row of the table that holds here, or None where no unit multiplies this type."""
-    module = _backend.module
+    module = native.module
     if module is None:
         return None
     for row in TABLE:
@@ -68,15 +72,15 @@ def too_short(x: Tensor) -> bool:  # [B, S, H, D]
     Only in float32, whose blocks are split in three; in bfloat16 the kernel is faster from one token on.
     """
     batch, tokens, heads, _ = x.shape
-    return x.dtype == FLOAT and tokens <= SHORT and batch * heads > FEW_HEADS and not _backend.insisted()
+    return x.dtype == FLOAT and tokens <= SHORT and batch * heads > FEW_HEADS and not native.insisted()
 
 
 def preferred(row: Row) -> bool:
     """Whether the kernel runs: where it is faster, or where the environment asks for native kernels."""
-    return row.faster or _backend.mode == "native" or _backend.forced_isa is not None
+    return row.faster or native.insisted() or native.forced_isa is not None
 
 
-def unit_for(
+def row_for(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -85,16 +89,16 @@ def unit_for(
     scale: float | None,
     block_mask: BlockMask | None,
     precision: str,
-) -> int | None:
-    """The unit whose kernel takes this call, or None: torch does."""
+) -> Row | None:
+    """The row of the table whose kernel takes this call, or None: torch does."""
     if (
         precision == "fp8"
         or torch.compiler.is_compiling()
-        or not _backend.runs_native("rope_attention", q, k, v, *norms, *(rope or ()))
+        or not takes("rope_attention", q, k, v, *norms, *(rope or ()))
     ):
         return None
     dim = q.shape[3]
-    if not (q.dtype == v.dtype and _native.qk_fits(q, k, norms, rope) and (scale is None or scale > 0)):
+    if not (q.dtype == v.dtype and qk_fits(q, k, norms, rope) and (scale is None or scale > 0)):
         return None
     if dim % 16 or not 16 <= dim <= MAX_HEAD_DIM:
         return None
@@ -102,44 +106,65 @@ def unit_for(
     if row is None:
         return None
     if (preferred(row) and not too_short(q)) or (block_mask is not None and block_mask.density <= SPARSE):
-        return UNITS.index(row.unit)
+        return row
     return None
 
 
-def attend(
+class Attention:
+    """Norm, rotation and attention in one kernel, for [B, S, H, D] tensors like those of one plan."""
+
+    def __init__(self, row: Row, tensors: tuple[Tensor | None, ...], keys: int, dim: int):
+        self.unit, self.keys, self.scale = UNITS.index(row.unit), keys, dim**-0.5
+        self.run = self.call if all(x is None or in_rows(x) for x in tensors) else self.copy_and_call
+
+    def call(self, q, k, v, norms, rope, text_len, kv_len, eps, scale, block_mask):  # -> [B, S, H, D], contiguous
+        out = torch.empty_like(q, memory_format=torch.contiguous_format)
+        lengths = None if kv_len is None else checked_lengths(kv_len, self.keys)
+        tiles = None if block_mask is None else tiles_of(block_mask, q.shape[1], self.keys)
+        scale, threads = self.scale if scale is None else scale, torch.get_num_threads()
+        native.module.rope_attention(
+            q, k, v, out, norms, rope, lengths, tiles, text_len, eps, scale, self.unit, threads
+        )
+        return out
+
+    def copy_and_call(self, q, k, v, norms, rope, *others):
+        norms = tuple(None if norm is None else rows(norm) for norm in norms)
+        rope = None if rope is None else (rows(rope[0]), rows(rope[1]))
+        return self.call(rows(q), rows(k), rows(v), norms, rope, *others)
+
+
+def tiles_of(mask: BlockMask, queries: int, keys: int) -> tuple[Tensor, Tensor, int, int]:
+    """A block mask as the kernel takes it; ValueError for one that does not fit."""
+    mask.check(queries, keys)
+    row_starts, key_blocks = (x.to("cpu", torch.int32).contiguous() for x in (mask.row_starts, mask.key_blocks))
+    return row_starts, key_blocks, mask.query_tile, mask.key_tile
+
+
+def plan(
     q: Tensor,  # [B, S, H, D]
     k: Tensor,  # [B, S, H, D]
     v: Tensor,  # [B, S, H, D]
-    unit: int,
     norms: Norms,
     rope: Pair | None,
-    text_len: int,
-    lengths: list[int] | None,  # valid keys of each sample
-    eps: float,
+    kv_len: Tensor | None,
     scale: float | None,
     block_mask: BlockMask | None,
-) -> Tensor:  # [B, S, H, D], contiguous
-    """Norm, rotation and attention in one kernel; for calls that `unit_for` accepted."""
-    out = torch.empty(q.shape, dtype=v.dtype, device=v.device)
-    rope = None if rope is None else (_native.rows(rope[0]), _native.rows(rope[1]))
-    tiles = None
-    if block_mask is not None:
-        block_mask.check(q.shape[1], k.shape[1])
-        lists = (x.to("cpu", torch.int32).contiguous() for x in (block_mask.row_starts, block_mask.key_blocks))
-        tiles = (*lists, block_mask.query_tile, block_mask.key_tile)
-    scale = q.shape[3] ** -0.5 if scale is None else scale
-    q, k, v = map(_native.rows, (q, k, v))
-    threads = torch.get_num_threads()
-    _native._C.rope_attention(q, k, v, out, norms, rope, lengths, tiles, text_len, eps, scale, unit, threads)
-    return out
+    precision: str,
+) -> Plan | None:
+    """The plan of a call that the kernel takes, or None."""
+    row = row_for(q, k, v, rope, norms, scale, block_mask, precision)
+    if row is None or not (kv_len is None or kv_len.device.type == "cpu"):
+        return None
+    call = Attention(row, (q, k, v, *norms, *(rope or ())), k.shape[1], q.shape[3])
+    return Plan(call.run, "rope_attention", f"{row.unit}: {row.reason}")
 
 
 def describe(dtype: torch.dtype) -> tuple[bool, str]:
     """(whether the kernel runs for dense attention on tensors of this type, why): for `capabilities`."""
-    choice = _backend.choice("rope_attention", "cpu", dtype)
-    row = find_row(arithmetic(dtype, "auto")) if choice.native else None
+    picked = choice("rope_attention", "cpu", dtype)
+    row = find_row(arithmetic(dtype, "auto")) if picked.native else None
     if row is None:
-        return False, choice.reason
+        return False, picked.reason
     if preferred(row):
         return True, f"own {row.unit} kernel: {row.reason}; head_dim a multiple of 16 up to {MAX_HEAD_DIM}, else torch"
     return False, f"own {row.unit} kernel only for sparse block masks: {row.reason}"

@@ -1,96 +1,28 @@
-"""Gradient formulas of the native kernels, in plain torch operations: float32, or float64 for float64 inputs.
+"""Gradients of attention: formulas in torch operations, and a native backward pass in bfloat16 on CPUs with AMX.
 
-Each takes the gradient of the op's output and the op's inputs, and returns one gradient (or None) an input.
+A formula takes the gradients of the op's outputs and the op's inputs, and returns one gradient (or None) of each input;
+it computes in float32, or in float64 for float64 inputs. `RopeAttention` keeps its inputs, its output and the
+log-sum-exp. Sums are float32, results are rounded once: the same bits for any number of threads. Not differentiable
+twice.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from hunyuan_ext import reference
 from hunyuan_ext.block_mask import BlockMask
+from hunyuan_ext.core import native
+from hunyuan_ext.core.dispatch import no_gradients, trains_native
+from hunyuan_ext.core.operands import qk_fits, rows
+from hunyuan_ext.core.types import BFLOAT, Gradients, Norms, Pair, widen
 
-Gradients = tuple[Tensor | None, ...]
-
-
-def widen(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def template_scale(grad: Tensor, x: Tensor, factor: float) -> Gradients:
-    return (widen(grad) * factor).to(x.dtype), None
-
-
-def layer_norm_modulate(grad: Tensor, x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Gradients:
-    grad, wide = widen(grad), widen(x)
-    centred = wide - wide.mean(-1, keepdim=True)
-    inverse = torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
-    normed = centred * inverse
-    inner = grad * (1 + scale[:, None])
-    moved = inner - inner.mean(-1, keepdim=True) - normed * (inner * normed).mean(-1, keepdim=True)
-    return (moved * inverse).to(x.dtype), grad.sum(1).to(shift.dtype), (grad * normed).sum(1).to(scale.dtype), None
-
-
-def gate_residual(grad: Tensor, x: Tensor, y: Tensor, gate: Tensor) -> Gradients:
-    wide = widen(grad)
-    return grad.to(x.dtype), (wide * gate[:, None]).to(y.dtype), (wide * y).sum(1).to(gate.dtype)
-
-
-def unpad(grad: Tensor, x: Tensor, pad: list[int]) -> Tensor:
-    """Gradient of replicate padding: every copy's gradient goes to the element it was copied from."""
-    sides = [pad[2], pad[2], pad[1], pad[1], pad[0], 0]
-    if not any(pad):
-        return widen(grad)
-    return torch.ops.aten.replication_pad3d_backward(widen(grad).contiguous(), widen(x), sides)
-
-
-def pad_causal(grad: Tensor, x: Tensor, pad: list[int]) -> Gradients:
-    return unpad(grad, x, pad).to(x.dtype), None
-
-
-def causal_conv3d(
-    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, stride: list[int]
-) -> Gradients:
-    sizes = None if bias is None else [bias.shape[0]]
-    grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-        grad.to(x.dtype), x, weight, sizes, list(stride), [0, 0, 0], [1, 1, 1], False, [0, 0, 0], 1,
-        [True, True, bias is not None],
-    )  # fmt: skip
-    grad_residual = None if residual is None else grad.to(residual.dtype)
-    return grad_x, grad_weight, None if bias is None else grad_bias.to(bias.dtype), grad_residual, None
-
-
-def group_norm_silu(
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    groups: int,
-    eps: float,
-    silu: bool,
-    pad: list[int],
-) -> Gradients:
-    def per_channel(vector: Tensor | None, absent: float) -> Tensor | float:
-        return absent if vector is None else widen(vector)[:, None, None, None]
-
-    def grouped_mean(values: Tensor) -> Tensor:
-        mean = values.unflatten(1, (groups, -1)).mean((2, 3, 4, 5))  # [B, groups]
-        return mean.repeat_interleave(x.shape[1] // groups, 1)[:, :, None, None, None]
-
-    grad, wide = unpad(grad, x, pad), widen(x)
-    centred = wide - grouped_mean(wide)
-    inverse = torch.rsqrt(grouped_mean(centred.square()) + eps)
-    normed = centred * inverse
-    if silu:
-        z = normed * per_channel(weight, 1.0) + per_channel(bias, 0.0)
-        sigmoid = torch.sigmoid(z)
-        grad = grad * sigmoid * (1 + z * (1 - sigmoid))
-    inner = grad * per_channel(weight, 1.0)
-    grad_x = (inner - grouped_mean(inner) - normed * grouped_mean(inner * normed)) * inverse
-    grad_weight = None if weight is None else (grad * normed).sum((0, 2, 3, 4)).to(weight.dtype)
-    grad_bias = None if bias is None else grad.sum((0, 2, 3, 4)).to(bias.dtype)
-    return grad_x.to(x.dtype), grad_weight, grad_bias, None, None, None, None
+AMX_UNIT = 2  # hunyuan_attention_unit
+MAX_HEAD_DIM = 128
 
 
 def rotate_back(grad: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # [B, S, H, D], [S, D]
@@ -191,7 +123,7 @@ def rope_attention_fp8(
     key_tile: int,
     scale: float,
 ) -> Gradients:
-    """Those of exact arithmetic, by recomputation."""
+    """Gradients of the unquantized attention, by recomputation."""
     mask = BlockMask.of(row_starts, key_blocks, query_tile, key_tile)
     inputs = [q, k, v, q_norm, k_norm, text_q_norm, text_k_norm]
     with torch.enable_grad():
@@ -204,3 +136,85 @@ def rope_attention_fp8(
         out, _ = reference.attention_with_lse(ready_q, ready_k, leaves[2], kv_len=kv_len, scale=scale, block_mask=mask)
         grads = dict(zip(leaves, torch.autograd.grad(out, list(leaves.values()), grad), strict=True))
     return *(grads.get(i) for i in range(7)), *[None] * 10
+
+
+class RopeAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,  # [B, S, H, D]
+        k: Tensor,
+        v: Tensor,
+        q_norm: Tensor | None,
+        k_norm: Tensor | None,
+        text_q_norm: Tensor | None,
+        text_k_norm: Tensor | None,
+        rope: Pair | None,
+        text_len: int,
+        lengths: list[int] | None,
+        eps: float,
+        scale: float,
+    ) -> Tensor:  # [B, S, H, D]
+        q, k, v = map(rows, (q, k, v))
+        batch, tokens, heads, _ = q.shape
+        out = torch.empty(q.shape, dtype=v.dtype)
+        lse = torch.empty((batch, heads, tokens))
+        norms = q_norm, k_norm, text_q_norm, text_k_norm
+        rope = None if rope is None else (rows(rope[0]), rows(rope[1]))
+        native.module.rope_attention(
+            q, k, v, out, norms, rope, lengths, None, text_len, eps, scale, AMX_UNIT, torch.get_num_threads(), lse
+        )
+        ctx.save_for_backward(q, k, v, out, lse, *norms, *(rope or (None, None)))
+        ctx.options = lengths, text_len, eps, scale
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Gradients:
+        q, k, v, out, lse, *rest = ctx.saved_tensors
+        norms, rope = tuple(rest[:4]), None if rest[4] is None else tuple(rest[4:])
+        grads = grad.new_empty((*q.shape[:2], 3, *q.shape[2:])).unbind(2)
+        grad_norms = tuple(None if norm is None else torch.empty(norm.shape) for norm in norms)
+        lengths, text_len, eps, scale = ctx.options
+        native.module.rope_attention_backward(
+            (q, k, v, out, lse), rows(grad), grads, grad_norms, norms, rope, lengths, text_len, eps, scale,
+            AMX_UNIT, torch.get_num_threads(),
+        )  # fmt: skip
+        rounded = (None if g is None else g.to(norm.dtype) for g, norm in zip(grad_norms, norms, strict=True))
+        return *grads, *rounded, None, None, None, None, None
+
+
+def attention_fits(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    rope: Pair | None,
+    norms: Norms,
+    kv_len: Tensor | None,
+    scale: float | None,
+    block_mask: BlockMask | None,
+    precision: str,
+) -> bool:
+    """Whether `RopeAttention` takes this call."""
+    dim = q.shape[3]
+    return (
+        q.dtype == k.dtype == v.dtype == BFLOAT
+        and precision in ("auto", "bf16")
+        and block_mask is None
+        and (scale is None or scale > 0)
+        and dim % 16 == 0
+        and 16 <= dim <= MAX_HEAD_DIM
+        and (kv_len is None or kv_len.device.type == "cpu")
+        and not (rope is not None and (rope[0].requires_grad or rope[1].requires_grad))
+        and qk_fits(q, k, norms, rope)
+        and trains_native(q, k, v, *norms)
+        and not missing_attention()
+    )
+
+
+def missing_attention() -> str:
+    """Why attention has no native gradients here, or ""."""
+    module = native.module
+    if no_gradients() or module is None:
+        return no_gradients()
+    return "" if module.has_attention_unit(AMX_UNIT) else "needs a processor with AMX"

@@ -1,7 +1,7 @@
 """Steps of a convolution layer done slab by slab: what runs a large volume in little memory, and out of the caches.
 
 A slab is [t, h, W, C]: some frames (or rows) of one sample, channels innermost, so that whole frames are contiguous.
-Each step is native where it can be (float32 and bfloat16 on CPUs, as in norm.py) and composed from torch operations
+Each step is native where it can be (float32 and bfloat16 on CPUs, as the norms) and composed from torch operations
 otherwise. No gradients.
 """
 
@@ -12,17 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hunyuan_ext import _backend, _native, reference
-from hunyuan_ext._backend import FLOAT, runs_native, slow_bfloat16
-from hunyuan_ext._types import Triple
-from hunyuan_ext.autocast import autocast_enabled
-from hunyuan_ext.conv import causal_conv3d
+from hunyuan_ext import reference
+from hunyuan_ext.conv import causal_conv3d, kernels
+from hunyuan_ext.core import plain
+from hunyuan_ext.core.dispatch import takes
+from hunyuan_ext.core.native import slow_bfloat16
+from hunyuan_ext.core.types import FLOAT, Triple
 
 NO_PAD = (0, 0, 0)
 
 
 def native_norm(x: Tensor, *others: Tensor) -> bool:
-    return runs_native("channel_moments", x, *others) and runs_native("group_norm_silu", x)
+    return takes("channel_moments", x, *others) and takes("group_norm_silu", x)
 
 
 def native_slabs(x: Tensor, *others: Tensor) -> bool:
@@ -41,8 +42,8 @@ class ChannelMoments:
         if self.count == 0:
             self.totals = torch.empty((3, slab.shape[-1]), dtype=torch.float64, device=slab.device)
         positions = slab.numel() // slab.shape[-1]
-        if runs_native("channel_moments", slab):
-            _native.channel_moments(slab, self.totals, self.count)
+        if takes("channel_moments", slab):
+            kernels.channel_moments(slab, self.totals, self.count)
         else:
             self._compose(slab.reshape(positions, -1))
         self.count += positions
@@ -79,7 +80,7 @@ def norm_slab(
 ) -> Tensor:  # out
     """out = the replicate-padded silu((x - affine[0]) * affine[1] + affine[2])."""
     if native_norm(x, affine, out) and affine.dtype == FLOAT:
-        _native.norm_slab(x, affine, out, silu, pad)
+        kernels.norm_slab(x, affine, out, silu, pad)
         return out
     wide = (x - affine[0]).mul_(affine[1]).add_(affine[2])
     if silu:
@@ -89,8 +90,8 @@ def norm_slab(
 
 def pad_slab(x: Tensor, out: Tensor, pad: Triple) -> Tensor:  # [t, h, W, C] -> out, as for `norm_slab`
     """out = x with pad[0] copies of the first frame in front, pad[1] rows and pad[2] columns around it."""
-    if x.device.type == "cpu" and runs_native("pad_causal", x, out) and x.dtype == out.dtype:
-        _native.pad_slab(x, out, pad)
+    if plain.device_type(x) == "cpu" and takes("pad_causal", x, out) and x.dtype == out.dtype:
+        kernels.pad_slab(x, out, pad)
         return out
     return out.copy_(reference.pad_causal(x.permute(3, 0, 1, 2)[None], pad)[0].permute(1, 2, 3, 0))
 
@@ -144,8 +145,8 @@ def packs(weight: Tensor) -> bool:
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
         and not slow_bfloat16(weight)
-        and not _backend.dispatch_modes()
-        and not autocast_enabled(weight.device.type)
+        and not plain.dispatch_modes()
+        and not plain.autocast_enabled(weight.device.type)
     )
 
 

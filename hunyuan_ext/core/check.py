@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -40,3 +41,8 @@ def one_of(name: str, value: object, allowed: tuple) -> None:
 def positive(name: str, value: float) -> None:
     if not value > 0:
         raise ValueError(f"{name}: must be positive, got {value}")
+
+
+def layout(x: object) -> tuple[int, ...] | None:
+    """Strides as torch has them, for plans that look at those of dimensions of one element; a signature does not."""
+    return None if torch.compiler.is_compiling() or not isinstance(x, Tensor) else x.stride()

@@ -1,0 +1,281 @@
+"""Kernels of FP8 products on CUDA and of what feeds them: their calls, and the library ops of the linear layers.
+
+What is made of codes has no gradient: where one is wanted, activations stay plain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hunyuan_ext import reference
+from hunyuan_ext.core import native
+from hunyuan_ext.core.dispatch import kernel, takes
+from hunyuan_ext.core.library import promoted, register
+from hunyuan_ext.core.operands import aligned, aligned_rows, even_rows, rows
+from hunyuan_ext.core.types import BFLOAT, E4M3, FLOAT, SCALE_BLOCK, Fp8Rows
+from hunyuan_ext.linear import autograd, quantize
+
+kernel("linear_fp8", cuda=(BFLOAT,), tensor_cores={"sm_89": "mma.sync", "sm_90a": "wgmma and TMA"})
+
+LONG_INNER = 8192  # columns of K from which x is quantized by blocks: the kernel then adds up by blocks in any case
+
+
+def linear_fits(weight: Tensor, *others: Tensor | None) -> bool:
+    """Whether the FP8 product takes this weight [N, K] and these bfloat16 tensors (bias, gate, residual)."""
+    return (
+        weight.dtype == E4M3
+        and weight.is_contiguous()
+        and all(size % 16 == 0 and size > 0 for size in weight.shape)
+        and all(other is None or other.dtype == BFLOAT for other in others)
+    )
+
+
+def x_block(columns: int) -> int:
+    """Columns of a row that share a scale when x [..., columns] is quantized for a product."""
+    return SCALE_BLOCK if columns >= LONG_INNER else 0
+
+
+def scale_shape(count: int, columns: int, block: int) -> tuple[int, ...]:
+    return (-(-columns // block), count) if block else (count,)
+
+
+def parts_fit(parts: Sequence[Fp8Rows]) -> bool:
+    """Whether the product takes these as its x: one, or two with scales by block, the first of whole blocks."""
+    by_block = all(part.scale.ndim == 2 for part in parts)
+    return len(parts) == 1 or (by_block and parts[0].codes.shape[-1] % SCALE_BLOCK == 0)
+
+
+def quantize_rows(x: Tensor, block: int = 0) -> Fp8Rows:  # [..., K]
+    """E4M3 codes with a scale a row, or a scale for every `block` = 128 columns of a row."""
+    flat = x.reshape(-1, x.shape[-1])
+    codes = torch.empty(flat.shape, dtype=E4M3, device=x.device)
+    scale = torch.empty(scale_shape(flat.shape[0], flat.shape[1], block), dtype=FLOAT, device=x.device)
+    native.module.quantize_rows(aligned_rows(flat), codes, scale)
+    return Fp8Rows(codes.view(x.shape), scale)
+
+
+def layer_norm_modulate_fp8(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Fp8Rows:  # [B, S, C]
+    batch, tokens, channels = x.shape
+    codes = torch.empty((batch * tokens, channels), dtype=E4M3, device=x.device)
+    out_scale = torch.empty((batch * tokens,), dtype=FLOAT, device=x.device)
+    native.module.layer_norm_modulate_fp8(rows(x), rows(shift), rows(scale), codes, out_scale, eps)
+    return Fp8Rows(codes.view(x.shape), out_scale)
+
+
+def linear_fp8(
+    parts: Sequence[Fp8Rows],  # [..., K], or two that are K together
+    weight: Tensor,  # [N, K] E4M3
+    scale: Tensor,  # fp32: [], [N, 1] or [ceil(N / 128), ceil(K / 128)]
+    bias: Tensor | None,  # [N]
+    gelu: bool,
+    gate: Tensor | None,  # [B, N]
+    residual: Tensor | None,  # [..., N]
+    out: Tensor | None = None,  # [..., N] bfloat16
+) -> Tensor:  # [..., N] bfloat16
+    shape = (*parts[0].codes.shape[:-1], weight.shape[0])
+    result = out if out is not None and out.is_contiguous() and out.data_ptr() % 16 == 0 else None
+    if result is None:
+        result = torch.empty(shape, dtype=BFLOAT, device=weight.device)
+    run_linear(parts, weight, scale, bias, gelu, gate, residual, result.view(-1, shape[-1]), None)
+    return result if out is None or out is result else out.copy_(result)
+
+
+def linear_fp8_quantized(
+    parts: Sequence[Fp8Rows], weight: Tensor, scale: Tensor, bias: Tensor | None, gelu: bool
+) -> Fp8Rows:  # [..., N] with a scale for every 128 columns of a row
+    """linear_fp8 whose epilogue quantizes."""
+    lead, columns = parts[0].codes.shape[:-1], weight.shape[0]
+    count = lead.numel()
+    codes = torch.empty((count, columns), dtype=E4M3, device=weight.device)
+    out_scale = torch.empty(scale_shape(count, columns, SCALE_BLOCK), dtype=FLOAT, device=weight.device)
+    run_linear(parts, weight, scale, bias, gelu, None, None, codes, out_scale)
+    return Fp8Rows(codes.view(*lead, columns), out_scale)
+
+
+def run_linear(
+    parts: Sequence[Fp8Rows], weight: Tensor, scale: Tensor, bias: Tensor | None, gelu: bool, gate: Tensor | None,
+    residual: Tensor | None, out: Tensor, out_scale: Tensor | None,
+) -> None:  # fmt: skip
+    flat = [(part.codes.reshape(-1, part.codes.shape[-1]), part.scale) for part in parts]
+    head, tail = flat[0], flat[1] if len(flat) > 1 else (None, None)
+    bias, residual = aligned(bias), aligned(None if residual is None else residual.reshape(out.shape))
+    gate = None if gate is None else even_rows(gate)
+    weight, scale = cast(Tensor, aligned(weight)), cast(Tensor, aligned(scale))
+    native.module.linear_fp8(*head, *tail, weight, scale, bias, gate, residual, out, out_scale, gelu)
+
+
+class Fp8Product:
+    """Quantization of x and the product for tensors like those of one plan: a call allocates and runs.
+
+    For x [..., K] with memory that `quantize_rows` can read as rows, and operands that `linear_fits` accepts.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        scale: Tensor,
+        bias: Tensor | None,
+        gelu: bool,
+        gate: Tensor | None,
+        residual: Tensor | None,
+    ):
+        columns, inner = weight.shape
+        count = x.numel() // inner
+        self.gelu, self.block, self.device = gelu, x_block(inner), x.device
+        self.flat, self.out_flat, self.out_shape = (count, inner), (count, columns), (*x.shape[:-1], columns)
+        self.scale_shape = scale_shape(count, inner, self.block)
+        self.several_scales = scale.numel() != 1
+        ready = (
+            aligned(x) is x
+            and all(aligned(operand) is operand for operand in (weight, scale, bias, residual))
+            and (gate is None or even_rows(gate) is gate)
+        )
+        self.run = self.call if ready else self.copy_and_call
+
+    def call(self, parts, weight, scale, bias, _, gate, residual, __):
+        (x,), empty, device, module = parts, torch.empty, self.device, native.module
+        codes = empty(self.flat, dtype=E4M3, device=device)
+        x_scale = empty(self.scale_shape, dtype=FLOAT, device=device)
+        module.quantize_rows(x.view(self.flat), codes, x_scale)
+        scale = scale if self.several_scales else scale.view(())
+        residual = None if residual is None else residual.view(self.out_flat)
+        out = empty(self.out_flat, dtype=BFLOAT, device=device)
+        module.linear_fp8(codes, x_scale, None, None, weight, scale, bias, gate, residual, out, None, self.gelu)
+        return out.view(self.out_shape)
+
+    def copy_and_call(self, parts, weight, scale, bias, _, gate, residual, __):
+        rows_of_x = quantize_rows(parts[0], self.block)
+        return linear_fp8((rows_of_x,), weight, quantize.one_scale(scale), bias, self.gelu, gate, residual)
+
+
+def epilogue(out: Tensor, gelu: bool, gate: Tensor | None, residual: Tensor | None) -> Tensor:
+    """residual + gate * act(out), composed from torch operations."""
+    out = F.gelu(out, approximate="tanh") if gelu else out
+    out = out if gate is None else gate[:, None] * out
+    return out if residual is None else residual + out
+
+
+def _quantized_linear_fake(x, weight, scale, bias):
+    return torch.empty((*x.shape[:-1], weight.shape[0]), dtype=x.dtype, device=x.device)
+
+
+register(
+    "fp8_linear(Tensor x, Tensor weight, Tensor scale, Tensor? bias) -> Tensor",
+    quantize.fp8_product,
+    _quantized_linear_fake,
+    autograd.fp8_linear,
+)
+
+register(
+    "int8_linear(Tensor x, Tensor weight, Tensor scale, Tensor? bias) -> Tensor",
+    quantize.int8_product,
+    _quantized_linear_fake,
+    autograd.int8_linear,
+)
+
+
+def _linear_fp8(x, weight, scale, bias, gelu, gate, residual):
+    others = weight, scale, bias, gate, residual
+    if takes("linear_fp8", x, *others) and linear_fits(weight, bias, gate, residual):
+        rows_of_x = quantize_rows(x, x_block(x.shape[-1]))
+        return linear_fp8((rows_of_x,), weight, scale, bias, gelu, gate, residual)
+    out = epilogue(quantize.fp8_product(x, weight, scale, bias), gelu, gate, residual)
+    return out.contiguous()
+
+
+def _linear_fp8_fake(x, weight, scale, bias, gelu, gate, residual):
+    dtype = promoted(x, *(other for other in (gate, residual) if other is not None))
+    return torch.empty((*x.shape[:-1], weight.shape[0]), dtype=dtype, device=x.device)
+
+
+register(
+    "linear_fp8(Tensor x, Tensor weight, Tensor scale, Tensor? bias, bool gelu, Tensor? gate, Tensor? residual) "
+    "-> Tensor",
+    _linear_fp8,
+    _linear_fp8_fake,
+    autograd.linear_fp8,
+)
+
+
+def _quantize_rows(x: Tensor, block: int) -> tuple[Tensor, Tensor]:
+    if takes("linear_fp8", x):
+        return quantize_rows(x, block)
+    return quantize.quantize_rows(x, block)
+
+
+def _quantize_rows_fake(x, block):
+    count, columns = x.shape[:-1].numel(), x.shape[-1]
+    scale = torch.empty(scale_shape(count, columns, block), dtype=FLOAT, device=x.device)
+    return torch.empty(x.shape, dtype=E4M3, device=x.device), scale
+
+
+register("quantize_rows(Tensor x, int block) -> (Tensor, Tensor)", _quantize_rows, _quantize_rows_fake, None)
+
+
+def _layer_norm_modulate_fp8(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    if takes("linear_fp8", x, shift, scale) and x.dtype == shift.dtype == scale.dtype:
+        return layer_norm_modulate_fp8(x, shift, scale, eps)
+    return quantize.quantize_rows(reference.layer_norm_modulate(x, shift, scale, eps=eps), 0)
+
+
+register(
+    "layer_norm_modulate_fp8(Tensor x, Tensor shift, Tensor scale, float eps) -> (Tensor, Tensor)",
+    _layer_norm_modulate_fp8,
+    lambda x, shift, scale, eps: _quantize_rows_fake(x, 0),
+    None,
+)
+
+
+def _linear_fp8_rows(codes, scales, weight, scale, bias, gelu, gate, residual):
+    parts = [Fp8Rows(*part) for part in zip(codes, scales, strict=True)]
+    if _runs(parts, weight, scale, bias, gate, residual):
+        return linear_fp8(parts, weight, scale, bias, gelu, gate, residual)
+    x = torch.cat([part.decoded(BFLOAT) for part in parts], -1)
+    return epilogue(quantize.fp8_product(x, weight, scale, bias), gelu, gate, residual).contiguous()
+
+
+def _linear_fp8_rows_fake(codes, scales, weight, scale, bias, gelu, gate, residual):
+    return torch.empty((*codes[0].shape[:-1], weight.shape[0]), dtype=BFLOAT, device=weight.device)
+
+
+register(
+    "linear_fp8_rows(Tensor[] codes, Tensor[] scales, Tensor weight, Tensor scale, Tensor? bias, bool gelu, "
+    "Tensor? gate, Tensor? residual) -> Tensor",
+    _linear_fp8_rows,
+    _linear_fp8_rows_fake,
+    None,
+)
+
+
+def _linear_fp8_quantised(codes, scales, weight, scale, bias, gelu):
+    parts = [Fp8Rows(*part) for part in zip(codes, scales, strict=True)]
+    if _runs(parts, weight, scale, bias):
+        return linear_fp8_quantized(parts, weight, scale, bias, gelu)
+    out = _linear_fp8_rows(codes, scales, weight, scale, bias, gelu, None, None)
+    return quantize.quantize_rows(out, SCALE_BLOCK)
+
+
+def _linear_fp8_quantised_fake(codes, scales, weight, scale, bias, gelu):
+    return _quantize_rows_fake(_linear_fp8_rows_fake(codes, scales, weight, scale, bias, gelu, None, None), SCALE_BLOCK)
+
+
+register(
+    "linear_fp8_quantised(Tensor[] codes, Tensor[] scales, Tensor weight, Tensor scale, Tensor? bias, bool gelu) "
+    "-> (Tensor, Tensor)",
+    _linear_fp8_quantised,
+    _linear_fp8_quantised_fake,
+    None,
+)
+
+
+def _runs(parts: list[Fp8Rows], weight: Tensor, scale: Tensor, *others: Tensor | None) -> bool:
+    like = torch.empty((), dtype=BFLOAT, device=weight.device)
+    tensors = [tensor for part in parts for tensor in part]
+    native = takes("linear_fp8", like, *tensors, weight, scale, *others)
+    return native and linear_fits(weight, *others) and parts_fit(parts)
