@@ -1,7 +1,8 @@
 """Flow matching: schedules, solvers, guidance and the training objective. Knows tensors only, no model."""
 
 from hunyuan_video.flow.first_frame import with_first_frame
-from hunyuan_video.flow.guidance import classifier_free_guidance, rescale_guidance
+from hunyuan_video.flow.guidance import both_branches, classifier_free_guidance, guided, rescale_guidance
+from hunyuan_video.flow.integrate import advance, integrate
 from hunyuan_video.flow.objective import (
     FlowBatch,
     FlowObjective,
@@ -9,7 +10,7 @@ from hunyuan_video.flow.objective import (
     sample_timesteps,
     velocity_target,
 )
-from hunyuan_video.flow.schedule import FlowSchedule, default_shift, resolution_shift, shift_times
+from hunyuan_video.flow.schedule import FlowSchedule, default_shift, per_sample, resolution_shift, shift_times
 from hunyuan_video.flow.solvers import (
     SOLVERS,
     AdamsBashforthSolver,
@@ -31,11 +32,16 @@ __all__ = [
     "HeunSolver",
     "LCMSolver",
     "Solver",
+    "advance",
+    "both_branches",
     "classifier_free_guidance",
     "default_shift",
     "euler_step",
+    "guided",
+    "integrate",
     "interpolate",
     "make_solver",
+    "per_sample",
     "rescale_guidance",
     "resolution_shift",
     "sample_timesteps",

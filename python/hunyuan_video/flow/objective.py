@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.flow.first_frame import with_first_frame
-from hunyuan_video.flow.schedule import check_shift, shift_times
+from hunyuan_video.flow.schedule import check_shift, per_sample, shift_times
 
 
 class FlowBatch(NamedTuple):
@@ -116,5 +116,5 @@ def interpolate(
     times: Tensor,  # [B], 0..1
 ) -> Tensor:
     """(1 - t) data + t noise, in the dtype of the data."""
-    t = times.view(-1, *[1] * (data.ndim - 1)).to(data.dtype)
+    t = per_sample(times, data).to(data.dtype)
     return (1 - t) * data + t * noise

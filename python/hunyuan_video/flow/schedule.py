@@ -12,6 +12,11 @@ SHIFT_AT_50_STEPS = 7.0
 SHIFT_BELOW_20_STEPS = 17.0
 
 
+def per_sample(values: Tensor, like: Tensor) -> Tensor:  # [B] or [] -> what broadcasts over like [B, ...]
+    """One value for each sample, or a single value for all of them."""
+    return values.view(-1, *[1] * (like.ndim - 1)) if values.ndim == 1 else values
+
+
 def shift_times(t: Tensor, shift: float) -> Tensor:  # t: any shape, 0..1
     """s t / (1 + (s - 1) t): keeps 0 and 1 in place and moves what is between towards noise where s > 1."""
     return shift * t / (1 + (shift - 1) * t)

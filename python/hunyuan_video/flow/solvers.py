@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hunyuan_video.flow.schedule import FlowSchedule
+from hunyuan_video.flow.schedule import FlowSchedule, per_sample
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """(latents [B, ...] in float32, sigma: scalar fp32 tensor on the CPU) -> velocity [B, ...] in any float dtype."""
@@ -25,8 +25,7 @@ def _wide(x: Tensor) -> Tensor:
 
 def _level(sigma: float | Tensor, like: Tensor) -> Tensor:
     """A noise level as a float32 tensor that broadcasts over `like`; [B] levels are per sample."""
-    level = torch.as_tensor(sigma, dtype=torch.float32)
-    return level.view(-1, *[1] * (like.ndim - 1)) if level.ndim == 1 else level
+    return per_sample(torch.as_tensor(sigma, dtype=torch.float32), like)
 
 
 def euler_step(
@@ -143,19 +142,22 @@ class LCMSolver(Solver):
 
     x_next = (1 - sigma_next) (x - sigma v) + sigma_next n. For models distilled to it; others lose what they had found.
     The noise n of a video and step depends on the video's first latents only: not on the batch it is in, the device or
-    the rank, and a resumed run draws the same. State: a seed per video.
+    the rank, and a resumed run draws the same. State: a seed per video. Training draws with a generator of its own.
+
+    draw: latents [B, ...] -> noise like them, in place of the seeded noise.
     """
 
     name = "lcm"
 
-    def __init__(self, schedule: FlowSchedule):
+    def __init__(self, schedule: FlowSchedule, draw: Callable[[Tensor], Tensor] | None = None):
         super().__init__(schedule)
+        self._draw = draw
         self._seeds: Tensor | None = None  # [B] int64
 
     def _advance(self, x: Tensor, predict: Predict, index: int) -> Tensor:
-        if index == 0:
+        if self._draw is None and index == 0:
             self._seeds = torch.tensor([_seed_of(video) for video in x])
-        if self._seeds is None:
+        if self._draw is None and self._seeds is None:
             raise ValueError(f"step {index} needs the noise seeds of step 0: load the solver state of step {index - 1}")
         sigma, sigma_next = self.schedule.sigmas[index], self.schedule.sigmas[index + 1]
         clean = euler_step(x, predict(x, sigma), sigma, 0.0)
@@ -164,6 +166,8 @@ class LCMSolver(Solver):
         return (1 - sigma_next) * clean + sigma_next * self._noise(x, index)
 
     def _noise(self, x: Tensor, index: int) -> Tensor:  # like x
+        if self._draw is not None:
+            return self._draw(x)
         assert self._seeds is not None
         generators = (torch.Generator().manual_seed(int(seed) + index) for seed in self._seeds)
         drawn = [torch.randn(x.shape[1:], generator=generator) for generator in generators]

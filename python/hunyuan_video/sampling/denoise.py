@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.errors import UserError
-from hunyuan_video.flow import FlowSchedule, classifier_free_guidance, make_solver, with_first_frame
+from hunyuan_video.flow import FlowSchedule, advance, guided, make_solver, with_first_frame
 from hunyuan_video.models.transformer.embeddings import guidance_input
 from hunyuan_video.sampling.prompts import PromptEmbeds, concatenate
 
@@ -87,9 +87,8 @@ class GuidedVelocity:
     def __call__(self, latents: Tensor, sigma: Tensor) -> Tensor:
         """latents [N, C, T, h, w] float32 on the CPU at noise level sigma [] in 0..1 -> velocity, like latents.
 
-        An image is put in place as the first latent frame, clean at any sigma, and has no velocity.
+        An image is the first latent frame, clean at any sigma, and has no velocity.
         """
-        latents = with_first_frame(latents, self.image)
         parts = zip(latents.split(self.batch_size), self.batches, strict=True)
         velocity = torch.cat([self._batch(part, embeds, 1000 * sigma) for part, embeds in parts])
         if not velocity.isfinite().all():
@@ -103,24 +102,25 @@ class GuidedVelocity:
         return velocity
 
     def _batch(self, latents: Tensor, embeds: PromptEmbeds, timestep: Tensor) -> Tensor:
-        guided = len(embeds) == 2 * len(latents)
-        inputs = latents.to(self.device)
-        inputs = torch.cat((inputs, inputs)) if guided else inputs
-        guidance = self._guidance(len(inputs))
+        guidance = self._guidance(len(embeds))
         known = self.modulations.at(timestep, embeds.pooled, guidance)
-        velocity = self.transformer(
-            inputs,
-            timestep.to(self.device).expand(len(inputs)),
-            text=embeds.text,
-            text_mask=embeds.mask,
-            pooled_text=embeds.pooled,
-            guidance=guidance,
-            **({} if known is None else {"modulations": known}),
-        ).float()
-        if guided:
-            negative, positive = velocity.chunk(2)
-            settings = self.settings
-            velocity = classifier_free_guidance(positive, negative, settings.true_cfg_scale, settings.guidance_rescale)
+
+        def field(inputs: Tensor, timesteps: Tensor) -> Tensor:  # one row for each row of embeds
+            return self.transformer(
+                inputs,
+                timesteps,
+                text=embeds.text,
+                text_mask=embeds.mask,
+                pooled_text=embeds.pooled,
+                guidance=guidance,
+                **({} if known is None else {"modulations": known}),
+            ).float()
+
+        inputs, timesteps = latents.to(self.device), timestep.to(self.device).expand(len(latents))
+        if len(embeds) == len(latents):
+            return field(inputs, timesteps).to(latents.device)
+        settings = self.settings
+        velocity = guided(field, inputs, timesteps, settings.true_cfg_scale, settings.guidance_rescale)
         return velocity.to(latents.device)
 
     def _guidance(self, batch: int) -> Tensor | None:  # [B] or None
@@ -149,7 +149,7 @@ def denoise(velocity: GuidedVelocity, state: SamplingState) -> Iterator[Step]:
     solver = make_solver(settings.solver, schedule)
     solver.load_state_dict(state.solver)
     for index in range(state.step, settings.num_inference_steps):
-        latents = with_first_frame(solver.step(state.latents, velocity, index), state.image)
+        latents = advance(solver, velocity, state.latents, index, state.image)
         history = {name: torch.as_tensor(value) for name, value in solver.state_dict().items()}
         state.latents, state.solver, state.step = latents, history, index + 1
         yield Step(index, schedule.timesteps[index], velocity.denoised)

@@ -10,7 +10,7 @@ from helpers.small_transformer import CONFIG, SmallTask
 
 from hunyuan_video.distributed.ranks import join_ranks
 from hunyuan_video.errors import UserError
-from hunyuan_video.flow import FlowObjective, FlowSchedule, classifier_free_guidance
+from hunyuan_video.flow import FlowObjective, FlowSchedule, classifier_free_guidance, euler_step
 from hunyuan_video.models import HunyuanVideoTransformer
 from hunyuan_video.models.lora import lora_layers
 from hunyuan_video.models.transformer.embeddings import sinusoid
@@ -23,11 +23,12 @@ from hunyuan_video.training.config import (
     build,
 )
 from hunyuan_video.training.loop import train
+from hunyuan_video.training.tasks.fields import expand
 from hunyuan_video.training.tasks.guidance import GuidanceDistillationTask, compare, guidance_student, target_energy
-from hunyuan_video.training.tasks.step_distillation.losses import distribution_matching_loss, jump, pseudo_huber
+from hunyuan_video.training.tasks.step_distillation.losses import distribution_matching_loss, pseudo_huber
 from hunyuan_video.training.tasks.step_distillation.student import ADAPTER_FILE, export_student, make_student
 from hunyuan_video.training.tasks.step_distillation.task import METHODS
-from hunyuan_video.training.tasks.teacher import Teacher, combine, expand
+from hunyuan_video.training.tasks.teacher import Teacher
 
 LOOP = LoopConfig(steps=4, batch=4, precision="fp32", log_every=1, save_every=2, sheet_every=0)
 OPTIMIZER = OptimizerConfig(lr=1e-2, warmup_steps=1)
@@ -116,7 +117,7 @@ def test_target_energy_is_the_square_of_the_target_where_the_branches_differ_at_
     full[:, 0], apart[:, 1], scale = 3.0, 2.0, torch.tensor([1.0, 5.0])
     energy = target_energy(full - apart, full, scale)
     torch.testing.assert_close(energy, torch.tensor([9.0, 9.0 + 16 * 4.0]) / 4)
-    torch.testing.assert_close(energy, combine(full - apart, full, scale).square().flatten(1).mean(1))
+    torch.testing.assert_close(energy, classifier_free_guidance(full, full - apart, scale).square().flatten(1).mean(1))
 
 
 @pytest.mark.parametrize(("even", "beyond"), [(0.0, 0.0016), (1.0, 0.05), (0.5, 0.0258)])
@@ -147,12 +148,12 @@ def test_teacher_is_classifier_free_guidance_in_one_batch(path):
     torch.testing.assert_close(teacher.velocity(x, times, condition, 1.0), full, rtol=1e-5, atol=1e-5)
 
 
-def test_jump_is_exact_on_straight_paths_and_the_identity_at_the_boundary():
+def test_a_jump_is_exact_on_straight_paths_and_the_identity_at_the_boundary():
     data, noise, t, s = torch.randn(2, 3), torch.randn(2, 3), torch.tensor([0.9, 0.4]), torch.tensor([0.5, 0.4])
     x = (1 - t[:, None]) * data + t[:, None] * noise
     expected = (1 - s[:, None]) * data + s[:, None] * noise
-    torch.testing.assert_close(jump(x, noise - data, t, s), expected)
-    assert torch.equal(jump(x, noise - data, t, s)[1], x[1])
+    torch.testing.assert_close(euler_step(x, noise - data, t, s), expected)
+    assert torch.equal(euler_step(x, noise - data, t, s)[1], x[1])
 
 
 def test_pseudo_huber_is_quadratic_near_zero_and_linear_far_away():

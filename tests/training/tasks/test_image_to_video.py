@@ -13,11 +13,11 @@ from hunyuan_video.data.encode import encode_clips
 from hunyuan_video.data.toyworld import WORLDS, render
 from hunyuan_video.data.world import WorldConfig
 from hunyuan_video.errors import UserError
+from hunyuan_video.flow import FlowSchedule, integrate, make_solver
 from hunyuan_video.media.pixels import to_unit
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, VAEConfig
 from hunyuan_video.training.config import EncodedFlowRun, FlowRun, LoRAConfig, StageConfig, StagesRun
 from hunyuan_video.training.network import make_network
-from hunyuan_video.training.solve import solve
 from hunyuan_video.training.tasks.encoded_flow import EncodedFlowTask
 from hunyuan_video.training.tasks.flow import FlowTask
 from hunyuan_video.training.tasks.stages import StageTask
@@ -90,7 +90,7 @@ def test_every_solver_sees_the_clean_frame(solver):
         seen.append(x[:, :, :1].clone())
         return torch.ones_like(x)
 
-    out = solve(velocity, torch.randn(1, 2, 3, 2, 2), 3, 1.0, solver, first=first)
+    out = integrate(velocity, torch.randn(1, 2, 3, 2, 2), make_solver(solver, FlowSchedule(3, 1.0)), first)
     assert len(seen) >= 3 and all(torch.equal(x, first) for x in [*seen, out[:, :, :1]])
 
 

@@ -17,11 +17,11 @@ from hunyuan_video.data.latent_dataset import Batch, EncodedDataset
 from hunyuan_video.data.prefetch import Prefetcher
 from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.sheets import contact_sheet
-from hunyuan_video.flow import FlowObjective
+from hunyuan_video.flow import EulerSolver, FlowObjective, FlowSchedule, integrate
 from hunyuan_video.media.pixels import to_frames
 from hunyuan_video.training.config import VALIDATION_SEED, EncodedFlowRun
 from hunyuan_video.training.network import check_frames, export_network, make_network
-from hunyuan_video.training.solve import guided, solve
+from hunyuan_video.training.tasks.fields import guided_field
 
 
 class BucketOrder:
@@ -135,9 +135,12 @@ class EncodedFlowTask:
         names = ("text", "mask", "pooled")
         text, mask, pooled = (torch.cat((getattr(empty, n), getattr(batch, n))).to(device) for n in names)
         noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(1)).to(device)
-        velocity = guided(self.network, {"text": text, "text_mask": mask, "pooled_text": pooled}, self.config.cfg_scale)
+        velocity = guided_field(
+            self.network, {"text": text, "text_mask": mask, "pooled_text": pooled}, self.config.cfg_scale
+        )
         first = batch.latents[:, :, :1] if self.objective.first_frame else None
-        x = solve(velocity, noise, self.config.sample_steps, self.config.t_shift, first=first)
+        solver = EulerSolver(FlowSchedule(self.config.sample_steps, self.config.t_shift))
+        x = integrate(velocity, noise, solver, first)
         vae = self.encoder.vae
         return to_frames(vae.decode((x / vae.config.scaling_factor).to(next(vae.parameters()).dtype))).cpu()
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hunyuan_video.flow import FlowObjective, resolution_shift
+from hunyuan_video.flow import EulerSolver, FlowObjective, FlowSchedule, integrate, resolution_shift
 from hunyuan_video.training.config import FlowRun
 from hunyuan_video.training.network import check_frames, export_network, make_network
-from hunyuan_video.training.solve import guided, solve
 from hunyuan_video.training.tasks.captioned import CaptionedLatents
+from hunyuan_video.training.tasks.fields import guided_field
 
 
 class FlowTask:
@@ -56,10 +56,10 @@ class FlowTask:
     ) -> Tensor:
         """Euler with classifier-free guidance: latents [N, C, T, h, w]."""
         config = self.config
-        velocity = guided(self.network, self.data.embed([""] * len(prompts) + prompts), config.cfg_scale)
+        velocity = guided_field(self.network, self.data.embed([""] * len(prompts) + prompts), config.cfg_scale)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.loop.precision == "bf16"):
             noise = self.data.noise(len(prompts), seed)
-            return solve(velocity, noise, config.sample_steps, self.shift, first=first)
+            return integrate(velocity, noise, EulerSolver(FlowSchedule(config.sample_steps, self.shift)), first)
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
         return self.data.judge(self.sample, self.config.eval_prompts, folder / "sheets" / f"step_{step:06d}.png")

@@ -17,14 +17,21 @@ from hunyuan_video.data.toyworld import analyse, hits
 from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.prompt_following import paired_difference
 from hunyuan_video.files import write_json
-from hunyuan_video.flow import FlowBatch, FlowObjective, classifier_free_guidance, sample_timesteps
+from hunyuan_video.flow import (
+    EulerSolver,
+    FlowBatch,
+    FlowObjective,
+    FlowSchedule,
+    classifier_free_guidance,
+    integrate,
+    sample_timesteps,
+)
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.models.transformer.embeddings import SINUSOID_DIM, frequencies
 from hunyuan_video.training.config import GuidanceDistillationRun
 from hunyuan_video.training.parts import load_trainable
-from hunyuan_video.training.solve import solve
 from hunyuan_video.training.tasks.captioned import CaptionedLatents
-from hunyuan_video.training.tasks.teacher import Teacher, combine
+from hunyuan_video.training.tasks.teacher import Teacher
 
 if TYPE_CHECKING:
     from hunyuan_video.training.tasks.teacher import Teacher
@@ -86,7 +93,7 @@ class GuidanceDistillationTask:
         scale = low + (high - low) * torch.rand(len(latents), generator=generator) ** config.scale_power
         empty, full = self.teacher.branches(batch.latents, batch.times, condition)
         velocity = self.network(batch.latents, batch.timesteps, **condition, guidance=1000 * scale)
-        target = combine(empty, full, scale)
+        target = classifier_free_guidance(full, empty, scale)
         losses = self.objective.loss_per_sample(velocity, batch._replace(target=target))
         return (losses / target_energy(empty, full, scale) if config.balanced else losses).mean(), {}
 
@@ -103,11 +110,10 @@ class GuidanceDistillationTask:
         """Euler latents [N, C, T, h, w] of student or teacher."""
         condition, config = self.data.embed(prompts), self.config
         with torch.autocast("cpu", torch.bfloat16, enabled=config.loop.precision == "bf16"):
-            return solve(
+            return integrate(
                 lambda x, t: model.velocity(x, t, condition, scale),
                 self.data.noise(len(prompts), seed),
-                config.sample_steps,
-                config.t_shift,
+                EulerSolver(FlowSchedule(config.sample_steps, config.t_shift)),
             )
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:

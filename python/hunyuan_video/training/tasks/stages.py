@@ -25,7 +25,7 @@ from hunyuan_video.distributed.ranks import join_ranks
 from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge
 from hunyuan_video.evaluation.sheets import contact_sheet
-from hunyuan_video.flow import FlowObjective
+from hunyuan_video.flow import EulerSolver, FlowObjective, FlowSchedule, integrate
 from hunyuan_video.media.pixels import to_frames, to_unit
 from hunyuan_video.media.write import save_video
 from hunyuan_video.training.config import LoRAConfig, StageConfig, StagesRun, build
@@ -33,7 +33,7 @@ from hunyuan_video.training.loop import train
 from hunyuan_video.training.network import make_network
 from hunyuan_video.training.parallelize import deal
 from hunyuan_video.training.report import evaluated
-from hunyuan_video.training.solve import guided, solve
+from hunyuan_video.training.tasks.fields import guided_field
 from hunyuan_video.training.tasks.stage_data import Samples, embed, open_data
 
 HELD_OUT_SEED = 4242
@@ -172,14 +172,15 @@ class StageTask:
         both = {name: tensor.to(device) for name, tensor in both.items()}
         if self.network.config.guidance_embed:
             both["guidance"] = torch.full((2 * count,), 1000.0, device=device)
-        velocity = guided(self.network, both, config.cfg_scale)
+        velocity = guided_field(self.network, both, config.cfg_scale)
+        solver = EulerSolver(FlowSchedule(config.sample_steps, self.stage.t_shift))
         weight = next(encoder.vae.parameters())
         first = None
         if self.objective.first_frame:
             frames = render(scenes, num_frames=bucket.frames, size=(bucket.height, bucket.width))[:, :1]
             first = encode_clips(encoder.vae, to_unit(frames).to(weight))
         with torch.autocast(device, torch.bfloat16, enabled=config.loop.precision == "bf16"):
-            latents = solve(velocity, noise.to(device), config.sample_steps, self.stage.t_shift, first=first)
+            latents = integrate(velocity, noise.to(device), solver, first)
         return to_frames(encoder.vae.decode((latents / encoder.vae.config.scaling_factor).to(weight)).cpu())
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:

@@ -6,25 +6,9 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.errors import UserError
-from hunyuan_video.flow import classifier_free_guidance
+from hunyuan_video.flow import both_branches, classifier_free_guidance
 from hunyuan_video.models import HunyuanVideoTransformer
-
-Condition = dict[str, Tensor]  # text [B, L, text_dim], text_mask [B, L], pooled_text [B, pooled_dim]
-
-
-def expand(condition: Condition, count: int) -> Condition:
-    """One row repeated `count` times."""
-    return {name: value.expand(count, *value.shape[1:]) for name, value in condition.items()}
-
-
-def join(first: Condition, second: Condition) -> Condition:
-    """The rows of both, padded alike."""
-    return {name: torch.cat((first[name], second[name])) for name in first}
-
-
-def combine(unconditional: Tensor, conditional: Tensor, scale: Tensor) -> Tensor:  # scale: [B]
-    """Classifier-free guidance with a scale for each clip."""
-    return classifier_free_guidance(conditional, unconditional, scale.view(-1, *[1] * (conditional.ndim - 1)))
+from hunyuan_video.training.tasks.fields import Condition, expand, join, velocity_field
 
 
 class Teacher:
@@ -52,8 +36,9 @@ class Teacher:
         """v_u + scale (v_c - v_u): [B, C, T, h, w] float32."""
         scale = torch.as_tensor(scale, dtype=torch.float32).expand(len(latents))
         if self.embedded:
-            return self.network(latents, 1000 * times, **condition, guidance=1000 * scale).float()
-        return combine(*self.branches(latents, times, condition), scale)
+            return velocity_field(self.network, condition, scale)(latents, times)
+        unconditional, conditional = self.branches(latents, times, condition)
+        return classifier_free_guidance(conditional, unconditional, scale)
 
     @torch.no_grad()
     def branches(
@@ -63,7 +48,5 @@ class Teacher:
         condition: Condition,
     ) -> tuple[Tensor, Tensor]:
         """v_u and v_c, [B, C, T, h, w] float32 each, from one batch of twice the size."""
-        doubled, twice = torch.cat((latents, latents)), torch.cat((times, times))
         both = join(expand(self.empty, len(latents)), condition)
-        unconditional, conditional = self.network(doubled, 1000 * twice, **both).float().chunk(2)
-        return unconditional, conditional
+        return both_branches(velocity_field(self.network, both), latents, times)

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from hunyuan_video.distributed.fsdp import whole
-from hunyuan_video.flow import FlowSchedule, euler_step
+from hunyuan_video.flow import FlowSchedule, euler_step, interpolate
 from hunyuan_video.training.auxiliary import AuxiliaryNetwork
 from hunyuan_video.training.config import StepDistillationRun
 from hunyuan_video.training.tasks.captioned import CaptionedLatents
-from hunyuan_video.training.tasks.step_distillation.losses import at_level, jump, pseudo_huber
+from hunyuan_video.training.tasks.step_distillation.losses import pseudo_huber
 from hunyuan_video.training.tasks.step_distillation.student import predict
 from hunyuan_video.training.tasks.teacher import Condition, Teacher
 
@@ -44,14 +44,16 @@ class Consistency:
         start = torch.randint(config.teacher_levels, (len(data),), generator=generator)  # index into sigmas
         noise = torch.randn(data.shape, generator=generator)
         times = self.sigmas[start]
-        latents = (1 - at_level(times, data)) * data + at_level(times, data) * noise
+        latents = interpolate(data, noise, times)
         end = (start // self.levels_per_phase + 1) * self.levels_per_phase  # of the phase
         goal = self.sigmas[end]
         with torch.no_grad():
             reached, index = self.teach(latents, start, end, condition)
             moved = self.sigmas[index]
-            target = jump(reached, predict(self.target, reached, moved, condition, config.guidance_scale), moved, goal)
-        made = jump(latents, predict(self.student, latents, times, condition, config.guidance_scale), times, goal)
+            slope = predict(self.target, reached, moved, condition, config.guidance_scale)
+            target = euler_step(reached, slope, moved, goal)  # the consistency function of straight paths
+        slope = predict(self.student, latents, times, condition, config.guidance_scale)
+        made = euler_step(latents, slope, times, goal)
         return pseudo_huber(made - target, config.huber), {"distance": (made - target).detach().square().mean().item()}
 
     def teach(self, latents: Tensor, start: Tensor, end: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:

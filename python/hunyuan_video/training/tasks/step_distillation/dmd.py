@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hunyuan_video.flow import FlowObjective, FlowSchedule
+from hunyuan_video.flow import FlowObjective, FlowSchedule, LCMSolver, euler_step, integrate, per_sample
 from hunyuan_video.training.auxiliary import AuxiliaryNetwork
 from hunyuan_video.training.config import StepDistillationRun
 from hunyuan_video.training.tasks.captioned import CaptionedLatents
-from hunyuan_video.training.tasks.step_distillation.losses import at_level, distribution_matching_loss
+from hunyuan_video.training.tasks.step_distillation.losses import distribution_matching_loss
 from hunyuan_video.training.tasks.step_distillation.student import make_student, predict
 from hunyuan_video.training.tasks.teacher import Condition, Teacher
 
@@ -31,7 +31,7 @@ class DistributionMatching:
         self.student = student
         self.fake = AuxiliaryNetwork(make_student(config.teacher, config.fake_rank), config.fake_optimizer)
         self.auxiliary = {"fake": self.fake}
-        self.sigmas = FlowSchedule(config.steps, config.shift).sigmas
+        self.schedule = FlowSchedule(config.steps, config.shift)
         self.objective = FlowObjective()
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -60,17 +60,17 @@ class DistributionMatching:
         """
         shape = (len(condition["text"]), *self.data.shape)
         last = int(torch.randint(self.config.steps, (1,), generator=generator))
-        x = torch.randn(shape, generator=generator)
-        learns = torch.is_grad_enabled()
-        for index in range(last + 1):
-            with torch.set_grad_enabled(learns and index == last):
-                times = self.sigmas[index].expand(shape[0])
-                velocity = predict(self.student, x, times, condition, self.config.guidance_scale)
-                clean = x - at_level(times, x) * velocity
-            if index < last:
-                level = self.sigmas[index + 1]
-                x = (1 - level) * clean + level * torch.randn(shape, generator=generator)
-        return clean
+
+        def field(latents: Tensor, times: Tensor) -> Tensor:
+            return predict(self.student, latents, times, condition, self.config.guidance_scale)
+
+        def draw(latents: Tensor) -> Tensor:
+            return torch.randn(latents.shape, generator=generator)
+
+        noise = torch.randn(shape, generator=generator)
+        x = integrate(field, noise, LCMSolver(self.schedule, draw), stop=last)
+        sigma = self.schedule.sigmas[last]
+        return euler_step(x, field(x, sigma.expand(len(x))), sigma, 0.0)
 
     def fake_loss(self, clean: Tensor, condition: Condition, generator: torch.Generator) -> Tensor:
         """Flow matching on the student's clips."""
@@ -82,7 +82,7 @@ class DistributionMatching:
         """Distribution matching at a random noise level."""
         with torch.no_grad():
             batch = self.objective.draw(clean.detach(), generator, times=self.times(len(clean), generator))
-            level = at_level(batch.times, clean)
+            level = per_sample(batch.times, clean)
             guided = self.teacher.velocity(batch.latents, batch.times, condition, self.config.guidance_scale)
             real = batch.latents - level * guided
             fake = batch.latents - level * predict(self.fake.network, batch.latents, batch.times, condition, 1.0)

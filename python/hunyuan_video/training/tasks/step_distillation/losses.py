@@ -6,20 +6,6 @@ import torch
 from torch import Tensor
 
 
-def at_level(times: Tensor, like: Tensor) -> Tensor:  # [B] -> [B, 1, ...]
-    return times.view(-1, *[1] * (like.ndim - 1))
-
-
-def jump(
-    latents: Tensor,  # [B, ...] at times
-    velocity: Tensor,  # [B, ...] predicted there
-    times: Tensor,  # [B]
-    to: Tensor,  # [B]
-) -> Tensor:
-    """x_s = x_t + (s - t) v: the consistency function of straight paths; the identity at s = t."""
-    return latents + at_level(to - times, latents) * velocity
-
-
 def pseudo_huber(difference: Tensor, c: float) -> Tensor:  # [B, ...] -> []
     """Mean of sqrt(d^2 + c^2) - c: quadratic below c, linear above."""
     return ((difference.square() + c * c).sqrt() - c).mean()

@@ -12,6 +12,7 @@ from hunyuan_video.errors import UserError
 from hunyuan_video.models import HunyuanVideoTransformer
 from hunyuan_video.models.lora import TARGETS, add_adapter, target_linears
 from hunyuan_video.training.parts import load_trainable
+from hunyuan_video.training.tasks.fields import Condition, velocity_field
 
 ADAPTER = "few_step"
 ADAPTER_FILE = "few_step.safetensors"
@@ -55,9 +56,8 @@ def predict(
     network: HunyuanVideoTransformer,
     latents: Tensor,  # [B, C, T, h, w]
     times: Tensor,  # [B] 0..1
-    condition: dict[str, Tensor],
+    condition: Condition,
     guidance: float,
 ) -> Tensor:
     """One pass at a fixed guidance scale: velocity [B, C, T, h, w] float32."""
-    extra = {"guidance": torch.full_like(times, 1000 * guidance)} if network.config.guidance_embed else {}
-    return network(latents, 1000 * times, **condition, **extra).float()
+    return velocity_field(network, condition, guidance if network.config.guidance_embed else None)(latents, times)

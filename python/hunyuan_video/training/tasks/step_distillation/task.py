@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from hunyuan_video.flow import FlowSchedule, integrate, make_solver
 from hunyuan_video.models import HunyuanVideoTransformer
 from hunyuan_video.training.auxiliary import AuxiliaryNetwork
 from hunyuan_video.training.config import StepDistillationRun
-from hunyuan_video.training.solve import solve
 from hunyuan_video.training.tasks.captioned import CaptionedLatents
 from hunyuan_video.training.tasks.step_distillation.consistency import Consistency
 from hunyuan_video.training.tasks.step_distillation.dmd import DistributionMatching
@@ -59,12 +59,10 @@ class StepDistillationTask:
         """Latents [N, C, T, h, w] in the student's few steps."""
         condition, config = self.data.embed(prompts), self.config
         with torch.autocast("cpu", torch.bfloat16, enabled=config.loop.precision == "bf16"):
-            return solve(
+            return integrate(
                 lambda x, t: predict(self.network, x, t, condition, config.guidance_scale),
                 self.data.noise(len(prompts), seed),
-                config.steps,
-                config.shift,
-                self.method.solver,
+                make_solver(self.method.solver, FlowSchedule(config.steps, config.shift)),
             )
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
