@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
 from hunyuan_video.distributed.config import ParallelConfig
 from hunyuan_video.distributed.fsdp import blocks_of
 from hunyuan_video.errors import UserError
+from hunyuan_video.models import HunyuanVideoTransformer
+from hunyuan_video.models.transformer.executor import Recompute, Run
 
 MODES = ("none", "blocks", "selective")
 # What "selective" keeps: it costs most to compute again for its size. By name, because attention has one per device.
@@ -29,42 +31,49 @@ def install(network: nn.Module, parallel: ParallelConfig) -> None:
         raise UserError(f"loop.parallel.recompute_every must be at least 1, got {parallel.recompute_every}")
     if parallel.recompute == "selective" and parallel.offload_activations:
         raise UserError("loop.parallel.offload_activations goes with recompute: none or blocks, not with selective")
-    for index, (_, block) in enumerate(blocks_of(network)):
-        if parallel.recompute != "none" and index % parallel.recompute_every == 0:
-            block.forward = recomputed(block.forward, parallel)
-        if parallel.offload_activations:
-            block.forward = Offloaded(block)
+    blocks = [block for _, block in blocks_of(network)]
+    again = blocks[:: parallel.recompute_every] if parallel.recompute != "none" else []
+    if not again and not parallel.offload_activations:
+        return
+    layer = SavedActivations(again, parallel)
+    if isinstance(network, HunyuanVideoTransformer):
+        network.executor = network.executor.adding(layer)
+        return
+    for block in blocks:  # other networks have no executor
+        block.forward = partial(layer.inside(partial(_forward, block.forward)), block)
 
 
-def recomputed(forward: Callable, parallel: ParallelConfig) -> Callable:
-    """The forward pass of a block, run again when its gradients are due."""
-    if parallel.recompute == "selective":
-        context = partial(create_selective_checkpoint_contexts, policy)
-        return partial(_recompute, forward, use_reentrant=False, context_fn=context)
-    # The reentrant kind keeps a block's inputs as saved tensors, which can be offloaded; the other in a closure.
-    return partial(_recompute, forward, use_reentrant=parallel.offload_activations)
+def _forward(forward: Callable, block: nn.Module, *args: Any) -> Any:
+    return forward(*args)
 
 
-def _recompute(forward: Callable, *args: Any, **settings: Any) -> Any:
-    return checkpoint(forward, *args, **settings) if torch.is_grad_enabled() else forward(*args)
+class SavedActivations(Recompute):
+    """Computes some blocks again, and keeps what all of them save in host memory where that is asked for."""
+
+    def __init__(self, blocks: list[nn.Module], parallel: ParallelConfig):
+        # The reentrant kind keeps a block's inputs as saved tensors, which can be offloaded; the other in a closure.
+        settings: dict[str, Any] = {"use_reentrant": parallel.offload_activations}
+        if parallel.recompute == "selective":
+            settings["context_fn"] = partial(create_selective_checkpoint_contexts, policy)
+        super().__init__(blocks, **settings)
+        self.offloads = parallel.offload_activations
+
+    def inside(self, run: Run) -> Run:
+        run = super().inside(run)
+        return partial(offloaded, run) if self.offloads else run
+
+
+def offloaded(run: Run, block: nn.Module, *args: Any) -> Any:
+    """A block whose saved tensors wait in host memory. Weights stay: FSDP frees and gathers them."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in block.parameters()}
+    with saved_tensors_hooks(partial(_pack, weights), _unpack):
+        return run(block, *args)
 
 
 def policy(context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
     name = str(op).split(".")[1] if "." in str(op) else str(op)
     kept = name in KEPT or "attention" in name
     return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
-
-
-class Offloaded:
-    """A block's forward pass whose saved tensors wait in host memory. Weights stay: FSDP frees and gathers them."""
-
-    def __init__(self, block: nn.Module):
-        self.block, self.forward = block, block.forward
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        weights = {parameter.untyped_storage().data_ptr() for parameter in self.block.parameters()}
-        with saved_tensors_hooks(partial(_pack, weights), _unpack):
-            return self.forward(*args, **kwargs)
 
 
 def _pack(weights: set[int], tensor: Tensor) -> tuple[torch.device, Tensor]:

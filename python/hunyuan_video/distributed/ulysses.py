@@ -6,7 +6,8 @@ gathered. The text, a few hundred tokens, is on every rank, which takes its head
 are padded to a multiple of the ranks outside attention and cut there, so no length is refused; heads that do not divide
 are padded with zeros, which wastes their share.
 
-The model is not changed: `install` replaces three of its calls. Each collective's backward pass is its transpose.
+The model is not changed: `install` gives it an executor with a layer more. Each collective's backward pass is its
+transpose.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import hunyuan_ext as ops
 from hunyuan_video.models import HunyuanVideoTransformer
+from hunyuan_video.models.transformer.executor import Attention, Layer, Run
 
 Group = Any  # a process group
 
@@ -31,39 +32,40 @@ def install(network: nn.Module, group: Group) -> bool:
     """
     if not isinstance(network, HunyuanVideoTransformer):
         return False
-    share = TokenShare(network.run_blocks, group)
-    network.run_blocks = share
-    network.final_layer.register_forward_hook(share.gather_output)
-    for block in (*network.double_blocks, *network.single_blocks):
-        block.attention = UlyssesAttention(group)
+    network.executor = network.executor.adding(TokenShare(group))
     return True
 
 
-class TokenShare:
-    """`run_blocks` on this rank's video tokens."""
+class TokenShare(Layer):
+    """Blocks work on this rank's video tokens."""
 
-    def __init__(self, run_blocks: Any, group: Group):
-        self.run_blocks, self.group = run_blocks, group
+    place = "tokens"
+
+    def __init__(self, group: Group):
+        self.group = group
         self.tokens = 0  # of the whole sequence in the forward pass under way
 
-    def __call__(self, img: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # [B, S, D] -> [B, S' / P, D]
+    def all_blocks(self, run: Run, img: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # [B, S, D] -> [B, S' / P, D]
         self.tokens = img.shape[1]
         padded = F.pad(img, (0, 0, 0, -self.tokens % dist.get_world_size(self.group)))
-        mine = padded.chunk(dist.get_world_size(self.group), dim=1)[dist.get_rank(self.group)]
+        share = padded.chunk(dist.get_world_size(self.group), dim=1)[dist.get_rank(self.group)]
         if "first_tokens" in kwargs:  # of the clean frame of image-to-video: those that this rank has
-            before = dist.get_rank(self.group) * mine.shape[1]
-            kwargs["first_tokens"] = min(max(kwargs["first_tokens"] - before, 0), mine.shape[1])
-        return self.run_blocks(mine.contiguous(), *args, **kwargs)
+            before = dist.get_rank(self.group) * share.shape[1]
+            kwargs["first_tokens"] = min(max(kwargs["first_tokens"] - before, 0), share.shape[1])
+        return run(share.contiguous(), *args, **kwargs)
 
-    def gather_output(self, module: nn.Module, args: Any, out: Tensor) -> Tensor:  # [B, S' / P, C] -> [B, S, C]
+    def output(self, out: Tensor) -> Tensor:  # [B, S' / P, C] -> [B, S, C]
         return gather(out, 1, self.group)[:, : self.tokens]
+
+    def attention(self, attention: Attention) -> Attention:
+        return UlyssesAttention(self.group, attention)
 
 
 class UlyssesAttention:
     """`rope_attention` where q, k and v hold this rank's video tokens, then all text tokens; so does the result."""
 
-    def __init__(self, group: Group):
-        self.group = group
+    def __init__(self, group: Group, attention: Attention):
+        self.group, self.attention = group, attention
 
     @torch.compiler.disable  # collectives stay out of compiled blocks
     def __call__(
@@ -82,7 +84,7 @@ class UlyssesAttention:
         text = text.chunk(ranks, dim=2)[dist.get_rank(self.group)]
         joined = torch.cat((tokens_to_heads(video, self.group)[:, :tokens], text), dim=1)
         q, k, v = joined.chunk(3)
-        out = ops.rope_attention(q, k, v, rope=rope, text_len=text_len, **settings)  # [B, S + L, H' / P, D]
+        out = self.attention(q, k, v, rope=rope, text_len=text_len, **settings)  # [B, S + L, H' / P, D]
         video_out, text_out = out.split((tokens, text_len), dim=1)
         video_out = F.pad(video_out, (0, 0, 0, 0, 0, -tokens % ranks))
         mine = torch.cat((heads_to_tokens(video_out, self.group), gather(text_out, 2, self.group)), dim=1)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import hunyuan_ext as ops
 from hunyuan_video.models.transformer.config import TransformerConfig
+from hunyuan_video.models.transformer.executor import PLAIN, Attention, BlockExecutor
 from hunyuan_video.models.transformer.linear import Part, fp8_hidden, linear, linear_and_gelu, linear_pair, modulated
 from hunyuan_video.models.transformer.modulation import (
     Modulation,
@@ -59,8 +60,6 @@ class MLP(nn.Module):
 class DoubleBlock(nn.Module):
     """Video and text with weights of their own, joined in one attention."""
 
-    attention = staticmethod(ops.rope_attention)  # sequence parallelism puts its own in the place
-
     def __init__(self, config: TransformerConfig):
         super().__init__()
         width, hidden, bias = config.hidden_size, config.mlp_width, config.qkv_bias
@@ -88,6 +87,21 @@ class DoubleBlock(nn.Module):
         modulation: tuple[Tensor, Tensor] | None = None,  # [B, 6 D] each
         first_tokens: int = 0,
         first: Tensor | None = None,  # [B, D], with modulation [B, 6 D]
+        executor: BlockExecutor = PLAIN,
+    ) -> tuple[Tensor, Tensor]:
+        return executor.inside(self, img, txt, vec, rope, kv_len, modulation, first_tokens, first, executor.attention)
+
+    def compute(
+        self,
+        img: Tensor,  # [B, S, D]; all as in `forward`
+        txt: Tensor,
+        vec: Tensor,
+        rope: Rope,
+        kv_len: Tensor | None,
+        modulation: tuple[Tensor, Tensor] | None,
+        first_tokens: int,
+        first: Tensor | None,
+        attention: Attention,
     ) -> tuple[Tensor, Tensor]:
         img_mod, txt_mod = self.modulate(vec) if modulation is None else modulation
         own = self.img_mod(first) if first is not None and modulation is None else first
@@ -99,7 +113,7 @@ class DoubleBlock(nn.Module):
             modulated(txt, txt_shift1, txt_scale1, self.txt_attn_qkv),
         )
         qkv = linear_pair((self.img_attn_qkv, self.txt_attn_qkv), normed)
-        attended = self.attend(qkv, txt.shape[1], rope, kv_len)
+        attended = self.attend(qkv, txt.shape[1], rope, kv_len, attention)
         img_attended, txt_attended = attended.split((img.shape[1], txt.shape[1]), dim=1)
 
         img = gated_linear(self.img_attn_proj, img_attended, img_gate1, img)
@@ -111,9 +125,16 @@ class DoubleBlock(nn.Module):
     def modulate(self, vec: Tensor) -> tuple[Tensor, Tensor]:  # [..., D] -> video and text, [..., 6 D] each
         return self.img_mod(vec), self.txt_mod(vec)
 
-    def attend(self, qkv: Tensor, text_len: int, rope: Rope, kv_len: Tensor | None) -> Tensor:  # [B, S + L, 3 D]
+    def attend(
+        self,
+        qkv: Tensor,  # [B, S + L, 3 D]
+        text_len: int,
+        rope: Rope,
+        kv_len: Tensor | None,
+        attention: Attention,
+    ) -> Tensor:  # [B, S + L, D]
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
-        out = self.attention(
+        out = attention(
             q,
             k,
             v,
@@ -130,8 +151,6 @@ class DoubleBlock(nn.Module):
 
 class SingleBlock(nn.Module):
     """Video and text as one sequence; attention and MLP side by side between two fused projections."""
-
-    attention = staticmethod(ops.rope_attention)  # sequence parallelism puts its own in the place
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
@@ -154,6 +173,23 @@ class SingleBlock(nn.Module):
         modulation: Tensor | None = None,  # [B, 3 D]
         first_tokens: int = 0,
         first: Tensor | None = None,  # [B, D], with modulation [B, 3 D]
+        executor: BlockExecutor = PLAIN,
+    ) -> Tensor:
+        return executor.inside(
+            self, x, vec, rope, text_len, kv_len, modulation, first_tokens, first, executor.attention
+        )
+
+    def compute(
+        self,
+        x: Tensor,  # [B, S + L, D]; all as in `forward`
+        vec: Tensor,
+        rope: Rope,
+        text_len: int,
+        kv_len: Tensor | None,
+        modulation: Tensor | None,
+        first_tokens: int,
+        first: Tensor | None,
+        attention: Attention,
     ) -> Tensor:
         own = self.modulate(first) if first is not None and modulation is None else first
         all_tokens = self.modulate(vec) if modulation is None else modulation
@@ -161,7 +197,7 @@ class SingleBlock(nn.Module):
         normed = modulated_spans(x, shift, scale, self.linear1)
         qkv, mlp = linear_and_gelu(self.linear1, normed, self.widths[0], self.linear2)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
-        attended = self.attention(
+        attended = attention(
             q,
             k,
             v,

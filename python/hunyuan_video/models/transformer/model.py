@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from hunyuan_video.models.pretrained import Pretrained
 from hunyuan_video.models.transformer.blocks import DoubleBlock, FinalLayer, SingleBlock
 from hunyuan_video.models.transformer.config import TransformerConfig
 from hunyuan_video.models.transformer.embeddings import PatchEmbed, TimestepEmbedder, VectorEmbedder, unpatchify
+from hunyuan_video.models.transformer.executor import PLAIN, BlockExecutor, Recompute
 from hunyuan_video.models.transformer.modulation import Modulation, Modulations
 from hunyuan_video.models.transformer.refiner import RefinerBlock, TokenRefiner
 from hunyuan_video.models.transformer.rope import cached_rope_table, rope_table
@@ -21,6 +21,7 @@ from hunyuan_video.models.transformer.rope import cached_rope_table, rope_table
 class HunyuanVideoTransformer(Pretrained):
     """Dual-stream then single-stream transformer over video and text tokens; attribute names are the released keys.
 
+    `executor`: runs the blocks; plain at first (executor.py).
     `gradient_checkpointing` (off): recompute each block in the backward pass instead of keeping its activations.
     Works under autograd, autocast(bf16), on the meta device and under torch.compile(fullgraph=True).
     """
@@ -30,7 +31,7 @@ class HunyuanVideoTransformer(Pretrained):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.config = config
-        self.gradient_checkpointing = False
+        self.executor: BlockExecutor = PLAIN
         width = config.hidden_size
         self.img_in = PatchEmbed(config.patch_size, config.in_channels, width)
         self.txt_in = TokenRefiner(config.text_dim, width, config.num_heads, config.refiner_depth)
@@ -46,6 +47,14 @@ class HunyuanVideoTransformer(Pretrained):
     def dtype(self) -> torch.dtype:
         """Dtype of the weights (of those never stored as FP8)."""
         return self.img_in.proj.weight.dtype
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        return self.executor.has(Recompute.place)
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, on: bool) -> None:
+        self.executor = self.executor.adding(Recompute()) if on else self.executor.without(Recompute.place)
 
     def set_attention_precision(self, precision: str) -> None:
         """Arithmetic of the blocks' attention: `precision` of `hunyuan_ext.rope_attention`, "auto" at first."""
@@ -97,15 +106,15 @@ class HunyuanVideoTransformer(Pretrained):
 
         vec = self.condition(timestep, pooled_text, guidance) if modulations is None else None
         img = self.img_in(latents.to(self.dtype))
-        txt = self.txt_in(text, timestep, text_mask)
+        txt = self.txt_in(text, timestep, text_mask, self.executor)
         kv_len = None if text_mask is None else img.shape[1] + (text_mask != 0).sum(dim=1, dtype=torch.int32)
+        image: dict[str, Any] = {}
         if self.config.image_condition:
             first = self.first_condition(timestep, pooled_text) if modulations is None else None
-            img = self.run_blocks(img, txt, vec, rope, kv_len, modulations, first_tokens=grid[1] * grid[2], first=first)
-        else:
-            img = self.run_blocks(img, txt, vec, rope, kv_len, modulations)
+            image = {"first_tokens": grid[1] * grid[2], "first": first}
+        img = self.executor.all_blocks(self.run_blocks, img, txt, vec, rope, kv_len, modulations, **image)
         out = self.final_layer(img, vec, None if modulations is None else modulations.final)
-        return unpatchify(out, grid, self.config.patch_size)
+        return unpatchify(self.executor.output(out), grid, self.config.patch_size)
 
     def modulations(
         self,
@@ -168,19 +177,15 @@ class HunyuanVideoTransformer(Pretrained):
         first: Tensor | None = None,  # [B, D], their vec
     ) -> Tensor:
         """All blocks; returns the video tokens [B, S, D]."""
+        run = self.executor.run
         for i, block in enumerate(self.double_blocks):
             double, own = (None, first) if modulations is None else modulations.of_block(i)
-            img, txt = self._run(block, img, txt, vec, rope, kv_len, double, first_tokens, own)
+            img, txt = run(block, img, txt, vec, rope, kv_len, double, first_tokens, own)
         x = torch.cat((img, txt), dim=1)
         for i, block in enumerate(self.single_blocks, len(self.double_blocks)):
             single, own = (None, first) if modulations is None else modulations.of_block(i)
-            x = self._run(block, x, vec, rope, txt.shape[1], kv_len, single, first_tokens, own)
+            x = run(block, x, vec, rope, txt.shape[1], kv_len, single, first_tokens, own)
         return x[:, : img.shape[1]]
-
-    def _run(self, block: nn.Module, *args: Any) -> Any:
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, *args, use_reentrant=False)
-        return block(*args)
 
     def rope(self, grid: tuple[int, int, int], device: torch.device) -> tuple[Tensor, Tensor]:
         """cos and sin of the video tokens of a grid (t, y, x), each [t * y * x, head_dim] fp32."""

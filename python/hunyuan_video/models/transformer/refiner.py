@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import hunyuan_ext as ops
 from hunyuan_video.models.transformer.embeddings import TextProjection, TimestepEmbedder
+from hunyuan_video.models.transformer.executor import PLAIN, BlockExecutor
 from hunyuan_video.models.transformer.linear import linear
 
 MLP_RATIO = 4  # fixed in the released model, whatever mlp_ratio its blocks have
@@ -44,7 +45,16 @@ class RefinerBlock(nn.Module):
         self.mlp = RefinerMLP(width)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
 
-    def forward(self, x: Tensor, condition: Tensor, mask: Tensor | None) -> Tensor:  # [B, L, D], [B, D], [B, L] bool
+    def forward(
+        self,
+        x: Tensor,  # [B, L, D]
+        condition: Tensor,  # [B, D]
+        mask: Tensor | None,  # [B, L] bool
+        executor: BlockExecutor = PLAIN,
+    ) -> Tensor:
+        return executor.inside(self, x, condition, mask)
+
+    def compute(self, x: Tensor, condition: Tensor, mask: Tensor | None) -> Tensor:  # as `forward`
         attention_gate, mlp_gate = self.adaLN_modulation(condition).chunk(2, dim=-1)
         x = linear(self.self_attn_proj, self.attend(self.norm1(x), mask), gate=attention_gate, residual=x)
         return self.mlp(self.norm2(x), mlp_gate, x)
@@ -67,9 +77,15 @@ class IndividualTokenRefiner(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(RefinerBlock(width, heads) for _ in range(depth))
 
-    def forward(self, x: Tensor, condition: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,  # [B, L, D]
+        condition: Tensor,  # [B, D]
+        mask: Tensor | None,  # [B, L] bool
+        executor: BlockExecutor = PLAIN,
+    ) -> Tensor:
         for block in self.blocks:
-            x = block(x, condition, mask)
+            x = executor.run(block, x, condition, mask)
         return x
 
 
@@ -88,12 +104,13 @@ class TokenRefiner(nn.Module):
         text: Tensor,  # [B, L, text_dim]
         timestep: Tensor,  # [B], 0..1000
         mask: Tensor | None = None,  # [B, L], nonzero = valid, a prefix of each row; None: all valid
+        executor: BlockExecutor = PLAIN,
     ) -> Tensor:  # [B, L, D]
         dtype = self.input_embedder.weight.dtype
         mask = None if mask is None else mask != 0
         mean = mean_of_valid(text, mask).to(dtype)
         condition = self.t_embedder(timestep) + self.c_embedder(mean)
-        return self.individual_token_refiner(self.input_embedder(text.to(dtype)), condition, mask)
+        return self.individual_token_refiner(self.input_embedder(text.to(dtype)), condition, mask, executor)
 
 
 def mean_of_valid(text: Tensor, mask: Tensor | None) -> Tensor:  # [B, L, C], [B, L] bool -> [B, C] fp32 or wider
