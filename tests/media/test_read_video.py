@@ -12,6 +12,7 @@ from PIL import Image
 
 from hunyuan_video.data.buckets import Bucket
 from hunyuan_video.data.sources import open_source
+from hunyuan_video.errors import Notice
 from hunyuan_video.media.read import UnreadableError, probe, read_clip, video_size
 
 
@@ -170,13 +171,24 @@ def whole(tmp_path, make):
 def test_promised_frames_that_are_not_there_are_told(whole):
     data = whole.read_bytes()
     whole.write_bytes(data[: len(data) * 6 // 10])
-    frames = video_size(whole, 24)[0]
+    with pytest.warns(Notice, match=r"header promises 1 s of video and it holds 0\.\d+ s.*; what is there is used"):
+        frames = video_size(whole, 24)[0]
     assert 10 < frames < 18
     assert len(read_clip(whole, Bucket(9, 32, 32), 24)) == 9
-    with pytest.raises(UnreadableError, match=rf"{frames} frames .* needs 21; its header promises 24 frames") as found:
+    with pytest.raises(UnreadableError, match=rf"{frames} frames .* needs 21; its header promises 1 s") as found:
         read_clip(whole, Bucket(21, 32, 32), 24)
     assert "\n" not in str(found.value)
-    assert "promises 24 frames and it holds" in probe(whole).note
+    assert "promises 1 s of video and it holds" in probe(whole).note
+
+
+def test_a_cut_matroska_is_told_and_whole_files_are_not(tmp_path, make):
+    frames = [make.picture(pixels) for pixels in noise(24)]
+    for name in ("x.mkv", "x.mp4", "x.avi", "x.ts", "x.webm"):
+        make.write(tmp_path / name, frames, codec="libvpx-vp9" if name.endswith("webm") else "libx264")
+        assert probe(tmp_path / name).note == ""
+    data = (tmp_path / "x.mkv").read_bytes()
+    (tmp_path / "x.mkv").write_bytes(data[: len(data) // 2])
+    assert "promises 1 s of video and it holds" in probe(tmp_path / "x.mkv").note
 
 
 def test_damage_in_the_middle_is_told_and_what_comes_before_can_be_used(whole):

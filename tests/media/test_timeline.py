@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import lcm
 
 import pytest
 
@@ -12,7 +13,9 @@ MS = Fraction(1, 1000)
 
 
 def line(times, end, tick=Fraction(1, 90000)):
-    return Timeline(tuple(Fraction(time) for time in times), Fraction(end), tick)
+    """Of times in seconds, whatever their fractions, read from a clock."""
+    unit = Fraction(1, lcm(*(Fraction(time).denominator for time in (*times, end))))
+    return Timeline(tuple(int(time / unit) for time in times), int(end / unit), unit, tick)
 
 
 def by_hand(times, end, fps):

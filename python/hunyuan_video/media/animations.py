@@ -33,8 +33,8 @@ def check_rate(ending: str, fps: float) -> None:
             f"got fps {fps:g}; give fps {nearest}, or write .mp4"
         )
     if fps < least:
-        nearest = f"{least * 1.001:.2g}"
-        raise UserError(f"{ending[1:]}: a frame lasts at most {1 / least:g} s, got fps {fps:g}; give fps {nearest}")
+        lowest = f"{least * 1.001:.2g}"
+        raise UserError(f"{ending[1:]}: a frame lasts at most {1 / least:g} s, got fps {fps:g}; give fps {lowest}")
 
 
 def delays(ending: str, count: int, fps: float) -> list[int]:

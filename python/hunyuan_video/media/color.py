@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hunyuan_video.media.hdr import TRANSFERS, tone_mapped
+from hunyuan_video.media.hdr import TRANSFERS, side_data, tone_mapped
 from hunyuan_video.media.pixels import GROUND
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def to_rgb(frame: VideoFrame, codec: str) -> np.ndarray:  # uint8 [H, W, 3]
     if frame.color_trc in TRANSFERS:
         planes = _planes(frame, "gbrp16le")
         return tone_mapped(planes.astype(np.float32) / 65535, frame)
-    if any(side.type.name.startswith("DOVI") for side in frame.side_data) and frame.colorspace in UNTAGGED:
+    if frame.colorspace in UNTAGGED and any(name.startswith("DOVI") for name in side_data(frame)):
         raise ValueError("it is Dolby Vision without a layer that others can show; convert it to SDR first")
     if any(component.is_alpha for component in frame.format.components) or frame.format.has_palette:
         planes = _planes(frame, "gbrap")
@@ -73,7 +73,7 @@ def _planes(frame: VideoFrame, name: str) -> np.ndarray:  # [H, W, 3 or 4]: R, G
 
 
 def _plane(frame: VideoFrame, number: int) -> np.ndarray:  # [H, W]
-    plane = frame.planes[number]
+    plane: Any = frame.planes[number]
     deep = "16" in frame.format.name
     rows = np.frombuffer(plane, "<u2" if deep else np.uint8).reshape(-1, plane.line_size // (1 + deep))
     return rows[: plane.height, : plane.width]

@@ -5,7 +5,7 @@ The tone curve is that of BT.2390 section 5.4 on the largest of the three colors
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,12 @@ TO_BT709 = np.array(
 PRIMARIES_BT2020 = 9
 M1, M2 = 2610 / 16384, 2523 / 4096 * 128
 C1, C2, C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
+
+
+def side_data(frame: VideoFrame) -> dict[str, bytes]:
+    """What a stream says beside a frame's pixels, by FFmpeg's names."""
+    sides: Any = frame.side_data
+    return {side.type.name: bytes(side) for side in sides}
 
 
 def tone_mapped(signal: np.ndarray, frame: VideoFrame) -> np.ndarray:  # float32 [H, W, 3] in 0..1 -> uint8 [H, W, 3]
@@ -71,7 +77,7 @@ def rolled_off(light: np.ndarray, peak: float) -> np.ndarray:
 
 def _peak(frame: VideoFrame) -> float:
     """The brightest light of the content in cd/m2: its light level, else that of its mastering display, else 1000."""
-    sides = {side.type.name: bytes(side) for side in frame.side_data}
+    sides = side_data(frame)
     if "CONTENT_LIGHT_LEVEL" in sides:
         level = int(np.frombuffer(sides["CONTENT_LIGHT_LEVEL"], np.uint32, 1)[0])
         if level:

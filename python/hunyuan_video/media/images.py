@@ -27,7 +27,7 @@ IMAGE_SUFFIXES = frozenset(".png .apng .jpg .jpeg .jfif .gif .webp .avif .bmp .t
 FORMATS = (*ANIMATED, "JPEG", "BMP", "TIFF", "PPM")  # MPO, of two pictures, is a kind of JPEG
 ORIENTATION = 0x0112  # EXIF's tag
 TOO_SHORT, SHOWN_INSTEAD = 10, 100  # milliseconds: browsers show frames of at most 10 for 100
-STILL = Timeline((Fraction(0),), Fraction(0))
+STILL = Timeline((0,), 0, Fraction(1))
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Animation:
     height: int  # on screen
     width: int
     codec: str  # Pillow's name of the format
-    promise: str = ""
+    missing: str = ""
 
     def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[np.ndarray, float]]:
         """Frames by ascending number, each uint8 [H, W, 3] and 1.0, the shape of its pixels."""
@@ -68,7 +68,7 @@ def open_animation(path: Path) -> Animation:
         if count - first == 1 and not _lasts(image, path):
             return Animation(path, STILL, (first,), height, width, name)
         durations = [_milliseconds(image, number) for number in range(first, count)]
-        timeline = Timeline.of_durations([d / 1000 for d in durations], ANIMATED[name])
+        timeline = Timeline.of_durations(durations, Fraction(1, 1000), ANIMATED[name])
         return Animation(path, timeline, tuple(range(first, count)), height, width, name)
 
 
@@ -83,11 +83,11 @@ def _lasts(image: Image.Image, path: Path) -> bool:
     return image.format in ("GIF", "WEBP") and "loop" in image.info and bool(image.info.get("duration"))
 
 
-def _milliseconds(image: Image.Image, number: int) -> Fraction:
+def _milliseconds(image: Image.Image, number: int) -> int:
     image.seek(number)
     image.load()
-    duration = Fraction(image.info.get("duration") or 0).limit_denominator(1000)
-    return duration if duration > TOO_SHORT else Fraction(SHOWN_INSTEAD)
+    duration: int = round(image.info.get("duration") or 0)
+    return duration if duration > TOO_SHORT else SHOWN_INSTEAD
 
 
 def is_image(head: bytes) -> bool:

@@ -6,6 +6,7 @@ them is decided by a file's first bytes, never by its name.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_video.errors import UserError
+from hunyuan_video.errors import Notice, UserError
 from hunyuan_video.media import images
 from hunyuan_video.media.images import IMAGE_SUFFIXES, Animation, open_animation
 from hunyuan_video.media.video import Video, open_video
@@ -61,16 +62,18 @@ def probe(path: str | Path) -> MediaInfo:
     media = _opened(Path(path))
     frames = len(media.timeline.times)
     kind = "video" if isinstance(media, Video) else "animation" if frames > 1 else "image"
-    note = media.promise.removeprefix("; ")
-    return MediaInfo(kind, media.codec, frames, float(media.timeline.end), media.height, media.width, note)
+    seconds = media.timeline.seconds
+    return MediaInfo(kind, media.codec, frames, seconds, media.height, media.width, media.missing)
 
 
 def video_size(path: str | Path, fps: float, most: int | None = None) -> tuple[int, int, int]:
     """(frames at `fps`, height, width) as shown, without decoding more than a frame; at most `most` are counted.
 
-    Raises UnreadableError.
+    A Notice tells of a file that is shorter than its header says. Raises UnreadableError.
     """
     media = _opened(Path(path), None if most is None else most / fps)
+    if media.missing:
+        warnings.warn(f"{path}: {media.missing}; what is there is used", Notice, stacklevel=2)
     return len(media.timeline.shown(fps, most)), media.height, media.width
 
 
@@ -84,7 +87,7 @@ def read_clip(video: str | Path, bucket: ClipShape, fps: float) -> Tensor:  # ui
     shown = media.timeline.shown(fps, bucket.frames)
     if len(shown) < bucket.frames:
         found = f"{len(shown)} frames at {fps:g} per second, the bucket {bucket} needs {bucket.frames}"
-        raise UnreadableError(f"{path}: {found}{media.promise}")
+        raise UnreadableError(f"{path}: {found}{'; ' + media.missing if media.missing else ''}")
     frames: list[Tensor] = []
     last: np.ndarray | None = None
     with _explained(path):

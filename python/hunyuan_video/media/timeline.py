@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import lcm
 
 COARSEST_ROUNDED = Fraction(1, 100)  # GIF's clock; the ticks of slower clocks are frames, not rounded times
 SAME_RATE = Fraction(15, 10000)  # 23.976 per second is a name of 24: shown one to one, not with a frame twice
@@ -14,49 +15,62 @@ JITTER = Fraction(1, 1000)  # seconds
 
 @dataclass(frozen=True)
 class Timeline:
-    """Frame i is on screen from times[i] to times[i + 1], the last one until `end`; seconds from the first frame."""
+    """Frame i is on screen from times[i] to times[i + 1], the last one until `end`; in units from the first frame."""
 
-    times: tuple[Fraction, ...]  # ascending, the first is 0
-    end: Fraction
-    tick: Fraction = Fraction(0)  # of the clock that the times were rounded to
+    times: tuple[int, ...]  # ascending, the first is 0
+    end: int
+    unit: Fraction  # seconds
+    tick: Fraction | None = None  # seconds of the clock that the times were rounded to, where it is not the unit
 
     @classmethod
-    def of_durations(cls, durations: Sequence[Fraction], tick: Fraction) -> Timeline:
-        """Frames that follow one another, with the seconds that each is shown."""
-        times = [Fraction(0)]
+    def of_durations(cls, durations: Sequence[int], unit: Fraction, tick: Fraction) -> Timeline:
+        """Frames that follow one another, with the units that each is shown."""
+        times = [0]
         for duration in durations:
             times.append(times[-1] + duration)
-        return cls(tuple(times[:-1]), times[-1], tick)
+        return cls(tuple(times[:-1]), times[-1], unit, tick)
+
+    @property
+    def seconds(self) -> float:
+        return float(self.end * self.unit)
 
     def shown(self, fps: float, most: int | None = None) -> list[int]:
         """The frame on screen at 0, 1 / fps, 2 / fps, ... until the end: the last whose time has come.
 
         At most `most` of them. A time counts as come up to half a tick early, as it may have been rounded up.
         """
-        step = 1 / rate(fps)
-        line = self._conformed(step)
-        slack = min(line.tick / 2, step / 4) if line.tick <= COARSEST_ROUNDED else Fraction(0)
-        found: list[int] = []
-        frame = 0
-        while (most is None or len(found) < most) and (not found or len(found) * step < line.end - slack):
-            now = len(found) * step + slack
-            while frame + 1 < len(line.times) and line.times[frame + 1] <= now:
-                frame += 1
-            found.append(frame)
-        return found
+        step = 1 / (rate(fps) * self.unit)  # units
+        if self._is_steady(step):
+            last = max(round((self.end - self.times[-1]) / step), 1)
+            return _on_screen(range(len(self.times)), len(self.times) - 1 + last, 1, 0, most)
+        slack = min(self._rounding() / 2 / self.unit, step / 4)
+        scale = lcm(step.denominator, slack.denominator)  # whole numbers from here
+        times = [time * scale for time in self.times]
+        return _on_screen(times, self.end * scale, int(step * scale), int(slack * scale), most)
 
-    def _conformed(self, step: Fraction) -> Timeline:
-        """The same frames exactly `step` apart where they nearly are: NTSC's rates, and times rounded to a clock."""
-        count = len(self.times)
-        if count < 2:
-            return self
-        mean = (self.times[-1] - self.times[0]) / (count - 1)
-        near = max(self.tick if self.tick <= COARSEST_ROUNDED else Fraction(0), JITTER)
-        steady = all(abs(time - i * mean) <= near for i, time in enumerate(self.times))
-        if abs(mean / step - 1) > SAME_RATE or not steady:
-            return self
-        last = max(round((self.end - self.times[-1]) / step), 1)
-        return Timeline(tuple(i * step for i in range(count)), (count - 1 + last) * step)
+    def _rounding(self) -> Fraction:
+        """Seconds of the clock that the times were rounded to; 0 where it counts frames."""
+        tick = self.unit if self.tick is None else self.tick
+        return tick if tick <= COARSEST_ROUNDED else Fraction(0)
+
+    def _is_steady(self, step: Fraction) -> bool:
+        """Whether the frames are meant to be `step` apart: NTSC's rates, and times that were rounded to a clock."""
+        count = len(self.times) - 1
+        if count < 1 or abs(self.times[-1] / (count * step) - 1) > SAME_RATE:
+            return False
+        near = int(max(self._rounding(), JITTER) * count / self.unit)
+        return all(abs(time * count - i * self.times[-1]) <= near for i, time in enumerate(self.times))
+
+
+def _on_screen(times: Sequence[int], end: int, step: int, slack: int, most: int | None) -> list[int]:
+    found: list[int] = []
+    frame = 0
+    while (most is None or len(found) < most) and (not found or len(found) * step < end - slack):
+        now = len(found) * step + slack
+        while frame + 1 < len(times) and times[frame + 1] <= now:
+            frame += 1
+        found.append(frame)
+    return found
 
 
 def rate(fps: float) -> Fraction:

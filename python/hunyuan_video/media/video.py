@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hunyuan_video.media import color, orientation
+from hunyuan_video.media.hdr import side_data
 from hunyuan_video.media.orientation import Orientation
 from hunyuan_video.media.timeline import Timeline
 
@@ -27,23 +28,13 @@ class Video:
     """A video file: what is on screen when. Nothing of it stays open."""
 
     path: Path
-    timeline: Timeline  # times without the start of the stream
-    start: Fraction  # the first frame's time in the stream, seconds
+    timeline: Timeline  # its unit is the stream's
+    start: int  # the first frame's time in the stream, units
     height: int  # on screen, in square pixels
     width: int
     codec: str
-    promised: int  # frames that the header names; 0 where it names none
-    packets: int  # frames that the file holds, hidden ones included
+    missing: str  # what to say of a part that the header promises and the file has not got; "" where it has all
     ordered: bool  # whether frames are numbered instead of timed
-
-    @property
-    def promise(self) -> str:
-        """What to say of frames that are promised but not there; "" where there are none."""
-        if self.packets >= self.promised:
-            return ""
-        return (
-            f"; its header promises {self.promised} frames and it holds {self.packets}: the file is cut off or damaged"
-        )
 
     def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[np.ndarray, float]]:
         """Frames by ascending number, each uint8 [H, W, 3] with the width of its pixels as a part of their height.
@@ -58,9 +49,9 @@ class Video:
                     last = (frame, upright(frame, stream, self.codec))
                 yield last[1]
 
-    def _on_screen(self, container, stream, times: Sequence[Fraction]) -> Iterator[av.VideoFrame]:
+    def _on_screen(self, container: Any, stream: Any, times: Sequence[int]) -> Iterator[av.VideoFrame]:
         """The frame on screen at each of some ascending times of the stream."""
-        current, shown, found = None, Fraction(0), 0
+        current, shown, found = None, 0, 0
         for number, frame in enumerate(decoded(container, stream)):
             time = self._time(number, frame)
             while found < len(times) and current is not None and times[found] < time:
@@ -73,13 +64,15 @@ class Video:
             yield current
             found += 1
         if found < len(times):
-            at = float(times[found] - self.start)
-            raise ValueError(f"the frame at {at:.3f} s cannot be decoded{self.promise or ': the file is damaged'}")
+            at = float((times[found] - self.start) * self.timeline.unit)
+            raise ValueError(f"the frame at {at:.3f} s cannot be decoded: {self.missing or 'it is damaged'}")
 
-    def _time(self, number: int, frame: av.VideoFrame) -> Fraction:
+    def _time(self, number: int, frame: av.VideoFrame) -> int:
         if self.ordered or frame.pts is None:
             return self.start + self.timeline.times[min(number, len(self.timeline.times) - 1)]
-        return frame.pts * (frame.time_base or Fraction(0))
+        if frame.time_base in (None, self.timeline.unit):
+            return frame.pts
+        return round(frame.pts * frame.time_base / self.timeline.unit)
 
 
 def open_video(path: Path, seconds: float | None = None) -> Video:
@@ -89,22 +82,42 @@ def open_video(path: Path, seconds: float | None = None) -> Video:
     """
     with opened(path) as (container, stream):
         times, frame = _PacketTimes(stream), None
-        for packet in container.demux(stream):
+        for number, packet in enumerate(container.demux(stream)):
             if packet.is_corrupt:
                 break
             times.add(packet)
-            frame = frame or next(iter(packet.decode()), None)
-            if frame is not None and seconds is not None and times.beyond(seconds):
+            if number == 0 and not packet.is_discard:
+                frame = next(iter(packet.decode() or stream.decode(None)), None)  # without waiting for those after it
+            if seconds is not None and times.beyond(seconds):
                 break
-        frame = frame or next(iter(stream.decode(None)), None)
         start, timeline = times.result()
-        if frame is None:
-            raise ValueError("no frame of it can be decoded")
+        frame = frame or _first(path)
         turn, ratio = _orientation(frame), pixel_ratio(stream)
         height, width = turn.size(frame.height, max(round(frame.width * ratio), 1))
         ordered = times.untimed or container.format.name == "avi"  # PyAV hands out AVI's times in decoding order
-        promised = stream.frames if times.whole else 0
-        return Video(path, timeline, start, height, width, stream.codec_context.name, promised, times.packets, ordered)
+        missing = _missing(container, stream, timeline) if times.whole else ""
+        return Video(path, timeline, start, height, width, stream.codec_context.name, missing, ordered)
+
+
+def _first(path: Path) -> av.VideoFrame:
+    with opened(path) as (container, stream):
+        frame = next(decoded(container, stream), None)
+    if frame is None:
+        raise ValueError("no frame of it can be decoded")
+    return frame
+
+
+def _missing(container: Any, stream: Any, timeline: Timeline) -> str:
+    """Compares the header's duration with the times of the packets that came."""
+    promised = None
+    if stream.duration:
+        promised = stream.duration * stream.time_base
+    elif container.duration and len(container.streams) == 1:  # Matroska has a duration of the whole only
+        promised = Fraction(container.duration, 10**6)
+    held = timeline.seconds
+    if promised is None or float(promised) - held < 2 * held / len(timeline.times):
+        return ""
+    return f"its header promises {float(promised):.3g} s of video and it holds {held:.3g} s: it is cut off or damaged"
 
 
 class _PacketTimes:
@@ -114,7 +127,6 @@ class _PacketTimes:
         self.stream = stream
         self.tick = stream.time_base or 1 / DEFAULT_RATE
         self.shown: list[tuple[int, int]] = []  # (time, duration) in ticks
-        self.packets = 0
         self.whole = True
         self.untimed = False
 
@@ -123,7 +135,6 @@ class _PacketTimes:
             return
         if self.stream.codec_context.name == "vp8" and packet.size and not memoryview(packet)[0] & 0x10:
             return  # a reference that is never shown
-        self.packets += 1
         if packet.is_discard:  # hidden by an edit list
             return
         time = packet.pts if packet.pts is not None else packet.dts
@@ -140,17 +151,16 @@ class _PacketTimes:
         self.whole = False
         return True
 
-    def result(self) -> tuple[Fraction, Timeline]:
-        """(the first frame's time, times from there)."""
+    def result(self) -> tuple[int, Timeline]:
+        """(the first frame's time, times from there), in ticks."""
         if not self.shown:
             raise ValueError("it holds no video frames")
         self.shown.sort()
         times, duration = [time for time, _ in self.shown], self.shown[-1][1]
         if not duration:
             duration = times[-1] - times[-2] if len(times) > 1 else self._usual()
-        start = times[0] * self.tick
-        end = (times[-1] + duration) * self.tick - start
-        return start, Timeline(tuple(time * self.tick - start for time in times), end, self.tick)
+        start = times[0]
+        return start, Timeline(tuple(time - start for time in times), times[-1] + duration - start, self.tick)
 
     def _usual(self) -> int:
         """Ticks that a frame is shown at the stream's rate."""
@@ -172,7 +182,7 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, streams[0]
 
 
-def decoded(container, stream) -> Iterator[av.VideoFrame]:
+def decoded(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
     """The frames that are shown, in order, until the stream ends or is cut off. ValueError at a damaged one."""
     import av
 
@@ -189,19 +199,17 @@ def decoded(container, stream) -> Iterator[av.VideoFrame]:
             yield frame
 
 
-def upright(frame: av.VideoFrame, stream, codec: str) -> tuple[np.ndarray, float]:
+def upright(frame: av.VideoFrame, stream: Any, codec: str) -> tuple[np.ndarray, float]:
     """(uint8 [H, W, 3] as a player turns it, the width of a pixel as a part of its height)."""
     turn, ratio = _orientation(frame), pixel_ratio(stream)
     return turn.apply(color.to_rgb(frame, codec)), 1 / ratio if turn.transposed else ratio
 
 
-def pixel_ratio(stream) -> float:
+def pixel_ratio(stream: Any) -> float:
     """The width of a stored pixel as a part of its height."""
     return float(stream.sample_aspect_ratio or 1) or 1.0
 
 
 def _orientation(frame: av.VideoFrame) -> Orientation:
-    for side in frame.side_data:
-        if side.type.name == "DISPLAYMATRIX":
-            return orientation.of_matrix(bytes(side))
-    return Orientation()
+    matrix = side_data(frame).get("DISPLAYMATRIX")
+    return Orientation() if matrix is None else orientation.of_matrix(matrix)
