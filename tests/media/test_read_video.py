@@ -14,6 +14,7 @@ from hunyuan_video.data.buckets import Bucket
 from hunyuan_video.data.sources import open_source
 from hunyuan_video.errors import Notice
 from hunyuan_video.media.read import UnreadableError, probe, read_clip, video_size
+from hunyuan_video.media.video import open_video
 
 
 def four_colors(height=32, width=48) -> np.ndarray:  # uint8 [H, W, 3]: red, green / blue, grey
@@ -144,6 +145,32 @@ def test_frames_hidden_by_an_edit_list_are_not_counted(tmp_path, make, first, co
     clip = open_source(str(tmp_path), buckets, clips=None, captions=1, fps=24, seed=0)[0]
     assert clip.bucket.frames == max(b.frames for b in buckets if b.frames <= count)
     assert len(clip.pixels()) == clip.bucket.frames
+
+
+def test_a_copy_that_begins_within_an_open_group_starts_at_its_first_whole_frame(tmp_path, make):
+    """Frames before the first key frame refer to pictures that the copy has not got."""
+    values = [20 + 4 * i for i in range(48)]
+    options = {"crf": "1", "x264-params": "open-gop=1:keyint=12:bframes=3:scenecut=0:b-adapt=0"}
+    frames = [make.picture(make.level(value)) for value in values]
+    make.write(tmp_path / "x.mkv", frames, options=options)
+    with av.open(str(tmp_path / "x.mkv")) as whole, av.open(str(tmp_path / "cut.mkv"), "w") as cut:
+        stream = whole.streams.video[0]
+        copy, keys = cut.add_stream_from_template(stream), 0
+        for packet in whole.demux(stream):
+            keys += packet.is_keyframe
+            if keys > 1 and packet.size:
+                packet.stream = copy
+                cut.mux(packet)
+    found = probe(tmp_path / "cut.mkv")
+    assert found.note == "" and found.frames in (36, 37)
+    assert near(levels(tmp_path / "cut.mkv", found.frames), values[-found.frames :])
+
+
+def test_odd_sizes_keep_every_pixel(tmp_path, make):
+    pixels = np.random.default_rng(0).integers(0, 256, (47, 63, 3), np.uint8)
+    path = make.write(tmp_path / "x.mov", [make.picture(pixels)] * 2, codec="png", name="rgb24")
+    assert video_size(path, 24) == (2, 47, 63)
+    assert np.array_equal(next(open_video(path).pictures([0]))[0], pixels)
 
 
 def test_a_count_stops_where_enough_is_known(tmp_path, make):

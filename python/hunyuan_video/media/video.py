@@ -95,7 +95,7 @@ def open_video(path: Path, seconds: float | None = None) -> Video:
         turn, ratio = _orientation(frame), pixel_ratio(stream)
         height, width = turn.size(frame.height, max(round(frame.width * ratio), 1))
         ordered = times.untimed or container.format.name == "avi"  # PyAV hands out AVI's times in decoding order
-        missing = _missing(container, stream, timeline) if times.whole else ""
+        missing = _missing(container, stream, start, timeline) if times.whole else ""
         return Video(path, timeline, start, height, width, stream.codec_context.name, missing, ordered)
 
 
@@ -107,17 +107,18 @@ def _first(path: Path) -> av.VideoFrame:
     return frame
 
 
-def _missing(container: Any, stream: Any, timeline: Timeline) -> str:
+def _missing(container: Any, stream: Any, start: int, timeline: Timeline) -> str:
     """Compares the header's duration with the times of the packets that came."""
-    promised = None
-    if stream.duration:
-        promised = stream.duration * stream.time_base
-    elif container.duration and len(container.streams) == 1:  # Matroska has a duration of the whole only
-        promised = Fraction(container.duration, 10**6)
     held = timeline.seconds
-    if promised is None or float(promised) - held < 2 * held / len(timeline.times):
+    if stream.duration:
+        promised = float(stream.duration * stream.time_base)
+    elif container.duration and len(container.streams) == 1:  # Matroska has the time when the whole ends
+        promised = container.duration / 1e6 - float(start * timeline.unit)
+    else:
         return ""
-    return f"its header promises {float(promised):.3g} s of video and it holds {held:.3g} s: it is cut off or damaged"
+    if promised - held < 2 * held / len(timeline.times):
+        return ""
+    return f"its header promises {promised:.3g} s of video and it holds {held:.3g} s: it is cut off or damaged"
 
 
 class _PacketTimes:
@@ -127,6 +128,7 @@ class _PacketTimes:
         self.stream = stream
         self.tick = stream.time_base or 1 / DEFAULT_RATE
         self.shown: list[tuple[int, int]] = []  # (time, duration) in ticks
+        self.key: int | None = None  # when the first frame is shown that needs no other
         self.whole = True
         self.untimed = False
 
@@ -135,9 +137,11 @@ class _PacketTimes:
             return
         if self.stream.codec_context.name == "vp8" and packet.size and not memoryview(packet)[0] & 0x10:
             return  # a reference that is never shown
+        time = packet.pts if packet.pts is not None else packet.dts
+        if packet.is_keyframe and self.key is None:
+            self.key = time
         if packet.is_discard:  # hidden by an edit list
             return
-        time = packet.pts if packet.pts is not None else packet.dts
         if time is None:
             self.untimed = True
             time = len(self.shown) * (packet.duration or self._usual())
@@ -156,6 +160,8 @@ class _PacketTimes:
         if not self.shown:
             raise ValueError("it holds no video frames")
         self.shown.sort()
+        if self.key is not None and not self.untimed:  # what a cut left without the frames that it refers to
+            self.shown = [each for each in self.shown if each[0] >= self.key] or self.shown
         times, duration = [time for time, _ in self.shown], self.shown[-1][1]
         if not duration:
             duration = times[-1] - times[-2] if len(times) > 1 else self._usual()
