@@ -1,5 +1,5 @@
-// RMSNorm and rotary embedding of one head of one token, in float32: shared by the pass before attention (qk_norm_rope)
-// and by the packing of the CPU attention.
+// RMSNorm and rotary embedding of one head of one token, in float32, and their gradients: shared by the pass before
+// attention (qk_norm_rope) and by the packing of the CPU attention.
 #pragma once
 
 #include "common/simd/simd.h"
@@ -25,6 +25,39 @@ inline void norm_rope_head(const In* x, Out* out, int64_t dim, const float* weig
     if (cos) value = fma_subtract_even(value, load(cos + d, piece), swap_pairs(value) * load(sin + d, piece));
     store(out + d, value, piece);
   });
+}
+
+// The gradients. grad: of the result, overwritten. Adds to norm_sums what the token gives to the gradient of the
+// weights.
+template <class T>
+inline void norm_rope_head_backward(float* grad, const T* x, T* out, int64_t dim, const float* weight, const float* cos,
+                                    const float* sin, float eps, float* norm_sums) {
+  if (cos)
+    for (int64_t d = 0; d < dim; d += Vec::width) {
+      const Vec g = load(grad + d), turned = swap_pairs(g * load(sin + d));
+      store(grad + d, fma_subtract_even(g, load(cos + d), set(0.0f) - turned));
+    }
+  if (!weight) {
+    for (int64_t d = 0; d < dim; d += Vec::width) store(out + d, load(static_cast<const float*>(grad + d)));
+    return;
+  }
+  const float count = static_cast<float>(dim);
+  const float squares = sum_terms(dim, [&](int64_t d, auto piece) {
+    const Vec value = load(x + d, piece);
+    return value * value;
+  });
+  const Vec inverse = set(1.0f / __builtin_sqrtf(squares / count + eps));
+  const Vec shared = set(sum_terms(dim,
+                                   [&](int64_t d, auto piece) {
+                                     return load(static_cast<const float*>(grad + d), piece) * load(weight + d, piece) *
+                                            load(x + d, piece) * inverse;
+                                   }) /
+                         count);
+  for (int64_t d = 0; d < dim; d += Vec::width) {
+    const Vec normed = load(x + d) * inverse, g = load(grad + d);
+    store(norm_sums + d, fma(g, normed, load(static_cast<const float*>(norm_sums + d))));
+    store(out + d, (g * load(weight + d) - normed * shared) * inverse);
+  }
 }
 
 }  // namespace

@@ -9,7 +9,7 @@
 #pragma once
 
 #include "attention/cpu/backward.h"
-#include "attention/cpu/norm_rope_backward.h"
+#include "attention/cpu/norm_rope.h"
 #include "attention/cpu/tile_flash.h"
 
 namespace hunyuan::amx {

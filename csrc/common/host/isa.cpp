@@ -126,7 +126,7 @@ bool has_amx() {
     return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
            __builtin_cpu_supports("amx-int8") && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
   }();
-  return supported && has_avx512_bf16();
+  return supported && has_avx512_bf16() && has_avx512_vbmi();
 #else
   return false;
 #endif

@@ -1,0 +1,61 @@
+"""The fingerprint of the C interface: what changes it, and that the module beside these sources was built from them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import hunyuan_ext
+from hunyuan_ext import interface
+
+HEADER = "/** An op. */\nint hunyuan_op(const void* x, int64_t count);  // of elements\n"
+
+
+@pytest.fixture
+def csrc(tmp_path):
+    (tmp_path / "include" / "hunyuan").mkdir(parents=True)
+    (tmp_path / "bindings").mkdir()
+    (tmp_path / "include" / "hunyuan" / "norm.h").write_text(HEADER)
+    (tmp_path / "bindings" / "norm.cpp").write_text('module.def("op", &op);\n')
+    return tmp_path
+
+
+def test_comments_and_spaces_do_not_count(csrc):
+    before = interface.fingerprint(csrc)
+    text = HEADER.replace("An op", "Another sentence").replace("// of elements", "").replace(", ", ",\n    ")
+    (csrc / "include" / "hunyuan" / "norm.h").write_text(text)
+    (csrc / "README").write_text("no source")
+    assert interface.fingerprint(csrc) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("include/hunyuan/norm.h", "int64_t count", "int32_t count"),
+        ("bindings/norm.cpp", '"op"', '"operation"'),
+        ("bindings/linear.cpp", "", "int added;"),
+    ],
+)
+def test_every_declaration_counts(csrc, name, old, new):
+    before, path = interface.fingerprint(csrc), csrc / name
+    path.write_text(path.read_text().replace(old, new) if path.exists() else new)
+    assert interface.fingerprint(csrc) != before
+
+
+def test_script_prints_what_the_module_is_built_with(csrc):
+    done = subprocess.run([sys.executable, interface.__file__, str(csrc)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == interface.fingerprint(csrc)
+
+
+def test_nothing_is_expected_without_sources(csrc, monkeypatch):
+    monkeypatch.setattr(interface, "CSRC", csrc / "absent")
+    assert interface.expected() is None
+
+
+@pytest.mark.skipif(not hunyuan_ext.capabilities()["build"]["native"], reason="needs the native module")
+def test_module_was_built_from_these_sources():
+    from hunyuan_ext import _C
+
+    assert _C.interface == (interface.expected() or _C.interface)
