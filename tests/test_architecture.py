@@ -353,3 +353,15 @@ def test_every_cpu_kernel_has_a_sanitizer_case():
     kernels = {name for name, kernel in KERNELS.items() if "cpu" in kernel.dtypes}
     missing = kernels - cases
     assert not missing, f"add a CASE for each of {sorted(missing)} in tests/cpp/kernels"
+
+
+def test_page_for_new_ops_lists_every_file_of_one():
+    """docs/add_an_op.md: the files that name the template op are those of its table, and they are few."""
+    page = ROOT / "docs" / "add_an_op.md"
+    rows = re.findall(r"^\|([^|]+)\|([^|]+)\|([^|]+)\|$", page.read_text(), re.MULTILINE)[2:]
+    listed = {name for _, template, _ in rows for name in re.findall(r"`([\w/]+\.\w+)`", template)}
+    files = tracked("*.py", "*.md", "*.cmake", "CMakeLists.txt", *C_SOURCES)
+    overrun_probe = ROOT / "tests" / "cpp" / "kernels" / "main.cpp"
+    naming = {path for path in files if "template_scale" in path.read_text()} - {page, overrun_probe}
+    assert listed == {str(path.relative_to(ROOT)) for path in naming if path != Path(__file__).resolve()}
+    assert len(rows) <= 13

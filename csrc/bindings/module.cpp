@@ -81,8 +81,8 @@ void bind_machine(py::module_& module) {
 PYBIND11_MODULE(_C, module) {
   using namespace hunyuan::binding;
   module.doc() = "Native kernels of hunyuan_ext; use the functions of hunyuan_ext, not these.";
-  // Fingerprint of the C interface (hunyuan_ext/interface.py): a module left in the source tree by an older build is
-  // refused instead of failing in the middle.
+  // Fingerprint of the C interface (hunyuan_ext/core/interface.py): a module left in the source tree by an older build
+  // is refused instead of failing in the middle.
   module.attr("interface") = HUNYUAN_INTERFACE;
   bind_machine(module);
   bind_attention(module);

@@ -61,3 +61,4 @@ hunyuan_cpu_objects(cpu_scalar scalar "${cpu_kernels}")
 
 hunyuan_glob(host_sources "${families};common/host" *.cpp)
 hunyuan_objects(host "${host_sources}" ${host_flags} ${OpenMP_CXX_FLAGS})
+target_compile_definitions(host PRIVATE ${api_definition})

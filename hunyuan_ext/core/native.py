@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from hunyuan_ext import interface
-from hunyuan_ext.core import plain
+from hunyuan_ext.core import interface, plain
 from hunyuan_ext.core.plain import constant_while_tracing
 from hunyuan_ext.core.types import BFLOAT
 

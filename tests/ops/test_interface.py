@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-import hunyuan_ext
-from hunyuan_ext import interface
+from hunyuan_ext.core import interface, native
 
 HEADER = "/** An op. */\nint hunyuan_op(const void* x, int64_t count);  // of elements\n"
 
@@ -54,8 +53,19 @@ def test_nothing_is_expected_without_sources(csrc, monkeypatch):
     assert interface.expected() is None
 
 
-@pytest.mark.skipif(not hunyuan_ext.capabilities()["build"]["native"], reason="needs the native module")
-def test_module_was_built_from_these_sources():
-    from hunyuan_ext import _C
+needs_module = pytest.mark.skipif(native.module is None, reason="needs the native module")
+needs_sources = pytest.mark.skipif(interface.expected() is None, reason="needs the sources beside the package")
 
-    assert _C.interface == (interface.expected() or _C.interface)
+
+@needs_module
+@needs_sources
+def test_module_was_built_from_these_sources():
+    assert native.module.interface == interface.expected()
+
+
+@needs_module
+def test_a_module_of_other_sources_is_refused(monkeypatch):
+    monkeypatch.setattr(interface, "expected", lambda: "another")
+    module, reason = native.load()
+    assert module is None
+    assert reason.endswith("was built from other sources; build it again")

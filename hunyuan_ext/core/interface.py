@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-CSRC = Path(__file__).resolve().parents[1] / "csrc"
+CSRC = Path(__file__).resolve().parents[2] / "csrc"
 SOURCES = ("include/*.h", "include/hunyuan/*.h", "bindings/*.h", "bindings/*.cpp")
 COMMENT_OR_SPACE = re.compile(r"(?:/\*.*?\*/|//[^\n]*|\s)+", re.DOTALL)
 
