@@ -1,4 +1,4 @@
-"""The operations and sizes that are compared, shared by the CPU suite (test_kernels.py) and the GPU script (gpu.py).
+"""The operations and sizes that are compared, shared by the CPU suite (cpu/test_kernels.py) and the GPU table (gpu/).
 
 `CASES` says what is measured where, `make_inputs` makes the tensors of a case (the same for every contender, see
 contenders.py), and `reference` the float64 result of a part of the output that is small enough to compute.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.results import TBS, TFLOPS
 from hunyuan_ext import reference as spec
 from hunyuan_video.models import rope_table
 
@@ -165,6 +167,48 @@ INPUTS: dict[str, Callable[..., Inputs]] = {
     "linear_gelu": _linear,
     "int8_linear": _linear,
     "fp8_linear": _linear,
+}
+
+
+def work(op: str, dtype: str, sizes: Mapping[str, Any]) -> tuple[float, str] | None:
+    """FLOP and "TFLOP/s", or bytes and "TB/s": what an operation must do, whoever does it, and the unit of its rate.
+
+    FLOP of the products, or bytes read and written once.
+    """
+    if op not in WORK:
+        return None
+    function, unit = WORK[op]
+    return function(**sizes, each=getattr(torch, dtype).itemsize), unit
+
+
+def attention_flops(heads: int, tokens: int, head_dim: int = 128, batch: int = 1, **_: Any) -> float:
+    return 4.0 * batch * heads * tokens**2 * head_dim
+
+
+def linear_flops(rows: int, inner: int, outer: int, **_: Any) -> float:
+    return 2.0 * rows * inner * outer
+
+
+def conv_flops(channels: int, out: int, volume: tuple[int, int, int], **_: Any) -> float:
+    return 2.0 * 27 * channels * out * prod(volume)
+
+
+def _group_norm_bytes(channels: int, volume: tuple[int, int, int], each: int) -> float:
+    """Read for the statistics, read again, written with its padding: what a volume larger than the cache costs."""
+    extra = CONV_PAD[0], 2 * CONV_PAD[1], 2 * CONV_PAD[2]
+    padded = prod(size + more for size, more in zip(volume, extra, strict=True))
+    return float(each) * channels * (2 * prod(volume) + padded)
+
+
+WORK: dict[str, tuple[Callable[..., float], str]] = {
+    "rope_attention": (attention_flops, TFLOPS),
+    "causal_conv3d": (conv_flops, TFLOPS),
+    "group_norm_silu": (_group_norm_bytes, TBS),
+    "layer_norm_modulate": (lambda tokens, width, each: 2.0 * each * tokens * width, TBS),
+    "gate_residual": (lambda tokens, width, each: 3.0 * each * tokens * width, TBS),
+    "linear_gelu": (linear_flops, TFLOPS),
+    "int8_linear": (linear_flops, TFLOPS),
+    "fp8_linear": (linear_flops, TFLOPS),
 }
 
 

@@ -1,70 +1,167 @@
-"""What the benchmarks found: one measurement, results as JSON, and tables of measurements in Markdown."""
+"""The one format of results, on every device: rows, the parts of a run they belong to, and their files.
+
+A row is a race: this package and its peers at one operation or model, one shape and dtype, on the same inputs in the
+same run. A planner reads op, shape, dtype, device, ms, and rate in `unit` (`rows_of`).
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import Times
 
 RESULTS = Path(__file__).with_name("results")
+FORMAT = 1
 OURS = "hunyuan-ext"
 PEER = "diffusers"
-PLAIN = "default"  # the C library's allocator
+ABSENT = "not installed"  # the note of a peer that this machine does not have
+TFLOPS, TBS = "TFLOP/s", "TB/s"
+
+
+@dataclass
+class Peer:
+    """Another way to the same result. ms: median; error: see Row; note: why there is no number."""
+
+    ms: float | None = None
+    ms_min: float | None = None
+    rounds: int | None = None
+    error: float | None = None
+    memory_gb: float | None = None
+    note: str = ""
+
+
+@dataclass
+class Row:
+    """One race: what is ours, then the peers by name.
+
+    error: from the exact result, relative (norm or root mean square); of operations on a CPU the largest absolute one.
+    ceiling: share of the measured copy bandwidth (unit TB/s) or product rate (TFLOP/s). memory_gb: peak; a row without
+    ms is about memory alone. gate, goal: in `unit`; peer_gate: times the best peer's speed. settings: what the process
+    ran with, such as another allocator.
+    """
+
+    op: str
+    shape: str
+    dtype: str
+    device: str = "cpu"
+    ms: float | None = None
+    ms_min: float | None = None
+    rounds: int | None = None
+    rate: float | None = None
+    unit: str = ""
+    ceiling: float | None = None
+    error: float | None = None
+    memory_gb: float | None = None
+    gate: float | None = None
+    goal: float | None = None
+    peer_gate: float | None = None
+    settings: str = ""
+    note: str = ""
+    peers: dict[str, Peer] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str, str, bool]:
+        """The same for races of the same work; those about memory are apart."""
+        return self.op, self.shape, self.dtype, self.ms is None and self.memory_gb is not None
+
+    def take(self, peer: Peer) -> None:
+        """Fills in what is ours."""
+        self.ms, self.ms_min, self.rounds = peer.ms, peer.ms_min, peer.rounds
+        self.error, self.memory_gb, self.note = peer.error, peer.memory_gb, peer.note
+
+    def ratio(self, name: str) -> float | None:
+        """How many times as fast as a peer; without times, how many times less memory."""
+        peer = self.peers[name]
+        ours, theirs = (self.ms, peer.ms) if self.ms is not None else (self.memory_gb, peer.memory_gb)
+        return theirs / ours if theirs and ours else None
+
+    def best_ratio(self) -> float | None:
+        """The ratio to the best peer."""
+        ratios = [ratio for name in self.peers if is_peer(name) and (ratio := self.ratio(name)) is not None]
+        return min(ratios, default=None)
+
+
+Report = Callable[[Row], None]
+Taken = Row | Peer
+
+
+def is_peer(name: str) -> bool:
+    """True for someone else's way of doing the same work."""
+    return not name.startswith(OURS) and "less work" not in name
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One contender at one task. unit: "s" or "bytes". difference: the relative root mean square difference
-    from the exact result (of operations: the largest absolute one). allocator: how the process got its memory.
-    beside: this package's median in the same race, in turn with this contender.
-    """
+class Entry:
+    """A contender of a group of races of the same work. ratio: its time, or memory, over this package's."""
 
-    task: str
-    size: str
-    dtype: str
-    contender: str
-    unit: str
-    median: float
-    minimum: float
-    rounds: int
-    difference: float | None = None
-    allocator: str = PLAIN
-    beside: float | None = None
-
-    @classmethod
-    def timed(
-        cls, task: str, size: str, dtype: str, contender: str, times: Times, difference: float | None = None,
-        beside: float | None = None,
-    ) -> Measurement:  # fmt: skip
-        taken = times.median, times.minimum, times.rounds
-        return cls(task, size, dtype, contender, "s", *taken, difference, beside=beside)
-
-    def ratio(self, ours: Measurement) -> float:
-        """How many times as much as this package it needs.
-
-        Where both had the C library's allocator and ran in turn, against that race: the machine's speed changes from
-        one part to the next. Otherwise against `ours`.
-        """
-        together = self.allocator == PLAIN == ours.allocator and self.beside is not None
-        return self.median / (self.beside if together else ours.median)  # type: ignore[operator]
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        return self.task, self.size, self.dtype
-
-    @property
-    def is_peer(self) -> bool:
-        """Someone else's way of doing the same work."""
-        return not self.contender.startswith(OURS) and "less work" not in self.contender
+    name: str
+    taken: Taken
+    ratio: float
+    settings: str = ""
 
     @property
     def variant(self) -> str:
-        return self.contender if self.allocator == PLAIN else f"{self.contender}, {self.allocator}"
+        return f"{self.name}, {self.settings}" if self.settings else self.name
+
+
+def grouped(rows: Iterable[Row]) -> dict[tuple, list[Row]]:
+    """Races of the same work together, in the order they came."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.key, []).append(row)
+    return groups
+
+
+def base_of(group: Sequence[Row]) -> Row | None:
+    """This package's number: that of the first race with plain settings."""
+    return next((row for row in group if not row.settings and amount(row) is not None), None)
+
+
+def entries(group: Sequence[Row]) -> Iterator[Entry]:
+    """Everyone beside this package, with the ratio of the race that both ran in; where the process had other settings,
+    to this package's number without them.
+    """
+    base = base_of(group)
+    for row in group:
+        for name, peer in row.peers.items():
+            ours, theirs = amount(base if row.settings and base else row), amount(peer)
+            if ours and theirs:
+                yield Entry(name, peer, theirs / ours, row.settings)
+
+
+def amount(taken: Taken) -> float | None:
+    return taken.ms if taken.ms is not None else taken.memory_gb
+
+
+def peer_of(times: Times, error: float | None = None) -> Peer:
+    return Peer(times.median, times.minimum, times.rounds, error)
+
+
+def raced(op: str, shape: str, dtype: str, times: Mapping[str, Times], errors: Mapping[str, float | None]) -> Row:
+    """The row of a race on the CPU."""
+    row = Row(op, shape, dtype)
+    for name, taken in times.items():
+        if name == OURS:
+            row.take(peer_of(taken, errors.get(name)))
+        else:
+            row.peers[name] = peer_of(taken, errors.get(name))
+    return row
+
+
+def failure(error: Exception) -> Peer:
+    text = str(error).strip().splitlines()
+    return Peer(note=f"failed: {type(error).__name__}: {text[0][:200] if text else ''}")
+
+
+def nobody(row: Row) -> None:
+    """Takes no reports."""
 
 
 def relative_difference(output: Any, expected: Any) -> float:
@@ -72,15 +169,57 @@ def relative_difference(output: Any, expected: Any) -> float:
     return float((output.double() - expected.double()).norm() / expected.double().norm())
 
 
+def row_of(values: dict[str, Any]) -> Row:
+    """A row from its JSON object."""
+    known = {name: value for name, value in values.items() if name in Row.__dataclass_fields__ and name != "peers"}
+    return Row(**known, peers={name: Peer(**peer) for name, peer in values.get("peers", {}).items()})
+
+
+def as_object(row: Row | Peer) -> dict[str, Any]:
+    """The JSON object of a row, without what is unknown."""
+    values = {name: value for name, value in asdict(row).items() if value not in (None, "")}
+    if isinstance(row, Row):
+        values["peers"] = {name: as_object(peer) for name, peer in row.peers.items()}
+    return values
+
+
+def as_part(rows: Iterable[Row], **facts: Any) -> dict[str, Any]:
+    """A part of a run: date, commit and whatever else is known of it, and its rows."""
+    return {**facts, "rows": [as_object(row) for row in rows]}
+
+
+def rows_of(results: Mapping[str, Any]) -> Iterator[Row]:
+    """All rows of a file."""
+    for part in results["parts"].values():
+        yield from map(row_of, part.get("rows", ()))
+
+
 def load_results(path: Path) -> dict[str, Any]:
-    """{"machine": ..., "sections": {name: {..., "measurements": [...]}}}; empty where there is no file."""
-    if not path.exists():
-        return {"machine": {}, "sections": {}}
-    return json.loads(path.read_text(encoding="utf-8"))
+    """{"format": 1, "machine": ..., "parts": {name: {..., "rows": [...]}}}; empty where there is no such file."""
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found if found.get("format") == FORMAT else {"format": FORMAT, "machine": {}, "parts": {}}
 
 
-def save_results(path: Path, results: dict[str, Any]) -> None:
+def save_results(path: Path, results: Mapping[str, Any]) -> None:
+    """`path`, JSON, and beside it the same rows as CSV; whole files or none."""
     write(path, json.dumps(results, indent=1) + "\n")
+    write(path.with_suffix(".csv"), as_csv(rows_of(results)))
+
+
+COLUMNS = ("ms", "ms_min", "rounds", "rate", "unit", "ceiling", "memory_gb", "error", "settings", "note")
+
+
+def as_csv(rows: Iterable[Row]) -> str:
+    """A line for each row and each of its peers."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("op", "shape", "dtype", "device", "who", "ratio", *COLUMNS))
+    for row in rows:
+        key = row.op, row.shape, row.dtype, row.device
+        for name, one in ((OURS, row), *row.peers.items()):
+            ratio = "" if one is row else row.ratio(name)
+            table.writerow((*key, name, ratio, *(getattr(one, column, None) for column in COLUMNS)))
+    return text.getvalue()
 
 
 def write(path: Path, text: str) -> None:
@@ -88,79 +227,3 @@ def write(path: Path, text: str) -> None:
     staged = path.with_name(path.name + ".part")
     staged.write_text(text, encoding="utf-8")
     os.replace(staged, path)
-
-
-def as_section(measurements: Iterable[Measurement], **facts: Any) -> dict[str, Any]:
-    return {**facts, "measurements": [asdict(one) for one in measurements]}
-
-
-def measurements_of(section: dict[str, Any]) -> list[Measurement]:
-    return [Measurement(**one) for one in section["measurements"]]
-
-
-def comparison(measurements: Sequence[Measurement]) -> str:
-    """A row per task, size and dtype: this package, diffusers (or the first peer), the best peer, and the ratios.
-
-    A ratio above 1 says that this package needs less (`Measurement.ratio`). The best peer is the one with the smallest
-    ratio among all peers and allocators; this package's number is the one under the default allocator.
-    """
-    head = ("task", "size", "dtype", OURS, "peer", "ratio", "best peer variant", "ratio", "difference ours / peer")
-    rows = [head, tuple("---" for _ in head)]
-    for key in dict.fromkeys(one.key for one in measurements):
-        group = [one for one in measurements if one.key == key]
-        ours = next((one for one in group if one.contender == OURS and one.allocator == PLAIN), None)
-        peers = [one for one in group if one.is_peer]
-        if ours is None:
-            continue
-        first = next((one for one in peers if one.allocator == PLAIN), None)
-        rows.append((*key, _number(ours), *_against(ours, first, peers)))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-def same_allocator(measurements: Sequence[Measurement]) -> str:
-    """A row per task, size, dtype and allocator that both this package and diffusers ran with, in one process."""
-    head = ("task", "size", "dtype", "allocator", OURS, "peer", "ratio")
-    rows = [head, tuple("---" for _ in head)]
-    for key, allocator in dict.fromkeys((one.key, one.allocator) for one in measurements if one.allocator != PLAIN):
-        group = [one for one in measurements if (one.key, one.allocator) == (key, allocator)]
-        ours, peer = (next((one for one in group if one.contender == side), None) for side in (OURS, PEER))
-        if ours is not None and peer is not None:
-            rows.append((*key, allocator, _number(ours), _number(peer), _ratio(peer, ours)))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-def everything(measurements: Sequence[Measurement]) -> str:
-    """A row per contender and allocator."""
-    head = ("task", "size", "dtype", "contender", "median (minimum)", "rounds", "ratio", "difference")
-    rows = [head, tuple("---" for _ in head)]
-    ours = {(one.unit, one.key): one for one in measurements if one.contender == OURS and one.allocator == PLAIN}
-    for one in measurements:
-        ratio = _ratio(one, ours[one.unit, one.key]) if (one.unit, one.key) in ours else "-"
-        rows.append((*one.key, one.variant, _number(one), str(one.rounds), ratio, _difference(one)))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-def _ratio(peer: Measurement, ours: Measurement) -> str:
-    ratio = peer.ratio(ours)
-    return f"{ratio:.0f}" if ratio >= 20 else f"{ratio:.2f}"
-
-
-def _against(ours: Measurement, first: Measurement | None, peers: list[Measurement]) -> tuple[str, ...]:
-    if first is None:
-        return "-", "-", "-", "-", _difference(ours)
-    best = min(peers, key=lambda one: one.ratio(ours))
-    shown = "the same" if best is first else f"{_number(best)} ({best.variant})"
-    ratios = [_ratio(peer, ours) for peer in (first, best)]
-    return _number(first), ratios[0], shown, ratios[1], f"{_difference(ours)} / {_difference(first)}"
-
-
-def _number(one: Measurement) -> str:
-    """Median and, in brackets, minimum."""
-    if one.unit == "bytes":
-        return f"{one.median / 1e6:.0f} MB"
-    scale, unit, digits = (1.0, "s", 2) if one.median >= 1 else (1e3, "ms", 1 if one.median >= 0.01 else 3)
-    return f"{one.median * scale:.{digits}f} ({one.minimum * scale:.{digits}f}) {unit}"
-
-
-def _difference(one: Measurement) -> str:
-    return "-" if one.difference is None else f"{one.difference:.1e}"

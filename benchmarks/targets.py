@@ -1,11 +1,11 @@
-"""What the project asks of a CPU, and whether the numbers that were measured meet it."""
+"""What the project asks of a CPU and of a GPU, and whether the numbers that were measured meet it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from benchmarks.results import OURS, PEER, PLAIN, Measurement
+from benchmarks.results import PEER, Row, amount, base_of, entries, grouped, is_peer
 
 BEST, FLOOR = "best peer variant", "floor"
 Fits = Callable[[str], bool]
@@ -27,9 +27,10 @@ def _number_in(size: str, position: int) -> int:
 
 @dataclass(frozen=True)
 class Target:
-    """How many times less than someone this package must need. dtype: "" for any.
+    """How many times less than someone this package must need on a CPU. dtype: "" for any.
 
-    against: the start of a contender's name, BEST, or FLOOR; "" for a limit on this package's own number (`at_most`).
+    against: the start of a contender's name, BEST, or FLOOR; "" for a limit on this package's own number (`at_most`,
+    milliseconds or, with memory, GB).
     """
 
     task: str
@@ -37,8 +38,19 @@ class Target:
     ratio: float = 0.0
     dtype: str = "bfloat16"
     sizes: Fits = _any
-    unit: str = "s"
+    memory: bool = False
     at_most: float = 0.0
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a case on a GPU must reach (gate), what is wanted (goal), in the unit of its work; peer: times the best
+    peer's speed.
+    """
+
+    gate: float | None = None
+    goal: float | None = None
+    peer: float | None = None
 
 
 _LARGE, _SMALL = _is("2560 tokens"), _is("576 tokens")
@@ -54,12 +66,12 @@ TARGETS = (
     Target("VAE decode", f"{PEER}, framewise", 1.8, sizes=_CLIP),
     Target("pipeline", PEER, 2.0),
     Target("pipeline", BEST, 1.4, sizes=lambda size: size.startswith("17x128x128")),
-    Target("VAE decode", PEER, 1 / 0.6, unit="bytes"),
-    Target("pipeline", PEER, 1 / 0.6, unit="bytes"),
+    Target("VAE decode", PEER, 1 / 0.6, memory=True),
+    Target("pipeline", PEER, 1 / 0.6, memory=True),
     Target("cold start", PEER, 3.0, dtype=""),
-    Target("import of the pipeline", "", at_most=0.3, dtype=""),
-    Target("cost of calls", "", at_most=5e-3, dtype=""),
-    Target("VAE decode in 1 GB", "", at_most=1e9, dtype="", unit="bytes"),
+    Target("import of the pipeline", "", at_most=300.0, dtype=""),
+    Target("cost of calls", "", at_most=5.0, dtype=""),
+    Target("VAE decode in 1 GB", "", at_most=1.0, dtype="", memory=True),
     Target("rope_attention", _DIFFUSERS_ATTENTION, 2.5, sizes=lambda size: _number_in(size, 1) >= 1024),
     Target(
         "rope_attention", _DIFFUSERS_ATTENTION, 1.3, dtype="float32", sizes=lambda size: _number_in(size, 1) >= 1024
@@ -89,56 +101,57 @@ class Verdict:
         return self.measured <= self.target.at_most if self.target.at_most else self.measured >= self.target.ratio
 
 
-def judge(measurements: Sequence[Measurement]) -> Iterator[Verdict]:
+def judge(rows: Iterable[Row]) -> Iterator[Verdict]:
     """Every target at every size that was measured; once, without a size, where none was."""
+    groups = {key: group for key, group in grouped(rows).items() if base_of(group) is not None}
     for target in TARGETS:
-        rows = [
-            one
-            for one in measurements
-            if (one.task, one.unit, one.contender, one.allocator) == (target.task, target.unit, OURS, PLAIN)
-            and (one.dtype == target.dtype or not target.dtype)
-            and target.sizes(one.size)
+        found = [
+            key
+            for key in groups
+            if (key[0], key[3]) == (target.task, target.memory)
+            and (key[2] == target.dtype or not target.dtype)
+            and target.sizes(key[1])
         ]
-        for ours in rows:
-            yield Verdict(target, ours.size, ours.dtype, _measured(target, ours, measurements))
-        if not rows:
+        for key in found:
+            yield Verdict(target, key[1], key[2], _measured(target, groups[key]))
+        if not found:
             yield Verdict(target, "-", target.dtype or "-", None)
 
 
-def _measured(target: Target, ours: Measurement, measurements: Sequence[Measurement]) -> float | None:
+def _measured(target: Target, group: list[Row]) -> float | None:
+    base, others = base_of(group), list(entries(group))
     if target.at_most:
-        return ours.median
-    others = [one for one in measurements if (one.unit, one.key) == (ours.unit, ours.key)]
+        return base and amount(base)
     if target.against == BEST:
-        others = [one for one in others if one.is_peer]
+        others = [one for one in others if is_peer(one.name)]
         if len({one.variant for one in others if "framewise" not in one.variant}) < 2:
             return None  # only the plain one was measured: it is not the best of anything
     elif target.against == FLOOR:
-        others = [one for one in others if "the floor" in one.contender]
+        others = [one for one in others if "the floor" in one.name]
     else:
-        exact = [one for one in others if one.contender == target.against]
-        others = exact or [one for one in others if one.contender.startswith(target.against)]
-        others = [one for one in others if one.allocator == PLAIN]
-    return min((one.ratio(ours) for one in others), default=None)
+        exact = [one for one in others if one.name == target.against]
+        others = exact or [one for one in others if one.name.startswith(target.against)]
+        others = [one for one in others if not one.settings]
+    return min((one.ratio for one in others), default=None)
 
 
-def verdicts(measurements: Sequence[Measurement]) -> str:
+def table_of(verdicts: Iterable[Verdict]) -> str:
     """A row per target and size in Markdown."""
     head = ("what", "size", "dtype", "against", "target", "measured", "")
     rows = [head, tuple("---" for _ in head)]
-    for one in judge(measurements):
+    for one in verdicts:
         against = one.target.against or "-"
         shown = "not measured" if one.measured is None else _shown(one, one.measured)
         answer = {None: "", True: "met", False: "NOT MET"}[one.met]
         wanted = f"at most {_amount(one.target, one.target.at_most)}" if one.target.at_most else _wanted(one.target)
-        task = one.target.task + (", peak memory" if one.target.unit == "bytes" else "")
+        task = one.target.task + (", peak memory" if one.target.memory else "")
         rows.append((task, one.size, one.dtype, against, wanted, shown, answer))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def _wanted(target: Target) -> str:
     """Of memory and of floors a target says how much of the other's is allowed."""
-    if target.unit == "bytes" or target.against == FLOOR:
+    if target.memory or target.against == FLOOR:
         return f"at most {1 / target.ratio:.2g} of it"
     return f"{target.ratio:.2g}x"
 
@@ -146,10 +159,23 @@ def _wanted(target: Target) -> str:
 def _shown(one: Verdict, measured: float) -> str:
     if one.target.at_most:
         return _amount(one.target, measured)
-    if one.target.unit == "bytes" or one.target.against == FLOOR:
+    if one.target.memory or one.target.against == FLOOR:
         return f"{1 / measured:.2f} of it"
     return f"{measured:.2f}x"
 
 
 def _amount(target: Target, number: float) -> str:
-    return f"{number / 1e6:.0f} MB" if target.unit == "bytes" else f"{1e3 * number:.1f} ms"
+    return f"{1e3 * number:.0f} MB" if target.memory else f"{number:.1f} ms"
+
+
+def verdict(row: Row) -> str:
+    """ "goal", "gate", "below gate", or nothing where a row has no target or no time."""
+    met = []
+    for value, gate, goal in (
+        (row.rate, row.gate, row.goal),
+        (row.best_ratio(), row.peer_gate, row.peer_gate),
+    ):
+        if value is not None and gate is not None:
+            met.append("below gate" if value < gate else "goal" if goal is not None and value >= goal else "gate")
+    order = ("below gate", "gate", "goal")
+    return min(met, key=order.index, default="")

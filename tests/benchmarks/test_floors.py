@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-if importlib.util.find_spec("benchmarks.floors") is None:
+if importlib.util.find_spec("benchmarks.cpu.floors") is None:
     pytest.skip("needs the benchmarks beside the tests", allow_module_level=True)
 
-from benchmarks import floors
+from benchmarks.cpu import floors
+from benchmarks.machine import Ceilings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,14 +40,14 @@ def test_work_of_a_product_and_of_attention():
     q = torch.ones(1, 10, 2, 16)
     assert floors._attention(q, q, q, q)[0] == 4 * 2 * 10 * 10 * 16
     assert floors._attention(q, q, q, q, kv_len=torch.tensor([6]))[0] == 4 * 2 * 10 * 6 * 16
-    rates = floors.Rates(copy=10.0, product={"float32": 100.0})
-    assert rates.floor(floors.Spent(1, 1.0, flops=500.0, bytes=20.0), "float32") == 5.0
-    assert rates.floor(floors.Spent(1, 1.0, flops=100.0, bytes=20.0), "float32") == 2.0
+    ceilings = Ceilings(copy=10e-12, product={"float32": 100e-12})
+    assert floors.floor(floors.Spent(1, 1.0, flops=500.0, bytes=20.0), ceilings, "float32") == pytest.approx(5.0)
+    assert floors.floor(floors.Spent(1, 1.0, flops=100.0, bytes=20.0), ceilings, "float32") == pytest.approx(2.0)
 
 
 def test_profile_of_the_smallest_models(tmp_path):
     path = os.pathsep.join((str(ROOT), str(ROOT / "python"), os.environ.get("PYTHONPATH", "")))
-    command = [sys.executable, str(ROOT / "benchmarks" / "floors.py"), "--quick", "--output", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks.cpu.floors", "--quick", "--output", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": path})
     text = next(tmp_path.glob("*-profile.md")).read_text()
     assert text.count("\n## ") == 6

@@ -17,16 +17,19 @@ from pathlib import Path
 import pytest
 import torch
 
-if importlib.util.find_spec("benchmarks.gpu_suite") is None:
+if importlib.util.find_spec("benchmarks.gpu") is None:
     pytest.skip("the benchmarks are not beside the tests", allow_module_level=True)
 
-from benchmarks import gpu
-from benchmarks.gpu_suite import smoke, stages, worker
-from benchmarks.gpu_suite.kernel_cases import CASES
-from benchmarks.gpu_suite.peers import CONTENDERS, installed
-from benchmarks.gpu_suite.rows import OURS, Peer, Row, write_results
-from benchmarks.gpu_suite.table import Entry
-from benchmarks.gpu_suite.timing import Ceilings, Deadline
+from benchmarks import report, results
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import smoke, stages, worker
+from benchmarks.gpu.cases import CASES
+from benchmarks.gpu.peers import CONTENDERS, installed
+from benchmarks.gpu.table import Entry
+from benchmarks.machine import Ceilings
+from benchmarks.results import OURS, Peer, Row
+from benchmarks.targets import verdict
+from benchmarks.timing import Deadline
 
 SCRIPT = Path(worker.ROOT) / "benchmarks" / "gpu.py"
 
@@ -68,40 +71,65 @@ def test_every_case_has_us_first_and_a_peer():
 
 
 def row(**changes) -> Row:
-    values = dict(us=1000.0, rate=650.0, unit="TFLOP/s", ceiling=0.8, error=1e-3, gate=600.0, goal=700.0)
-    return Row("attention", "H24 S32768", "bf16", **values | changes)
+    values = dict(ms=1.0, rate=650.0, unit="TFLOP/s", ceiling=0.8, error=1e-3, gate=600.0, goal=700.0)
+    return Row("attention", "H24 S32768", "bfloat16", "cuda", **values | changes)
 
 
 def test_line_and_verdict():
-    measured = row(peers={"cuDNN": Peer(us=1100.0, error=2e-3), "FA3": Peer(note="not installed")})
-    line = measured.line()
+    measured = row(peers={"cuDNN": Peer(ms=1.1, error=2e-3), "FA3": Peer(note="not installed")})
+    line = report.line(measured)
     assert all(part in line for part in ("1000.0 us", "650 TFLOP/s", "80% of ceiling", "x1.10 cuDNN", "[gate]"))
-    assert "FA3" not in line and measured.verdict() == "gate"
-    measured.best_peer_gate = 1.2
-    assert measured.verdict() == "below gate"
-    assert row(rate=701.0).verdict() == "goal" and row(rate=1.0).verdict() == "below gate"
-    assert "failed: out of memory" in Row("step", "clip", "bf16", note="failed: out of memory").line()
+    assert "FA3" not in line and verdict(measured) == "gate"
+    measured.peer_gate = 1.2
+    assert verdict(measured) == "below gate"
+    assert verdict(row(rate=701.0)) == "goal" and verdict(row(rate=1.0)) == "below gate"
+    assert "failed: out of memory" in report.line(Row("step", "clip", "bfloat16", note="failed: out of memory"))
 
 
-def test_results_are_written_whole(tmp_path):
+def test_another_precision_of_ours_is_no_peer():
+    measured = row(peer_gate=1.2, peers={"diffusers": Peer(ms=1.5), f"{OURS} fp8": Peer(ms=0.5)})
+    assert measured.best_ratio() == pytest.approx(1.5) and verdict(measured) == "gate"
+
+
+def test_results_are_written_whole_and_read_again(tmp_path):
     path = tmp_path / "folder" / "gpu.json"
-    rows = [row(peers={"cuDNN": Peer(us=1100.0)}), Row("x", "y", "z", note="failed: no")]
-    write_results(path, {"gpu": "none"}, {"build": {"summary": "ok"}}, rows)
-    facts = json.loads(path.read_text())
-    assert facts["rows"][0]["verdict"] == "gate" and facts["rows"][1]["note"] == "failed: no"
+    rows = [row(peers={"cuDNN": Peer(ms=1.1)}), Row("x", "y", "z", note="failed: no")]
+    part = results.as_part(rows, ceilings={"copy": 4.0, "product": {"bfloat16": 700.0}}, title="Kernels")
+    found = {"format": results.FORMAT, "machine": {"device": "none"}, "parts": {"table": part}}
+    results.save_results(path, found)
+    assert results.load_results(path) == found and list(results.rows_of(results.load_results(path))) == rows
     table = list(csv.DictReader(path.with_suffix(".csv").open()))
     assert [line["who"] for line in table] == [OURS, "cuDNN", OURS]
-    assert float(table[1]["our_speedup"]) == pytest.approx(1.1)
+    assert float(table[1]["ratio"]) == pytest.approx(1.1) and table[2]["note"] == "failed: no"
     assert sorted(file.name for file in path.parent.iterdir()) == ["gpu.csv", "gpu.json"]
+    text = report.tables(found)
+    assert "| attention | H24 S32768 | bfloat16 | 1.000 ms | 1.100 ms (cuDNN) | 1.10 | the same | 1.10 |" in text
+    assert "| 650 TFLOP/s | 80% | gate |" in text and "| x | y | z | failed: no |" in text and "## Kernels" in text
+    assert "copy 4.00 TB/s, products bfloat16 700 TFLOP/s" in text and "## Targets" not in text
+
+
+def test_the_results_of_the_h200_are_rates_that_a_planner_can_read():
+    path = next(results.RESULTS.glob("nvidia-h200-*.json"))
+    found = results.load_results(path)
+    rows = {(one.op, one.shape): one for one in results.rows_of({"parts": {"table": found["parts"]["table"]}})}
+    attention = rows["attention", "H24 S119056"]
+    assert attention.device == "cuda" and attention.unit == "TFLOP/s"
+    assert attention.rate == pytest.approx(174.2e12 / attention.ms / 1e9, rel=1e-3)
+    measured = [(case, rows[key]) for case in CASES if (key := (case.op, case.case.name)) in rows]
+    assert len(measured) > 35
+    for case, of_it in measured:
+        assert of_it.rate == pytest.approx(case.work() / of_it.ms / 1e9, rel=1e-6), case
+    assert path.with_suffix(".csv").read_text() == results.as_csv(results.rows_of(found))
+    assert path.with_suffix(".md").read_text() == report.tables(found)
 
 
 FAKE_WORKER = """
 import json, sys, time
-print(json.dumps({"ceilings": {"copy": 4.0, "bf16": 700.0, "fp8": 1400.0}}), flush=True)
+print(json.dumps({"ceilings": {"copy": 4.0, "product": {"bfloat16": 700.0, "fp8": 1400.0}}}), flush=True)
 for number in sys.stdin:
     if number.strip() == "1": sys.exit(9)
     if number.strip() == "2": time.sleep(60)
-    row = {"op": "case", "shape": number.strip(), "dtype": "bf16", "us": 1.0, "peers": {"torch": {"us": 2.0}}}
+    row = {"op": "case", "shape": number.strip(), "dtype": "bfloat16", "ms": 1.0, "peers": {"torch": {"ms": 2.0}}}
     print("noise of a library\\n{more of it")
     print(json.dumps({"row": row, "healthy": number.strip() != "3"}), flush=True)
 """
@@ -117,11 +145,11 @@ def test_a_crash_or_a_hang_costs_one_line(monkeypatch):
     subprocess_popen = subprocess.Popen
     monkeypatch.setattr(worker.subprocess, "Popen", popen)
     monkeypatch.setattr(worker, "PATIENCE", -19.0)  # a second a line
-    lines = [(i, Entry((f"op {i}", str(i), "bf16"), 1.0, None)) for i in range(6)]
-    lines[5] = (5, Entry(("op 5", "5", "bf16"), 1e6, None))
+    lines = [(i, Entry((f"op {i}", str(i), "bfloat16"), 1.0, None)) for i in range(6)]
+    lines[5] = (5, Entry(("op 5", "5", "bfloat16"), 1e6, None))
     rows = []
     ceilings = worker.run_table(lines, False, Deadline(100.0), rows.append)
-    assert ceilings == Ceilings(4.0, 700.0, 1400.0)
+    assert ceilings == Ceilings(4.0, {"bfloat16": 700.0, "fp8": 1400.0})
     assert [one.shape for one in rows] == ["0", "1", "2", "3", "4", "5"]
     notes = [one.note for one in rows]
     assert notes[0] == notes[3] == notes[4] == "" and rows[0].ratio("torch") == 2.0
@@ -131,17 +159,17 @@ def test_a_crash_or_a_hang_costs_one_line(monkeypatch):
 
 STUBBORN_WORKER = """
 import json, sys, time
-print(json.dumps({"ceilings": {"copy": 4.0, "bf16": 700.0, "fp8": 1400.0}}), flush=True)
+print(json.dumps({"ceilings": {"copy": 4.0, "product": {"bfloat16": 700.0, "fp8": 1400.0}}}), flush=True)
 for number in map(int, sys.stdin):
-    row = {"op": "ours", "shape": str(number), "dtype": "bf16", "us": None, "peers": {}}
+    row = {"op": "ours", "shape": str(number), "dtype": "bfloat16", "ms": None, "peers": {}}
     if number == 0:
-        print(json.dumps({"row": row | {"us": 5.0}}), flush=True)
+        print(json.dumps({"row": row | {"ms": 5.0}}), flush=True)
         time.sleep(60)  # in a peer
     if number in (1, 2):
         print(json.dumps({"row": row | {"note": "failed: an illegal memory access"}, "healthy": False}), flush=True)
         continue
     if number == 4: time.sleep(60)
-    print(json.dumps({"row": row | {"us": 6.0}, "healthy": True}), flush=True)
+    print(json.dumps({"row": row | {"ms": 6.0}, "healthy": True}), flush=True)
 """
 
 
@@ -154,9 +182,12 @@ def test_a_peer_that_hangs_costs_nothing_of_ours_and_what_is_broken_is_left(monk
     ops = ["sound", "crashes", "crashes", "crashes", "hangs", "hangs", "sound"]
     rows = []
     worker.run_table(
-        [(i, Entry((op, str(i), "bf16"), 1.0, None)) for i, op in enumerate(ops)], False, Deadline(100.0), rows.append
+        [(i, Entry((op, str(i), "bfloat16"), 1.0, None)) for i, op in enumerate(ops)],
+        False,
+        Deadline(100.0),
+        rows.append,
     )
-    assert [one.us for one in rows] == [5.0, None, None, None, None, None, 6.0]
+    assert [one.ms for one in rows] == [5.0, None, None, None, None, None, 6.0]
     assert "not done" in rows[0].peers["peers"].note and rows[0].note == ""
     notes = [one.note.partition(":")[0] for one in rows[1:6]]
     assert notes == ["failed", "failed", "skipped", "failed", "skipped"]
@@ -164,16 +195,20 @@ def test_a_peer_that_hangs_costs_nothing_of_ours_and_what_is_broken_is_left(monk
 
 def test_the_worker_tells_what_is_ours_before_it_measures_peers(monkeypatch, capsys):
     def measure(device, ceilings, report):
-        report(Row("op", "0", "bf16", us=2.0))
+        report(Row("op", "0", "bfloat16", ms=2.0))
         raise ValueError("a peer")
 
-    monkeypatch.setattr(worker, "measure_ceilings", lambda device: Ceilings(4.0, 700.0, 1400.0))
-    monkeypatch.setattr(worker, "entries", lambda quick: [Entry(("op", "0", "bf16"), 1.0, measure)])
+    monkeypatch.setattr(worker, "measure_ceilings", lambda device: Ceilings(4.0, {"bfloat16": 700.0, "fp8": 1400.0}))
+    monkeypatch.setattr(worker, "entries", lambda quick: [Entry(("op", "0", "bfloat16"), 1.0, measure)])
     monkeypatch.setattr(worker, "device_works", lambda: False)
     monkeypatch.setattr(sys, "stdin", io.StringIO("0\n"))
     worker.main({"quick": True, "ceilings": None})
     ceilings, ours, all_of_it = map(json.loads, capsys.readouterr().out.splitlines())
-    assert ceilings["ceilings"]["bf16"] == 700.0 and ours == {"row": ours["row"]} and ours["row"]["us"] == 2.0
+    assert (
+        ceilings["ceilings"]["product"]["bfloat16"] == 700.0
+        and ours == {"row": ours["row"]}
+        and ours["row"]["ms"] == 2.0
+    )
     assert all_of_it["healthy"] is False and all_of_it["row"]["note"] == "failed: ValueError: a peer"
 
 

@@ -1,4 +1,4 @@
-"""Exact mode's resident memory stays within its budget where plain mode's does not: benchmarks/vae_memory.py, small."""
+"""Exact mode's resident memory stays within its budget where plain mode's does not (benchmarks/cpu/vae_memory.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak resident memory is read from /proc")
 def test_exact_decode_stays_within_its_budget():
     budget = 80
-    command = [sys.executable, str(ROOT / "benchmarks" / "vae_memory.py"), "--frames", "129", "--size", "64"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "cpu" / "vae_memory.py"), "--frames", "129", "--size", "64"]
     command += ["--budget", str(budget * 10**6), "--plain-frames", "129"]
     path = os.pathsep.join((str(ROOT), str(ROOT / "python"), os.environ.get("PYTHONPATH", "")))
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})

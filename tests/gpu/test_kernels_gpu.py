@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from op_accuracy import assert_error_within
 
 import hunyuan_ext as ops
-from benchmarks.gpu_suite.smoke import CASES, ERROR, FP8_ERROR, error_of
+from benchmarks.gpu.smoke import CASES, ERROR, FP8_ERROR, error_of
 from hunyuan_ext import reference
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

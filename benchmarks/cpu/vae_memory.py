@@ -1,6 +1,6 @@
 """Memory of decoding a long clip: mode="exact" within its budget, plain mode beside it.
 
-    python benchmarks/vae_memory.py [--frames 129] [--size 256] [--budget 1000000000] [--plain-frames 33 65 129]
+    python benchmarks/cpu/vae_memory.py [--frames 129] [--size 256] [--budget 1000000000] [--plain-frames 33 65 129]
 
 Every decode runs in a process of its own, which reports its peak resident memory above that of the loaded model (Linux:
 VmHWM, reset before the decode) and a sample of the pixels, so that equality is checked too. Random weights, random

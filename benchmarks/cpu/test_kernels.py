@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 
-from benchmarks.cases import Case, cases, make_inputs, max_errors
+from benchmarks.cases import Case, cases, make_inputs, max_errors, work
 from benchmarks.contenders import Contender, contenders
 from benchmarks.timing import alternate
 
@@ -67,8 +67,10 @@ def test_kernel(benchmark, progress, case: Case, dtype: str, contender: Contende
     taken, errors, seconds = measured(case, dtype)
     progress.finished(benchmark.group, seconds)
     seconds_of_calls = taken[contender.name]
+    amount, unit = work(case.op, dtype, case.sizes) or (None, "")
     benchmark.extra_info.update(
-        op=case.op, size=case.name, dtype=dtype, contender=contender.name, max_abs_error=errors[contender.name]
-    )
+        op=case.op, size=case.name, dtype=dtype, contender=contender.name, max_abs_error=errors[contender.name],
+        work=amount, unit=unit,
+    )  # fmt: skip
     CLOCK.load(seconds_of_calls)
     benchmark.pedantic(CLOCK.advance, rounds=len(seconds_of_calls))

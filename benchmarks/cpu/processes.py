@@ -1,4 +1,4 @@
-"""What system.py measures in processes of their own: peak memory, imports, cold start, other allocators."""
+"""What is measured in processes of their own: operations, peak memory, imports, cold start, other allocators."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import vae_memory
-from benchmarks.compiled import ENVIRONMENT as COMPILE_ENVIRONMENT
+from benchmarks.cpu import vae_memory
+from benchmarks.cpu.compiled import ENVIRONMENT as COMPILE_ENVIRONMENT
+from benchmarks.cpu.minis import SCALES, saved, transformer, vae
 from benchmarks.machine import ROOT
-from benchmarks.minis import SCALES, saved, transformer, vae
-from benchmarks.results import OURS, PEER, PLAIN, Measurement
+from benchmarks.results import OURS, PEER, Peer, Row, peer_of, raced, row_of
 from benchmarks.timing import Times, race
 
 TCMALLOC = "tcmalloc"
@@ -51,16 +51,22 @@ MEMORY_RUNS = (
 )
 
 
-def memory(scale_name: str, runs: Sequence[tuple[str, str, str]] = MEMORY_RUNS) -> Iterator[Measurement]:
+def memory(scale_name: str, runs: Sequence[tuple[str, str, str]] = MEMORY_RUNS) -> Iterator[Row]:
     """Peak resident memory of each side alone, above that after its imports, weights included."""
     scale = SCALES[scale_name]
+    rows: dict[tuple[str, str], Row] = {}
     with saved(transformer(scale.transformer), vae(scale.vae)) as folder:
         for task, which, side in runs:
-            words = python("-m", "benchmarks.peak", task, side, str(folder), scale_name, which)
+            words = python("-m", "benchmarks.cpu.child", "peak", task, side, str(folder), scale_name, which)
             facts, video = json.loads(words.splitlines()[-1]), getattr(scale, which)
             size = str(video) if task == "pipeline" else f"{video.frames}x{video.height}x{video.width}"
-            used = float(facts["peak"] - facts["baseline"])
-            yield Measurement(task, size, "bfloat16", side, "bytes", used, used, 1)
+            row = rows.setdefault((task, size), Row(task, size, "bfloat16"))
+            used = (facts["peak"] - facts["baseline"]) / 1e9
+            if side == OURS:
+                row.memory_gb = used
+            else:
+                row.peers[side] = Peer(memory_gb=used)
+    yield from rows.values()
 
 
 IMPORTS = {
@@ -69,7 +75,7 @@ IMPORTS = {
 }
 
 
-def imports(rounds: int = 4) -> Iterator[Measurement]:
+def imports(rounds: int = 4) -> Iterator[Row]:
     """Seconds of importing the package, and its pipeline, in a new process in which torch is already imported."""
     statements = {"import of the package": ("import hunyuan_video", "import diffusers")}
     statements["import of the pipeline"] = tuple(IMPORTS.values())
@@ -78,8 +84,8 @@ def imports(rounds: int = 4) -> Iterator[Measurement]:
         for _ in range(rounds):
             for name, statement in ((OURS, ours), (PEER, theirs)):
                 times[name].append(_import_time(statement))
-        for name, seconds in times.items():
-            yield Measurement.timed(task, "after import torch", "-", name, Times.of(seconds[1:] or seconds))
+        counted = {name: Times.of(seconds[1:] or seconds) for name, seconds in times.items()}
+        yield raced(task, "after import torch", "-", counted, {})
 
 
 def _import_time(statement: str) -> float:
@@ -87,7 +93,7 @@ def _import_time(statement: str) -> float:
     return float(python("-c", code).splitlines()[-1])
 
 
-def cold_start(rounds: int = 3, steps: int | None = None) -> Iterator[Measurement]:
+def cold_start(rounds: int = 3, steps: int | None = None) -> Iterator[Row]:
     """From the start of a process to an mp4 of the bundled checkpoint: the command line, and a diffusers script."""
     with tempfile.TemporaryDirectory() as folder:
         limit = [] if steps is None else ["--num-inference-steps", str(steps)]
@@ -98,7 +104,7 @@ def cold_start(rounds: int = 3, steps: int | None = None) -> Iterator[Measuremen
             python("-m", "hunyuan_video", "sample", PROMPT, "--seed", "3", "-o", output, *same)
 
         def theirs() -> None:
-            python("-m", "benchmarks.cold_diffusers", PROMPT, str(Path(folder) / "theirs.mp4"), *limit[1:])
+            python("-m", "benchmarks.cpu.cold_diffusers", PROMPT, str(Path(folder) / "theirs.mp4"), *limit[1:])
 
         def default() -> None:
             python("-m", "hunyuan_video", "sample", PROMPT, "--seed", "3", "-o", str(Path(folder) / "default.mp4"))
@@ -107,9 +113,7 @@ def cold_start(rounds: int = 3, steps: int | None = None) -> Iterator[Measuremen
         times, _ = race(runs, rounds=(rounds, rounds), warm_up=rounds > 1)
         difference = _frame_difference(Path(folder))
     size = f"bundled checkpoint to mp4{'' if steps is None else f', {steps} steps'}"
-    yield Measurement.timed("cold start", size, "float32", OURS, times[OURS], difference)
-    for name in (PEER, DEFAULT) if steps is None else (PEER,):
-        yield Measurement.timed("cold start", size, "float32", name, times[name])
+    yield raced("cold start", size, "float32", times, {OURS: difference})
 
 
 def _frame_difference(folder: Path) -> float:
@@ -133,41 +137,70 @@ def allocators() -> dict[str, dict[str, str]]:
     return found
 
 
-def with_allocators(tasks: Sequence[str], scale_name: str) -> Iterator[Measurement]:
+def with_allocators(tasks: Sequence[str], scale_name: str) -> Iterator[Row]:
     """The whole comparison of some tasks of child.py again, in a process for each allocator."""
     for allocator, variables in allocators().items():
         yield from in_child(tasks, scale_name, allocator, variables)
 
 
-def compiled(scale_name: str, seconds: float) -> Iterator[Measurement]:
+def compiled(scale_name: str, seconds: float) -> Iterator[Row]:
     """diffusers under torch.compile; then, in what is left of the time, with tcmalloc besides."""
     end = time.perf_counter() + seconds
-    for allocator, variables in ((PLAIN, {}), (TCMALLOC, allocators().get(TCMALLOC))):
+    for allocator, variables in (("", {}), (TCMALLOC, allocators().get(TCMALLOC))):
         if variables is not None and (left := end - time.perf_counter()) > 0:
             yield from in_child(["compiled"], scale_name, allocator, {**variables, **COMPILE_ENVIRONMENT}, left)
 
 
 def in_child(
     tasks: Sequence[str], scale_name: str, allocator: str, variables: dict[str, str], limit: float | None = None
-) -> Iterator[Measurement]:
-    """Measurements of a process of its own; those it had made where it took longer than the limit."""
-    started = time.perf_counter()
+) -> Iterator[Row]:
+    """Rows of a process of its own; those it had made where it took longer than the limit."""
+    started, shown = time.perf_counter(), allocator or "the C library's allocator"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "found.json"
         try:
-            python("-m", "benchmarks.child", scale_name, str(file), *tasks, limit=limit, **variables)
+            python("-m", "benchmarks.cpu.child", "tasks", scale_name, str(file), *tasks, limit=limit, **variables)
         except subprocess.TimeoutExpired:
-            print(f"  {allocator}: ended after {limit:.0f} s; its later rows are missing", file=sys.stderr)
+            print(f"  {shown}: ended after {limit:.0f} s; its later rows are missing", file=sys.stderr)
         except subprocess.CalledProcessError as error:
-            print(f"  {allocator}: failed with exit code {error.returncode}; rows are missing", file=sys.stderr)
+            print(f"  {shown}: failed with exit code {error.returncode}; rows are missing", file=sys.stderr)
         found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-    print(f"  {allocator}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
-    yield from (Measurement(**{**one, "allocator": allocator}) for one in found)
+    print(f"  {shown}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    yield from (row_of({**one, "settings": allocator}) for one in found)
 
 
-def long_clip(budget: int = 10**9) -> Iterator[Measurement]:
+def long_clip(budget: int = 10**9) -> Iterator[Row]:
     """Peak memory above the model of decoding 129 frames of 256x256 in a budget, and in one piece (vae_memory.py)."""
-    names = {"exact": OURS, "plain": f"{OURS}, mode=plain (more memory)"}
+    row = Row("VAE decode in 1 GB", "129x256x256", "float32")
     for one in vae_memory.measure(129, 256, budget, "float32", [129]):
-        used = float(one["peak"])
-        yield Measurement("VAE decode in 1 GB", "129x256x256", "float32", names[one["mode"]], "bytes", used, used, 1)
+        if one["mode"] == "exact":
+            row.memory_gb = one["peak"] / 1e9
+        else:
+            row.peers[f"{OURS}, mode=plain (more memory)"] = Peer(memory_gb=one["peak"] / 1e9)
+    yield row
+
+
+def operations() -> Iterator[Row]:
+    """The kernel suite, test_kernels.py. Raises CalledProcessError if a test of it fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "kernels.json"
+        command = [sys.executable, "-m", "pytest", "benchmarks", "--benchmark-only", "--benchmark-quiet", "-q", "-rs"]
+        subprocess.run([*command, f"--benchmark-json={file}"], cwd=ROOT, check=True)
+        yield from operation_rows(json.loads(file.read_text(encoding="utf-8")))
+
+
+def operation_rows(report: dict[str, Any]) -> Iterator[Row]:
+    """Rows of the suite's report; errors are the largest absolute ones, against float64."""
+    rows: dict[tuple[str, str, str], Row] = {}
+    for one in report["benchmarks"]:
+        info, stats = one["extra_info"], one["stats"]
+        key = info["op"], info["size"], info["dtype"]
+        row = rows.setdefault(key, Row(*key))
+        taken = peer_of(Times(1e3 * stats["median"], 1e3 * stats["min"], stats["rounds"]), info["max_abs_error"])
+        if info["contender"] == OURS:
+            row.take(taken)
+            if info["unit"] and row.ms:
+                row.rate, row.unit = info["work"] / row.ms / 1e9, info["unit"]
+        else:
+            row.peers[info["contender"]] = taken
+    yield from rows.values()

@@ -10,11 +10,12 @@ import torch
 
 from benchmarks.cases import Inputs
 from benchmarks.contenders import Contender
-from benchmarks.gpu_suite import model_cases
-from benchmarks.gpu_suite.kernel_cases import GpuCase, kernel_cases
-from benchmarks.gpu_suite.peers import CONTENDERS, installed
-from benchmarks.gpu_suite.rows import ABSENT, Peer, Report, Row, failure, nobody
-from benchmarks.gpu_suite.timing import Ceilings, microseconds
+from benchmarks.gpu import models
+from benchmarks.gpu.cases import GpuCase, kernel_cases
+from benchmarks.gpu.peers import CONTENDERS, installed
+from benchmarks.machine import Ceilings
+from benchmarks.results import ABSENT, Peer, Report, Row, failure, nobody, peer_of
+from benchmarks.timing import gpu_times
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ def entries(quick: bool) -> Iterator[Entry]:
     """All lines, the most telling first: a run that is cut short has those."""
     for case in kernel_cases(quick):
         yield Entry((case.op, case.case.name, case.label), case.seconds, _kernel(case))
-    for model in model_cases.model_cases(quick):
-        yield Entry((model.op, model.shape, "bf16"), model.seconds, model.measure)
+    for model in models.model_cases(quick):
+        yield Entry((model.op, model.shape, "bfloat16"), model.seconds, model.measure)
 
 
 def _kernel(case: GpuCase) -> Callable[[str, Ceilings | None, Report], Row]:
@@ -44,14 +45,13 @@ def _kernel(case: GpuCase) -> Callable[[str, Ceilings | None, Report], Row]:
 
 @torch.no_grad()
 def measure_kernel(case: GpuCase, device: str, ceilings: Ceilings | None, report: Report = nobody) -> Row:
-    row = Row(case.op, case.case.name, case.label, unit=case.unit)
-    row.gate, row.goal, row.best_peer_gate = case.target.gate, case.target.goal, case.target.peer
+    row = Row(case.op, case.case.name, case.label, "cuda", unit=case.unit)
+    row.gate, row.goal, row.peer_gate = case.target.gate, case.target.goal, case.target.peer
     ours, *peers = CONTENDERS[case.op]
     inputs = case.inputs(device)
-    result = attempt(ours, case, inputs, dry=ceilings is None)
-    row.us, row.error, row.note = result.us, result.error, result.note
-    if ceilings is not None and row.us:
-        row.rate = case.work() / row.us / 1e6
+    row.take(attempt(ours, case, inputs, dry=ceilings is None))
+    if ceilings is not None and row.ms:
+        row.rate = case.work() / row.ms / 1e9
         row.ceiling = row.rate / ceilings.of(case.unit, case.label)
     report(row)
     for peer in peers:
@@ -70,7 +70,7 @@ def attempt(contender: Contender, case: GpuCase, inputs: Inputs, dry: bool) -> P
         del output
         if dry:
             return Peer()
-        return Peer(microseconds(run), float(error))
+        return peer_of(gpu_times(run), float(error))
     except Exception as error:
         return failure(error)
     finally:

@@ -1,6 +1,6 @@
 """Every kernel once at small, odd sizes, checked against float64: what compute-sanitizer watches.
 
-compute-sanitizer --tool memcheck python -m benchmarks.gpu_suite.smoke [number of the first case]
+compute-sanitizer --tool memcheck python -m benchmarks.gpu.smoke [number of the first case]
 
 A case that hangs, or leaves the device unusable, ends the process; stages.py starts it again with the next one.
 """
@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from benchmarks.cases import CUDA, Case
-from benchmarks.gpu_suite.kernel_cases import GpuCase
-from benchmarks.gpu_suite.peers import CONTENDERS
-from benchmarks.gpu_suite.timing import device_works
+from benchmarks.gpu.cases import GpuCase
+from benchmarks.gpu.peers import CONTENDERS
+from benchmarks.timing import device_works
 
 ERROR, FP8_ERROR = 0.02, 0.08  # of bf16 and of e4m3 operands, relative to float64
 PATIENCE = 60.0  # seconds for a case, under the slowest tool

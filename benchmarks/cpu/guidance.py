@@ -1,6 +1,6 @@
 """One pass with the guidance scale as an input against two passes, on the bundled transformer:
 
-    python benchmarks/guidance.py [--steps 30] [--seconds 12]
+    python -m benchmarks.cpu.guidance [--steps 30] [--seconds 12]
 
 The student is the teacher with a guidance input, untrained: training changes its output, not its cost. Latents only,
 no decoding. "encoded": prompts encoded before; "text": with the text encoders. Calls of the two alternate.
@@ -9,12 +9,8 @@ no decoding. "encoded": prompts encoded before; "text": with the text encoders. 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
@@ -35,7 +31,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=12.0, help="for each row")
     args = parser.parse_args()
     facts = machine.machine_facts()
-    print(f"{facts['cpu']}, {facts['cores']} cores, {facts['torch_threads']} threads, kernels {facts['kernels']}")
+    print(f"{facts['device']}, {facts['cores']} cores, {facts['torch_threads']} threads, kernels {facts['kernels']}")
     print("| dtype | videos a call | prompts | two passes | one pass | times as fast |\n|---|---|---|---|---|---|")
     for name, dtype in DTYPES.items():
         teacher = HunyuanVideoPipeline.from_pretrained("tiny", adapter="none", device="cpu", dtype=dtype)
@@ -54,7 +50,7 @@ def main() -> None:
                 }
                 times, _ = race(runs, seconds=args.seconds)
                 two, one = times["two"].median, times["one"].median
-                print(f"| {case} | {prompts} | {two:.3f} s | {one:.3f} s | {two / one:.2f} |", flush=True)
+                print(f"| {case} | {prompts} | {two / 1e3:.3f} s | {one / 1e3:.3f} s | {two / one:.2f} |", flush=True)
 
 
 def encoded(pipe: HunyuanVideoPipeline) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend
 
 from benchmarks.cases import Inputs
 from benchmarks.contenders import Contender, Run
-from benchmarks.gpu_suite.calls import EPS, FP8, FP8_MAX, backend, compiled
+from benchmarks.gpu.calls import EPS, FP8, FP8_MAX, backend, compiled
 from hunyuan_ext import reference as spec
 
 NO_BLOCKS = (None, None, 0, 0)

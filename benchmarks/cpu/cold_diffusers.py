@@ -1,6 +1,6 @@
 """What `hunyuan-video sample` does with the bundled checkpoint, as a diffusers user would write it.
 
-python -m benchmarks.cold_diffusers PROMPT OUT.mp4 [STEPS]; nothing of this package is imported.
+python -m benchmarks.cpu.cold_diffusers PROMPT OUT.mp4 [STEPS]; nothing of this package is imported.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Training steps of this package's transformer and of diffusers' in the same loop, as ratios:
 
-    python benchmarks/training.py [--quick] [--rounds N]
+    python -m benchmarks.cpu.training [--quick] [--rounds N]
 
 Same weights, batch, noise, loss (flow matching), fused AdamW, bfloat16 autocast with float32 weights; forward, backward
 and update alternate in one process. Peak memory: each side alone in its own process. The losses of the first steps are
@@ -11,31 +11,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks import machine, minis
-from benchmarks.peak import load_libraries, status
-from benchmarks.results import (
-    OURS,
-    PEER,
-    RESULTS,
-    Measurement,
-    as_section,
-    comparison,
-    load_results,
-    save_results,
-    write,
-)
+from benchmarks import machine, report
+from benchmarks.cpu import minis
+from benchmarks.cpu.child import load_libraries, status
+from benchmarks.cpu.processes import python
+from benchmarks.results import OURS, PEER, RESULTS, Peer, Row, as_part, load_results, raced, save_results, write
 from benchmarks.timing import race
 from hunyuan_video.flow import FlowObjective
 
@@ -80,8 +67,8 @@ class Loop:
         self.losses.append(loss.item())
 
 
-def speeds(scale_name: str, rounds: int) -> Iterator[tuple[Measurement, list[float]]]:
-    """Seconds of a step for every batch and side, and the first losses of that side."""
+def speeds(scale_name: str, rounds: int) -> Iterator[tuple[Row, dict[str, list[float]]]]:
+    """Time of a step for every batch, and the first losses of each side."""
     scale = minis.SCALES[scale_name]
     with minis.saved(minis.transformer(scale.transformer)) as folder:
         for which, batch in BATCHES[scale_name]:
@@ -90,9 +77,7 @@ def speeds(scale_name: str, rounds: int) -> Iterator[tuple[Measurement, list[flo
             times, _ = race(runs, seconds=60.0, rounds=(rounds, rounds))
             first = {side: loop.losses[:COMPARED] for side, loop in loops.items()}
             gap = max(abs(a - b) / b for a, b in zip(first[OURS], first[PEER], strict=True))
-            for side, time in times.items():
-                size = size_of(scale, which, batch)
-                yield Measurement.timed("training step", size, "bfloat16", side, time, gap), first[side]
+            yield raced("training step", size_of(scale, which, batch), "bfloat16", times, {OURS: gap}), first
 
 
 def size_of(scale: minis.Scale, which: str, batch: int) -> str:
@@ -100,18 +85,19 @@ def size_of(scale: minis.Scale, which: str, batch: int) -> str:
     return f"{batch} x {frames * height * width // 4 + scale.text} tokens"
 
 
-def peaks(scale_name: str) -> Iterator[Measurement]:
+def peaks(scale_name: str) -> Iterator[Row]:
     """Peak memory above the imports of each side, alone in a process, after two steps."""
     scale = minis.SCALES[scale_name]
     with minis.saved(minis.transformer(scale.transformer)) as folder:
         for which, batch in BATCHES[scale_name]:
+            used = {}
             for side in (OURS, PEER):
-                command = [sys.executable, __file__, "--peak", str(folder), scale_name, side, which, str(batch)]
-                out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-                found = json.loads(out.splitlines()[-1])
-                size = size_of(scale, which, batch)
-                used = float(found["peak"] - found["baseline"])
-                yield Measurement("training step", size, "bfloat16", side, "bytes", used, used, 1)
+                arguments = (str(folder), scale_name, side, which, str(batch))
+                found = json.loads(python("-m", "benchmarks.cpu.training", "--peak", *arguments).splitlines()[-1])
+                used[side] = (found["peak"] - found["baseline"]) / 1e9
+            row = Row("training step", size_of(scale, which, batch), "bfloat16", memory_gb=used[OURS])
+            row.peers[PEER] = Peer(memory_gb=used[PEER])
+            yield row
 
 
 def measure_peak(folder: str, scale_name: str, side: str, which: str, batch: str) -> None:
@@ -123,17 +109,15 @@ def measure_peak(folder: str, scale_name: str, side: str, which: str, batch: str
     print(json.dumps({"baseline": baseline, "peak": status("VmHWM")}))
 
 
-def samples_per_second(one: Measurement) -> float:
-    return int(one.size.split(" x ")[0]) / one.median
-
-
-def report(timed: Sequence[tuple[Measurement, list[float]]], memory: Sequence[Measurement]) -> str:
-    lines = ["# Training step beside diffusers", "", comparison([one for one, _ in timed]), ""]
-    lines += ["The difference is the largest of the first losses, relative.", ""]
-    for one, losses in timed:
-        shown = ", ".join(f"{loss:.5f}" for loss in losses)
-        lines.append(f"- {one.size}, {one.contender}: {samples_per_second(one):.2f} samples/s; first losses {shown}")
-    return "\n".join([*lines, "", "## Peak memory above the imported libraries", "", comparison(memory), ""])
+def text_of(timed: Sequence[tuple[Row, dict[str, list[float]]]], memory: Sequence[Row]) -> str:
+    lines = ["# Training step beside diffusers", "", report.comparison([row for row, _ in timed]), ""]
+    lines += ["The error is the largest relative difference of the first losses.", ""]
+    for row, losses in timed:
+        for side, taken in ((OURS, row), (PEER, row.peers[PEER])):
+            shown = ", ".join(f"{loss:.5f}" for loss in losses[side])
+            speed = 1e3 * int(row.shape.split(" x ")[0]) / (taken.ms or float("nan"))
+            lines.append(f"- {row.shape}, {side}: {speed:.2f} samples/s; first losses {shown}")
+    return "\n".join([*lines, "", "## Peak memory above the imported libraries", "", report.comparison(memory), ""])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -150,15 +134,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     before = machine.load()
     timed = list(speeds(scale, args.rounds))
     memory = list(peaks(scale))
-    text = report(timed, memory)
+    text = text_of(timed, memory)
     print(text)
     path = args.output / f"training-{machine.slug()}.json"
-    results = load_results(path)
-    results["machine"] = machine.machine_facts()
-    facts = {**machine.section_facts(), "load_before": before, "load_after": machine.load()}
-    measured = [*(replace(one) for one, _ in timed), *memory]
-    results["sections"] = {"training": as_section(measured, losses={o.contender: v for o, v in timed}, **facts)}
-    save_results(path, results)
+    found = load_results(path)
+    found["machine"] = machine.machine_facts()
+    facts = {**machine.part_facts(), "load_before": before, "load_after": machine.load()}
+    losses = {row.shape: of_sides for row, of_sides in timed}
+    found["parts"] = {"training": as_part([*(row for row, _ in timed), *memory], losses=losses, **facts)}
+    save_results(path, found)
     write(path.with_suffix(".md"), text)
 
 

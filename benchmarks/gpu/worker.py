@@ -15,15 +15,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_suite.rows import Peer, Row, failure
-from benchmarks.gpu_suite.stages import GROUP, end, variables_for
-from benchmarks.gpu_suite.table import Entry, entries
-from benchmarks.gpu_suite.timing import Ceilings, Deadline, device_works, measure_ceilings
-
-ROOT = Path(__file__).resolve().parents[2]
+from benchmarks.gpu.stages import GROUP, end, variables_for
+from benchmarks.gpu.table import Entry, entries
+from benchmarks.machine import ROOT, Ceilings, measure_ceilings
+from benchmarks.results import Peer, Row, failure, row_of
+from benchmarks.timing import Deadline, device_works
 
 START_SECONDS, PATIENCE = 60.0, 4.0  # to import and warm up; a line may take that many times its estimate
 STRIKES = 2  # of an operation, until its other lines are skipped
@@ -40,7 +38,7 @@ class Worker:
     @classmethod
     def start(cls, quick: bool, ceilings: Ceilings | None) -> Worker:
         task = json.dumps({"quick": quick, "ceilings": ceilings and asdict(ceilings)})
-        command = [sys.executable, "-m", "benchmarks.gpu_suite.worker", task]
+        command = [sys.executable, "-m", "benchmarks.gpu.worker", task]
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables_for(ROOT))
         worker = cls(subprocess.Popen(command, cwd=ROOT, **pipes, **GROUP), queue.Queue())  # type: ignore[call-overload]
         threading.Thread(target=worker._read, daemon=True).start()
@@ -70,13 +68,13 @@ class Worker:
     def measure(self, index: int, entry: Entry, deadline: Deadline) -> tuple[Row, bool]:
         """A line, and whether the process can measure another. Peers have as much time again as what is ours."""
         assert self.process.stdin is not None
-        row = Row(*entry.key)
+        row = Row(*entry.key, "cuda")
         with contextlib.suppress(OSError):  # it has ended: the answer says so
             print(index, file=self.process.stdin, flush=True)
         while True:
             answer = self.answer(min(PATIENCE * entry.seconds + 20, deadline.left()))
             if isinstance(answer, str):
-                if row.us is None:
+                if row.ms is None:
                     row.note = row.note or answer
                 else:
                     row.peers["peers"] = Peer(note=answer)
@@ -99,17 +97,17 @@ def run_table(
     worker, ceilings, strikes, starts = None, None, Counter[str](), 0
     for index, entry in lines:
         if strikes[entry.key[0]] >= STRIKES:
-            report(Row(*entry.key, note="skipped: this operation failed before, see above"))
+            report(Row(*entry.key, "cuda", note="skipped: this operation failed before, see above"))
             continue
         if deadline.left() < entry.seconds:
             note = f"skipped: {deadline.left():.0f} s left, about {entry.seconds:.0f} needed"
-            report(Row(*entry.key, note=note))
+            report(Row(*entry.key, "cuda", note=note))
             continue
         if worker is None:
             worker, starts = Worker.start(quick, ceilings), starts + 1
             hello = worker.answer(min(START_SECONDS, deadline.left()))
             if isinstance(hello, str):
-                report(Row(*entry.key, note=hello))
+                report(Row(*entry.key, "cuda", note=hello))
                 worker = None
                 if starts >= STRIKES:
                     return ceilings
@@ -118,17 +116,12 @@ def run_table(
         row, healthy = worker.measure(index, entry, deadline)
         report(row)
         if not healthy:
-            strikes[entry.key[0]] += (row.us is None) * (STRIKES if HUNG in row.note else 1)
+            strikes[entry.key[0]] += (row.ms is None) * (STRIKES if HUNG in row.note else 1)
             worker.stop()
             worker = None
     if worker is not None:
         worker.stop()
     return ceilings
-
-
-def row_of(values: dict[str, Any]) -> Row:
-    peers = {name: Peer(**peer) for name, peer in values.pop("peers").items()}
-    return Row(**values, peers=peers)
 
 
 def main(task: dict[str, Any]) -> None:
@@ -141,7 +134,7 @@ def main(task: dict[str, Any]) -> None:
         try:
             row = entry.measure("cuda", ceilings, lambda row: print(json.dumps({"row": asdict(row)}), flush=True))
         except Exception as error:
-            row = Row(*entry.key, note=failure(error).note)
+            row = Row(*entry.key, "cuda", note=failure(error).note)
         print(json.dumps({"row": asdict(row), "healthy": device_works()}), flush=True)
 
 

@@ -11,9 +11,9 @@ import torch
 
 from benchmarks.contenders import Contender
 from benchmarks.contenders import contenders as shared_contenders
-from benchmarks.gpu_suite import attention_peers as attention
-from benchmarks.gpu_suite import layer_peers as layers
-from benchmarks.gpu_suite.rows import OURS
+from benchmarks.gpu import attention_peers as attention
+from benchmarks.gpu import layer_peers as layers
+from benchmarks.results import OURS
 from hunyuan_ext import reference as spec
 
 

@@ -1,4 +1,4 @@
-"""What system.py measures inside one process: blocks, transformer, VAE, pipeline, and the cost of calls."""
+"""What is measured inside one process: blocks, transformer, VAE, pipeline, and the cost of calls."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.minis import Scale, Video, as_dtype, latents, load, prompt, saved, transformer, vae
-from benchmarks.results import OURS, PEER, Measurement, relative_difference
+from benchmarks.cpu.minis import Scale, Video, as_dtype, latents, load, prompt, saved, transformer, vae
+from benchmarks.results import OURS, PEER, Row, raced, relative_difference
 from benchmarks.timing import race
 from hunyuan_video import HunyuanVideoPipeline, PromptEmbeds
 from hunyuan_video.models import TransformerConfig
@@ -31,15 +31,16 @@ class Contest:
         self.task = task
         self.exact: dict[str, Tensor] = {}
 
-    def run(self, size: str, dtype: str, runs: Mapping[str, Callable], **options: Any) -> Iterator[Measurement]:
+    def run(self, size: str, dtype: str, runs: Mapping[str, Callable], **options: Any) -> Row:
         times, results = race(runs, **options)
         if dtype == "float32":
             self.exact[size] = results[PEER]
         expected = self.exact.get(size, results.get(PEER))
-        for name, taken in times.items():
-            difference = None if results[name] is expected else relative_difference(results[name], expected)
-            beside = times[OURS].median if OURS in times and name != OURS else None
-            yield Measurement.timed(self.task, size, dtype, name, taken, difference, beside)
+        errors = {
+            name: None if result is expected else relative_difference(result, expected)
+            for name, result in results.items()
+        }
+        return raced(self.task, size, dtype, times, errors)
 
 
 def forward_inputs(scale: Scale, video: Video, dtype: str, valid: int | None = None) -> tuple[dict, dict]:
@@ -61,7 +62,7 @@ def tokens(scale: Scale, video: Video) -> str:
 
 
 @torch.no_grad()
-def dit(scale: Scale, dtypes: Sequence[str] = DTYPES, lean: bool = False) -> Iterator[Measurement]:
+def dit(scale: Scale, dtypes: Sequence[str] = DTYPES, lean: bool = False) -> Iterator[Row]:
     """One forward of the transformer, all text valid; and, unless lean, with a prompt of `scale.words` tokens."""
     cases = ((scale.small, None), (scale.large, None), (scale.small, scale.words))[: 2 if lean else 3]
     contest = Contest("transformer forward")
@@ -71,7 +72,7 @@ def dit(scale: Scale, dtypes: Sequence[str] = DTYPES, lean: bool = False) -> Ite
             for video, valid in cases:
                 size = tokens(scale, video) + (f", {valid} of the text valid" if valid else "")
                 runs = forward_runs(scale, model, peer, video, dtype, valid)
-                yield from contest.run(size, dtype, runs, seconds=3.5 if lean else 8.0)
+                yield contest.run(size, dtype, runs, seconds=3.5 if lean else 8.0)
 
 
 def forward_runs(scale: Scale, model: Any, peer: Any, video: Video, dtype: str, valid: int | None = None) -> Runs:
@@ -80,14 +81,14 @@ def forward_runs(scale: Scale, model: Any, peer: Any, video: Video, dtype: str, 
 
 
 @torch.no_grad()
-def blocks(scale: Scale, dtypes: Sequence[str] = DTYPES) -> Iterator[Measurement]:
+def blocks(scale: Scale, dtypes: Sequence[str] = DTYPES) -> Iterator[Row]:
     """One dual-stream and one single-stream block at the larger size."""
     contests = {kind: Contest(f"{kind}-stream block") for kind in ("dual", "single")}
     with saved(transformer(scale.transformer)) as folder:
         for dtype in dtypes:
             model, peer = (load(folder, "transformer", side, dtype) for side in (OURS, PEER))
             for kind, runs in _block_runs(scale, model, peer, dtype).items():
-                yield from contests[kind].run(tokens(scale, scale.large), dtype, runs, seconds=3.0)
+                yield contests[kind].run(tokens(scale, scale.large), dtype, runs, seconds=3.0)
 
 
 def _block_runs(scale: Scale, model: Any, peer: Any, dtype: str) -> dict[str, Runs]:
@@ -116,7 +117,7 @@ def _block_runs(scale: Scale, model: Any, peer: Any, dtype: str) -> dict[str, Ru
 
 
 @torch.no_grad()
-def vae_decode(scale: Scale, dtypes: Sequence[str] = DTYPES, lean: bool = False) -> Iterator[Measurement]:
+def vae_decode(scale: Scale, dtypes: Sequence[str] = DTYPES, lean: bool = False) -> Iterator[Row]:
     """Decoding latents, by diffusers in one piece; in the last dtype, unless lean, also by its default in pieces."""
     contest, size = Contest("VAE decode"), str(scale.small).split(",")[0]
     with saved(vae(scale.vae)) as folder:
@@ -127,7 +128,7 @@ def vae_decode(scale: Scale, dtypes: Sequence[str] = DTYPES, lean: bool = False)
             if dtype == dtypes[-1] and not lean:
                 sides[FRAMEWISE] = peer
             runs = {side: vae_run(one, side, x) for side, one in sides.items()}
-            yield from contest.run(size, dtype, runs, rounds=(2, 3) if dtype == "float32" else (3, 5))
+            yield contest.run(size, dtype, runs, rounds=(2, 3) if dtype == "float32" else (3, 5))
 
 
 def vae_run(model: Any, side: str, x: Tensor) -> Callable[[], Tensor]:
@@ -139,7 +140,7 @@ def vae_run(model: Any, side: str, x: Tensor) -> Callable[[], Tensor]:
 
 
 @torch.no_grad()
-def pipeline(scale: Scale, dtypes: Sequence[str] = ("bfloat16",), lean: bool = False) -> Iterator[Measurement]:
+def pipeline(scale: Scale, dtypes: Sequence[str] = ("bfloat16",), lean: bool = False) -> Iterator[Row]:
     """Embeddings to pixels, prompts of `scale.words` of `scale.text` tokens, the same noise and weights.
 
     The smaller video also by diffusers' default decoding in pieces; lean: in one piece only, and no larger video.
@@ -156,11 +157,11 @@ def pipeline(scale: Scale, dtypes: Sequence[str] = ("bfloat16",), lean: bool = F
         runs = pipeline_runs(scale, ours, theirs, scale.small, dtype)
         if lean:
             runs.pop(FRAMEWISE)
-        yield from contest.run(str(scale.small), dtype, runs, rounds=(2, 3))
+        yield contest.run(str(scale.small), dtype, runs, rounds=(2, 3))
         if not lean:  # half a minute a call, and the smaller one has warmed everything up
             runs = pipeline_runs(scale, ours, theirs, scale.large, dtype)
             runs.pop(FRAMEWISE)
-            yield from contest.run(str(scale.large), dtype, runs, rounds=(1, 1), warm_up=False)
+            yield contest.run(str(scale.large), dtype, runs, rounds=(1, 1), warm_up=False)
 
 
 def diffusers_pipeline(folder: Path, dtype: str) -> Any:
@@ -200,7 +201,7 @@ def pipeline_runs(scale: Scale, ours: Any, theirs: Any, video: Video, dtype: str
 
 
 @torch.no_grad()
-def calls(scale: Scale) -> Iterator[Measurement]:
+def calls(scale: Scale) -> Iterator[Row]:
     """A transformer of the same depth whose tensors are as small as they can be: what remains is the cost of calls."""
     sizes = scale.transformer
     config = TransformerConfig(
@@ -212,6 +213,6 @@ def calls(scale: Scale) -> Iterator[Measurement]:
         for dtype in DTYPES:
             model, peer = (load(folder, "transformer", side, dtype) for side in (OURS, PEER))
             runs = forward_runs(small, model, peer, small.small, dtype)
-            yield from Contest("cost of calls").run(
+            yield Contest("cost of calls").run(
                 "transformer forward, 3 tokens", dtype, runs, seconds=2.0, rounds=(5, 100)
             )

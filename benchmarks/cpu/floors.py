@@ -1,6 +1,6 @@
 """Where the time of a forward and of a decode goes, and how much of it the machine would need at least.
 
-    python benchmarks/floors.py [--quick] [--output FOLDER]
+    python -m benchmarks.cpu.floors [--quick] [--output FOLDER]
 
 Measures the rates of this machine in the same process (a copy of half a gigabyte; torch's products of large matrices),
 then adds up the time inside each operation while a model runs. An operation's floor is the larger of its arithmetic at
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -20,13 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # run as a script, its own folder is the first
+import torch
+from torch import Tensor
 
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-import hunyuan_ext  # noqa: E402
-from hunyuan_ext import slabs  # noqa: E402
+import hunyuan_ext
+from benchmarks.machine import Ceilings
+from hunyuan_ext import slabs
 
 Work = tuple[float, float]  # floating point operations, bytes
 REPEATS = 5
@@ -34,7 +32,7 @@ REPEATS = 5
 
 @dataclass
 class Spent:
-    """Of one operation."""
+    """Time, calls and work of one operation."""
 
     calls: int = 0
     seconds: float = 0.0
@@ -128,36 +126,9 @@ def install(recorder: Recorder) -> None:
     streaming._start_from = recorder.wrap("residual and shortcut", streaming._start_from, _pass)
 
 
-@dataclass(frozen=True)
-class Rates:
-    """What this machine can do: bytes a second of a copy (read and written), operations a second of a product."""
-
-    copy: float
-    product: dict[str, float]
-
-    @classmethod
-    def measure(cls, quick: bool) -> Rates:
-        size = 1 << (20 if quick else 27)
-        source, target = torch.zeros(size), torch.zeros(size)
-        seconds = best_of(lambda: target.copy_(source))
-        products = {}
-        for dtype, side in (("bfloat16", 4096), ("float32", 2048)):
-            side = 64 if quick else side
-            a, b = (torch.randn(side, side).to(getattr(torch, dtype)) for _ in range(2))
-            products[dtype] = 2 * side**3 / best_of(functools.partial(torch.mm, a, b))
-        return cls(2 * source.nbytes / seconds, products)
-
-    def floor(self, one: Spent, dtype: str) -> float:
-        return max(one.flops / self.product[dtype], one.bytes / self.copy)
-
-
-def best_of(run: Callable[[], Any]) -> float:
-    taken = []
-    for _ in range(1 + REPEATS):
-        started = time.perf_counter()
-        run()
-        taken.append(time.perf_counter() - started)
-    return min(taken[1:])
+def floor(spent: Spent, ceilings: Ceilings, dtype: str) -> float:
+    """Seconds that the machine needs at least."""
+    return max(spent.flops / ceilings.product[dtype], spent.bytes / ceilings.copy) / 1e12
 
 
 def profile(recorder: Recorder, run: Callable[[], Any]) -> float:
@@ -178,23 +149,23 @@ def profile(recorder: Recorder, run: Callable[[], Any]) -> float:
     return seconds
 
 
-def table(title: str, recorder: Recorder, seconds: float, rates: Rates, dtype: str) -> str:
+def table(title: str, recorder: Recorder, seconds: float, ceilings: Ceilings, dtype: str) -> str:
     head = ("operation", "calls", "ms", "share", "floor, ms", "ratio")
     rows = [head, tuple("---" for _ in head)]
     rest = seconds
     for name, one in sorted(recorder.spent.items(), key=lambda item: -item[1].seconds):
-        taken, floor = one.seconds, rates.floor(one, dtype)
+        taken, least = one.seconds, floor(one, ceilings, dtype)
         rest -= taken
-        ratio = f"{taken / floor:.2f}" if floor else "-"
-        shown = f"{1e3 * floor:.2f}" if floor else "-"
+        ratio = f"{taken / least:.2f}" if least else "-"
+        shown = f"{1e3 * least:.2f}" if least else "-"
         rows.append((name, str(one.calls), f"{1e3 * taken:.2f}", f"{taken / seconds:.0%}", shown, ratio))
     rows.append(("everything else", "", f"{1e3 * rest:.2f}", f"{rest / seconds:.0%}", "-", "-"))
     return f"## {title}: {1e3 * seconds:.1f} ms\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 @torch.inference_mode()
-def tables(recorder: Recorder, rates: Rates, scale_name: str) -> Iterator[str]:
-    from benchmarks import minis, tasks
+def tables(recorder: Recorder, ceilings: Ceilings, scale_name: str) -> Iterator[str]:
+    from benchmarks.cpu import minis, tasks
 
     scale = minis.SCALES[scale_name]
     with minis.saved(minis.transformer(scale.transformer), minis.vae(scale.vae)) as folder:
@@ -203,12 +174,12 @@ def tables(recorder: Recorder, rates: Rates, scale_name: str) -> Iterator[str]:
             for video in (scale.small, scale.large):
                 inputs = tasks.forward_inputs(scale, video, dtype)[0]
                 seconds = profile(recorder, lambda given=inputs, network=model: network(**given))
-                yield table(f"Transformer, {tasks.tokens(scale, video)}, {dtype}", recorder, seconds, rates, dtype)
+                yield table(f"Transformer, {tasks.tokens(scale, video)}, {dtype}", recorder, seconds, ceilings, dtype)
             decoder = minis.load(folder, "vae", minis.OURS, dtype)
             x = minis.latents(scale, scale.small).to(getattr(torch, dtype))
             seconds = profile(recorder, lambda given=x, network=decoder: network.decode(given))
             clip = str(scale.small).split(",")[0]
-            yield table(f"VAE decode, {clip}, {dtype}", recorder, seconds, rates, dtype)
+            yield table(f"VAE decode, {clip}, {dtype}", recorder, seconds, ceilings, dtype)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -220,15 +191,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     install(recorder)
     from benchmarks import machine, results
 
-    rates = Rates.measure(args.quick)
+    ceilings = machine.measure_ceilings("cpu", args.quick)
     others = machine.Others()
-    parts = list(tables(recorder, rates, "quick" if args.quick else "mini"))
-    facts = machine.section_facts()
+    parts = list(tables(recorder, ceilings, "quick" if args.quick else "mini"))
+    facts = machine.part_facts()
     lines = [
         "# Profile and floors",
         f"{machine.cpu_name()}, {torch.get_num_threads()} threads; {facts['date']}, commit {facts['commit']}; "
-        f"processors used by others: {others.share() or 0:.0%}. Copy: {rates.copy / 1e9:.1f} GB/s read and written; "
-        + ", ".join(f"{dtype} product: {rate / 1e12:.2f} TFLOP/s" for dtype, rate in rates.product.items())
+        f"processors used by others: {others.share() or 0:.0%}. Copy: {1e3 * ceilings.copy:.1f} GB/s read and written; "
+        + ", ".join(f"{dtype} product: {rate:.2f} TFLOP/s" for dtype, rate in ceilings.product.items())
         + ".",
     ]
     report = "\n\n".join([*lines, *parts]) + "\n"

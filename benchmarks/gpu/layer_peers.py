@@ -11,8 +11,8 @@ from torch import Tensor
 import hunyuan_ext as ops
 from benchmarks.cases import CONV_PAD, Inputs
 from benchmarks.contenders import Run
-from benchmarks.gpu_suite.calls import EPS, FP8, FP8_MAX, compiled
-from benchmarks.gpu_suite.timing import scaled_mm
+from benchmarks.gpu.calls import EPS, FP8, FP8_MAX, compiled
+from benchmarks.machine import scaled_mm
 from hunyuan_ext import reference as spec
 
 LAST = torch.channels_last_3d

@@ -14,15 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.gpu_suite.rows import ABSENT, Peer, Report, Row, failure
-from benchmarks.gpu_suite.timing import Ceilings, microseconds
+from benchmarks.machine import Ceilings
+from benchmarks.results import ABSENT, Peer, Report, Row, failure, peer_of
+from benchmarks.results import PEER as DIFFUSERS
+from benchmarks.timing import gpu_times
 from hunyuan_video.checkpoints.configs import config_to_dict
 from hunyuan_video.checkpoints.keys import official_to_diffusers
 from hunyuan_video.checkpoints.safetensors_file import TensorInfo
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, TransformerConfig, VAEConfig
 from hunyuan_video.models.fp8 import convert_to_fp8_modules
 
-DIFFUSERS = "diffusers"
 CLIP, SHORT = (33, 90, 160), (5, 90, 160)  # latent [T, h, w] of 720 x 1280: 129 and 17 frames
 TILES = (2, 34, 34)  # a clip of several tiles, which a dry run decodes in place of hundreds
 TEXT = 256
@@ -59,12 +60,11 @@ def _transformer(op: str, config: TransformerConfig, latent: tuple[int, int, int
 
     @torch.no_grad()
     def measure(device: str, ceilings: Ceilings | None, report: Report) -> Row:
-        row = Row(op, "x".join(map(str, latent)) + " latent", "bf16", best_peer_gate=peer_speed)
+        row = Row(op, "x".join(map(str, latent)) + " latent", "bfloat16", "cuda", peer_gate=peer_speed)
         model = random_transformer(config if ceilings else shortened(config), device)
         inputs, small = (transformer_inputs(config, size, device) for size in (latent, (1, 8, 8)))
         time_it = dry_run if ceilings is None else timed
-        ours = time_it(our_forward(model), inputs, small)
-        row.us, row.memory_gb, row.note = ours.us, ours.memory_gb, ours.note
+        row.take(time_it(our_forward(model), inputs, small))
         report(row)
         row.peers[DIFFUSERS] = guarded(lambda: time_it(diffusers_forward(model), inputs, small))
         row.peers["hunyuan-ext fp8"] = guarded(lambda: time_it(fp8_forward(model), inputs, small))
@@ -79,15 +79,14 @@ def _vae(latent: tuple[int, int, int], mode: Any):
     @torch.no_grad()
     def measure(device: str, ceilings: Ceilings | None, report: Report) -> Row:
         tile = mode == "plain"
-        row = Row("vae_decode", "17x256x256 tile" if tile else f"129x720x1280 clip, {mode}", "bf16")
+        row = Row("vae_decode", "17x256x256 tile" if tile else f"129x720x1280 clip, {mode}", "bfloat16", "cuda")
         vae = randomise(on_device(lambda: CausalVAE(VAEConfig()), device))
         size = latent if ceilings or tile else TILES
         inputs, small = (torch.randn(1, 16, *one, device=device).bfloat16() for one in (size, (2, 8, 8)))
         time_it = dry_run if ceilings is None else timed
         channels_last(vae)
         options = {} if tile else dict(memory_budget=most_memory(device))
-        ours = guarded(lambda: time_it(lambda x: vae.decode(x, mode=mode, **options), inputs, small))
-        row.us, row.memory_gb, row.note = ours.us, ours.memory_gb, ours.note
+        row.take(guarded(lambda: time_it(lambda x: vae.decode(x, mode=mode, **options), inputs, small)))
         report(row)
         row.peers[DIFFUSERS] = guarded(lambda: time_it(diffusers_decode(vae, tile), inputs, small))
         return row
@@ -216,8 +215,9 @@ def timed(forward: Callable[[Any], Tensor], inputs: Any, small: Any) -> Peer:
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    us = microseconds(lambda: forward(inputs))
-    return Peer(us, memory_gb=torch.cuda.max_memory_allocated() / 1e9)
+    taken = peer_of(gpu_times(lambda: forward(inputs)))
+    taken.memory_gb = torch.cuda.max_memory_allocated() / 1e9
+    return taken
 
 
 def dry_run(forward: Callable[[Any], Tensor], inputs: Any, small: Any) -> Peer:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 from types import MappingProxyType
 from typing import Any
 
@@ -16,22 +15,15 @@ import torch
 from torch import Tensor
 
 from benchmarks import cases as shared
-from benchmarks.cases import CONV_PAD, CUDA, Case, Inputs
-from benchmarks.gpu_suite.inputs import INPUTS, REFERENCES, sliding_mask
+from benchmarks.cases import CUDA, Case, Inputs, attention_flops, conv_flops, linear_flops
+from benchmarks.gpu.inputs import INPUTS, REFERENCES, sliding_mask
+from benchmarks.results import TBS, TFLOPS
+from benchmarks.targets import Rate
 from hunyuan_ext import Fp8Rows
 
-TFLOPS, TBS = "TFLOP/s", "TB/s"
 TOKENS, TEXT, HEADS, WIDTH = 119056, 256, 24, 3072  # 720p x 129 frames of the released model
 BF16_BYTES = 2
-
-
-@dataclass(frozen=True)
-class Target:
-    """gate: what must be reached, goal: what is wanted, in the unit of the work; peer: times the best peer's speed."""
-
-    gate: float | None = None
-    goal: float | None = None
-    peer: float | None = None
+NO_TARGET = Rate()
 
 
 @dataclass(frozen=True)
@@ -39,7 +31,7 @@ class GpuCase:
     """seconds: of all contenders together, about: decides whether the time left is enough. quick: also with --quick."""
 
     case: Case
-    target: Target = Target()
+    target: Rate = NO_TARGET
     seconds: float = 4.0
     quick: bool = False
     dtype: str = "bfloat16"
@@ -50,7 +42,7 @@ class GpuCase:
 
     @property
     def label(self) -> str:
-        return "fp8" if "fp8" in self.op else "bf16"
+        return "fp8" if "fp8" in self.op else self.dtype
 
     @property
     def unit(self) -> str:
@@ -58,7 +50,7 @@ class GpuCase:
 
     def work(self) -> float:
         """FLOP, or bytes."""
-        return WORK[self.op][0](**self.case.sizes)
+        return WORK[self.op][0](**self.case.sizes, each=BF16_BYTES)
 
     def inputs(self, device: str) -> Inputs:
         make = INPUTS.get(self.op, shared.INPUTS.get(self.op))
@@ -72,78 +64,54 @@ class GpuCase:
         return (part(output).double() - expected).norm() / expected.norm()
 
 
-def _attention_flops(heads: int, tokens: int, head_dim: int = 128, batch: int = 1, **_: Any) -> float:
-    return 4.0 * batch * heads * tokens**2 * head_dim
-
-
-def _sparse_flops(heads: int, grid, tile, window, text: int) -> float:
+def _sparse_flops(heads: int, grid, tile, window, text: int, **_: Any) -> float:
     mask = sliding_mask(grid, tile, window, text)
     return 4.0 * heads * len(mask.key_blocks) * mask.query_tile * mask.key_tile * 128
 
 
-def _norm_rope_bytes(heads: int, tokens: int, text: int) -> float:
+def _norm_rope_bytes(heads: int, tokens: int, text: int, each: int) -> float:
     """q and k in and out; the tables once."""
-    return 2 * 2 * BF16_BYTES * heads * tokens * 128.0 + 2 * 4 * (tokens - text) * 128
+    return 2 * 2 * each * heads * tokens * 128.0 + 2 * 4 * (tokens - text) * 128
 
 
-def _linear_flops(rows: int, inner: int, outer: int, epilogue: str = "") -> float:
-    return 2.0 * rows * inner * outer
-
-
-def _conv_flops(channels: int, out: int, volume) -> float:
-    return 2.0 * 27 * channels * out * prod(volume)
-
-
-def _group_norm_bytes(channels: int, volume) -> float:
-    """Read for the statistics, read again, written with its padding: what a volume larger than the cache costs."""
-    extra = CONV_PAD[0], 2 * CONV_PAD[1], 2 * CONV_PAD[2]
-    padded = prod(size + more for size, more in zip(volume, extra, strict=True))
-    return float(BF16_BYTES) * channels * (2 * prod(volume) + padded)
-
-
-WORK = {
-    "rope_attention": (_attention_flops, TFLOPS),
-    "attention": (_attention_flops, TFLOPS),
-    "attention_fp8": (_attention_flops, TFLOPS),
-    "rope_attention_fp8": (_attention_flops, TFLOPS),
+WORK = shared.WORK | {
+    "attention": (attention_flops, TFLOPS),
+    "attention_fp8": (attention_flops, TFLOPS),
+    "rope_attention_fp8": (attention_flops, TFLOPS),
     "attention_sparse": (_sparse_flops, TFLOPS),
     "qk_norm_rope": (_norm_rope_bytes, TBS),
-    "fp8_linear": (_linear_flops, TFLOPS),
-    "fp8_gemm": (_linear_flops, TFLOPS),
-    "conv3d_padded": (_conv_flops, TFLOPS),
-    "norm_silu_conv3d": (_conv_flops, TFLOPS),
-    "group_norm_silu": (_group_norm_bytes, TBS),
-    "layer_norm_modulate": (lambda tokens, width: 2.0 * BF16_BYTES * tokens * width, TBS),
-    "layer_norm_modulate_fp8": (lambda tokens, width: (BF16_BYTES + 1.0) * tokens * width, TBS),
-    "fp8_mlp": (lambda rows, inner, outer: 4.0 * rows * inner * outer, TFLOPS),
-    "gate_residual": (lambda tokens, width: 3.0 * BF16_BYTES * tokens * width, TBS),
+    "fp8_gemm": (linear_flops, TFLOPS),
+    "conv3d_padded": (conv_flops, TFLOPS),
+    "norm_silu_conv3d": (conv_flops, TFLOPS),
+    "layer_norm_modulate_fp8": (lambda tokens, width, each: (each + 1.0) * tokens * width, TBS),
+    "fp8_mlp": (lambda rows, inner, outer, each: 4.0 * rows * inner * outer, TFLOPS),
 }
 
 
-def _case(op: str, name: str, target: Target = Target(), *, seconds: float = 4.0, quick: bool = False, **sizes: Any):
+def _case(op: str, name: str, target: Rate = NO_TARGET, *, seconds: float = 4.0, quick: bool = False, **sizes: Any):
     return GpuCase(Case(op, name, MappingProxyType(sizes), ("bfloat16",), CUDA), target, seconds, quick)
 
 
-PRODUCT, LINEAR, LINEAR_SHORT = Target(1000, 1250), Target(peer=1.15), Target(peer=1.0)
-CONV, NORM_CONV = Target(450, 600), Target(peer=2.0)
-NORM_ROPE = Target(gate=2.97)  # TB/s: 1.0 ms for q and k of 119,056 tokens
-MEMORY = Target(gate=3.6)
+PRODUCT, LINEAR, LINEAR_SHORT = Rate(1000, 1250), Rate(peer=1.15), Rate(peer=1.0)
+CONV, NORM_CONV = Rate(450, 600), Rate(peer=2.0)
+NORM_ROPE = Rate(gate=2.97)  # TB/s: 1.0 ms for q and k of 119,056 tokens
+MEMORY = Rate(gate=3.6)
 STA = dict(heads=HEADS, grid=(30, 48, 80), tile=(6, 8, 8), text=TEXT)  # the grid of arXiv 2502.04507
 
 TILE, PAST_32_BITS = (17, 256, 256), (65, 512, 544)  # the latter has 2.3e9 elements at 128 channels
 
 CASES: tuple[GpuCase, ...] = (
     _case("attention", f"H{HEADS} S4096", quick=True, heads=HEADS, tokens=4096),
-    _case("attention", f"H{HEADS} S32768", Target(600, 700, peer=1.0), heads=HEADS, tokens=32768),
-    _case("attention", f"H{HEADS} S{TOKENS}", Target(600, 700, peer=1.0), seconds=12, heads=HEADS, tokens=TOKENS),
-    _case("attention", f"H{HEADS} S32749 (prime)", Target(600, 700), heads=HEADS, tokens=32749),
+    _case("attention", f"H{HEADS} S32768", Rate(600, 700, peer=1.0), heads=HEADS, tokens=32768),
+    _case("attention", f"H{HEADS} S{TOKENS}", Rate(600, 700, peer=1.0), seconds=12, heads=HEADS, tokens=TOKENS),
+    _case("attention", f"H{HEADS} S32749 (prime)", Rate(600, 700), heads=HEADS, tokens=32749),
     _case("attention", "H16 S16384 D64", heads=16, tokens=16384, head_dim=64),
     _case("attention", "B4 H24 S8192", batch=4, heads=HEADS, tokens=8192),
     _case("attention_fp8", f"H{HEADS} S4096", quick=True, heads=HEADS, tokens=4096),
-    _case("attention_fp8", f"H{HEADS} S32768", Target(900, 1100), heads=HEADS, tokens=32768),
-    _case("attention_fp8", f"H{HEADS} S{TOKENS}", Target(900, 1100), seconds=10, heads=HEADS, tokens=TOKENS),
-    _case("attention_sparse", "30x48x80 + 256, window 3x3x5", Target(500, 600), window=(3, 3, 5), **STA),
-    _case("attention_sparse", "30x48x80 + 256, window 3x5x9", Target(500, 600), window=(3, 5, 9), **STA),
+    _case("attention_fp8", f"H{HEADS} S32768", Rate(900, 1100), heads=HEADS, tokens=32768),
+    _case("attention_fp8", f"H{HEADS} S{TOKENS}", Rate(900, 1100), seconds=10, heads=HEADS, tokens=TOKENS),
+    _case("attention_sparse", "30x48x80 + 256, window 3x3x5", Rate(500, 600), window=(3, 3, 5), **STA),
+    _case("attention_sparse", "30x48x80 + 256, window 3x5x9", Rate(500, 600), window=(3, 5, 9), **STA),
     _case("qk_norm_rope", f"H{HEADS} S4096", quick=True, heads=HEADS, tokens=4096, text=TEXT),
     _case("qk_norm_rope", f"H{HEADS} S{TOKENS}", NORM_ROPE, heads=HEADS, tokens=TOKENS, text=TEXT),
     _case("rope_attention", f"H{HEADS} S{TOKENS}", seconds=12, heads=HEADS, tokens=TOKENS, text=TEXT),

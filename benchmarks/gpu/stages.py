@@ -64,7 +64,7 @@ def sanitize(root: Path, tool: str, seconds: float) -> Stage:
     sanitizer = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path=TOOLKIT)
     if sanitizer is None:
         return Stage("skipped: there is no compute-sanitizer on PATH", 0.0, failed=False)
-    command = [sanitizer, "--tool", tool, "--error-exitcode", "9", sys.executable, "-m", "benchmarks.gpu_suite.smoke"]
+    command = [sanitizer, "--tool", tool, "--error-exitcode", "9", sys.executable, "-m", "benchmarks.gpu.smoke"]
     if tool == "memcheck":
         command[3:3] = ["--leak-check", "no"]
     return case_by_case(command, root, seconds)

@@ -1,0 +1,1 @@
+"""Comparisons on a CPU: the parts of `make bench`."""
