@@ -93,7 +93,7 @@ def test_another_precision_of_ours_is_no_peer():
 
 def test_results_are_written_whole_and_read_again(tmp_path):
     path = tmp_path / "folder" / "gpu.json"
-    rows = [row(peers={"cuDNN": Peer(ms=1.1)}), Row("x", "y", "z", note="failed: no")]
+    rows = [row(peers={"cuDNN": Peer(ms=1.1)}), Row("x", "y", "z", "cuda", note="failed: no")]
     part = results.as_part(rows, ceilings={"copy": 4.0, "product": {"bfloat16": 700.0}}, title="Kernels")
     found = {"format": results.FORMAT, "machine": {"device": "none"}, "parts": {"table": part}}
     results.save_results(path, found)
