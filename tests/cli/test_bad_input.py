@@ -204,7 +204,7 @@ def test_debug_shows_the_traceback(sample):
 
 
 def test_a_bug_is_one_line_too(sample, monkeypatch):
-    from hunyuan_video.sampling import pipeline
+    from hunyuan_video.sampling import prepare
 
-    monkeypatch.setattr(pipeline, "encode_prompts", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(prepare, "encode_prompts", lambda *_, **__: 1 / 0)
     check_failure(sample(PROMPT, "-o", "a.mp4", "--seed", 1), 1, "ZeroDivisionError", "--debug shows where")

@@ -15,8 +15,8 @@ from PIL import Image
 
 from hunyuan_video import HunyuanVideoPipeline
 from hunyuan_video.media.metadata import read_metadata
+from hunyuan_video.sampling.run import SampleStream
 from hunyuan_video.sampling.state import SamplingState
-from hunyuan_video.sampling.stream import SampleStream
 
 PROMPT = "a red star moves left"
 
@@ -136,7 +136,7 @@ def test_latents_apart_from_decoding(sample, command, work, checkpoint):
 KILL_AT = """
 import os, signal, sys
 from hunyuan_video.cli import main
-from hunyuan_video.sampling.stream import SampleStream
+from hunyuan_video.sampling.run import SampleStream
 event = SampleStream._event
 def killed(self, done):
     if self.state.step == 2:

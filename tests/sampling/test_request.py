@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 import re
 
@@ -11,11 +13,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hunyuan_video import ArgumentError, PromptEmbeds
-from hunyuan_video.checkpoints.defaults import SamplingDefaults
+from hunyuan_video import ArgumentError, HunyuanVideoPipeline, PromptEmbeds
+from hunyuan_video.cli.entry import build_parser
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.sampling.noise import draw_noise, seeded_generators, video_seeds
-from hunyuan_video.sampling.request import check_prompts, nearest_valid, resolve_settings
+from hunyuan_video.sampling.request import (
+    ARGUMENTS,
+    SampleRequest,
+    SamplingDefaults,
+    check_prompts,
+    nearest_valid,
+    resolve_settings,
+)
+from hunyuan_video.sampling.rules import Choice, Count, Number
 
 GRID = Grid()
 
@@ -180,3 +190,59 @@ def test_noise_is_the_seeds_own_stream():
     assert noise.dtype == torch.float32
     for row, seed in enumerate((3, 4)):
         assert torch.equal(noise[row], torch.randn((1, 16, 2, 4, 6), generator=torch.Generator().manual_seed(seed))[0])
+
+
+def signature(method) -> list[inspect.Parameter]:
+    return list(inspect.signature(method).parameters.values())[1:]  # without self
+
+
+def test_the_pipeline_has_the_arguments_of_the_request():
+    """An argument is declared in two places, and both say the same: name, kind, type and default."""
+    declared = {field.name: field for field in dataclasses.fields(SampleRequest)}
+    parameters = {parameter.name: parameter for parameter in signature(HunyuanVideoPipeline.__call__)}
+    assert list(parameters) == list(declared)
+    for name, field in declared.items():
+        parameter = parameters[name]
+        assert field.type in (parameter.annotation, "Any") and field.default is parameter.default, name
+        assert (parameter.kind is inspect.Parameter.KEYWORD_ONLY) == field.kw_only, name
+
+
+def test_a_stream_has_the_signature_of_a_call(pipe):
+    assert signature(HunyuanVideoPipeline.stream) == signature(HunyuanVideoPipeline.__call__)
+    assert inspect.signature(HunyuanVideoPipeline.stream).return_annotation == "SampleStream"
+    with pytest.raises(TypeError, match="unexpected keyword argument 'heigth'"):
+        pipe.stream("a star", heigth=32)
+
+
+@pytest.mark.parametrize("name", [name for name, known in ARGUMENTS.items() if known.flag])
+def test_every_flag_reaches_its_argument(name):
+    known = ARGUMENTS[name]
+    assert known.help and known.rule is None or known.rule.type is known.flag
+    choices = known.rule.choices if isinstance(known.rule, Choice) else ["3"]
+    flag = f"--{name.replace('_', '-')}"
+    assert getattr(build_parser().parse_args(["sample", "a star", flag, choices[-1]]), name) == known.flag(choices[-1])
+    assert getattr(build_parser().parse_args(["sample", "a star"]), name) is None
+
+
+@pytest.mark.parametrize("name", [name for name, known in ARGUMENTS.items() if known.rule])
+def test_every_rule_accepts_its_ends_and_refuses_what_is_beyond(name):
+    rule = ARGUMENTS[name].rule
+    if isinstance(rule, Count):
+        right, wrong = [1, rule.most], [0, rule.most + 1, 1.5, "1", True]
+    elif isinstance(rule, Number):
+        right = [0.5 if rule.above else rule.low, *([rule.high] if rule.high < INF else [])]
+        wrong = [rule.low if rule.above else rule.low - 1, rule.high + 1, "1", True]
+    else:
+        right, wrong = rule.choices, ["", None, "other"]
+    for value in right:
+        assert rule.check(name, value) == value
+    for value in wrong:
+        with pytest.raises(ArgumentError, match=f"^{name} must be "):
+            rule.check(name, value)
+
+
+def test_defaults_are_the_stored_arguments_and_the_rate():
+    names = [field.name for field in dataclasses.fields(SamplingDefaults)]
+    assert names == [name for name, known in ARGUMENTS.items() if known.stored] + ["fps"]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SamplingDefaults().height = 5

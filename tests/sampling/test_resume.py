@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 from hunyuan_video import ArgumentError, HunyuanVideoPipeline, UserError
 from hunyuan_video.flow import SOLVERS
-from hunyuan_video.sampling.state import SamplingState, fingerprint
+from hunyuan_video.models.fingerprint import fingerprint
+from hunyuan_video.sampling.state import SamplingState
 
 PROMPT = "a red star moves left"
 

@@ -11,7 +11,6 @@ import torch
 
 from hunyuan_video.checkpoints.adapters import adapter_defaults, adapter_files, apply_adapters
 from hunyuan_video.checkpoints.configs import parse_config
-from hunyuan_video.checkpoints.defaults import SamplingDefaults
 from hunyuan_video.checkpoints.layout import (
     COMPONENTS,
     CONFIG,
@@ -90,13 +89,9 @@ def read_sampling_json(folder: Path) -> dict[str, Any]:
     return read_optional_json(folder / SAMPLING, "restore it, or delete it to use HunyuanVideo's values")
 
 
-def read_defaults(folder: Path, adapter: str | None = None) -> SamplingDefaults:
-    """A checkpoint's sampling defaults, with an adapter of its own or (None) with its default one."""
-    values = adapter_defaults(read_sampling_json(folder), adapter)
-    if not values:
-        return SamplingDefaults()
-    known = {name: values[name] for name in SamplingDefaults.__dataclass_fields__ if name in values}
-    return SamplingDefaults(**{"negative_prompt": "", **known})
+def stored_defaults(folder: Path, adapter: str | None = None) -> dict[str, Any]:
+    """What a checkpoint says to sample it with, with an adapter of its own or (None) with its default one."""
+    return adapter_defaults(read_sampling_json(folder), adapter)
 
 
 def read_grid(folder: Path) -> Grid:

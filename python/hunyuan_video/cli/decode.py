@@ -24,11 +24,13 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     from hunyuan_video.checkpoints.layout import checkpoint_folder
-    from hunyuan_video.checkpoints.pipeline import load_parts, read_defaults
+    from hunyuan_video.checkpoints.pipeline import load_parts
     from hunyuan_video.media.write import check_output, save_video
+    from hunyuan_video.models.fingerprint import fingerprint
     from hunyuan_video.sampling.decode import decode_latents, to_uint8
-    from hunyuan_video.sampling.request import check_number
-    from hunyuan_video.sampling.state import SamplingState, fingerprint
+    from hunyuan_video.sampling.models import read_defaults
+    from hunyuan_video.sampling.rules import check_number
+    from hunyuan_video.sampling.state import SamplingState
 
     if not args.output:
         raise ArgumentError("say with -o where the video goes, e.g. -o out.mp4")

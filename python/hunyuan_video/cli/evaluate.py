@@ -6,7 +6,10 @@ import argparse
 import time
 from pathlib import Path
 
+from hunyuan_video.cli.options import add_request_flags
 from hunyuan_video.errors import ArgumentError, UserError
+
+SETTINGS = ("num_inference_steps", "true_cfg_scale", "guidance_scale", "flow_shift", "solver")
 
 
 def add_parser(commands) -> argparse.ArgumentParser:
@@ -14,11 +17,7 @@ def add_parser(commands) -> argparse.ArgumentParser:
     parser.add_argument("--model", default="tiny", help="a checkpoint trained on a toyworld (default: tiny)")
     parser.add_argument("--prompts", type=int, default=200, metavar="N", help="held-out prompts (default: 200)")
     parser.add_argument("--seed", type=int, default=2026, help="seed of the prompts and of the noise (default: 2026)")
-    parser.add_argument("--num-inference-steps", type=int, help="default: the checkpoint's")
-    parser.add_argument("--true-cfg-scale", type=float, help="default: the checkpoint's")
-    parser.add_argument("--guidance-scale", type=float, help="default: the checkpoint's")
-    parser.add_argument("--flow-shift", type=float, help="default: the checkpoint's")
-    parser.add_argument("--solver", help="default: the checkpoint's")
+    add_request_flags(parser, SETTINGS, help="default: the checkpoint's")
     parser.add_argument("--adapter", metavar="NAME|FILE", help="none: the plain model; default: the checkpoint's")
     parser.add_argument("--sheet", metavar="PNG", help="write a contact sheet of the first 16 clips")
     parser.add_argument("-o", "--output", metavar="JSON", help="write the table as JSON")
@@ -51,8 +50,7 @@ def run(args: argparse.Namespace) -> int:
             f"{args.model} was not trained on a toyworld (no `world` in its sampling.json); use --model tiny"
         )
     pipe = HunyuanVideoPipeline.from_pretrained(args.model, adapter=args.adapter)
-    names = ("num_inference_steps", "true_cfg_scale", "guidance_scale", "flow_shift", "solver")
-    settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    settings = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     started = time.perf_counter()
     reconstruct = reconstruction(pipe.vae)
     generate = pipeline_generator(pipe, **settings)
@@ -79,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         used = {
             "adapter": adapter_name(facts, args.adapter),
-            **{name: settings.get(name, getattr(pipe.defaults, name)) for name in names},
+            **{name: settings.get(name, getattr(pipe.defaults, name)) for name in SETTINGS},
         }
         result = {"prompts": args.prompts, "seed": args.seed, "world": world, "trained_on": trained_on}
         write_json(Path(args.output), {**result, "settings": used, "table": found.table, "vae_psnr": psnr, **continued})

@@ -11,23 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hunyuan_video.cli.options import flag_of
 from hunyuan_video.errors import ArgumentError, UserError
+from hunyuan_video.sampling.request import ARGUMENTS
 
 LATENTS = ".safetensors"
-PIPELINE_OPTIONS = (
-    "negative_prompt",
-    "height",
-    "width",
-    "num_frames",
-    "num_inference_steps",
-    "guidance_scale",
-    "true_cfg_scale",
-    "guidance_rescale",
-    "flow_shift",
-    "solver",
-    "num_videos_per_prompt",
-    "image",
-)
+RUN_FLAGS = tuple(name for name, known in ARGUMENTS.items() if known.flag and known.group == "video")
+# Those that go to the pipeline as they are; of the others a job makes something of its own.
+PIPELINE_OPTIONS = tuple(name for name in RUN_FLAGS if name not in ("seed", "checkpoint_to", "checkpoint_every"))
 
 
 @dataclass
@@ -165,6 +156,6 @@ def sample_command(job: Job, prompt: str, seed: int, settings: Mapping[str, Any]
     if job.arguments.get("image"):  # without its folder, which is this machine's
         words += ["--image", Path(job.arguments["image"]).name]
     for name, value in settings.items():
-        words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+        words += [flag_of(name), f"{value:g}" if isinstance(value, float) else str(value)]
     words += ["--contact-sheet"] if job.contact_sheet else []
     return shlex.join(words)

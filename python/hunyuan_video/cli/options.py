@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from hunyuan_video.errors import ArgumentError
+from hunyuan_video.sampling.request import ARGUMENTS
+from hunyuan_video.sampling.rules import Choice
 
 if TYPE_CHECKING:
     import torch
 
 DTYPES = ("float32", "bfloat16", "float16")
+
+
+def add_request_flags(group: argparse._ActionsContainer, names: Iterable[str], help: str | None = None) -> None:
+    """Flags of a sampling run's arguments, None where they are left out. help: in the place of each one's own."""
+    for name in names:
+        known = ARGUMENTS[name]
+        words = known.rule.words if isinstance(known.rule, Choice) else None
+        group.add_argument(
+            flag_of(name),
+            type=known.flag,
+            metavar=known.metavar,
+            choices=words if isinstance(words, tuple) else None,  # others are listed by the check
+            help=help or known.help,
+        )
+
+
+def flag_of(name: str) -> str:
+    """num_frames -> --num-frames."""
+    return f"--{name.replace('_', '-')}"
 
 
 def add_model_options(parser: argparse.ArgumentParser, *, adapter: bool = False) -> None:
@@ -39,7 +61,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--contact-sheet", action="store_true", help="let a .png hold all frames of a video side by side"
     )
-    group.add_argument("--vae-mode", choices=("auto", "plain", "tiled", "exact"), help="how to decode; default auto")
+    add_request_flags(group, (name for name, known in ARGUMENTS.items() if known.group == "output" and known.flag))
 
 
 def chosen_device(args: argparse.Namespace) -> torch.device:

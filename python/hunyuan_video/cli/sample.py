@@ -8,15 +8,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hunyuan_video import __version__
-from hunyuan_video.cli.job import LATENTS, PIPELINE_OPTIONS, Job, new_job, resume_command, resumed_job, sample_command
-from hunyuan_video.cli.options import add_model_options, add_output_options, chosen_device, torch_dtype
+from hunyuan_video.cli.job import (
+    LATENTS,
+    PIPELINE_OPTIONS,
+    RUN_FLAGS,
+    Job,
+    new_job,
+    resume_command,
+    resumed_job,
+    sample_command,
+)
+from hunyuan_video.cli.options import (
+    add_model_options,
+    add_output_options,
+    add_request_flags,
+    chosen_device,
+    torch_dtype,
+)
 from hunyuan_video.cli.progress import Progress
 from hunyuan_video.cli.start import collector_paused
 from hunyuan_video.errors import ArgumentError, UserError
 
 if TYPE_CHECKING:
     from hunyuan_video.sampling import HunyuanVideoPipeline, SampleOutput
-    from hunyuan_video.sampling.stream import SampleStream
+    from hunyuan_video.sampling.run import SampleStream
 
 
 def add_parser(commands) -> argparse.ArgumentParser:
@@ -25,29 +40,7 @@ def add_parser(commands) -> argparse.ArgumentParser:
     parser.add_argument("--prompt-file", metavar="FILE", help="one prompt per line; outputs are numbered")
     parser.add_argument("--resume", metavar="STATE", help="continue an interrupted run from its state file")
     run_group = parser.add_argument_group("the video (defaults: what the checkpoint was made for)")
-    run_group.add_argument("--negative-prompt", help="what the video must not show (with --true-cfg-scale above 1)")
-    run_group.add_argument(
-        "--image", metavar="FILE", help="the first frame, for an image-to-video model; cut and resized to the video"
-    )
-    run_group.add_argument("--height", type=int, help="pixels, a multiple of 16")
-    run_group.add_argument("--width", type=int, help="pixels, a multiple of 16")
-    run_group.add_argument("--num-frames", type=int, help="4k + 1; 1 makes an image")
-    run_group.add_argument("--num-inference-steps", type=int, help="denoising steps")
-    run_group.add_argument("--guidance-scale", type=float, help="embedded guidance of a guidance-distilled model")
-    run_group.add_argument(
-        "--true-cfg-scale", type=float, help="classifier-free guidance; 1 is off, costs a second pass"
-    )
-    run_group.add_argument(
-        "--guidance-rescale", type=float, help="0 to 1; tames the contrast of large --true-cfg-scale"
-    )
-    run_group.add_argument("--flow-shift", type=float, help="timestep shift; larger spends more steps on the layout")
-    run_group.add_argument("--solver", help="euler; heun or ab2 (second order); lcm (for models distilled to it)")
-    run_group.add_argument("--num-videos-per-prompt", type=int, help="video i uses seed + i")
-    run_group.add_argument("--seed", type=int, help="same seed, same video; default random, and printed")
-    run_group.add_argument(
-        "--checkpoint-to", metavar="STATE", help="state file for --resume; kept when the run is done"
-    )
-    run_group.add_argument("--checkpoint-every", type=int, default=1, metavar="N", help="save the state every N steps")
+    add_request_flags(run_group, RUN_FLAGS)
     add_output_options(parser)
     add_model_options(parser, adapter=True)
     return parser
@@ -70,11 +63,12 @@ def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
     """What is to be made, checked, and the models that make it."""
     from hunyuan_video.media.images import read_image
     from hunyuan_video.sampling import HunyuanVideoPipeline
-    from hunyuan_video.sampling.request import check_count
+    from hunyuan_video.sampling.request import check_argument
 
     job = new_job(args) if args.resume is None else resumed_job(args)
     device = chosen_device(args)
-    check_count("--checkpoint-every", args.checkpoint_every, 10**6)
+    if args.checkpoint_every is not None:
+        check_argument("checkpoint_every", args.checkpoint_every, "--checkpoint-every")
     for line in ineffective_options(job):
         print(f"note: {line}", file=sys.stderr)
     check_before_loading(job)
@@ -102,11 +96,13 @@ def check_before_loading(job: Job) -> None:
     """Finds wrong settings and unwritable outputs before the minutes that loading a large model takes."""
     from hunyuan_video.checkpoints.adapters import adapter_notes
     from hunyuan_video.checkpoints.layout import checkpoint_folder
-    from hunyuan_video.checkpoints.pipeline import read_defaults, read_grid, read_sampling_json
+    from hunyuan_video.checkpoints.pipeline import read_grid, read_sampling_json
     from hunyuan_video.files import check_writable
     from hunyuan_video.media.write import check_output
+    from hunyuan_video.sampling.models import read_defaults
     from hunyuan_video.sampling.noise import video_seeds
-    from hunyuan_video.sampling.request import check_number, resolve_settings
+    from hunyuan_video.sampling.request import resolve_settings
+    from hunyuan_video.sampling.rules import check_number
 
     folder = checkpoint_folder(job.model)
     for line in adapter_notes(folder, read_sampling_json(folder), job.adapter):
@@ -134,7 +130,7 @@ def sample_prompt(pipe: HunyuanVideoPipeline, job: Job, args: argparse.Namespace
         "vae_mode": job.vae_mode,
         "output_type": output_type,
         "checkpoint_to": job.state,
-        "checkpoint_every": args.checkpoint_every,
+        "checkpoint_every": args.checkpoint_every or 1,
         "checkpoint_extra": {"job": job.as_dict()},
     }
     if resume_from is None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hunyuan_video.data.encode import encode_clips, fingerprint
+from hunyuan_video.data.encode import encode_clips, vae_fingerprint
 from hunyuan_video.data.toyworld import render
 from hunyuan_video.data.world import WorldConfig, scenes_of
 from hunyuan_video.files import staged_file, staged_path
@@ -66,7 +66,7 @@ def latent_cache(
     vae: CausalVAE, config: WorldConfig, folder: Path, report=print, *, image_first: bool = False
 ) -> Tensor:
     """float16 [clips, C, T, h, w] of `encode_clips`; missing shards of 512 clips are made now."""
-    key = fingerprint(vae)
+    key = vae_fingerprint(vae)
     shards = []
     for shard in range(-(-config.clips // SHARD)):
         path = shard_path(folder, config, key, shard, image_first)

@@ -6,12 +6,13 @@ fill one data set, and an interrupted run continues with the shards that are mis
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,16 +28,15 @@ from hunyuan_video.files import staged_file, write_json
 from hunyuan_video.flow import with_first_frame
 from hunyuan_video.media.pixels import to_unit
 from hunyuan_video.models import CausalVAE, ClipTextEncoder, TextEncoder
+from hunyuan_video.models.fingerprint import weights_hash
+
+DECODER = ("decoder.", "post_quant_conv.")  # parameters that do not change latents
 
 
-def fingerprint(vae: CausalVAE) -> str:
+def vae_fingerprint(vae: CausalVAE) -> str:
     """A short hash of the VAE's encoder weights: latents of another encoder are never mixed in."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(vae.state_dict().items()):
-        if not name.startswith(("decoder.", "post_quant_conv.")):
-            digest.update(name.encode())
-            digest.update(weight.detach().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
+    weights = sorted(vae.state_dict().items())
+    return weights_hash((name, weight) for name, weight in weights if not name.startswith(DECODER))
 
 
 @torch.no_grad()
@@ -79,13 +79,9 @@ class EncodeRequest:
 
 def text_fingerprint(text: TextEncoder, clip: ClipTextEncoder) -> str:
     """A short hash of both text encoders and of how prompts are framed."""
-    digest = hashlib.sha256(repr((text.template, text.skip_layer, text.apply_final_norm, clip.max_length)).encode())
-    for module in (text.model, clip.model):
-        assert isinstance(module, nn.Module)
-        for name, weight in sorted(module.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
+    frames = repr((text.template, text.skip_layer, text.apply_final_norm, clip.max_length))
+    weights = chain(*(sorted(cast(nn.Module, module).state_dict().items()) for module in (text.model, clip.model)))
+    return weights_hash(weights, frames)
 
 
 class Encoder:
@@ -108,7 +104,7 @@ class Encoder:
 
     def hashes(self) -> dict[str, str]:
         """What data that goes with these encoders was made with."""
-        return {"vae": fingerprint(self.vae), "text": text_fingerprint(self.text, self.clip)}
+        return {"vae": vae_fingerprint(self.vae), "text": text_fingerprint(self.text, self.clip)}
 
     @torch.no_grad()
     def sentences(self, captions: list[str], video: bool) -> tuple[list[torch.Tensor], torch.Tensor]:

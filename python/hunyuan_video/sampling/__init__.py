@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hunyuan_video.sampling.media import read_metadata, save_video
-    from hunyuan_video.sampling.output import Finished, SampleOutput, StepEvent
+    from hunyuan_video.sampling.models import LoadedModels
     from hunyuan_video.sampling.pipeline import HunyuanVideoPipeline
     from hunyuan_video.sampling.prompts import PromptEmbeds, TokenReport
+    from hunyuan_video.sampling.run import Finished, SampleOutput, StepEvent
     from hunyuan_video.sampling.state import SamplingState
 
 _HOMES = {
     "HunyuanVideoPipeline": "pipeline",
+    "LoadedModels": "models",
     "PromptEmbeds": "prompts",
-    "SampleOutput": "output",
-    "StepEvent": "output",
-    "Finished": "output",
+    "SampleOutput": "run",
+    "StepEvent": "run",
+    "Finished": "run",
     "SamplingState": "state",
     "TokenReport": "prompts",
     "save_video": "media",
@@ -25,6 +27,7 @@ _HOMES = {
 __all__ = [
     "Finished",
     "HunyuanVideoPipeline",
+    "LoadedModels",
     "PromptEmbeds",
     "SampleOutput",
     "SamplingState",

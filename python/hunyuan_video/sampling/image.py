@@ -14,30 +14,30 @@ from hunyuan_video.media.pixels import check_finite, to_unit
 
 if TYPE_CHECKING:
     from hunyuan_video.models import CausalVAE
-    from hunyuan_video.sampling.pipeline import HunyuanVideoPipeline
+    from hunyuan_video.sampling.models import LoadedModels
     from hunyuan_video.sampling.request import Settings
 
 
 def first_frames(
-    pipe: HunyuanVideoPipeline, image: Any, settings: Settings, prompts: int
+    models: LoadedModels, image: Any, settings: Settings, prompts: int
 ) -> Tensor | None:  # [prompts, C, 1, h, w] float32, model space
     """The first latent frame of each prompt's videos; None for a text-to-video model. ArgumentError or UserError where
     model and request do not fit.
     """
-    if not pipe.transformer.config.image_condition:
+    if not models.transformer.config.image_condition:
         if image is not None:
             raise ArgumentError("image: this model makes videos from text only; leave image out, or load an I2V model")
         return None
     if image is None:
         raise ArgumentError("this model continues an image and none was given; give one with image= (--image FILE)")
-    if pipe.vae is None:
+    if models.vae is None:
         raise ArgumentError("image: this pipeline has no vae to encode it with")
     if settings.num_frames == 1:
-        raise ArgumentError(f"num_frames must be at least {pipe.grid.temporal + 1} with an image, got 1")
+        raise ArgumentError(f"num_frames must be at least {models.grid.temporal + 1} with an image, got 1")
     images = list(image) if isinstance(image, (list, tuple)) else [image] * prompts
     if len(images) != prompts:
         raise ArgumentError(f"image has {len(images)} entries for {prompts} prompts; give one, or one each")
-    return encode_images(pipe.vae, [fit_image(read_image(one), settings.height, settings.width) for one in images])
+    return encode_images(models.vae, [fit_image(read_image(one), settings.height, settings.width) for one in images])
 
 
 def encode_images(

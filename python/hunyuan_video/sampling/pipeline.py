@@ -1,39 +1,73 @@
-"""The pipeline: prompts in, videos out (paper section 4; the released program's behaviour, without its defects)."""
+"""The pipeline: prompts in, videos out (paper section 4; the released program's behavior, without its defects)."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
-from hunyuan_video.checkpoints.defaults import SamplingDefaults
-from hunyuan_video.checkpoints.layout import PARTS, checkpoint_folder
-from hunyuan_video.checkpoints.pipeline import check_channels, default_device, load_parts, move_parts, read_defaults
+from hunyuan_video.checkpoints.layout import PARTS
 from hunyuan_video.errors import ArgumentError
 from hunyuan_video.models.grid import Grid
-from hunyuan_video.sampling.arguments import Arguments
 from hunyuan_video.sampling.decode import as_output, decode_latents
-from hunyuan_video.sampling.output import Finished, SampleOutput
-from hunyuan_video.sampling.preview import LatentPreview
+from hunyuan_video.sampling.models import LoadedModels
 from hunyuan_video.sampling.prompts import PromptEmbeds, encode_prompts
-from hunyuan_video.sampling.request import OUTPUT_TYPES, VAE_MODES, check_choice
-from hunyuan_video.sampling.state import SamplingState, fingerprint
-from hunyuan_video.sampling.stream import SampleStream
+from hunyuan_video.sampling.request import ARGUMENTS, FRAME_TYPES, SampleRequest, SamplingDefaults, check_argument
+from hunyuan_video.sampling.rules import check_choice
+from hunyuan_video.sampling.run import Finished, SampleOutput, SampleStream
+from hunyuan_video.sampling.state import SamplingState
 
 if TYPE_CHECKING:
     from hunyuan_video.models import CausalVAE, ClipTextEncoder, HunyuanVideoTransformer, TextEncoder
     from hunyuan_video.models.text.tokens import TokenReport
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+Value = TypeVar("Value")
+
+
+def arguments_of(other: Callable[Parameters, Any]) -> Callable[[Callable[..., Result]], Callable[Parameters, Result]]:
+    """Gives a method that takes what it gets on the signature of another one, for editors and `inspect` too."""
+
+    def decorate(method: Callable[..., Result]) -> Callable[Parameters, Result]:
+        result = inspect.signature(method).return_annotation
+        vars(method)["__signature__"] = inspect.signature(other).replace(return_annotation=result)
+        return method
+
+    return decorate
+
+
+class _OfModels(Generic[Value]):
+    """An attribute of the pipeline that is its models'."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, pipe: HunyuanVideoPipeline, owner: type) -> Value:
+        return getattr(pipe.models, self.name)
+
+    def __set__(self, pipe: HunyuanVideoPipeline, value: Value) -> None:
+        setattr(pipe.models, self.name, value)
+
 
 class HunyuanVideoPipeline:
-    """Samples videos with a transformer, a VAE and two text encoders.
+    """Samples videos with a transformer, a VAE and two text encoders, which are in `models`.
 
     Without text encoders a call needs prompt_embeds; without a VAE it gives latents only. `defaults` are the values
     where a call leaves them out; `name` says in previews of commands which checkpoint this is.
     """
+
+    transformer: _OfModels[HunyuanVideoTransformer] = _OfModels()
+    vae: _OfModels[CausalVAE | None] = _OfModels()
+    text_encoder: _OfModels[TextEncoder | None] = _OfModels()
+    clip_text_encoder: _OfModels[ClipTextEncoder | None] = _OfModels()
+    defaults: _OfModels[SamplingDefaults] = _OfModels()
+    name: _OfModels[str] = _OfModels()
 
     def __init__(
         self,
@@ -45,14 +79,14 @@ class HunyuanVideoPipeline:
         defaults: SamplingDefaults | None = None,
         name: str = "",
     ):
-        self.transformer = transformer
-        self.vae = vae
-        self.text_encoder = text_encoder
-        self.clip_text_encoder = clip_text_encoder
-        self.defaults = defaults or SamplingDefaults()
-        self.name = name
-        self.grid = _grid(transformer, vae)
-        self._preview: LatentPreview | None = None
+        self.models = LoadedModels(transformer, vae, text_encoder, clip_text_encoder, defaults=defaults, name=name)
+
+    @classmethod
+    def over(cls, models: LoadedModels) -> HunyuanVideoPipeline:
+        """A pipeline over models that are loaded already, which others may use too, at the same time."""
+        pipe = cls.__new__(cls)
+        pipe.models = models
+        return pipe
 
     @classmethod
     def from_pretrained(
@@ -76,21 +110,21 @@ class HunyuanVideoPipeline:
         plain transformer, with its own number of steps and guidance. UserError, one line, for anything missing or
         damaged.
         """
-        if "transformer" not in parts:
-            raise ArgumentError("parts must contain 'transformer'")
-        folder = checkpoint_folder(path)
-        chosen = default_device() if device is None else torch.device(device)
-        loaded = load_parts(folder, tuple(parts), dtype=dtype, device=chosen, adapter=adapter)
-        return cls(**loaded, defaults=read_defaults(folder, adapter), name=str(path))
+        models = LoadedModels.from_pretrained(path, dtype=dtype, device=device, parts=parts, adapter=adapter)
+        return cls.over(models)
+
+    @property
+    def grid(self) -> Grid:
+        """Pixels per latent and token."""
+        return self.models.grid
 
     @property
     def device(self) -> torch.device:
-        return next(self.transformer.parameters()).device
+        return self.models.device
 
     def to(self, device: torch.device | str) -> HunyuanVideoPipeline:
         """Moves every part, those in float16 to bfloat16 or float32 where they come to a CPU; returns the pipeline."""
-        parts = (self.transformer, self.vae, self.text_encoder, self.clip_text_encoder)
-        move_parts([part for part in parts if part is not None], torch.device(device))
+        self.models.to(device)
         return self
 
     def __call__(
@@ -98,6 +132,7 @@ class HunyuanVideoPipeline:
         prompt: str | Sequence[str] | None = None,
         negative_prompt: str | Sequence[str] | None = None,
         *,
+        image: Any = None,
         height: int | None = None,
         width: int | None = None,
         num_frames: int | None = None,
@@ -111,7 +146,6 @@ class HunyuanVideoPipeline:
         seed: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         latents: Tensor | None = None,  # [N, C, T, h, w]
-        image: Any = None,
         prompt_embeds: PromptEmbeds | None = None,
         negative_prompt_embeds: PromptEmbeds | None = None,
         output_type: str = "np",
@@ -125,7 +159,8 @@ class HunyuanVideoPipeline:
     ) -> SampleOutput:
         """Samples every prompt num_videos_per_prompt times. None stands for the checkpoint's default.
 
-        height, width: multiples of 16. num_frames: 4k + 1; 1 makes images. guidance_scale: the embedded scale of a
+        height, width: multiples of `grid.multiple` pixels, 16 for the released model. num_frames: one more than a
+        multiple of `grid.temporal`, 4 for the released model; 1 makes images. guidance_scale: the embedded scale of a
         guidance-distilled model. true_cfg_scale: above 1, classifier-free guidance against negative_prompt, with
         guidance_rescale in 0..1 of the standard deviation restored. flow_shift: None: the checkpoint's, else 7, or 17
         below 20 steps (paper section 5.1). solver: one of `flow.SOLVERS`.
@@ -147,15 +182,16 @@ class HunyuanVideoPipeline:
         Raises ArgumentError (a ValueError) for arguments that cannot work, UserError for failures; each is one line.
         """
         given = locals()
-        stream = self.stream(**{name: given[name] for name in Arguments.__dataclass_fields__})
+        stream = self.stream(**{name: given[name] for name in ARGUMENTS})
         return next(event.output for event in stream if isinstance(event, Finished))
 
-    def stream(self, prompt: str | Sequence[str] | None = None, **arguments: Any) -> SampleStream:
+    @arguments_of(__call__)
+    def stream(self, *arguments: Any, **named: Any) -> SampleStream:
         """The same run as `__call__` (same arguments), as an iterator: a `StepEvent` per step, then `Finished`."""
-        unknown = sorted(set(arguments) - set(Arguments.__dataclass_fields__))
-        if unknown:
-            raise TypeError(f"stream() got an unexpected keyword argument {unknown[0]!r}")
-        return SampleStream(self, Arguments(prompt=prompt, **arguments))
+        request = SampleRequest(*arguments, **named)
+        if request.callback_on_step_end is not None:
+            request.callback_on_step_end = partial(request.callback_on_step_end, self)
+        return SampleStream(self.models, request)
 
     def encode_prompt(
         self, prompt: str | Sequence[str], *, video: bool = True
@@ -166,34 +202,16 @@ class HunyuanVideoPipeline:
 
     def decode(self, latents: Tensor, *, vae_mode: str = "auto", output_type: str = "np") -> Any:
         """Frames of latents [N, C, T, h, w] in model space; types as in `__call__`."""
-        check_choice("vae_mode", vae_mode, VAE_MODES)
-        check_choice("output_type", output_type, OUTPUT_TYPES[:-1])
+        check_argument("vae_mode", vae_mode)
+        check_choice("output_type", output_type, FRAME_TYPES)
         if self.vae is None:
             raise ArgumentError("this pipeline has no vae to decode with")
         return as_output(decode_latents(self.vae, latents, vae_mode), output_type)
 
     def preview(self, latents: Tensor) -> Tensor:
         """A cheap picture of latents [N, C, T, h, w]: uint8 [N, T, h, w, 3], see `sampling.preview`."""
-        if self._preview is None:
-            self._preview = LatentPreview() if self.vae is None else LatentPreview.fit(self.vae)
-        return self._preview(latents)
+        return self.models.preview(latents)
 
     def fingerprints(self) -> dict[str, str]:
         """What identifies the models that decide a video's bits."""
-        parts = {"transformer": self.transformer, "vae": self.vae}
-        return {name: fingerprint(part) for name, part in parts.items() if part is not None}
-
-
-def _grid(transformer: HunyuanVideoTransformer, vae: CausalVAE | None) -> Grid:
-    """Pixels per latent and token; without a VAE, the released one's compression is assumed."""
-    config = transformer.config
-    check_channels(config, "this pipeline")
-    patch = max(config.patch_size[1:])
-    if vae is None:
-        return Grid(latent_channels=config.in_channels, patch=patch)
-    if vae.config.latent_channels != config.in_channels:
-        raise ArgumentError(
-            f"the transformer takes {config.in_channels} latent channels, the vae makes {vae.config.latent_channels}; "
-            "these two do not belong together"
-        )
-    return Grid(config.in_channels, vae.config.temporal_compression, vae.config.spatial_compression, patch)
+        return self.models.fingerprints()

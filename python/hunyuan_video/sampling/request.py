@@ -1,52 +1,192 @@
-"""What a call asks for, checked before any work starts: one line per mistake, with the nearest value that works."""
+"""What a call asks for: every argument of a sampling run, declared once, checked before any work starts.
+
+A field of `SampleRequest` carries what is known of its argument. From there come the checks, the flags of the command
+line, the defaults of checkpoints (`SamplingDefaults`) and the settings of a run (`Settings`); `HunyuanVideoPipeline`
+repeats the names in its signature, and a test holds that both agree. Nothing here needs torch.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from numbers import Integral, Real
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from itertools import starmap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from hunyuan_video.checkpoints.defaults import SamplingDefaults
 from hunyuan_video.errors import ArgumentError
-from hunyuan_video.flow import SOLVERS, default_shift
 from hunyuan_video.models.grid import Grid
+from hunyuan_video.sampling.rules import Choice, Count, Number, Rule
 
-OUTPUT_TYPES = ("np", "pil", "pt", "latent")
-VAE_MODES = ("auto", "plain", "tiled", "exact")
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from hunyuan_video.sampling.prompts import PromptEmbeds
+
 MAX_STEPS = 1000  # timesteps the model was trained on
 MAX_TOKENS = 2**21  # video tokens of one clip: 17 times a 720p clip of 129 frames
 MAX_VIDEOS = 1024
-COUNTS = {  # name: largest value
-    "height": 2**16,
-    "width": 2**16,
-    "num_frames": 2**16,
-    "num_inference_steps": MAX_STEPS,
-    "num_videos_per_prompt": MAX_VIDEOS,
-}
-FLOATS: dict[str, tuple[dict[str, Any], str]] = {  # name: (bounds for check_number, hint)
-    "guidance_scale": ({"low": 0.0}, "the released model was distilled for 1 to 8"),
-    "true_cfg_scale": ({"low": 1.0}, "1.0 switches classifier-free guidance off"),
-    "guidance_rescale": ({"low": 0.0, "high": 1.0}, "0.0 switches it off"),
-    "flow_shift": ({"low": 0.0, "above": True}, "the paper uses 7 at 50 steps, 17 below 20"),
-}
+NEGATIVE_PROMPT = (
+    "Aerial view, aerial view, overexposed, low quality, deformation, a poor composition, "
+    "bad hands, bad teeth, bad eyes, bad limbs, distortion"
+)
+FRAME_TYPES = ("np", "pil", "pt")
+RELEASED = Grid()  # of the released model, for texts about it
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Every number that decides what the latents of a run become, besides prompts, noise and weights."""
+class Argument:
+    """What is known of an argument besides its name, Python type and default.
 
-    height: int
-    width: int
-    num_frames: int
-    num_inference_steps: int
-    guidance_scale: float
-    true_cfg_scale: float
-    guidance_rescale: float
-    flow_shift: float
-    solver: str
-    num_videos_per_prompt: int
+    rule: its bounds or choices, for numbers and words. unit: of numbers. help: one line for people.
+    flag: type of its command-line flag, None without one; metavar: the flag's word for the value; group: of the flags.
+    setting: it decides what the latents become, and is part of a run's `Settings`.
+    stored: a checkpoint may say its default; released: the released model's.
+    """
+
+    rule: Rule | None = None
+    unit: str = ""
+    help: str = ""
+    flag: type | None = None
+    metavar: str | None = None
+    group: str = "video"
+    setting: bool = False
+    stored: bool = False
+    released: Any = None
+
+
+def argument(default: Any = None, rule: Rule | None = None, *, kw_only: bool = True, **known: Any) -> Any:
+    """A field of `SampleRequest`."""
+    return field(default=default, kw_only=kw_only, metadata={"argument": Argument(rule, **known)})
+
+
+def setting(rule: Rule, released: Any, help: str, unit: str = "", stored: bool = True) -> Any:
+    """A field that is a setting: None in a request stands for the checkpoint's default."""
+    flag = rule.type
+    return argument(None, rule, unit=unit, help=help, flag=flag, setting=True, stored=stored, released=released)
+
+
+def _solvers() -> tuple[str, ...]:
+    from hunyuan_video.flow import SOLVERS
+
+    return tuple(SOLVERS)
+
+
+@dataclass
+class SampleRequest:
+    """The arguments of `HunyuanVideoPipeline.__call__`; its docstring says what each one means."""
+
+    prompt: str | Sequence[str] | None = None
+    negative_prompt: str | Sequence[str] | None = argument(
+        kw_only=False,
+        flag=str,
+        help="what the video must not show (with --true-cfg-scale above 1)",
+        stored=True,
+        released=NEGATIVE_PROMPT,
+    )
+    image: Any = argument(
+        flag=str,
+        metavar="FILE",
+        help="the first frame, for an image-to-video model; cut and resized to the video",
+    )
+    height: int | None = setting(Count(2**16), 720, unit="pixels", help=f"pixels, a multiple of {RELEASED.multiple}")
+    width: int | None = setting(Count(2**16), 1280, unit="pixels", help=f"pixels, a multiple of {RELEASED.multiple}")
+    num_frames: int | None = setting(
+        Count(2**16), 129, unit="frames", help=f"{RELEASED.temporal}k + 1; 1 makes an image"
+    )
+    num_inference_steps: int | None = setting(Count(MAX_STEPS), 50, unit="steps", help="denoising steps")
+    guidance_scale: float | None = setting(
+        Number(low=0.0, hint="the released model was distilled for 1 to 8"),
+        6.0,
+        help="embedded guidance of a guidance-distilled model",
+    )
+    true_cfg_scale: float | None = setting(
+        Number(low=1.0, hint="1.0 switches classifier-free guidance off"),
+        1.0,
+        help="classifier-free guidance; 1 is off, costs a second pass",
+    )
+    guidance_rescale: float | None = setting(
+        Number(low=0.0, high=1.0, hint="0.0 switches it off"),
+        0.0,
+        help="0 to 1; tames the contrast of large --true-cfg-scale",
+    )
+    flow_shift: float | None = setting(
+        Number(low=0.0, above=True, hint="the paper uses 7 at 50 steps, 17 below 20"),
+        None,  # the paper's for the number of steps
+        help="timestep shift; larger spends more steps on the layout",
+    )
+    solver: str | None = setting(
+        Choice(_solvers), "euler", help="euler; heun or ab2 (second order); lcm (for models distilled to it)"
+    )
+    num_videos_per_prompt: int | None = setting(
+        Count(MAX_VIDEOS), 1, unit="videos", help="video i uses seed + i", stored=False
+    )
+    seed: int | Sequence[int] | None = argument(flag=int, help="same seed, same video; default random, and printed")
+    generator: torch.Generator | Sequence[torch.Generator] | None = argument()
+    latents: Tensor | None = argument()  # [N, C, T, h, w]
+    prompt_embeds: PromptEmbeds | None = argument()
+    negative_prompt_embeds: PromptEmbeds | None = argument()
+    output_type: str = argument("np", Choice((*FRAME_TYPES, "latent")))
+    vae_mode: str = argument(
+        "auto",
+        Choice(("auto", "plain", "tiled", "exact")),
+        flag=str,
+        group="output",
+        help="how to decode; default auto",
+    )
+    callback_on_step_end: Callable[..., Any] | None = argument()
+    resume_from: Any = argument()  # a path, or a SamplingState, which rests on this file
+    checkpoint_to: str | Path | None = argument(
+        flag=str, metavar="STATE", help="state file for --resume; kept when the run is done"
+    )
+    checkpoint_every: int = argument(
+        1, Count(10**6), flag=int, metavar="N", unit="steps", help="save the state every N steps"
+    )
+    checkpoint_extra: dict[str, Any] | None = argument()
+    batch_size: int = argument(1, Count(MAX_VIDEOS), unit="videos")
+
+    def check(self) -> None:
+        """ArgumentError for what no pipeline could do; the settings are checked by `resolve_settings`."""
+        for name, known in ARGUMENTS.items():
+            if not known.setting:
+                check_argument(name, getattr(self, name))
+
+
+ARGUMENTS: dict[str, Argument] = {f.name: f.metadata.get("argument", Argument()) for f in fields(SampleRequest)}
+
+
+def check_argument(name: str, value: Any, shown: str = "") -> Any:
+    """A value that its argument may have; ArgumentError otherwise. shown: the name in the message."""
+    rule = ARGUMENTS[name].rule
+    return value if rule is None else rule.check(shown or name, value)
+
+
+SETTINGS: dict[str, Rule] = {name: known.rule for name, known in ARGUMENTS.items() if known.setting and known.rule}
+STORED = {name: known for name, known in ARGUMENTS.items() if known.stored}
+
+
+def _stored_field(name: str, known: Argument) -> tuple[str, Any, Any]:
+    kind: Any = known.rule.type if known.rule else str
+    return name, kind | None if known.released is None else kind, field(default=known.released)
+
+
+_Stored: Any = make_dataclass(
+    "Stored", [*starmap(_stored_field, STORED.items()), ("fps", float, field(default=24))], frozen=True
+)
+
+
+class SamplingDefaults(_Stored):
+    """What a checkpoint wants to be sampled with where a call leaves a value out, and the frame rate of its videos.
+
+    The defaults of this class are the released 13B model's; a checkpoint's sampling.json overrides them.
+    """
+
+
+_Resolved: Any = make_dataclass("Resolved", [(name, rule.type) for name, rule in SETTINGS.items()], frozen=True)
+
+
+class Settings(_Resolved):
+    """Every number that decides what the latents of a run become, besides prompts, noise and weights."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -54,18 +194,19 @@ class Settings:
 
 def resolve_settings(given: Mapping[str, Any], defaults: SamplingDefaults, grid: Grid) -> Settings:
     """Fills what was left out (None) from the checkpoint's defaults and checks the result; ArgumentError otherwise."""
-    values: dict[str, Any] = {"num_videos_per_prompt": 1}
-    for name in Settings.__dataclass_fields__:
-        fallback = values.get(name, getattr(defaults, name, None))
-        values[name] = fallback if given.get(name) is None else given[name]
-    for name, most in COUNTS.items():
-        values[name] = check_count(name, values[name], most)
+    values = {name: getattr(defaults, name, ARGUMENTS[name].released) for name in SETTINGS}
+    values |= {name: given[name] for name in SETTINGS if given.get(name) is not None}
+    counts = [name for name, rule in SETTINGS.items() if isinstance(rule, Count)]
+    for name in counts:
+        values[name] = check_argument(name, values[name])
     check_sizes(values["num_frames"], values["height"], values["width"], grid)
     if values["flow_shift"] is None:
+        from hunyuan_video.flow import default_shift
+
         values["flow_shift"] = default_shift(values["num_inference_steps"])
-    for name, (bounds, hint) in FLOATS.items():
-        values[name] = check_number(name, values[name], **bounds, hint=hint)
-    check_choice("solver", values["solver"], tuple(SOLVERS))
+    for name in SETTINGS:
+        if name not in counts:
+            values[name] = check_argument(name, values[name])
     return Settings(**values)
 
 
@@ -82,38 +223,6 @@ def check_prompts(name: str, value: str | Sequence[str] | None) -> list[str]:
     if name == "prompt" and not all(stripped):
         raise ArgumentError("prompt is empty; say in a sentence what the video shows")
     return stripped
-
-
-def check_number(
-    name: str, value: Any, *, low: float = -math.inf, high: float = math.inf, above: bool = False, hint: str = ""
-) -> float:
-    """The value as a float; ArgumentError unless it is a finite number in [low, high], or (low, high] with `above`."""
-    end = f" ({hint})" if hint else ""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ArgumentError(f"{name} must be a number, got {value!r}{end}")
-    number = float(value)
-    if not math.isfinite(number):
-        raise ArgumentError(f"{name} must be a finite number, got {number}{end}")
-    if number < low or number > high or (above and number == low):
-        wanted = f"{'more than' if above else 'at least'} {low:g}" if math.isfinite(low) else ""
-        wanted += f"{' and ' if wanted else ''}at most {high:g}" if math.isfinite(high) else ""
-        raise ArgumentError(f"{name} must be {wanted}, got {number:g}{end}")
-    return number
-
-
-def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-def check_count(name: str, value: Any, most: int) -> int:
-    """The value as an int; ArgumentError unless it is a whole number between 1 and `most`."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ArgumentError(f"{name} must be a whole number, got {value!r}")
-    count = int(value)
-    if not 1 <= count <= most:
-        raise ArgumentError(f"{name} must be between 1 and {most}, got {count}")
-    return count
 
 
 def check_sizes(num_frames: int, height: int, width: int, grid: Grid) -> None:

@@ -7,7 +7,6 @@ frames equal the unbroken run's bit for bit.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,14 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from hunyuan_video.errors import UserError
 from hunyuan_video.sampling.prompts import PromptEmbeds
-from hunyuan_video.sampling.request import Settings
+from hunyuan_video.sampling.request import ARGUMENTS, Settings
 
 FORMAT = "hunyuan-video sampling state 1"
 PARTS = ("text", "mask", "pooled")
@@ -89,7 +87,7 @@ class SamplingState:
     def load(cls, path: str | Path) -> SamplingState:
         """Reads a state; UserError if the file is missing, damaged or something else."""
         facts, tensors = _read(Path(path))
-        settings = Settings(**facts.pop("settings"))
+        settings = _settings(facts.pop("settings"), path)
         facts.pop("format")
         embeds = PromptEmbeds(*(tensors[f"embeds.{part}"] for part in PARTS))
         negative = None
@@ -100,6 +98,15 @@ class SamplingState:
             latents=tensors["latents"], solver=solver, embeds=embeds, negative=negative, settings=settings,
             image=tensors.get("image"), **facts,
         )  # fmt: skip
+
+
+def _settings(saved: dict[str, Any], path: str | Path) -> Settings:
+    """Settings of a state; those that are newer than the state are what they were before: the released model's."""
+    before = {name: known.released for name, known in ARGUMENTS.items() if known.setting}
+    try:
+        return Settings(**{**before, **saved})
+    except TypeError as error:
+        raise UserError(f"{path} has settings of another version ({error}); start the run without resuming") from error
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -121,17 +128,3 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """ "name: saved -> now" for every entry of `now` that is not what was saved."""
     return [f"{name}: {saved.get(name)!r} -> {value!r}" for name, value in now.items() if saved.get(name) != value]
-
-
-def fingerprint(module: nn.Module) -> str:
-    """16 hex digits over a model's config, dtype, parameter names and shapes, and up to 64 values of each parameter.
-
-    Two checkpoints of one architecture differ in practically every sampled value; reading all 26 GB would tell no more.
-    """
-    digest = hashlib.sha256(repr(getattr(module, "config", None)).encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        flat = tensor.detach().reshape(-1)
-        sample = flat[:: max(1, flat.numel() // 64)][:64].cpu().contiguous()
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(sample.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

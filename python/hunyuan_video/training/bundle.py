@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from hunyuan_video.checkpoints.defaults import SamplingDefaults
 from hunyuan_video.checkpoints.layout import ADAPTERS, MODEL_INDEX, SAMPLING, SCHEDULER
 from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile
 from hunyuan_video.errors import UserError
 from hunyuan_video.files import staged_folder, write_json
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
+from hunyuan_video.sampling.request import SamplingDefaults
 from hunyuan_video.training.config import BundleRun, build
 from hunyuan_video.training.parts import copy_text, text_facts
 

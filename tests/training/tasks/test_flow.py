@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.small_parts import MODEL, TINY
 
-from hunyuan_video.data.encode import fingerprint
+from hunyuan_video.data.encode import vae_fingerprint
 from hunyuan_video.data.toyworld import WORLDS
 from hunyuan_video.data.world import WorldConfig
 from hunyuan_video.errors import UserError
@@ -76,13 +76,13 @@ def test_a_short_run_trains_and_exports(tmp_path, vae):
 
 def test_latents_of_another_encoder_are_not_reused(vae):
     one = CausalVAE.from_pretrained(vae)
-    key = fingerprint(one)
+    key = vae_fingerprint(one)
     with torch.no_grad():
         one.decoder.conv_in.conv.weight += 1
-    assert fingerprint(one) == key  # the decoder does not change the latents
+    assert vae_fingerprint(one) == key  # the decoder does not change the latents
     with torch.no_grad():
         one.encoder.conv_in.conv.weight += 1
-    assert fingerprint(one) != key
+    assert vae_fingerprint(one) != key
 
 
 def test_missing_text_folder_is_one_line(tmp_path, vae):

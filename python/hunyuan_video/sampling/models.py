@@ -1,0 +1,128 @@
+"""The loaded models of a pipeline, of which nothing changes while they sample: any number of runs share one object."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from hunyuan_video.checkpoints.layout import PARTS, checkpoint_folder
+from hunyuan_video.checkpoints.pipeline import (
+    check_channels,
+    default_device,
+    load_parts,
+    move_parts,
+    stored_defaults,
+)
+from hunyuan_video.errors import ArgumentError
+from hunyuan_video.models.fingerprint import fingerprint
+from hunyuan_video.models.grid import Grid
+from hunyuan_video.sampling.preview import LatentPreview
+from hunyuan_video.sampling.request import STORED, SamplingDefaults
+
+if TYPE_CHECKING:
+    from hunyuan_video.models import CausalVAE, ClipTextEncoder, HunyuanVideoTransformer, TextEncoder
+
+
+class LoadedModels:
+    """A transformer, a VAE and two text encoders, what they are sampled with by default, and their grid.
+
+    Every part but the transformer may be missing. Runs may go on side by side, in one thread or in several: all that
+    changes from step to step is in the run.
+    """
+
+    def __init__(
+        self,
+        transformer: HunyuanVideoTransformer,
+        vae: CausalVAE | None = None,
+        text_encoder: TextEncoder | None = None,
+        clip_text_encoder: ClipTextEncoder | None = None,
+        *,
+        defaults: SamplingDefaults | None = None,
+        name: str = "",
+    ):
+        self.transformer = transformer
+        self.vae = vae
+        self.text_encoder = text_encoder
+        self.clip_text_encoder = clip_text_encoder
+        self.defaults = defaults or SamplingDefaults()
+        self.name = name
+        _grid(transformer, vae)
+        self._preview: LatentPreview | None = None
+        self._fitting = threading.Lock()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path = "tiny",
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        parts: Sequence[str] = PARTS,
+        adapter: str | None = None,
+    ) -> LoadedModels:
+        """Loads a checkpoint; the arguments are those of `HunyuanVideoPipeline.from_pretrained`."""
+        if "transformer" not in parts:
+            raise ArgumentError("parts must contain 'transformer'")
+        folder = checkpoint_folder(path)
+        chosen = default_device() if device is None else torch.device(device)
+        loaded = load_parts(folder, tuple(parts), dtype=dtype, device=chosen, adapter=adapter)
+        return cls(**loaded, defaults=read_defaults(folder, adapter), name=str(path))
+
+    @property
+    def grid(self) -> Grid:
+        """Pixels per latent and token; without a VAE, the released one's compression is assumed."""
+        return _grid(self.transformer, self.vae)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.transformer.parameters()).device
+
+    def parts(self) -> Iterator[nn.Module]:
+        """The models that are there."""
+        every = (self.transformer, self.vae, self.text_encoder, self.clip_text_encoder)
+        return (part for part in every if part is not None)
+
+    def to(self, device: torch.device | str) -> None:
+        """Moves every part, those in float16 to bfloat16 or float32 where they come to a CPU."""
+        move_parts(list(self.parts()), torch.device(device))
+
+    def preview(self, latents: Tensor) -> Tensor:
+        """A cheap picture of latents [N, C, T, h, w]: uint8 [N, T, h, w, 3], see `sampling.preview`."""
+        with self._fitting:
+            if self._preview is None:
+                self._preview = LatentPreview() if self.vae is None else LatentPreview.fit(self.vae)
+        return self._preview(latents)
+
+    def fingerprints(self) -> dict[str, str]:
+        """What identifies the models that decide a video's bits."""
+        parts = {"transformer": self.transformer, "vae": self.vae}
+        return {name: fingerprint(part) for name, part in parts.items() if part is not None}
+
+
+def read_defaults(folder: Path, adapter: str | None = None) -> SamplingDefaults:
+    """A checkpoint's sampling defaults, with an adapter of its own or (None) with its default one."""
+    values = stored_defaults(folder, adapter)
+    if not values:
+        return SamplingDefaults()
+    known = {name: values[name] for name in (*STORED, "fps") if name in values}
+    return SamplingDefaults(**{"negative_prompt": "", **known})
+
+
+def _grid(transformer: HunyuanVideoTransformer, vae: CausalVAE | None) -> Grid:
+    """ArgumentError or UserError where the two do not belong together, or cannot be sampled."""
+    config = transformer.config
+    check_channels(config, "this pipeline")
+    patch = max(config.patch_size[1:])
+    if vae is None:
+        return Grid(latent_channels=config.in_channels, patch=patch)
+    if vae.config.latent_channels != config.in_channels:
+        raise ArgumentError(
+            f"the transformer takes {config.in_channels} latent channels, the vae makes {vae.config.latent_channels}; "
+            "these two do not belong together"
+        )
+    return Grid(config.in_channels, vae.config.temporal_compression, vae.config.spatial_compression, patch)

@@ -1,0 +1,138 @@
+"""A run over loaded models as a stream of events: one per step, then `Finished`. It can be stopped at any event, from
+any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+from torch import Tensor
+
+from hunyuan_video.errors import explained_memory_errors
+from hunyuan_video.models.text.tokens import TokenReport
+from hunyuan_video.sampling.decode import as_output, decode_latents
+from hunyuan_video.sampling.denoise import GuidedVelocity, Step, denoise
+from hunyuan_video.sampling.models import LoadedModels
+from hunyuan_video.sampling.prepare import prepare
+from hunyuan_video.sampling.prompts import tokens_from_json
+from hunyuan_video.sampling.request import SampleRequest
+from hunyuan_video.sampling.state import SamplingState
+
+
+@dataclass
+class SampleOutput:
+    """The videos of one call. N = prompts x num_videos_per_prompt, prompt by prompt."""
+
+    latents: Tensor  # [N, C, T, h, w] float32, model space (before the division by the VAE's scaling factor)
+    frames: Any  # "np": uint8 [N, F, H, W, 3]; "pt": float32 [N, 3, F, H, W] in 0..1; "pil": lists; "latent": latents
+    tokens: dict[
+        str, list[TokenReport]
+    ]  # "text_encoder", "clip_text_encoder" -> a report (used, limit, dropped) per prompt
+    seeds: list[int]  # one per video
+    settings: dict[str, Any]  # every number the run used, defaults resolved; JSON types only
+
+
+@dataclass
+class StepEvent:
+    """One step is done. `preview` is computed when first read, so it costs nothing where it is not shown."""
+
+    step: int  # 1..total
+    total: int
+    latents: Tensor  # [N, C, T, h, w] float32, after this step
+    make_preview: Callable[[], Tensor] = field(repr=False)
+    stop: Callable[[], None] = field(repr=False)
+
+    @cached_property
+    def preview(self) -> Tensor:
+        """uint8 [N, T, h, w, 3]: the clean video the model expects at this step, one pixel per latent position."""
+        return self.make_preview()
+
+    def cancel(self) -> None:
+        """End the run after this event: the stream stops without `Finished`; a checkpoint_to file stays to resume."""
+        self.stop()
+
+
+@dataclass
+class Finished:
+    """The last event of a stream that ran to its end."""
+
+    output: SampleOutput
+
+
+class SampleStream(Iterator[StepEvent | Finished]):
+    """Iterates over the events of one run. The request is checked and its prompts encoded when it is made.
+
+    Its callback_on_step_end gets (step, timestep, {"latents": ...}); the pipeline puts itself before them.
+    """
+
+    def __init__(self, models: LoadedModels, request: SampleRequest):
+        self.models = models
+        self.request = request
+        self.state: SamplingState = prepare(models, request)
+        self._cancelled = threading.Event()
+        self._events = self._run()
+
+    def __next__(self) -> StepEvent | Finished:
+        return next(self._events)
+
+    def cancel(self) -> None:
+        """The stream ends after the step that is being computed; a checkpoint_to file stays to resume from."""
+        self._cancelled.set()
+
+    def close(self) -> None:
+        """Ends the stream now; like `cancel`, but only for the thread that reads the events."""
+        self._events.close()
+
+    def _run(self) -> Generator[StepEvent | Finished, None, None]:
+        self._save()
+        velocity = GuidedVelocity(self.models.transformer, self.state, self.request.batch_size)
+        steps = denoise(velocity, self.state)
+        while not self.state.complete:
+            with explained_memory_errors("sampling", "lower height, width or num_frames"):
+                step = next(steps)
+            self._call_back(step)
+            if self.state.step % self.request.checkpoint_every == 0 or self.state.complete:
+                self._save()
+            try:
+                yield self._event(step)
+            except GeneratorExit:
+                self._save()
+                raise
+            if self._cancelled.is_set():
+                self._save()
+                return
+        yield Finished(self._output())
+
+    def _event(self, step: Step) -> StepEvent:
+        preview = partial(self.models.preview, step.denoised)
+        return StepEvent(self.state.step, self.state.total, self.state.latents, preview, self.cancel)
+
+    def _call_back(self, step: Step) -> None:
+        """diffusers' convention: the callback may return {"latents": replacement}."""
+        if self.request.callback_on_step_end is None:
+            return
+        changes = self.request.callback_on_step_end(step.index, step.timestep, {"latents": self.state.latents})
+        if changes and "latents" in changes:
+            self.state.latents = changes["latents"].detach().float().cpu()
+
+    def _save(self) -> None:
+        if self.request.checkpoint_to is not None:
+            self.state.save(self.request.checkpoint_to)
+
+    def _output(self) -> SampleOutput:
+        request, state = self.request, self.state
+        frames = state.latents
+        if request.output_type != "latent":
+            video = decode_latents(self.models.vae, state.latents, request.vae_mode)
+            frames = as_output(video, request.output_type)
+        return SampleOutput(
+            latents=state.latents,
+            frames=frames,
+            tokens=tokens_from_json(state.tokens),
+            seeds=list(state.seeds),
+            settings={**state.settings.as_dict(), "vae_mode": request.vae_mode},
+        )
