@@ -24,7 +24,7 @@ from torch import Tensor
 
 import hunyuan_ext
 from benchmarks.machine import Ceilings
-from hunyuan_ext import slabs
+from hunyuan_ext.conv import slabs
 
 Work = tuple[float, float]  # floating point operations, bytes
 REPEATS = 5
