@@ -123,10 +123,12 @@ def test_transparent_videos_lie_on_white(tmp_path, make):
     assert np.abs(shown(path) - WHITE_BEHIND).max() <= 2
 
 
-def test_transparency_of_webm_is_read(tmp_path, make):
+@pytest.mark.parametrize("codec, options", [("libvpx-vp9", {"lossless": "1"}), ("libvpx", {"crf": "4", "b": "4M"})])
+def test_transparency_of_webm_is_read(tmp_path, make, codec, options):
     frame, _ = alpha_frame(make)
     small = frame.reformat(format="yuva420p")
-    path = make.write(tmp_path / "x.webm", [small] * 3, codec="libvpx-vp9", options={"lossless": "1"})
+    options["auto-alt-ref"] = "0"
+    path = make.write(tmp_path / "x.webm", [small] * 3, codec=codec, options=options)
     assert np.abs(shown(path) - WHITE_BEHIND).max() <= 6
 
 

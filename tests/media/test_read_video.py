@@ -173,6 +173,28 @@ def test_odd_sizes_keep_every_pixel(tmp_path, make):
     assert np.array_equal(next(open_video(path).pictures([0]))[0], pixels)
 
 
+def test_interlaced_video_has_no_combs(tmp_path, make):
+    """An edge that moves by 2 pixels a field: rows of the later field reach further."""
+    frames = []
+    for number in range(12):
+        pixels = make.level(0, 64, 64)
+        pixels[::2, : 4 + 4 * number], pixels[1::2, : 6 + 4 * number] = 220, 220
+        frames.append(make.picture(pixels))
+    path = make.write(tmp_path / "x.mp4", frames, rate=25, options={"crf": "1", "x264-params": "tff=1"}, name="yuv420p")
+    make.set_matrix(path, 0, 1, -1, 0)
+    assert video_size(path, 25) == (12, 64, 64)
+    clip = read_clip(path, Bucket(9, 64, 64), 25)[..., 0] > 110
+    lengths = clip.rot90(1, (1, 2)).sum(2)[:, 8:56]
+    assert lengths.amin(1).tolist() == lengths.amax(1).tolist()
+    assert near(lengths.amax(1).tolist(), [4 + 4 * number for number in range(9)], by=2)
+
+
+def test_heic_is_refused_by_name(tmp_path):
+    (tmp_path / "x.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    with pytest.raises(UnreadableError, match="HEIC is not read; save it as JPEG or PNG"):
+        probe(tmp_path / "x.heic")
+
+
 def test_a_count_stops_where_enough_is_known(tmp_path, make):
     path = make.write(tmp_path / "x.mp4", [make.picture(make.level(90))] * 100)
     assert video_size(path, 24, 30)[0] == 30 and video_size(path, 24, 200)[0] == 100

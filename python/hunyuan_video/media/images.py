@@ -100,6 +100,11 @@ def is_image(head: bytes) -> bool:
     )
 
 
+def is_heic(head: bytes) -> bool:
+    """Whether a file is a HEIC picture: Pillow has no decoder, and FFmpeg hands out one of its tiles."""
+    return head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"heim", b"heis", b"mif1")
+
+
 def opened(path: Path) -> Image.Image:
     from PIL import Image
 

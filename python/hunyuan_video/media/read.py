@@ -118,6 +118,8 @@ def _opened(path: Path, seconds: float | None = None) -> Video | Animation:
     with _explained(path):
         with path.open("rb") as file:
             head = file.read(32)
+        if images.is_heic(head):
+            raise ValueError("HEIC is not read; save it as JPEG or PNG")
         return open_animation(path) if images.is_image(head) else open_video(path, seconds)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hunyuan_video.media import color, orientation
+from hunyuan_video.media.deinterlace import progressive
 from hunyuan_video.media.hdr import side_data
 from hunyuan_video.media.orientation import Orientation
 from hunyuan_video.media.timeline import Timeline
@@ -44,15 +45,16 @@ class Video:
         times = [self.start + self.timeline.times[number] for number in wanted]
         last: Any = None
         with opened(self.path) as (container, stream):
-            for frame in self._on_screen(container, stream, times):
+            frames = progressive(decoded(container, stream), stream)
+            for frame in self._on_screen(frames, times):
                 if last is None or last[0] is not frame:
                     last = (frame, upright(frame, stream, self.codec))
                 yield last[1]
 
-    def _on_screen(self, container: Any, stream: Any, times: Sequence[int]) -> Iterator[av.VideoFrame]:
+    def _on_screen(self, frames: Iterable[av.VideoFrame], times: Sequence[int]) -> Iterator[av.VideoFrame]:
         """The frame on screen at each of some ascending times of the stream."""
         current, shown, found = None, 0, 0
-        for number, frame in enumerate(decoded(container, stream)):
+        for number, frame in enumerate(frames):
             time = self._time(number, frame)
             while found < len(times) and current is not None and times[found] < time:
                 yield current
