@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -60,3 +62,27 @@ def test_a_text_model_refuses_an_image(sample, image):
     result = sample("a red star", "--seed", 3, "--image", image, "-o", "out.webp")
     assert result.code == 2
     assert "makes videos from text only" in result.err
+
+
+def test_a_picture_whose_decoder_logs_is_still_one_line(image_checkpoint, tmp_path):
+    """Pillow logs that a TIFF has more samples per pixel than it decodes, and Python prints what nobody handles."""
+    path = tmp_path / "many.tiff"
+    Image.new("RGB", (64, 64)).save(path)
+    data = bytearray(path.read_bytes())
+    at = data.find(b"\x15\x01\x03\x00")  # samples per pixel
+    data[at + 8 : at + 10] = b"\x00\x08"
+    path.write_bytes(data)
+    words = [
+        "sample",
+        "a red star",
+        "--model",
+        image_checkpoint,
+        "--seed",
+        "3",
+        "--image",
+        path,
+        "-o",
+        tmp_path / "o.gif",
+    ]
+    done = subprocess.run([sys.executable, "-m", "hunyuan_video", *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and f"cannot read the image {path}" in done.stderr

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 a failure; 2 wrong arguments. A traceback appears only wit
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import sys
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.simplefilter("ignore")  # libraries' notes to programmers; failures are told below
             warnings.simplefilter("always", Notice)
             warnings.showwarning = _shower()
+            logging.getLogger("PIL").addHandler(logging.NullHandler())  # damaged pictures are told below, too
         return _run(args)
 
 
