@@ -56,8 +56,8 @@ RETIRED = set(
     "training.distributed training.encode training.encoded_flow training.flow training.guidance_distillation "
     "training.guidance_report training.latents training.lora training.pca training.perceptual training.plan "
     "training.prepared training.read_ahead training.schedule training.sequence training.sequence_parallel "
-    "training.solve training.stage_data training.stages training.step_distillation training.teacher training.vae "
-    "training.vae_stages".split()
+    "training.solve training.stage_data training.stages training.step_distillation training.tasks.encoded_flow "
+    "training.tasks.stage_data training.tasks.stages training.teacher training.vae training.vae_stages".split()
 )
 FILE_LIBRARIES = {"json", "safetensors", "pickle", "av", "PIL", "yaml"}
 

@@ -28,9 +28,9 @@ from hunyuan_video.training.config import (
     VAEStagesRun,
 )
 from hunyuan_video.training.parallelize import deal
-from hunyuan_video.training.tasks.encoded_flow import open_encoded
-from hunyuan_video.training.tasks.stage_data import open_data
-from hunyuan_video.training.tasks.stages import groups_of, stage_run
+from hunyuan_video.training.tasks.flow_encoded import open_encoded
+from hunyuan_video.training.tasks.flow_staged import groups_of, stage_run
+from hunyuan_video.training.tasks.staged_sources import open_data
 from hunyuan_video.training.tasks.vae_stages import first_readable, open_clips
 
 

@@ -19,8 +19,8 @@ from hunyuan_video.training.run_list import check_files, groups_of, side_by_side
 TASKS = {
     "vae": ("hunyuan_video.training.tasks.vae", "VAETask"),
     "vae_stages": ("hunyuan_video.training.tasks.vae_stages", "VAEStagesTask"),
-    "flow": ("hunyuan_video.training.tasks.flow", "FlowTask"),
-    "flow_encoded": ("hunyuan_video.training.tasks.encoded_flow", "EncodedFlowTask"),
+    "flow": ("hunyuan_video.training.tasks.flow_cached", "cached_flow"),
+    "flow_encoded": ("hunyuan_video.training.tasks.flow_encoded", "encoded_flow"),
     "guidance_distillation": ("hunyuan_video.training.tasks.guidance", "GuidanceDistillationTask"),
     "step_distillation": ("hunyuan_video.training.tasks.step_distillation", "StepDistillationTask"),
 }
@@ -62,7 +62,9 @@ def run(
     elif isinstance(config, TextRun):
         run_text(config, resume, report)
     elif config.kind == "stages":
-        importlib.import_module("hunyuan_video.training.tasks.stages").execute(config, resume or restarted(), report)
+        importlib.import_module("hunyuan_video.training.tasks.flow_staged").execute(
+            config, resume or restarted(), report
+        )
     elif isinstance(config, BundleRun):
         importlib.import_module("hunyuan_video.training.bundle").execute(config, report)
     else:

@@ -12,7 +12,7 @@ from hunyuan_video.errors import UserError
 from hunyuan_video.models import HunyuanVideoTransformer
 from hunyuan_video.training.config import EncodedFlowRun, build
 from hunyuan_video.training.loop import train
-from hunyuan_video.training.tasks.encoded_flow import BucketOrder, EncodedFlowTask
+from hunyuan_video.training.tasks.flow_encoded import BucketOrder, encoded_flow
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_a_run_trains_validates_and_resumes_exactly(data, tmp_path):
     class Stop(Exception):
         pass
 
-    task = EncodedFlowTask(config, tmp_path / "cut", lambda line: None)
+    task = encoded_flow(config, tmp_path / "cut", lambda line: None)
     real, calls = task.loss, []
 
     def loss(step, generator):
@@ -81,4 +81,4 @@ def test_a_run_trains_validates_and_resumes_exactly(data, tmp_path):
 def test_bad_configurations_say_what_to_do(data, tmp_path, changes, said):
     config = build(EncodedFlowRun, settings(data, tmp_path, **changes), "test")
     with pytest.raises(UserError, match=said):
-        EncodedFlowTask(config, tmp_path, lambda line: None)
+        encoded_flow(config, tmp_path, lambda line: None)

@@ -13,7 +13,7 @@ from hunyuan_video.errors import UserError
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, VAEConfig
 from hunyuan_video.training.config import FlowRun, LoopConfig, load_config
 from hunyuan_video.training.run import run
-from hunyuan_video.training.tasks.flow import FlowTask
+from hunyuan_video.training.tasks.flow_cached import cached_flow
 
 WORLD = {"name": "narrow", "size": 16, "num_frames": 5, "clips": 16}
 
@@ -34,29 +34,31 @@ def vae(tmp_path):
 
 def test_captions_are_dropped_at_the_given_rate_and_belong_to_their_clips(tmp_path, vae):
     config = FlowRun(vae=str(vae), text=str(TINY), model=MODEL, world=WorldConfig(**WORLD), text_dropout=0.25)
-    task = FlowTask(config, tmp_path / "run", quiet)
-    captions = task.data.captions([3] * 400, torch.Generator().manual_seed(0), 0.25)
+    task = cached_flow(config, tmp_path / "run", quiet)
+    captions = task.data.clips.captions([3] * 400, torch.Generator().manual_seed(0), 0.25)
     empty = captions.count("")
     assert 70 < empty < 130
     scene = WORLDS["narrow"].scene(3, seed=config.world.seed)
     assert all(scene.color in text and scene.shape in text for text in captions if text)
     assert len(set(captions)) > 20
-    condition = task.data.embed(["", captions[0] or captions[1]])
+    condition = task.data.clips.embed(["", captions[0] or captions[1]])
     assert condition["text"].shape[::2] == (2, 128) and condition["pooled_text"].shape == (2, 96)
     assert condition["text_mask"].sum(1).tolist()[0] < condition["text_mask"].sum(1).tolist()[1]
 
 
 def test_evaluation_without_prompts_is_none(tmp_path, vae):
     config = FlowRun(vae=str(vae), text=str(TINY), model=MODEL, world=WorldConfig(**WORLD), eval_prompts=0)
-    assert FlowTask(config, tmp_path / "run", quiet).evaluate(1, tmp_path) == {}
+    assert cached_flow(config, tmp_path / "run", quiet).evaluate(1, tmp_path) == {}
 
 
 def test_shift_follows_the_resolution(tmp_path, vae):
     config = FlowRun(
         vae=str(vae), text=str(TINY), model=MODEL, world=WorldConfig(**WORLD), t_shift_tokens=8, t_shift=2.0
     )
-    task = FlowTask(config, tmp_path / "run", quiet)
-    assert task.data.shape == (4, 2, 2, 2) and task.objective.shift == task.shift == pytest.approx(1.0)  # 2 tokens
+    task = cached_flow(config, tmp_path / "run", quiet)
+    latents = task.data.clips.latents[:1]
+    assert latents.shape == (1, 4, 2, 2, 2) and task.objective(latents).shift == pytest.approx(1.0)  # 2 tokens
+    assert task.shift(torch.zeros(1, 4, 2, 8, 4)) == pytest.approx(2.0 * 2**0.5)  # 16 tokens
 
 
 def test_a_short_run_trains_and_exports(tmp_path, vae):
@@ -88,7 +90,7 @@ def test_latents_of_another_encoder_are_not_reused(vae):
 def test_missing_text_folder_is_one_line(tmp_path, vae):
     config = FlowRun(vae=str(vae), text=str(tmp_path / "nowhere"), world=WorldConfig(**WORLD), loop=LoopConfig(steps=1))
     with pytest.raises(UserError, match="text.yaml"):
-        FlowTask(config, tmp_path / "run", quiet)
+        cached_flow(config, tmp_path / "run", quiet)
 
 
 def test_recipe_shapes_fit_the_bundled_text_encoders(request):

@@ -18,9 +18,10 @@ from hunyuan_video.media.pixels import to_unit
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, VAEConfig
 from hunyuan_video.training.config import EncodedFlowRun, FlowRun, LoRAConfig, StageConfig, StagesRun
 from hunyuan_video.training.network import make_network
-from hunyuan_video.training.tasks.encoded_flow import EncodedFlowTask
 from hunyuan_video.training.tasks.flow import FlowTask
-from hunyuan_video.training.tasks.stages import StageTask
+from hunyuan_video.training.tasks.flow_cached import cached_flow
+from hunyuan_video.training.tasks.flow_encoded import encoded_flow
+from hunyuan_video.training.tasks.flow_staged import StagedData
 from hunyuan_video.training.tasks.teacher import Teacher
 
 WORLD = {"name": "narrow", "size": 16, "num_frames": 9, "clips": 16}
@@ -67,19 +68,20 @@ def test_a_text_to_video_checkpoint_learns_to_continue_frames(folder, tmp_path):
 
 
 def test_data_begin_with_the_image_and_samples_keep_it(folder, tmp_path):
-    task = FlowTask(flow_run(folder, sample_steps=2), tmp_path / "run", quiet)
+    task = cached_flow(flow_run(folder, sample_steps=2, eval_prompts=2), tmp_path / "run", quiet)
     scene = WORLDS["narrow"].scene(3, seed=task.config.world.seed)
     video = to_unit(render([scene], num_frames=9, size=16))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        image = encode_clips(task.data.vae, video[:, :, :1])
-        clip = encode_clips(task.data.vae, video)
-    torch.testing.assert_close(task.data.latents[3:4, :, :1].float(), image, rtol=0, atol=5e-3)
-    torch.testing.assert_close(task.data.latents[3:4, :, 1:].float(), clip[:, :, 1:], rtol=0, atol=5e-3)
+        image = encode_clips(task.data.clips.vae, video[:, :, :1])
+        clip = encode_clips(task.data.clips.vae, video)
+    torch.testing.assert_close(task.data.clips.latents[3:4, :, :1].float(), image, rtol=0, atol=5e-3)
+    torch.testing.assert_close(task.data.clips.latents[3:4, :, 1:].float(), clip[:, :, 1:], rtol=0, atol=5e-3)
     assert (clip[:, :, :1] - image).abs().max() > 0.02  # not the clip's own: the encoder's norms see all frames
-    first = task.data.first_frames([scene])
-    made = task.sample(["a red circle"], 0, first)
+    clips = task.data.clips
+    first = clips.first_frames([scene])
+    made = task.sample(clips.embed(["", "a red circle"]), clips.noise(1, 0), first)
     assert torch.equal(made[:, :, :1], first)
-    assert task.data.judge(task.sample, 2).keys() >= {"color", "floor_color"}
+    assert task.evaluate(1, tmp_path).keys() >= {"color", "floor_color"}
 
 
 @pytest.mark.parametrize("solver", ["euler", "heun", "ab2", "lcm"])
@@ -98,7 +100,7 @@ def test_stages_and_encoded_data_share_it(folder, tmp_path):
     stage = StageConfig(steps=1, anchors=(16,), frames=(5, 9), max_tokens=8, max_batch=2)
     config = StagesRun(model={**MODEL, "in_channels": 16, "out_channels": 16}, image_condition=REPLACE,
                        aspects=("1:1",), stages=(stage,), sample_steps=1, eval_prompts=1)  # fmt: skip
-    task = StageTask(config, stage, quiet)
+    task = FlowTask(config, StagedData(config, stage), quiet)
     task.begin(0, 0, 1)
     loss, _ = task.loss(0, torch.Generator().manual_seed(0))
     assert loss.isfinite() and task.network.config.image_condition == REPLACE
@@ -106,23 +108,23 @@ def test_stages_and_encoded_data_share_it(folder, tmp_path):
     assert list((tmp_path / "sheets").glob("*.png"))
     for changes in ({"frames": (1, 5)}, {"images": 0.5}):
         with pytest.raises(UserError, match="image-to-video is given the first latent frame"):
-            StageTask(config, replace(stage, **changes), quiet)
+            StagedData(config, replace(stage, **changes))
 
     encode = ["encode", "toyworld:narrow", "--clips", "12", "--captions", "1", "--bucket", "5x16x16"]
     for name, more in (("plain", []), ("images", ["--image-first", "--bucket", "1x16x16"])):
         assert main([*encode, *more, "-o", str(tmp_path / name)]) == 0
     run = EncodedFlowRun(model=MODEL, image_condition=REPLACE, data=str(tmp_path / "plain"), held_out=2, sample_steps=1)
     with pytest.raises(UserError, match="hunyuan-video encode --image-first"):
-        EncodedFlowTask(run, tmp_path, quiet)
+        encoded_flow(run, tmp_path, quiet)
     with pytest.raises(UserError, match="bucket 1x16x16: image-to-video is given"):
-        EncodedFlowTask(replace(run, data=str(tmp_path / "images")), tmp_path, quiet)
-    task = EncodedFlowTask(replace(run, data=str(tmp_path / "images"), weights={"5x16x16": 1}), tmp_path, quiet)
+        encoded_flow(replace(run, data=str(tmp_path / "images")), tmp_path, quiet)
+    task = encoded_flow(replace(run, data=str(tmp_path / "images"), weights={"5x16x16": 1}), tmp_path, quiet)
     assert task.loss(0, torch.Generator().manual_seed(0))[0].isfinite()
     assert task.evaluate(1, tmp_path / "encoded")["validation_loss"] > 0
 
 
 def test_an_adapter_makes_a_text_model_an_image_model(folder, tmp_path):
-    task = FlowTask(flow_run(folder, lora=LoRAConfig(rank=2)), tmp_path / "run", quiet)
+    task = cached_flow(flow_run(folder, lora=LoRAConfig(rank=2)), tmp_path / "run", quiet)
     task.loss(0, torch.Generator().manual_seed(0))[0].backward()
     learned = [name for name, p in task.network.named_parameters() if p.grad is not None]
     assert learned and all("lora_" in name for name in learned)
@@ -136,7 +138,7 @@ def test_bad_configurations_say_what_to_do(folder, tmp_path):
         with pytest.raises(UserError, match="image_condition must be '' or 'token_replace', got 'latent_concat'"):
             kind(image_condition="latent_concat")
     with pytest.raises(UserError, match="world.num_frames = 1: image-to-video is given"):
-        FlowTask(flow_run(folder, world={"num_frames": 1}), tmp_path / "run", quiet)
+        cached_flow(flow_run(folder, world={"num_frames": 1}), tmp_path / "run", quiet)
     with pytest.raises(UserError, match=r"needs patches of one latent frame, got patch_size \(2, 2, 2\)"):
         make_network("", {**MODEL, "patch_size": (2, 2, 2)}, LoRAConfig(), REPLACE)
 

@@ -15,7 +15,8 @@ from hunyuan_video.errors import UserError
 from hunyuan_video.models import HunyuanVideoTransformer
 from hunyuan_video.training.config import StageConfig, StagesRun, load_config
 from hunyuan_video.training.run import run
-from hunyuan_video.training.tasks import stages
+from hunyuan_video.training.tasks import flow_staged as stages
+from hunyuan_video.training.tasks.flow import FlowTask
 
 STAGES = [
     {"name": "image", "steps": 3, "anchors": [16, 32], "max_tokens": 4, "max_batch": 2},
@@ -57,14 +58,14 @@ def test_two_stages_and_a_resumed_one(tmp_path, recipe, monkeypatch):
 
     log = [json.loads(line) for line in (image / "log.jsonl").read_text().splitlines()]
     whole = [line["loss"] for line in log if "loss" in line]
-    loss = stages.StageTask.loss
+    loss = FlowTask.loss
 
     def stops(task, step, generator):
         if step == 2:
             raise KeyboardInterrupt
         return loss(task, step, generator)
 
-    monkeypatch.setattr(stages.StageTask, "loss", stops)
+    monkeypatch.setattr(FlowTask, "loss", stops)
     with pytest.raises(KeyboardInterrupt):
         run(recipe, overrides=(f"output={tmp_path / 'again'}",), report=quiet)
     monkeypatch.undo()
@@ -94,7 +95,8 @@ def stage_task(source, workers, monkeypatch):
     monkeypatch.setattr(stages, "open_data", lambda *args: source)
     stage = StageConfig(steps=4, anchors=(16, 32), max_tokens=4, max_batch=2)
     model = {**MODEL, "in_channels": 16, "out_channels": 16}
-    return stages.StageTask(StagesRun(model=model, aspects=("1:1",), workers=workers, stages=(stage,)), stage, quiet)
+    config = StagesRun(model=model, aspects=("1:1",), workers=workers, stages=(stage,))
+    return FlowTask(config, stages.StagedData(config, stage), quiet)
 
 
 def losses(task, steps):
@@ -112,7 +114,7 @@ def test_the_next_step_is_read_ahead_and_the_position_is_this_steps(monkeypatch)
     whole = losses(stage_task(now, 0, monkeypatch), range(4))
     task = stage_task(ahead, 1, monkeypatch)
     losses_of_two, positions = losses(task, range(2))
-    task.batches.pool.shutdown(wait=True)
+    task.data.batches.pool.shutdown(wait=True)
     assert (losses_of_two, positions) == (whole[0][:4], whole[1][:2])
     assert len(ahead.read) == 6 and not any(main for *_, main in ahead.read)  # both parts of the third step
     assert {read[:2] for read in ahead.read} == {read[:2] for read in now.read[:6]} and all(r[2] for r in now.read)

@@ -48,7 +48,7 @@ class FlowRun:
 
 @dataclass(frozen=True)
 class EncodedFlowRun:
-    """Train the transformer with flow matching on a data set of `hunyuan-video encode` (tasks/encoded_flow.py)."""
+    """Train the transformer with flow matching on a data set of `hunyuan-video encode` (tasks/flow_encoded.py)."""
 
     kind: str = "flow_encoded"
     output: str = "runs/flow"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,32 +17,37 @@ from hunyuan_video.training.report import read_log
 from hunyuan_video.training.scaling.config import ScalingRun, flow_run
 from hunyuan_video.training.scaling.curves import Curve, read_curves, write_curves
 from hunyuan_video.training.scaling.laws import training_compute
+from hunyuan_video.training.tasks.fields import Condition
 from hunyuan_video.training.tasks.flow import FlowTask
+from hunyuan_video.training.tasks.flow_cached import CachedData
 
 
 class ScalingTask(FlowTask):
     """Flow matching whose evaluation is the loss on clips that are not trained on, at fixed noise and timesteps."""
 
     def __init__(self, config: FlowRun, folder: Path, validation: int, report=print):
-        super().__init__(config, folder, report)
-        clips = len(self.data.latents)
+        super().__init__(config, CachedData(config, folder, report), report)
+        self.clips = self.data.clips
+        clips = len(self.clips.latents)
         if clips <= validation:
             raise UserError(f"validation_clips {validation} leaves nothing of world.clips {clips}")
         self.held_out = range(clips - validation, clips)
-        self.validation = self.data.latents[-validation:].float()
-        self.data.latents = self.data.latents[:-validation]
+        self.validation = self.clips.latents[-validation:].float()
+        self.clips.latents = self.clips.latents[:-validation]
 
     @torch.no_grad()
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
         generator = torch.Generator().manual_seed(VALIDATION_SEED)
         losses = []
         for start in range(0, len(self.validation), 64):
-            batch = self.objective.draw(self.validation[start : start + 64], generator)
-            sentences = self.data.captions(list(self.held_out[start : start + 64]), generator, self.config.text_dropout)
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.loop.precision == "bf16"):
-                velocity = self.network(batch.latents, batch.timesteps, **self.data.embed(sentences))
-            losses.append(self.objective.loss(velocity.float(), batch).item() * len(sentences))
+            latents, picks = self.validation[start : start + 64], list(self.held_out[start : start + 64])
+            with self.autocast():
+                loss = self.loss_of(latents, partial(self.text_of, picks, generator), generator)
+            losses.append(loss.item() * len(latents))
         return {"validation_loss": sum(losses) / len(self.validation)}
+
+    def text_of(self, picks: list[int], generator: torch.Generator) -> Condition:
+        return self.clips.embed(self.clips.captions(picks, generator, self.config.text_dropout))
 
     def export(self, folder: Path) -> None:
         """Nothing: only the curve of the run is kept."""

@@ -1,68 +1,132 @@
-"""Training the transformer with flow matching on cached latents (paper section 4.4).
+"""Training the transformer with flow matching (paper section 4.4), on whatever draws captioned latents.
 
-x_t = (1 - t) data + t noise, target v = noise - data, t logit-normal; captions in random sentence forms, replaced by
-the empty caption with probability `text_dropout` so that classifier-free guidance has an unconditional branch. With
-`image_condition` the first latent frame is given, clean and not part of the loss (paper section 7.2).
+x_t = (1 - t) data + t noise, target v = noise - data, t logit-normal. With `image_condition` the first latent frame is
+given, clean and not part of the loss (paper section 7.2). Three kinds of data: the cached clips of a toyworld
+(flow_cached.py), a data set of `hunyuan-video encode` (flow_encoded.py), the buckets of a stage (flow_staged.py).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from hunyuan_video.flow import EulerSolver, FlowObjective, FlowSchedule, integrate, resolution_shift
-from hunyuan_video.training.config import FlowRun
+from hunyuan_video.flow import EulerSolver, FlowBatch, FlowObjective, FlowSchedule, integrate, resolution_shift
+from hunyuan_video.training.config import EncodedFlowRun, FlowRun, LoRAConfig, StagesRun
 from hunyuan_video.training.network import check_frames, export_network, make_network
-from hunyuan_video.training.tasks.captioned import CaptionedLatents
-from hunyuan_video.training.tasks.fields import guided_field
+from hunyuan_video.training.tasks.fields import Condition, guided_field
+
+# Latents [B, C, T, h, w] float32, and their text; it is asked for after the noise is drawn, from the same generator.
+Sample = tuple[Tensor, Callable[[], Condition]]
+
+
+class FlowData(Protocol):
+    """Captioned latents, drawn by (step, part) and a generator; and how what was learned from them is judged."""
+
+    channels: int | None  # of the latents; None where the model's own are right
+    frames: dict[str, int]  # latent frames of what is drawn, by the setting that says so
+    t_shift: float  # of the training times, and of samples
+    t_shift_tokens: int  # for clips of so many tokens; 0: of any size
+    unreadable: int  # clips passed over so far
+    varies: bool  # whether micro-batches have several sizes
+
+    def begin(self, step: int, part: int, parts: int) -> None: ...
+    def draw(self, generator: torch.Generator) -> Sample: ...
+    def evaluate(self, task: FlowTask, step: int, folder: Path) -> dict[str, float]: ...
+    def state(self) -> dict[str, Any]: ...
+    def load(self, state: dict[str, Any]) -> None: ...
+    def __str__(self) -> str: ...
 
 
 class FlowTask:
     """The flow-matching run as a task of `training.loop.train`."""
 
-    def __init__(self, config: FlowRun, folder: Path, report=print):
-        self.config = config
-        images = bool(config.image_condition)
-        self.data = CaptionedLatents(config.world, config.vae, config.text, folder, report, images)
+    def __init__(self, config: FlowRun | EncodedFlowRun | StagesRun, data: FlowData, report=print):
+        self.config, self.data, self.device = config, data, config.loop.device
         torch.manual_seed(config.loop.seed)
-        channels = self.data.shape[0]
-        model = {**config.model, "in_channels": channels, "out_channels": channels}
-        self.network = make_network(config.init_from, model, config.lora, config.image_condition)
-        check_frames(self.network, f"world.num_frames = {config.world.num_frames}", self.data.shape[1])
-        self.shift = config.t_shift
-        if config.t_shift_tokens:
-            tokens = math.prod(self.data.shape[1:]) // self.network.config.patch_volume
-            self.shift = resolution_shift(tokens, config.t_shift_tokens, config.t_shift)
-        self.objective = FlowObjective(config.t_mean, config.t_std, self.shift, first_frame=images)
-        parameters = sum(p.numel() for p in self.network.parameters())
-        report(f"{parameters / 1e6:.2f} M parameters, {len(self.data.latents)} clips of latents {self.data.shape}")
+        model, self.lora = dict(config.model), getattr(config, "lora", LoRAConfig())
+        if data.channels is not None:
+            model |= {"in_channels": data.channels, "out_channels": data.channels}
+        self.network = make_network(config.init_from, model, self.lora, config.image_condition)
+        for where, frames in data.frames.items():
+            check_frames(self.network, where, frames)
+        report(f"{sum(p.numel() for p in self.network.parameters()) / 1e6:.2f} M parameters{data}")
 
-    def loss(self, step: int, generator: torch.Generator):
-        latents, picks = self.data.pick(self.config.loop.micro_batch, generator)
-        batch = self.objective.draw(latents, generator)
-        condition = self.data.embed(self.data.captions(picks, generator, self.config.text_dropout))
-        velocity = self.network(batch.latents, batch.timesteps, **condition)
-        return self.objective.loss(velocity, batch), {}
+    @property
+    def unreadable(self) -> int:
+        """Clips passed over so far."""
+        return self.data.unreadable
+
+    def begin(self, step: int, part: int, parts: int) -> None:
+        self.data.begin(step, part, parts)
+
+    def extra_state(self) -> dict[str, Any]:
+        return self.data.state()
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        self.data.load(state)
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        latents, condition = self.data.draw(generator)
+        parts = {"samples": float(len(latents))} if self.data.varies else {}
+        return self.loss_of(latents, condition, generator), parts
+
+    def loss_of(
+        self,
+        latents: Tensor,  # [B, C, T, h, w]
+        condition: Callable[[], Condition],
+        generator: torch.Generator,
+    ) -> Tensor:
+        objective = self.objective(latents)
+        batch = objective.draw(latents.to(self.device), generator)
+        return objective.loss(self.predict(batch, condition()), batch)
+
+    def predict(self, batch: FlowBatch, condition: Condition) -> Tensor:  # [B, C, T, h, w]
+        return self.network(batch.latents, batch.timesteps, **self.conditioned(condition))
+
+    def conditioned(self, condition: Condition) -> Condition:
+        """The transformer's arguments: on its device, with guidance 1 where it takes one."""
+        moved = {name: tensor.to(self.device) for name, tensor in condition.items()}
+        if self.network.config.guidance_embed:
+            moved["guidance"] = torch.full((len(moved["text"]),), 1000.0, device=self.device)
+        return moved
+
+    def objective(self, latents: Tensor) -> FlowObjective:  # [B, C, T, h, w]
+        """The objective for clips of this size."""
+        images = bool(self.config.image_condition)
+        return FlowObjective(self.config.t_mean, self.config.t_std, self.shift(latents), first_frame=images)
+
+    def shift(self, latents: Tensor) -> float:  # [B, C, T, h, w]
+        data = self.data
+        if not data.t_shift_tokens:
+            return data.t_shift
+        tokens = math.prod(latents.shape[2:]) // self.network.config.patch_volume
+        return resolution_shift(tokens, data.t_shift_tokens, data.t_shift)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.config.loop.precision == "bf16")
 
     @torch.no_grad()
     def sample(
         self,
-        prompts: list[str],
-        seed: int,
-        first: Tensor | None = None,  # [N, C, 1, h, w], in image-to-video
+        both: Condition,  # [2 B, ...] each: B empty captions, then the captions
+        noise: Tensor,  # [B, C, T, h, w]
+        first: Tensor | None = None,  # [B, C, 1, h, w], in image-to-video
     ) -> Tensor:
-        """Euler with classifier-free guidance: latents [N, C, T, h, w]."""
+        """Euler with classifier-free guidance: latents [B, C, T, h, w]."""
         config = self.config
-        velocity = guided_field(self.network, self.data.embed([""] * len(prompts) + prompts), config.cfg_scale)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.loop.precision == "bf16"):
-            noise = self.data.noise(len(prompts), seed)
-            return integrate(velocity, noise, EulerSolver(FlowSchedule(config.sample_steps, self.shift)), first)
+        field = guided_field(self.network, self.conditioned(both), config.cfg_scale)
+        solver = EulerSolver(FlowSchedule(config.sample_steps, self.shift(noise)))
+        with self.autocast():
+            return integrate(field, noise.to(self.device), solver, first)
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
-        return self.data.judge(self.sample, self.config.eval_prompts, folder / "sheets" / f"step_{step:06d}.png")
+        return self.data.evaluate(self, step, folder)
 
     def export(self, folder: Path) -> None:
-        export_network(self.network, self.config.lora, folder)
+        export_network(self.network, self.lora, folder)

@@ -1,4 +1,4 @@
-"""Progressive training of the transformer (paper section 4.6): images, mixed scales, short and long, low and high.
+"""Progressive training, `kind: stages` (paper section 4.6): images, mixed scales, short and long, low and high.
 
 Every stage is a run of the one loop, in its own folder, from the averaged weights of the stage before. A step's batch
 is a number of micro-batches, each of one bucket; the bucket sampler says which. The loss of a step is the mean over its
@@ -25,16 +25,14 @@ from hunyuan_video.distributed.ranks import join_ranks
 from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge
 from hunyuan_video.evaluation.sheets import contact_sheet
-from hunyuan_video.flow import EulerSolver, FlowObjective, FlowSchedule, integrate
 from hunyuan_video.media.pixels import to_frames, to_unit
 from hunyuan_video.media.write import save_video
-from hunyuan_video.training.config import LoRAConfig, StageConfig, StagesRun, build
+from hunyuan_video.training.config import StageConfig, StagesRun, build
 from hunyuan_video.training.loop import train
-from hunyuan_video.training.network import make_network
 from hunyuan_video.training.parallelize import deal
 from hunyuan_video.training.report import evaluated
-from hunyuan_video.training.tasks.fields import guided_field
-from hunyuan_video.training.tasks.stage_data import Samples, embed, open_data
+from hunyuan_video.training.tasks.flow import FlowTask, Sample
+from hunyuan_video.training.tasks.staged_sources import Samples, embed, open_data
 
 HELD_OUT_SEED = 4242
 
@@ -53,7 +51,7 @@ def execute(config: StagesRun, resume: bool, report: Callable[[str], None] = pri
             line(f"== {folder.name}: finished")
         else:
             line(f"== {folder.name}")
-            train(StageTask(run, stage, line), run.loop, run.optimizer, folder, resume, line)
+            train(FlowTask(run, StagedData(run, stage), line), run.loop, run.optimizer, folder, resume, line)
         previous = str(folder / "export")
 
 
@@ -102,27 +100,27 @@ def groups_of(config: StagesRun, stage: StageConfig, where: str = "stage") -> li
     return main + (pictures if stage.images > 0 else [])
 
 
-class StageTask:
-    """One stage as a task of `training.loop.train`."""
+class StagedData:
+    """Micro-batches of a stage's buckets, planned step by step and read ahead; judged as `eval_prompts` samples."""
 
-    def __init__(self, config: StagesRun, stage: StageConfig, report: Callable[[str], None] = print):
-        self.config, self.stage = config, stage
+    channels, t_shift_tokens, varies = None, 0, True
+    frames: dict[str, int] = {}
+
+    def __init__(self, config: StagesRun, stage: StageConfig):
+        self.config, self.stage, self.t_shift = config, stage, stage.t_shift
         groups = groups_of(config, stage)
-        buckets = [bucket for group in groups for bucket in group.buckets]
-        size_of = partial(batch_size, max_tokens=stage.max_tokens, largest=stage.max_batch)
-        self.sampler = BucketSampler(groups, size_of, config.loop.seed)
+        self.buckets = list(dict.fromkeys(bucket for group in groups for bucket in group.buckets))
+        self.size_of = partial(batch_size, max_tokens=stage.max_tokens, largest=stage.max_batch)
+        self.sampler = BucketSampler(groups, self.size_of, config.loop.seed)
         self.encoder = lru_cache(1)(partial(Encoder, config.encoders, config.loop.device))
-        self.source = open_data(config, buckets, self.encoder)
-        torch.manual_seed(config.loop.seed)
-        self.network = make_network(config.init_from, config.model, LoRAConfig(), config.image_condition)
-        images = bool(config.image_condition)
-        self.objective = FlowObjective(config.t_mean, config.t_std, stage.t_shift, first_frame=images)
+        self.source = open_data(config, self.buckets, self.encoder)
         self.batches = Prefetcher(self.read, config.workers)
         self.plans: dict[int, list[Draw]] = {}  # of this step and the next, which is read ahead
         self.positions: dict[int, dict[str, Any]] = {}  # in the data, after those steps
         self.place = (0, 0)  # step and part
-        table = ", ".join(f"{bucket} x {size_of(bucket)}" for bucket in dict.fromkeys(buckets))
-        report(f"{sum(p.numel() for p in self.network.parameters()) / 1e6:.2f} M parameters; buckets {table}")
+
+    def __str__(self) -> str:
+        return "; buckets " + ", ".join(f"{bucket} x {self.size_of(bucket)}" for bucket in self.buckets)
 
     @property
     def unreadable(self) -> int:
@@ -143,47 +141,18 @@ class StageTask:
         rng = random.Random(f"captions/{self.config.loop.seed}/{step}/{part}")
         return self.source.samples(self.plans[step][part], rng)
 
-    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def draw(self, generator: torch.Generator) -> Sample:
         latents, condition = self.batches.get(*self.place, self.stage.steps - 1)
-        device = self.config.loop.device
-        batch = self.objective.draw(latents.to(device), generator)
-        condition = {name: tensor.to(device) for name, tensor in condition.items()}
-        if self.network.config.guidance_embed:
-            condition["guidance"] = torch.full((len(latents),), 1000.0, device=device)
-        velocity = self.network(batch.latents, batch.timesteps, **condition)
-        return self.objective.loss(velocity, batch), {"samples": float(len(latents))}
+        return latents, lambda: condition
 
-    def extra_state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         return self.positions[self.place[0]]
 
-    def load_extra_state(self, state: dict[str, Any]) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         self.sampler.load(state)
 
     @torch.no_grad()
-    def sample(self, prompts: list[str], scenes: list[Scene], bucket: Bucket, seed: int) -> Tensor:
-        """Euler with classifier-free guidance: uint8 [N, F, H, W, 3]. In image-to-video the scenes' first frames are
-        given.
-        """
-        encoder, config, count = self.encoder(), self.config, len(prompts)
-        channels, device = self.network.config.in_channels, self.config.loop.device
-        shape = (1, channels, (bucket.frames - 1) // 4 + 1, bucket.height // 8, bucket.width // 8)
-        noise = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)])
-        both = embed(encoder, [""] * count + prompts, video=bucket.frames > 1)
-        both = {name: tensor.to(device) for name, tensor in both.items()}
-        if self.network.config.guidance_embed:
-            both["guidance"] = torch.full((2 * count,), 1000.0, device=device)
-        velocity = guided_field(self.network, both, config.cfg_scale)
-        solver = EulerSolver(FlowSchedule(config.sample_steps, self.stage.t_shift))
-        weight = next(encoder.vae.parameters())
-        first = None
-        if self.objective.first_frame:
-            frames = render(scenes, num_frames=bucket.frames, size=(bucket.height, bucket.width))[:, :1]
-            first = encode_clips(encoder.vae, to_unit(frames).to(weight))
-        with torch.autocast(device, torch.bfloat16, enabled=config.loop.precision == "bf16"):
-            latents = integrate(velocity, noise.to(device), solver, first)
-        return to_frames(encoder.vae.decode((latents / encoder.vae.config.scaling_factor).to(weight)).cpu())
-
-    def evaluate(self, step: int, folder: Path) -> dict[str, float]:
+    def evaluate(self, task: FlowTask, step: int, folder: Path) -> dict[str, float]:
         """A contact sheet, a video of the first sample, and for a toyworld how well the clips follow their prompts."""
         count, name = self.config.eval_prompts, f"step_{step:06d}"
         if count < 1:
@@ -191,14 +160,25 @@ class StageTask:
         bucket = make_buckets(self.stage.anchors[0], self.stage.frames[-1:], ("1:1",))[0]
         world = self.config.data.partition(":")[2] if self.config.data.startswith("toyworld:") else "narrow"
         scenes, prompts = held_out_prompts(world, count, HELD_OUT_SEED)
-        clips = self.sample(prompts, scenes, bucket, 100)
+        clips = self.sample(task, prompts, scenes, bucket, 100)
         contact_sheet(folder / "sheets" / f"{name}.png", list(clips[:16]), prompts[:16])
         if bucket.frames > 1:
             save_video(folder / "sheets" / f"{name}.mp4", side_by_side(clips[:4]).numpy(), fps=8)
         return judge(clips, scenes)
 
-    def export(self, folder: Path) -> None:
-        self.network.save_pretrained(folder)
+    def sample(self, task: FlowTask, prompts: list[str], scenes: list[Scene], bucket: Bucket, seed: int) -> Tensor:
+        """Clips of a bucket, uint8 [N, F, H, W, 3]. In image-to-video the scenes' first frames are given."""
+        vae, count = self.encoder().vae, len(prompts)
+        shape = (1, task.network.config.in_channels, (bucket.frames - 1) // 4 + 1, bucket.height // 8,
+                 bucket.width // 8)  # fmt: skip
+        noise = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)])
+        both = embed(self.encoder(), [""] * count + prompts, video=bucket.frames > 1)
+        weight, first = next(vae.parameters()), None
+        if self.config.image_condition:
+            frames = render(scenes, num_frames=bucket.frames, size=(bucket.height, bucket.width))[:, :1]
+            first = encode_clips(vae, to_unit(frames).to(weight))
+        latents = task.sample(both, noise, first)
+        return to_frames(vae.decode((latents / vae.config.scaling_factor).to(weight)).cpu())
 
 
 def side_by_side(clips: Tensor) -> Tensor:  # uint8 [N, F, H, W, 3] -> [F, H, N * W, 3]

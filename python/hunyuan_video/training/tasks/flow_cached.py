@@ -1,0 +1,58 @@
+"""Flow matching on the cached latents of a toyworld: `kind: flow`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hunyuan_video.training.config import FlowRun
+from hunyuan_video.training.tasks.captioned import CaptionedLatents
+from hunyuan_video.training.tasks.flow import FlowTask, Sample
+
+
+def cached_flow(config: FlowRun, folder: Path, report=print) -> FlowTask:
+    """The run as a task. Raises UserError."""
+    return FlowTask(config, CachedData(config, folder, report), report)
+
+
+class CachedData:
+    """Random clips, captions in random sentence forms, replaced by the empty one with probability `text_dropout` so
+    that classifier-free guidance has an unconditional branch; judged by how well samples follow prompts.
+    """
+
+    unreadable, varies = 0, False
+
+    def __init__(self, config: FlowRun, folder: Path, report=print):
+        self.config = config
+        self.clips = CaptionedLatents(
+            config.world, config.vae, config.text, folder, report, bool(config.image_condition)
+        )
+        self.t_shift, self.t_shift_tokens = config.t_shift, config.t_shift_tokens
+        self.channels: int | None = self.clips.shape[0]
+        self.frames = {f"world.num_frames = {config.world.num_frames}": self.clips.shape[1]}
+
+    def __str__(self) -> str:
+        return f", {len(self.clips.latents)} clips of latents {self.clips.shape}"
+
+    def begin(self, step: int, part: int, parts: int) -> None:
+        """Nothing to prepare."""
+
+    def draw(self, generator: torch.Generator) -> Sample:
+        latents, picks = self.clips.pick(self.config.loop.micro_batch, generator)
+        return latents, lambda: self.clips.embed(self.clips.captions(picks, generator, self.config.text_dropout))
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Nothing to take back: the generators of a step say what is drawn."""
+
+    def evaluate(self, task: FlowTask, step: int, folder: Path) -> dict[str, float]:
+        def sample(prompts: list[str], seed: int, first: Tensor | None = None) -> Tensor:
+            both = self.clips.embed([""] * len(prompts) + prompts)
+            return task.sample(both, self.clips.noise(len(prompts), seed), first)
+
+        return self.clips.judge(sample, self.config.eval_prompts, folder / "sheets" / f"step_{step:06d}.png")

@@ -1,0 +1,141 @@
+"""Flow matching on a data set of `hunyuan-video encode`, `kind: flow_encoded`: any buckets, no encoder in the loop.
+
+The bucket of a step and the clips of a batch are functions of (seed, step, part), so resuming, the number of ranks and
+the number of reading threads change neither.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hunyuan_video.data.buckets import Bucket
+from hunyuan_video.data.encode import Encoder
+from hunyuan_video.data.latent_dataset import Batch, EncodedDataset
+from hunyuan_video.data.prefetch import Prefetcher
+from hunyuan_video.errors import UserError
+from hunyuan_video.evaluation.sheets import contact_sheet
+from hunyuan_video.media.pixels import to_frames
+from hunyuan_video.training.config import VALIDATION_SEED, EncodedFlowRun
+from hunyuan_video.training.tasks.flow import FlowTask, Sample
+
+
+def encoded_flow(config: EncodedFlowRun, folder: Path, report=print) -> FlowTask:
+    """The run as a task. Raises UserError."""
+    return FlowTask(config, EncodedData(config), report)
+
+
+class BucketOrder:
+    """The bucket of every step, and how many earlier steps had the same one."""
+
+    def __init__(self, weights: dict[str, float], steps: int, seed: int):
+        self.names = sorted(weights)
+        chances = torch.tensor([float(weights[name]) for name in self.names])
+        draws = torch.multinomial(chances, steps, True, generator=torch.Generator().manual_seed(seed))
+        self.draws = draws.tolist()
+        self.earlier = torch.zeros(steps, dtype=torch.int64)
+        for index in range(len(self.names)):
+            mine = draws == index
+            self.earlier[mine] = torch.arange(int(mine.sum()))
+
+    def at(self, step: int) -> tuple[str, int]:
+        """(bucket, its number of batches before this step)."""
+        return self.names[self.draws[step]], int(self.earlier[step])
+
+
+def open_encoded(config: EncodedFlowRun, encoder: Encoder) -> tuple[EncodedDataset, dict[str, float]]:
+    """The run's data set, and how often each bucket is drawn. Raises UserError."""
+    data = EncodedDataset(Path(config.data), encoder.hashes(), config.held_out, bool(config.image_condition))
+    weights = config.weights or {name: len(members) for name, members in data.buckets.items()}
+    if unknown := sorted(set(weights) - set(data.buckets)):
+        raise UserError(f"weights: no bucket {unknown[0]!r} in {config.data}; it has {', '.join(data.buckets)}")
+    if not all(isinstance(w, int | float) and w >= 0 for w in weights.values()) or not any(weights.values()):
+        raise UserError("weights: give each bucket a number of at least 0, and one above it")
+    return data, weights
+
+
+def condition_of(batch: Batch) -> dict[str, Tensor]:
+    """The transformer's text arguments."""
+    return {"text": batch.text, "text_mask": batch.mask, "pooled_text": batch.pooled}
+
+
+class EncodedData:
+    """Clips of one bucket a step, read ahead by threads; judged by the loss of held-out clips."""
+
+    varies = False
+
+    def __init__(self, config: EncodedFlowRun):
+        self.config = config
+        self.encoder = Encoder(config.checkpoint, config.loop.device)
+        self.clips, weights = open_encoded(config, self.encoder)
+        self.order = BucketOrder(weights, config.loop.steps, config.loop.seed)
+        self.batches = Prefetcher(self.read, config.workers)
+        self.place = (0, 0, 1)  # step, part and parts
+        self.t_shift, self.t_shift_tokens = config.t_shift, config.t_shift_tokens
+        bucket = next(iter(self.clips.buckets))
+        self.channels: int | None = self.clips.clip(bucket, 0, config.loop.seed).latents.shape[0]
+        self.frames = {f"weights: bucket {name}": latent_frames(name) for name, weight in weights.items() if weight}
+
+    def __str__(self) -> str:
+        return "; clips: " + ", ".join(f"{len(members)} of {name}" for name, members in self.clips.buckets.items())
+
+    @property
+    def unreadable(self) -> int:
+        """Clips passed over so far."""
+        return self.clips.unreadable
+
+    def begin(self, step: int, part: int, parts: int) -> None:
+        self.place = (step, part, parts)
+
+    def read(self, step: int, part: int) -> Batch:
+        bucket, earlier = self.order.at(step)
+        config, number = self.config, earlier * self.place[2] + part
+        seed = config.loop.seed
+        return self.clips.batch(bucket, number, config.loop.micro_batch, seed=seed, dropout=config.text_dropout)
+
+    def draw(self, generator: torch.Generator) -> Sample:
+        batch = self.batches.get(*self.place[:2], self.config.loop.steps - 1)
+        return batch.latents, lambda: condition_of(batch)
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Nothing to take back: the step says what is read."""
+
+    @torch.no_grad()
+    def evaluate(self, task: FlowTask, step: int, folder: Path) -> dict[str, float]:
+        """The loss of held-out clips at fixed noise and timesteps, and a sheet of samples for their captions."""
+        losses, pictures, captions = [], [], []
+        with task.autocast():
+            for name in self.clips.kept_back:
+                clips = self.clips.held_out_clips(name)
+                if not clips or (self.config.image_condition and latent_frames(name) < 2):
+                    continue
+                batch = self.clips.collate(clips, [0] * len(clips))
+                generator = torch.Generator().manual_seed(VALIDATION_SEED)
+                losses.append(task.loss_of(batch.latents, lambda of=batch: condition_of(of), generator).item())
+                few = [part[:4] for part in vars(batch).values()]
+                pictures += list(self.sample(task, Batch(*few)))
+                captions += batch.captions[:4]
+        if not losses:
+            return {}
+        contact_sheet(folder / "sheets" / f"step_{step:06d}.png", pictures, captions)
+        return {"validation_loss": sum(losses) / len(losses)}
+
+    def sample(self, task: FlowTask, batch: Batch) -> Tensor:
+        """Clips for the captions of a batch: uint8 [N, F, H, W, 3]."""
+        count = len(batch.keys)
+        empty = condition_of(self.clips.collate([self.clips.empty] * count, [-1] * count))
+        both = {name: torch.cat((empty[name], tensor)) for name, tensor in condition_of(batch).items()}
+        noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(1))
+        first = batch.latents[:, :, :1].to(task.device) if self.config.image_condition else None
+        latents, vae = task.sample(both, noise, first), self.encoder.vae
+        return to_frames(vae.decode((latents / vae.config.scaling_factor).to(next(vae.parameters()).dtype))).cpu()
+
+
+def latent_frames(bucket: str) -> int:
+    return Bucket.parse(bucket).frames // 4 + 1
