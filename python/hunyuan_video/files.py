@@ -1,9 +1,10 @@
-"""Files and folders that appear complete or not at all; whether one could be written, asked before the work; JSON."""
+"""Files and folders that appear complete or not at all; whether one could be written; JSON; `~` in paths."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -128,3 +129,25 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a JSON {type(content).__name__}, not an object; download it again")
     return content
+
+
+def expand(path: str) -> str:
+    """A path as a shell would read it: `~` and `~name` at its start, `$NAME` and `${NAME}` anywhere.
+
+    UserError for a person or a variable that is not there: a folder of that very name is hardly meant.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        name = found[1] or found[2]
+        if name not in os.environ:
+            raise UserError(f"{path}: the environment variable {name} is not set; set it or write the path out")
+        return os.environ[name]
+
+    if "$" in path and not Path(path).exists():
+        path = re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, path)
+    if not path.startswith("~"):
+        return path
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        raise UserError(f"{path}: there is no home folder of {path.split('/')[0]}; write the path out, or ./ before it")
+    return found

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from hunyuan_video import __version__
 from hunyuan_video.cli import convert, decode, distill, doctor, encode, evaluate, sample, scaling, show, train
 from hunyuan_video.cli.interrupt import terminate_as_interrupt
+from hunyuan_video.cli.paths import expand_paths
 from hunyuan_video.errors import ArgumentError, IneffectiveArgument, Notice, UserError
 
 COMMANDS = (sample, decode, show, doctor, convert, encode, train, distill, scaling, evaluate)
@@ -76,6 +77,7 @@ def _shower() -> Callable[..., None]:
 
 def _run(args: argparse.Namespace) -> int:
     try:
+        expand_paths(args)
         with terminate_as_interrupt():
             return args.run(args)
     except ArgumentError as error:

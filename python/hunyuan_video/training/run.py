@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hunyuan_video.distributed.ranks import join_ranks
 from hunyuan_video.errors import UserError
-from hunyuan_video.training.config import BundleRun, SequenceRun, TextRun, build, load_config
+from hunyuan_video.training.config import BundleRun, SequenceRun, TextRun, as_yaml, build, load_config
 from hunyuan_video.training.loop import train
 from hunyuan_video.training.parallelize import deal
 from hunyuan_video.training.run_list import check_files, groups_of, side_by_side, train_command
@@ -38,14 +38,17 @@ def run(
 ) -> None:
     """Train what the YAML file says. A sequence runs its files in order or side by side (training/run_list.py).
 
-    resume: continue from the newest checkpoints; finished parts are skipped. dry_run: only validate, and for stages
-    print the plan for `ranks` GPUs of a kind (0: as many as torchrun started). Raises UserError.
+    resume: continue from the newest checkpoints; finished parts are skipped. dry_run: only validate, print the run
+    with all its defaults, and for stages the plan for `ranks` GPUs of a kind (0: as many as torchrun started).
+    Raises UserError.
     """
     config = load_config(config_path, overrides)
     if isinstance(config, SequenceRun):
         one = partial(run, resume=resume, dry_run=dry_run, report=report, gpu=gpu, ranks=ranks)
         run_sequence(config, Path(config_path), one, resume, dry_run, report)
     elif dry_run:
+        for line in as_yaml(config).splitlines():
+            report(line)
         plan = importlib.import_module("hunyuan_video.training.dry_run")
         machine = plan.Machine(gpu, ranks)
         if isinstance(config, TextRun):

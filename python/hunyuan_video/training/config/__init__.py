@@ -7,8 +7,9 @@ from hunyuan_video.training.config.common import VALIDATION_SEED, LoopConfig, Lo
 from hunyuan_video.training.config.distillation import GuidanceDistillationRun, StepDistillationRun
 from hunyuan_video.training.config.flow import EncodedFlowRun, FlowRun, StageConfig, StagesRun
 from hunyuan_video.training.config.other import BundleRun, SequenceRun, TextRun
-from hunyuan_video.training.config.reading import KINDS, load_config, read_yaml
+from hunyuan_video.training.config.reading import KINDS, load_config
 from hunyuan_video.training.config.vae import VAERun, VAEStage, VAEStagesRun
+from hunyuan_video.training.config.yaml_file import as_yaml, read_yaml
 
 __all__ = [
     "KINDS",
@@ -30,6 +31,7 @@ __all__ = [
     "VAEStage",
     "VAEStagesRun",
     "WorldConfig",
+    "as_yaml",
     "build",
     "check_model",
     "load_config",

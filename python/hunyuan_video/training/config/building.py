@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import types
 import typing
+from collections.abc import Iterable
 
 from hunyuan_video.errors import UserError
+from hunyuan_video.files import expand
 from hunyuan_video.training.config.limits import check_value
+from hunyuan_video.training.config.yaml_file import WrittenFloat, WrittenInt, plain
+
+SWITCHES = {"on": True, "yes": True, "off": False, "no": False}
+
+
+def path(default: str) -> typing.Any:
+    """A field that holds a path: `~` and `$NAME` in it are read as a shell would."""
+    return dataclasses.field(default=default, metadata={"path": True})
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean ...?" where something known is close to a name."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def build(cls, raw: dict, where: str):
     """A dataclass instance from a dict; errors carry `where`, the path to the offending key."""
     known = {f.name: hint for f, hint in zip(dataclasses.fields(cls), typing.get_type_hints(cls).values(), strict=True)}
+    paths = {f.name for f in dataclasses.fields(cls) if f.metadata.get("path")}
     values = {}
     for key, value in raw.items():
         if key not in known:
-            raise UserError(f"{where}: unknown key {key!r}; known keys: {', '.join(known)}")
+            raise UserError(f"{where}: unknown key {key!r}{nearest(str(key), known)}; known keys: {', '.join(known)}")
         values[key] = coerce(known[key], value, f"{where}: {key}")
+        if key in paths:
+            values[key] = expand_all(values[key], f"{where}: {key}")
         check_value(key, values[key], f"{where}: {key}")
     try:
         return cls(**values)
@@ -30,6 +50,18 @@ def check_model(model: dict, config: type, where: str = "model") -> None:
     try:
         build(config, model, where)
     except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def expand_all(value: typing.Any, where: str) -> typing.Any:
+    """A path, or a dict or list of them, expanded."""
+    if isinstance(value, dict):
+        return {name: expand_all(entry, f"{where}: {name}") for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(expand_all(entry, where) for entry in value)
+    try:
+        return expand(value) if isinstance(value, str) else value
+    except UserError as error:
         raise UserError(f"{where}: {error}") from None
 
 
@@ -54,7 +86,20 @@ def coerce(hint, value, where: str):
             return float(value)  # YAML reads 1e-3 as a string
         except ValueError:
             pass
-    plain = isinstance(hint, type) and not isinstance(hint, types.GenericAlias)
-    if plain and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
-        return value
-    raise UserError(f"{where} must be {getattr(hint, '__name__', hint)}, got {value!r}")
+    if hint is bool and isinstance(value, str) and value.lower() in SWITCHES:
+        return SWITCHES[value.lower()]
+    if hint is str and isinstance(value, (WrittenInt, WrittenFloat)):
+        return value.text
+    known = isinstance(hint, type) and not isinstance(hint, types.GenericAlias)
+    if known and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return plain(value)
+    raise UserError(f"{where} must be {getattr(hint, '__name__', hint)}, got {value!r}{_advice(hint, value)}")
+
+
+def _advice(hint: typing.Any, value: typing.Any) -> str:
+    """What to change, where YAML reads something else than the eye."""
+    if hint is str and (value is None or isinstance(value, (bool, int, float))):
+        return f"; put it in quotes: '{'~' if value is None else str(value).lower()}'"
+    if hint is int and isinstance(value, str) and value.lstrip("+-").isdigit():
+        return "; write it without the leading zero"
+    return ""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from hunyuan_video.data.world import WorldConfig
 from hunyuan_video.errors import UserError
+from hunyuan_video.training.config.building import path
 from hunyuan_video.training.config.common import LoopConfig, OptimizerConfig
 
 
@@ -14,10 +15,10 @@ class GuidanceDistillationRun:
     """One pass instead of two: the student takes the guidance scale as an input (paper section 5.2)."""
 
     kind: str = "guidance_distillation"
-    output: str = "runs/tiny/guidance"
-    teacher: str = "runs/tiny/flow/export"  # an exported transformer without guidance input
-    vae: str = "runs/tiny/vae/export"
-    text: str = "runs/tiny/text"
+    output: str = path("runs/tiny/guidance")
+    teacher: str = path("runs/tiny/flow/export")  # an exported transformer without guidance input
+    vae: str = path("runs/tiny/vae/export")
+    text: str = path("runs/tiny/text")
     world: WorldConfig = field(default_factory=WorldConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -45,17 +46,17 @@ class StepDistillationRun:
 
     kind: str = "step_distillation"
     method: str = "consistency"  # "consistency" (phased) or "dmd" (distribution matching, DMD2)
-    output: str = "runs/tiny/few_step"
-    teacher: str = "runs/tiny/flow/export"  # gives the targets; with a guidance input one pass, else two
+    output: str = path("runs/tiny/few_step")
+    teacher: str = path("runs/tiny/flow/export")  # gives the targets; with a guidance input one pass, else two
     guidance_scale: float = 3.0  # of the teacher
-    init_from: str = ""  # an exported transformer the student starts from; empty: the teacher
-    init_adapter: str = ""  # an exported adapter to start from
+    init_from: str = path("")  # an exported transformer the student starts from; empty: the teacher
+    init_adapter: str = path("")  # an exported adapter to start from
     rank: int = 16  # of the student's adapter; 0: all weights are trained
     targets: tuple[str, ...] = ()  # regular expressions of module paths; empty: `models.lora.TARGETS`
     steps: int = 4  # of the student
     shift: float = 1.0  # of the student's and the teacher's noise levels
-    vae: str = "runs/tiny/vae/export"
-    text: str = "runs/tiny/text"
+    vae: str = path("runs/tiny/vae/export")
+    text: str = path("runs/tiny/text")
     world: WorldConfig = field(default_factory=WorldConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

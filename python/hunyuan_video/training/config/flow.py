@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hunyuan_video.data.world import WorldConfig
 from hunyuan_video.errors import UserError
 from hunyuan_video.models.transformer.config import IMAGE_CONDITIONS, TransformerConfig
-from hunyuan_video.training.config.building import check_model
+from hunyuan_video.training.config.building import check_model, path
 from hunyuan_video.training.config.common import LoopConfig, LoRAConfig, OptimizerConfig
 
 
@@ -24,9 +24,9 @@ class FlowRun:
     """Train the transformer with flow matching (paper section 4.4) on cached latents of the world."""
 
     kind: str = "flow"
-    output: str = "runs/tiny/flow"
-    vae: str = "runs/tiny/vae/export"
-    text: str = "runs/tiny/text"
+    output: str = path("runs/tiny/flow")
+    vae: str = path("runs/tiny/vae/export")
+    text: str = path("runs/tiny/text")
     model: dict = field(default_factory=dict)  # TransformerConfig fields
     world: WorldConfig = field(default_factory=WorldConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
@@ -36,7 +36,7 @@ class FlowRun:
     t_std: float = 1.0
     t_shift: float = 1.0
     t_shift_tokens: int = 0  # > 0: t_shift is for videos of so many tokens, others get SD3's shift by resolution
-    init_from: str = ""  # an exported transformer to start from
+    init_from: str = path("")  # an exported transformer to start from
     image_condition: str = ""  # "token_replace": image-to-video, the first latent frame is given
     lora: LoRAConfig = field(default_factory=LoRAConfig)
     sample_steps: int = 30
@@ -51,11 +51,11 @@ class EncodedFlowRun:
     """Train the transformer with flow matching on a data set of `hunyuan-video encode` (tasks/flow_encoded.py)."""
 
     kind: str = "flow_encoded"
-    output: str = "runs/flow"
-    data: str = "data/encoded"  # folder of the data set
-    checkpoint: str = "tiny"  # whose VAE and text encoders made the data; samples are made with them
+    output: str = path("runs/flow")
+    data: str = path("data/encoded")  # folder of the data set
+    checkpoint: str = path("tiny")  # whose VAE and text encoders made the data; samples are made with them
     model: dict = field(default_factory=dict)  # TransformerConfig fields
-    init_from: str = ""  # an exported transformer to start from
+    init_from: str = path("")  # an exported transformer to start from
     image_condition: str = ""  # "token_replace": image-to-video, the first latent frame is given
     lora: LoRAConfig = field(default_factory=LoRAConfig)
     weights: dict = field(default_factory=dict)  # bucket -> how often it is drawn; default its number of clips
@@ -97,12 +97,12 @@ class StagesRun:
     """Train the transformer through all stages."""
 
     kind: str = "stages"
-    output: str = "runs/progressive"
-    encoders: str = "tiny"  # checkpoint folder with VAE and text encoders; "tiny" is the bundled one
-    data: str = "toyworld:narrow"  # drawn and encoded as needed; or a folder that `hunyuan-video encode` wrote
+    output: str = path("runs/progressive")
+    encoders: str = path("tiny")  # checkpoint folder with VAE and text encoders; "tiny" is the bundled one
+    data: str = path("toyworld:narrow")  # drawn and encoded as needed; or a folder that `hunyuan-video encode` wrote
     data_seed: int = 1
     model: dict = field(default_factory=dict)  # TransformerConfig fields
-    init_from: str = ""  # an exported transformer to start the first stage from
+    init_from: str = path("")  # an exported transformer to start the first stage from
     image_condition: str = ""  # "token_replace": image-to-video, the first latent frame is given; no image stages
     stages: tuple[StageConfig, ...] = ()
     aspects: tuple[str, ...] = ("16:9", "4:3", "1:1", "3:4", "9:16")

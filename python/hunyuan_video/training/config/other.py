@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hunyuan_video.training.config.building import path
+
 
 @dataclass(frozen=True)
 class TextRun:
     """Make tokenizers, the tiny Llama-type language model and the tiny CLIP text encoder (training/text)."""
 
     kind: str = "text"
-    output: str = "runs/tiny/text"
+    output: str = path("runs/tiny/text")
     world: str = "full"
     settings: dict = field(default_factory=dict)
 
@@ -20,11 +22,11 @@ class BundleRun:
     """Put trained parts together as a diffusers-layout checkpoint folder with its sampling defaults."""
 
     kind: str = "bundle"
-    output: str = "runs/tiny/bundle"
-    vae: str = "runs/tiny/vae/export"
-    text: str = "runs/tiny/text"
-    transformer: str = "runs/tiny/flow/export"
-    adapters: dict = field(default_factory=dict)  # name -> adapter file of the transformer
+    output: str = path("runs/tiny/bundle")
+    vae: str = path("runs/tiny/vae/export")
+    text: str = path("runs/tiny/text")
+    transformer: str = path("runs/tiny/flow/export")
+    adapters: dict = field(default_factory=dict, metadata={"path": True})  # name -> adapter file of the transformer
     dtype: str = "bf16"
     sampling: dict = field(default_factory=dict)
     limit_mb: float = 16.0
@@ -34,8 +36,9 @@ class BundleRun:
 class SequenceRun:
     """Several configurations, one after the other; finished ones are skipped on resume.
 
-    An entry that is a list runs its parts side by side; a part that is a list runs its files in order.
+    `runs` are file names, relative to this file. An entry that is a list runs its parts side by side; a part that is a
+    list runs its files in order.
     """
 
     kind: str = "sequence"
-    runs: tuple[object, ...] = ()  # file names, relative to this file; or lists, see training/run_list.py
+    runs: tuple[object, ...] = field(default=(), metadata={"path": True})  # see training/run_list.py

@@ -7,11 +7,12 @@ from pathlib import Path
 import yaml
 
 from hunyuan_video.errors import UserError
-from hunyuan_video.training.config.building import build
+from hunyuan_video.training.config.building import build, nearest
 from hunyuan_video.training.config.distillation import GuidanceDistillationRun, StepDistillationRun
 from hunyuan_video.training.config.flow import EncodedFlowRun, FlowRun, StagesRun
 from hunyuan_video.training.config.other import BundleRun, SequenceRun, TextRun
 from hunyuan_video.training.config.vae import VAERun, VAEStagesRun
+from hunyuan_video.training.config.yaml_file import parse_yaml, read_yaml
 
 KINDS: dict[str, type] = {
     "vae": VAERun,
@@ -25,16 +26,6 @@ KINDS: dict[str, type] = {
     "sequence": SequenceRun,
     "stages": StagesRun,
 }
-
-
-def read_yaml(path: str | Path):
-    """The content of a YAML file. Raises UserError where it is missing or not YAML."""
-    try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the configuration ({error.strerror}); give a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def load_config(path: str | Path, overrides: tuple[str, ...] = ()):
@@ -56,9 +47,12 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()):
             if not isinstance(place, dict):
                 raise UserError(f"--set {item}: {parent} is a value, not a section")
         try:
-            place[leaf] = yaml.safe_load(value)
+            place[leaf] = parse_yaml(value)
         except yaml.YAMLError:
             raise UserError(f"--set {item}: the value is not valid YAML") from None
-    if str(raw.get("kind")) not in KINDS:
-        raise UserError(f"{path}: kind must be one of {', '.join(KINDS)}, got {raw.get('kind')!r}")
-    return build(KINDS[raw["kind"]], raw, str(path))
+        except UserError as error:
+            raise UserError(f"--set {item}: {error}") from None
+    kind = raw.get("kind")
+    if str(kind) not in KINDS:
+        raise UserError(f"{path}: kind must be one of {', '.join(KINDS)}, got {kind!r}{nearest(str(kind), KINDS)}")
+    return build(KINDS[str(kind)], raw, str(path))

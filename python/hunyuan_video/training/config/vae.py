@@ -8,7 +8,7 @@ from hunyuan_video.data.buckets import Bucket
 from hunyuan_video.data.world import WorldConfig
 from hunyuan_video.errors import UserError
 from hunyuan_video.models.vae.config import VAEConfig
-from hunyuan_video.training.config.building import check_model
+from hunyuan_video.training.config.building import check_model, path
 from hunyuan_video.training.config.common import LoopConfig, OptimizerConfig
 
 
@@ -17,9 +17,9 @@ class VAERun:
     """Train the causal VAE (paper section 4.1), bootstrapped from closed-form PCA latents (tasks/pca.py)."""
 
     kind: str = "vae"
-    output: str = "runs/tiny/vae"
+    output: str = path("runs/tiny/vae")
     model: dict = field(default_factory=dict)  # VAEConfig fields
-    init_from: str = ""  # an exported VAE to start from
+    init_from: str = path("")  # an exported VAE to start from
     train: str = "all"  # "all", or "decoder": the encoder, and so the latent space, stays as it is
     world: WorldConfig = field(default_factory=WorldConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
@@ -67,10 +67,10 @@ class VAEStagesRun:
     """Train the causal VAE in stages with the paper's losses (section 4.1.1; see tasks/vae_stages.py)."""
 
     kind: str = "vae_stages"
-    output: str = "runs/vae"
+    output: str = path("runs/vae")
     model: dict = field(default_factory=dict)  # VAEConfig fields
-    init_from: str = ""  # an exported VAE to start from
-    data: str = "toyworld:narrow"  # or a folder of captioned videos, or a .jsonl manifest
+    init_from: str = path("")  # an exported VAE to start from
+    data: str = path("toyworld:narrow")  # or a folder of captioned videos, or a .jsonl manifest
     data_seed: int = 1
     fps: float = 24.0  # taken from videos
     source_frames: int = 65  # what is read of a clip; strides and stages choose from it
