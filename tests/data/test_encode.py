@@ -185,6 +185,26 @@ def test_videos_are_taken_at_the_wanted_rate_and_bucket(tmp_path, capsys):
     assert sorted(EncodedDataset(out).buckets) == ["1x32x32", "5x16x32"]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_left_out_is_named_with_its_reason(tmp_path, capfd, workers):
+    write_video(tmp_path / "whole.mp4", 30, 32, 32, 24)
+    data = bytearray((tmp_path / "whole.mp4").read_bytes())
+    at = data.find(b"mdat") + 200
+    data[at : at + len(data) // 2] = bytes(len(data) // 2)
+    (tmp_path / "damaged.mp4").write_bytes(data)
+    (tmp_path / "empty.webp").write_bytes(b"")
+    for name in ("whole", "damaged", "empty"):
+        (tmp_path / f"{name}.txt").write_text("a clip")
+    words = ["encode", str(tmp_path), "-o", str(tmp_path / "data"), "--bucket", "5x32x32", "--workers", str(workers)]
+    assert main(words) == 0
+    told = capfd.readouterr()
+    assert "2 skipped" in told.out
+    lines = [line for line in told.err.splitlines() if line.startswith("note: left out: ")]
+    assert [name in lines[i] for i, name in enumerate(("damaged.mp4", "empty.webp"))] == [True, True] and len(
+        lines
+    ) == 2
+
+
 def test_manifest_lines_name_what_is_missing(tmp_path):
     manifest = tmp_path / "clips.jsonl"
     manifest.write_text(

@@ -6,6 +6,8 @@ fill one data set, and an interrupted run continues with the shards that are mis
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from hunyuan_video.data.buckets import Bucket
 from hunyuan_video.data.latent_dataset import FORMAT, EncodedClip, pack, read_facts
 from hunyuan_video.data.shards import ShardWriter, is_complete, read_index
 from hunyuan_video.data.sources import Clip, open_source
-from hunyuan_video.errors import UserError
+from hunyuan_video.errors import Notice, UserError
 from hunyuan_video.files import staged_file, write_json
 from hunyuan_video.flow import with_first_frame
 from hunyuan_video.media.pixels import to_unit
@@ -199,7 +201,7 @@ SOURCE_KEYS = ("source", "clips", "captions", "fps", "seed", "shard", "model")
 
 
 def encode_shard(encoder: Encoder, path: Path, clips: list[Clip], request: EncodeRequest) -> int:
-    """Write one shard; returns how many clips could not be read. Those are left out."""
+    """Write one shard; returns how many clips could not be read. Those are left out, and a notice says why."""
     skipped = 0
     with ShardWriter(path) as writer:
         for start in range(0, len(clips), request.batch):
@@ -208,7 +210,8 @@ def encode_shard(encoder: Encoder, path: Path, clips: list[Clip], request: Encod
                 try:
                     pixels.append(clip.pixels())
                     readable.append(clip)
-                except (OSError, ValueError):
+                except (OSError, ValueError) as error:
+                    warnings.warn(f"left out: {error}", Notice, stacklevel=2)
                     skipped += 1
             for one in encoder.encode(readable, pixels, image_first=request.image_first) if readable else ():
                 writer.add(f"{one.key}.safetensors", pack(one))
@@ -232,7 +235,11 @@ def _start_worker(request: EncodeRequest) -> None:
     torch.set_num_threads(1)
     _state["request"] = request
     _state["encoder"] = Encoder(request.model, request.device)
-    _state["jobs"] = dict(plan(request))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)  # told by the process that started this one
+        _state["jobs"] = dict(plan(request))
+    warnings.simplefilter("always", Notice)
+    warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
 
 
 def _worker(path: Path) -> tuple[Path, int]:
