@@ -129,7 +129,7 @@ int64_t scale_block(const Tensor& scale, int64_t rows, int64_t columns) {
 }
 
 void quantize_rows(py::handle x_, py::handle out_, py::handle scale_) {
-  const Tensor x(x_, "x"), out(out_, "out"), scale(scale_, "scale");
+  const Tensor x = Tensor(x_, "x").as_rows(), out = Tensor(out_, "out").as_rows(), scale(scale_, "scale");
   x.require(2, 1, x.dtype);
   out.require(2, 2, HUNYUAN_E4M3).require_shape({x.shape[0], x.shape[1]});
   hunyuan_quantize_rows_args args{};
@@ -139,19 +139,19 @@ void quantize_rows(py::handle x_, py::handle out_, py::handle scale_) {
   run(hunyuan_quantize_rows, args, target_of({&x, &out, &scale}, 1), x.count());
 }
 
-// x [M, K] and weight [N, K] in E4M3, x perhaps in two parts, which are K together; out [M, N] in bfloat16, or in E4M3
-// with out_scale. bias, gate, residual: bfloat16.
+// x [..., K] and weight [N, K] in E4M3, x perhaps in two parts, which are K together; out [..., N] in bfloat16, or in
+// E4M3 with out_scale. bias, gate, residual: bfloat16. Leading dimensions are taken together.
 void linear_fp8(py::handle x_, py::handle x_scale_, py::handle x_tail_, py::handle x_tail_scale_, py::handle weight_,
                 py::handle weight_scale_, py::handle bias_, py::handle gate_, py::handle residual_, py::handle out_,
                 py::handle out_scale_, bool gelu) {
-  const Tensor x(x_, "x"), x_scale(x_scale_, "x_scale"), weight(weight_, "weight");
-  const Tensor weight_scale(weight_scale_, "weight_scale"), out(out_, "out");
+  const Tensor x = Tensor(x_, "x").as_rows(), x_scale(x_scale_, "x_scale"), weight(weight_, "weight");
+  const Tensor weight_scale(weight_scale_, "weight_scale"), out = Tensor(out_, "out").as_rows();
   const int64_t rows = x.shape[0], columns = weight.shape[0];
   x.require(2, 2, HUNYUAN_E4M3);
   hunyuan_linear_fp8_args args{};
   int64_t inner = x.shape[1];
   if (!x_tail_.is_none()) {
-    const Tensor tail(x_tail_, "x_tail"), tail_scale(x_tail_scale_, "x_tail_scale");
+    const Tensor tail = Tensor(x_tail_, "x_tail").as_rows(), tail_scale(x_tail_scale_, "x_tail_scale");
     tail.require(2, 2, HUNYUAN_E4M3).require_shape({rows, tail.shape[1]}).require_beside(x);
     tail_scale.require(2, 2, HUNYUAN_F32).require_shape({blocks_of(tail.shape[1]), rows}).require_beside(x);
     args.x_tail = tail.data, args.x_tail_scale = static_cast<const float*>(tail_scale.data);
@@ -180,8 +180,12 @@ void linear_fp8(py::handle x_, py::handle x_scale_, py::handle x_tail_, py::hand
     args.gate = gate.data, args.gate_stride = gate.stride[0], args.tokens = rows / gate.shape[0];
   }
   if (!residual_.is_none())
-    args.residual =
-        Tensor(residual_, "residual").require(2, 2, HUNYUAN_BF16).require_shape({rows, columns}).require_beside(x).data;
+    args.residual = Tensor(residual_, "residual")
+                        .as_rows()
+                        .require(2, 2, HUNYUAN_BF16)
+                        .require_shape({rows, columns})
+                        .require_beside(x)
+                        .data;
   if (out_scale_.is_none()) {
     out.require(2, 2, HUNYUAN_BF16).require_shape({rows, columns});
   } else {

@@ -23,7 +23,7 @@ void layer_norm_modulate(py::handle x_, py::handle shift_, py::handle scale_, py
 
 void layer_norm_modulate_fp8(py::handle x_, py::handle shift_, py::handle scale_, py::handle out_,
                              py::handle out_scale_, float eps) {
-  const Tensor x(x_, "x"), shift(shift_, "shift"), scale(scale_, "scale"), out(out_, "out");
+  const Tensor x(x_, "x"), shift(shift_, "shift"), scale(scale_, "scale"), out = Tensor(out_, "out").as_rows();
   const Tensor out_scale(out_scale_, "out_scale");
   x.require(3, 1, x.dtype);
   shift.require(2, 1, x.dtype).require_shape({x.shape[0], x.shape[2]});

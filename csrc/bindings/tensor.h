@@ -110,6 +110,15 @@ struct Tensor {
     return *this;
   }
 
+  // [..., C] without gaps as [rows, C].
+  Tensor& as_rows() {
+    if (dims < 3 || !dense(dims)) return *this;
+    const int64_t columns = shape[dims - 1], rows = columns ? count() / columns : 0;
+    shape = {rows, columns}, stride = {columns, 1};
+    dims = 2;
+    return *this;
+  }
+
   const Tensor& require_beside(const Tensor& other) const {
     if (device != other.device) throw py::value_error(text() + ": is on another device than " + other.text());
     return *this;

@@ -13,7 +13,7 @@ from hunyuan_ext.block_mask import BlockMask
 from hunyuan_ext.core import native, plain
 from hunyuan_ext.core.dispatch import kernel, takes
 from hunyuan_ext.core.library import register
-from hunyuan_ext.core.operands import qk_fits, rows, vectors
+from hunyuan_ext.core.operands import contiguous_strides, qk_fits, rows, vectors
 from hunyuan_ext.core.types import BFLOAT, FLOAT, HALF, Norms, Pair
 
 kernel("qk_norm_rope", cpu=(FLOAT, BFLOAT), cuda=(FLOAT, BFLOAT, HALF))
@@ -91,9 +91,8 @@ class NormRopeAttention:
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, norms: Norms, rope: Pair | None):
         batch, tokens, heads, dim = q.shape
         self.dtype, self.device, self.scale = q.dtype, q.device, dim**-0.5
-        self.head_major = (batch, heads, tokens, dim), (heads * tokens * dim, tokens * dim, dim, 1)
-        self.token_major = (batch, tokens, heads, dim), (heads * tokens * dim, heads * dim, dim, 1)
-        self.sums = (batch, heads, tokens), (heads * tokens, tokens, 1)
+        shapes = (batch, heads, tokens, dim), (batch, tokens, heads, dim), (batch, heads, tokens)
+        self.head_major, self.token_major, self.sums = ((shape, contiguous_strides(shape)) for shape in shapes)
         self.rotates = rope is not None or norms[0] is not None or norms[1] is not None
         operands = (q, k, v, *norms, *(rope or ()))
         self.run = self.call if all(x is None or vectors(x) is x for x in operands) else self.copy_and_call

@@ -16,7 +16,7 @@ from hunyuan_ext import reference
 from hunyuan_ext.core import native
 from hunyuan_ext.core.dispatch import kernel, takes
 from hunyuan_ext.core.library import promoted, register
-from hunyuan_ext.core.operands import aligned, aligned_rows, even_rows, rows
+from hunyuan_ext.core.operands import aligned, aligned_rows, contiguous_strides, even_rows, rows
 from hunyuan_ext.core.types import BFLOAT, E4M3, FLOAT, SCALE_BLOCK, Fp8Rows
 from hunyuan_ext.linear import autograd, quantize
 
@@ -52,19 +52,20 @@ def parts_fit(parts: Sequence[Fp8Rows]) -> bool:
 
 def quantize_rows(x: Tensor, block: int = 0) -> Fp8Rows:  # [..., K]
     """E4M3 codes with a scale a row, or a scale for every `block` = 128 columns of a row."""
-    flat = x.reshape(-1, x.shape[-1])
-    codes = torch.empty(flat.shape, dtype=E4M3, device=x.device)
-    scale = torch.empty(scale_shape(flat.shape[0], flat.shape[1], block), dtype=FLOAT, device=x.device)
-    native.module.quantize_rows(aligned_rows(flat), codes, scale)
-    return Fp8Rows(codes.view(x.shape), scale)
+    columns = x.shape[-1]
+    codes = torch.empty(x.shape, dtype=E4M3, device=x.device)
+    scale = torch.empty(scale_shape(x.shape[:-1].numel(), columns, block), dtype=FLOAT, device=x.device)
+    x = x if x.is_contiguous() else x.reshape(-1, columns)
+    native.module.quantize_rows(aligned_rows(x), codes, scale)
+    return Fp8Rows(codes, scale)
 
 
 def layer_norm_modulate_fp8(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Fp8Rows:  # [B, S, C]
-    batch, tokens, channels = x.shape
-    codes = torch.empty((batch * tokens, channels), dtype=E4M3, device=x.device)
+    batch, tokens, _ = x.shape
+    codes = torch.empty(x.shape, dtype=E4M3, device=x.device)
     out_scale = torch.empty((batch * tokens,), dtype=FLOAT, device=x.device)
     native.module.layer_norm_modulate_fp8(rows(x), rows(shift), rows(scale), codes, out_scale, eps)
-    return Fp8Rows(codes.view(x.shape), out_scale)
+    return Fp8Rows(codes, out_scale)
 
 
 def linear_fp8(
@@ -81,7 +82,7 @@ def linear_fp8(
     result = out if out is not None and out.is_contiguous() and out.data_ptr() % 16 == 0 else None
     if result is None:
         result = torch.empty(shape, dtype=BFLOAT, device=weight.device)
-    run_linear(parts, weight, scale, bias, gelu, gate, residual, result.view(-1, shape[-1]), None)
+    run_linear(parts, weight, scale, bias, gelu, gate, residual, result, None)
     return result if out is None or out is result else out.copy_(result)
 
 
@@ -90,20 +91,19 @@ def linear_fp8_quantized(
 ) -> Fp8Rows:  # [..., N] with a scale for every 128 columns of a row
     """linear_fp8 whose epilogue quantizes."""
     lead, columns = parts[0].codes.shape[:-1], weight.shape[0]
-    count = lead.numel()
-    codes = torch.empty((count, columns), dtype=E4M3, device=weight.device)
-    out_scale = torch.empty(scale_shape(count, columns, SCALE_BLOCK), dtype=FLOAT, device=weight.device)
+    codes = torch.empty((*lead, columns), dtype=E4M3, device=weight.device)
+    out_scale = torch.empty(scale_shape(lead.numel(), columns, SCALE_BLOCK), dtype=FLOAT, device=weight.device)
     run_linear(parts, weight, scale, bias, gelu, None, None, codes, out_scale)
-    return Fp8Rows(codes.view(*lead, columns), out_scale)
+    return Fp8Rows(codes, out_scale)
 
 
 def run_linear(
     parts: Sequence[Fp8Rows], weight: Tensor, scale: Tensor, bias: Tensor | None, gelu: bool, gate: Tensor | None,
     residual: Tensor | None, out: Tensor, out_scale: Tensor | None,
 ) -> None:  # fmt: skip
-    flat = [(part.codes.reshape(-1, part.codes.shape[-1]), part.scale) for part in parts]
-    head, tail = flat[0], flat[1] if len(flat) > 1 else (None, None)
-    bias, residual = aligned(bias), aligned(None if residual is None else residual.reshape(out.shape))
+    dense = [(part.codes.contiguous(), part.scale) for part in parts]
+    head, tail = dense[0], dense[1] if len(dense) > 1 else (None, None)
+    bias, residual = aligned(bias), aligned(residual)
     gate = None if gate is None else even_rows(gate)
     weight, scale = cast(Tensor, aligned(weight)), cast(Tensor, aligned(scale))
     native.module.linear_fp8(*head, *tail, weight, scale, bias, gate, residual, out, out_scale, gelu)
@@ -128,9 +128,10 @@ class Fp8Product:
         columns, inner = weight.shape
         count = x.numel() // inner
         self.gelu, self.block, self.device = gelu, x_block(inner), x.device
-        self.flat, self.out_flat, self.out_shape = (count, inner), (count, columns), (*x.shape[:-1], columns)
-        self.scale_shape = scale_shape(count, inner, self.block)
-        self.several_scales = scale.numel() != 1
+        self.codes = x.shape, contiguous_strides(x.shape)
+        scales, shape = scale_shape(count, inner, self.block), (*x.shape[:-1], columns)
+        self.scales, self.out = (scales, contiguous_strides(scales)), (shape, contiguous_strides(shape))
+        self.narrows = scale.numel() == 1 and scale.ndim > 0
         ready = (
             aligned(x) is x
             and all(aligned(operand) is operand for operand in (weight, scale, bias, residual))
@@ -139,15 +140,14 @@ class Fp8Product:
         self.run = self.call if ready else self.copy_and_call
 
     def call(self, parts, weight, scale, bias, _, gate, residual, __):
-        (x,), empty, device, module = parts, torch.empty, self.device, native.module
-        codes = empty(self.flat, dtype=E4M3, device=device)
-        x_scale = empty(self.scale_shape, dtype=FLOAT, device=device)
-        module.quantize_rows(x.view(self.flat), codes, x_scale)
-        scale = scale if self.several_scales else scale.view(())
-        residual = None if residual is None else residual.view(self.out_flat)
-        out = empty(self.out_flat, dtype=BFLOAT, device=device)
+        empty, device, module = torch.empty_strided, self.device, native.module
+        codes = empty(*self.codes, dtype=E4M3, device=device)
+        x_scale = empty(*self.scales, dtype=FLOAT, device=device)
+        module.quantize_rows(parts[0], codes, x_scale)
+        scale = scale.view(()) if self.narrows else scale
+        out = empty(*self.out, dtype=BFLOAT, device=device)
         module.linear_fp8(codes, x_scale, None, None, weight, scale, bias, gate, residual, out, None, self.gelu)
-        return out.view(self.out_shape)
+        return out
 
     def copy_and_call(self, parts, weight, scale, bias, _, gate, residual, __):
         rows_of_x = quantize_rows(parts[0], self.block)
