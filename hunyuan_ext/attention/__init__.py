@@ -83,9 +83,9 @@ def attention_with_lse(
 
 
 def plan_rope_attention(tensors: tuple, constants: tuple) -> Plan:
-    q, k, v, *norms, cos, sin, kv_len = tensors
+    q, k, v, q_norm, k_norm, text_q_norm, text_k_norm, cos, sin, kv_len = tensors
     text_len, eps, scale, precision, block_mask = constants if len(constants) == 5 else (*constants, None)
-    rope, norms = None if cos is None else (cos, sin), tuple(norms)
+    norms, rope = (q_norm, k_norm, text_q_norm, text_k_norm), None if cos is None else (cos, sin)
     _check_arguments(q, k, v, rope, norms, text_len, kv_len, eps)
     check.one_of("precision", precision, tuple(PRECISIONS))
     if precision == "int8":
@@ -251,7 +251,8 @@ def plan_attention_with_lse(tensors: tuple, constants: tuple) -> Plan:
 
 def _run_with_lse(q, k, v, *, kv_len, scale, block_mask):
     kv_len, block_mask, scale = _beside(q, k.shape[1], kv_len, block_mask, scale)
-    return cuda.attention(*(x.transpose(1, 2) for x in (q, k, v)), kv_len, block_mask, scale)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return cuda.attention(q, k, v, kv_len, block_mask, scale)
 
 
 def _library_with_lse(q, k, v, *, kv_len, scale, block_mask):

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hunyuan_ext.core import check, native, plain
-from hunyuan_ext.core.dispatch import DESCRIPTIONS, Op, Plan, trains_native
+from hunyuan_ext.core.dispatch import DESCRIPTIONS, Op, Plan, takes, trains_native
+from hunyuan_ext.core.operands import in_rows
 from hunyuan_ext.core.types import FLOAT
 from hunyuan_ext.linear import autograd, cpu, quantize
-from hunyuan_ext.norm import gate_residual
+from hunyuan_ext.norm import gate_residual, kernels
 
 ACTIVATIONS = (None, "gelu_tanh")
 Inputs = tuple[Tensor, ...]
@@ -37,7 +38,7 @@ def linear(
 
     Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
     """
-    inputs = as_inputs(x)
+    inputs = (x,) if isinstance(x, Tensor) else as_inputs(x)
     run = LINEAR.plan((*inputs, weight, bias, gate, residual, out), (activation, activation_from))
     return run(inputs, weight, bias, activation_from, gate, residual, out)
 
@@ -87,9 +88,9 @@ def split_gelu(
 
 
 def plan_linear(tensors: tuple, constants: tuple) -> Plan:
-    *inputs, weight, bias, gate, residual, out = tensors
+    *parts, weight, bias, gate, residual, out = tensors
     activation, activation_from = constants
-    inputs = tuple(inputs)
+    inputs: Inputs = tuple(parts)
     check_inputs(inputs)
     check.tensor("weight", weight, "N K")
     check_epilogue(inputs, weight, bias, activation, activation_from, gate, residual, out)
@@ -99,9 +100,12 @@ def plan_linear(tensors: tuple, constants: tuple) -> Plan:
     whole = activation == "gelu_tanh" and activation_from == 0
     if whole and cpu.fits_onednn(inputs, weight, bias):
         return Plan(_then_epilogue(cpu.onednn_gelu, None), "torch", "oneDNN, with the GELU in its epilogue")
-    if (activation is not None and not whole) or plain.wants_gradient(*inputs, weight, bias):
-        return Plan(_then_epilogue(F.linear, activation), "torch")
-    return Plan(_linear_then_gelu if whole else _then_epilogue(F.linear, None), "torch")
+    simple = activation is None or (whole and not plain.wants_gradient(*inputs, weight, bias))
+    if simple and gate is None and residual is None and out is None:
+        return Plan(_float_linear(len(inputs) > 1, whole, False), "torch")
+    if simple and out is None and _gates(inputs, weight, bias, gate, residual):
+        return Plan(_float_linear(len(inputs) > 1, whole, True), "torch, gate_residual")
+    return Plan(_then_epilogue(F.linear, activation), "torch")
 
 
 def _then_epilogue(product: Callable[..., Tensor], activation: str | None) -> Callable[..., Tensor]:
@@ -114,16 +118,34 @@ def _then_epilogue(product: Callable[..., Tensor], activation: str | None) -> Ca
     return run
 
 
-def _linear_then_gelu(inputs, weight, bias, _, gate, residual, out):
-    x = inputs[0] if len(inputs) == 1 else torch.cat(inputs, -1)
-    product = F.gelu(F.linear(x, weight, bias), approximate="tanh")
-    return composed(product, None, 0, gate, residual, out)
+def _gates(inputs: Inputs, weight: Tensor, bias: Tensor | None, gate: Tensor | None, residual: Tensor | None) -> bool:
+    """Whether the kernel of `gate_residual` takes torch's product of these, a gate and a residual as they are."""
+    if gate is None or residual is None or torch.compiler.is_compiling():
+        return False
+    return (
+        takes("gate_residual", residual, gate, *inputs, weight, bias)
+        and residual.dtype == gate.dtype == inputs[0].dtype == weight.dtype
+        and in_rows(residual)
+        and in_rows(gate)
+    )
+
+
+def _float_linear(two: bool, gelu: bool, gated: bool) -> Callable[..., Tensor]:
+    """torch's product of one input or two, its GELU, and the kernel of a gated residual."""
+
+    def run(inputs, weight, bias, _, gate, residual, __):
+        product = F.linear(torch.cat(inputs, -1) if two else inputs[0], weight, bias)
+        if gelu:
+            product = F.gelu(product, approximate="tanh")
+        return kernels.gate_residual(residual, product, gate) if gated else product
+
+    return run
 
 
 def plan_int8_linear(tensors: tuple, constants: tuple) -> Plan:
-    *inputs, w8, scale, bias, gate, residual, out = tensors
+    *parts, w8, scale, bias, gate, residual, out = tensors
     activation, activation_from = constants
-    inputs = tuple(inputs)
+    inputs: Inputs = tuple(parts)
     check_inputs(inputs)
     _check_int8(inputs, w8, scale)
     check_epilogue(inputs, w8, bias, activation, activation_from, gate, residual, out, "w8")
@@ -196,7 +218,7 @@ def composed(
 
 def as_inputs(x: Tensor | Sequence[Tensor]) -> Inputs:
     """x as a tuple."""
-    return tuple(x) if isinstance(x, list | tuple) else (x,)  # type: ignore[arg-type]
+    return tuple(x) if isinstance(x, list | tuple) else (x,)  # type: ignore[return-value]
 
 
 def check_inputs(inputs: Inputs) -> None:
