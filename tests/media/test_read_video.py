@@ -166,6 +166,24 @@ def test_a_copy_that_begins_within_an_open_group_starts_at_its_first_whole_frame
     assert near(levels(tmp_path / "cut.mkv", found.frames), values[-found.frames :])
 
 
+@pytest.mark.parametrize(
+    ("codec", "options", "ending"),
+    [("libx264", {"x264-params": "keyint=12:bframes=0:scenecut=0"}, "ts"), ("libvpx-vp9", {"g": "12"}, "webm")],
+)
+def test_a_recording_that_begins_between_key_frames_starts_at_the_next(tmp_path, make, codec, options, ending):
+    values = [20 + 4 * i for i in range(48)]
+    whole, part = tmp_path / f"x.{ending}", tmp_path / f"part.{ending}"
+    make.write(whole, [make.picture(make.level(value)) for value in values], codec=codec, options=options)
+    with av.open(str(whole)) as file, av.open(str(part), "w") as cut:
+        stream = file.streams.video[0]
+        copy = cut.add_stream_from_template(stream)
+        for packet in list(file.demux(stream))[5:-1]:
+            packet.stream = copy
+            cut.mux(packet)
+    assert near(levels(part, 36), values[12:])
+    assert video_size(part, 24)[0] == 36 and probe(part).note == ""
+
+
 def test_odd_sizes_keep_every_pixel(tmp_path, make):
     pixels = np.random.default_rng(0).integers(0, 256, (47, 63, 3), np.uint8)
     path = make.write(tmp_path / "x.mov", [make.picture(pixels)] * 2, codec="png", name="rgb24")

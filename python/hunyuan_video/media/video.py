@@ -36,6 +36,7 @@ class Video:
     codec: str
     missing: str  # what to say of a part that the header promises and the file has not got; "" where it has all
     ordered: bool  # whether frames are numbered instead of timed
+    keyed: bool  # whether there are frames that need no other; those before the first are no part of the video
 
     def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[np.ndarray, float]]:
         """Frames by ascending number, each uint8 [H, W, 3] with the width of its pixels as a part of their height.
@@ -45,7 +46,7 @@ class Video:
         times = [self.start + self.timeline.times[number] for number in wanted]
         last: Any = None
         with opened(self.path) as (container, stream):
-            frames = progressive(decoded(container, stream), stream)
+            frames = progressive(decoded(container, stream, self.keyed), stream)
             for frame in self._on_screen(frames, times):
                 if last is None or last[0] is not frame:
                     last = (frame, upright(frame, stream, self.codec))
@@ -88,32 +89,33 @@ def open_video(path: Path, seconds: float | None = None) -> Video:
             if packet.is_corrupt:
                 break
             times.add(packet)
-            if number == 0 and not packet.is_discard:
+            if number == 0 and packet.is_keyframe and not packet.is_discard:
                 frame = next(iter(packet.decode() or stream.decode(None)), None)  # without waiting for those after it
             if seconds is not None and times.beyond(seconds):
                 break
         start, timeline = times.result()
-        frame = frame or _first(path)
+        keyed = times.key is not None
+        frame = frame or _first(path, keyed)
         turn, ratio = _orientation(frame), pixel_ratio(stream)
         height, width = turn.size(frame.height, max(round(frame.width * ratio), 1))
         ordered = times.untimed or container.format.name == "avi"  # PyAV hands out AVI's times in decoding order
-        missing = _missing(container, stream, start, timeline) if times.whole else ""
-        return Video(path, timeline, start, height, width, stream.codec_context.name, missing, ordered)
+        missing = _missing(container, stream, start, times.earliest, timeline) if times.whole else ""
+        return Video(path, timeline, start, height, width, stream.codec_context.name, missing, ordered, keyed)
 
 
-def _first(path: Path) -> av.VideoFrame:
+def _first(path: Path, keyed: bool) -> av.VideoFrame:
     with opened(path) as (container, stream):
-        frame = next(decoded(container, stream), None)
+        frame = next(decoded(container, stream, keyed), None)
     if frame is None:
         raise ValueError("no frame of it can be decoded")
     return frame
 
 
-def _missing(container: Any, stream: Any, start: int, timeline: Timeline) -> str:
-    """Compares the header's duration with the times of the packets that came."""
+def _missing(container: Any, stream: Any, start: int, earliest: int, timeline: Timeline) -> str:
+    """Compares the header's duration with the times of the packets that came, the first of them at `earliest`."""
     held = timeline.seconds
     if stream.duration:
-        promised = float(stream.duration * stream.time_base)
+        promised = float((stream.duration - (start - earliest)) * timeline.unit)
     elif container.duration and len(container.streams) == 1:  # Matroska has the time when the whole ends
         promised = container.duration / 1e6 - float(start * timeline.unit)
     else:
@@ -162,6 +164,7 @@ class _PacketTimes:
         if not self.shown:
             raise ValueError("it holds no video frames")
         self.shown.sort()
+        self.earliest = self.shown[0][0]
         if self.key is not None and not self.untimed:  # what a cut left without the frames that it refers to
             self.shown = [each for each in self.shown if each[0] >= self.key] or self.shown
         times, duration = [time for time, _ in self.shown], self.shown[-1][1]
@@ -190,8 +193,11 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, streams[0]
 
 
-def decoded(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
-    """The frames that are shown, in order, until the stream ends or is cut off. ValueError at a damaged one."""
+def decoded(container: Any, stream: Any, keyed: bool) -> Iterator[av.VideoFrame]:
+    """The frames that are shown, in order, until the stream ends or is cut off. ValueError at a damaged one.
+
+    keyed: begin at the first frame that needs no other; decoders fail on those before it, or make them up.
+    """
     import av
 
     decoder = stream.codec_context
@@ -201,6 +207,9 @@ def decoded(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
         if packet.is_corrupt:
             yield from decoder.decode(None)
             return
+        if keyed and packet.size and not packet.is_keyframe:
+            continue
+        keyed = False
         for frame in decoder.decode(packet):
             if frame.is_corrupt:
                 raise ValueError("a frame is damaged")
