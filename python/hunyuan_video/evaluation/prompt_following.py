@@ -13,16 +13,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hunyuan_video.data.toyworld import WORLDS, Scene, analyse, caption, render, score
+from hunyuan_video.data.toyworld import WORLDS, Scene, WideScene, caption, judge_clip, render, score
+from hunyuan_video.data.toyworld.wide.captions import COMPLETE_FORMS
+from hunyuan_video.data.toyworld.wide.score import COLUMNS as WIDE_COLUMNS
 from hunyuan_video.media.pixels import to_frames, to_unit
 
 COLUMNS = ("color", "shape", "motion", "direction", "camera", "camera_moving", "all")
 
 
-def attributes(scene: Scene) -> tuple[str, ...]:
+def attributes(scene: Scene) -> tuple:
     """What a caption says of a scene; its details (position, tint, phases) left out."""
-    names = ("shape", "color", "size", "motion", "texture", "background", "camera")
-    return tuple(getattr(scene, name) for name in names)
+    return tuple(scene.attributes().values())
 
 
 def held_out_prompts(
@@ -42,12 +43,18 @@ def held_out_prompts(
         index += 1
         if attributes(scene) not in seen:
             scenes.append(scene)
-    return scenes, [caption(scene, rng=random.Random(f"{seed}/{i}")).text for i, scene in enumerate(scenes)]
+    return scenes, [complete_caption(scene, random.Random(f"{seed}/{i}")) for i, scene in enumerate(scenes)]
 
 
-def judge(clips: Tensor, scenes: list[Scene]) -> dict[str, float]:  # uint8 [N, F, H, W, 3]
-    """Fractions of clips whose colour, shape, motion and camera are those of their scene."""
-    return score([analyse(clip) for clip in clips], scenes)
+def complete_caption(scene: Scene | WideScene, rng: random.Random) -> str:
+    """A caption to be judged by; of a wide scene one that leaves nothing out but the usual."""
+    form = rng.choice(COMPLETE_FORMS) if isinstance(scene, WideScene) else None
+    return caption(scene, rng=rng, form=form).text
+
+
+def judge(clips: Tensor, scenes: list[Scene] | list[WideScene]) -> dict[str, float]:  # uint8 [N, F, H, W, 3]
+    """Fractions of clips that show what their scene asks for, by the columns of `data.toyworld.hits`."""
+    return score([judge_clip(clip, scene) for clip, scene in zip(clips, scenes, strict=True)], scenes)
 
 
 def paired_difference(first: list[bool], second: list[bool]) -> tuple[float, float]:
@@ -95,7 +102,7 @@ def prompt_following(
         shown = (render(scenes[i : i + batch], num_frames=num_frames, size=size)[:, 0],) if images else ()
         clips.append(generate(prompts[i : i + batch], seed + i, *shown))
     made = torch.cat(clips)
-    generated = [analyse(clip) for clip in made]
+    generated = [judge_clip(clip, scene) for clip, scene in zip(made, scenes, strict=True)]
     table = {
         "generated": score(generated, scenes),
         "generated, other prompt (floor)": score(generated, shifted(scenes)),
@@ -112,9 +119,11 @@ def prompt_following(
 
 
 def as_markdown(table: dict[str, dict[str, float]]) -> str:
-    lines = ["| | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    columns = [name for name in (*COLUMNS, *WIDE_COLUMNS) if all(name in values for values in table.values())]
+    columns = list(dict.fromkeys(columns))
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for row, values in table.items():
-        lines.append(f"| {row} | " + " | ".join(f"{values[c]:.2f}" for c in COLUMNS) + " |")
+        lines.append(f"| {row} | " + " | ".join(f"{values[c]:.2f}" for c in columns) + " |")
     return "\n".join(lines)
 
 

@@ -12,10 +12,12 @@
 
 from hunyuan_video.data.toyworld.analyser import Judgement, analyse
 from hunyuan_video.data.toyworld.captions import Caption, caption
+from hunyuan_video.data.toyworld.judges import judge_clip
 from hunyuan_video.data.toyworld.parsing import parse
 from hunyuan_video.data.toyworld.render import render
 from hunyuan_video.data.toyworld.scene import WORLDS, Attributes, Scene, World, with_details
 from hunyuan_video.data.toyworld.score import hits, score, shuffled_floor
+from hunyuan_video.data.toyworld.wide.scene import WideScene, WideWorld
 
 __all__ = [
     "WORLDS",
@@ -23,10 +25,13 @@ __all__ = [
     "Caption",
     "Judgement",
     "Scene",
+    "WideScene",
+    "WideWorld",
     "World",
     "analyse",
     "caption",
     "hits",
+    "judge_clip",
     "parse",
     "render",
     "score",

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from hunyuan_video.data.toyworld import phrases
 from hunyuan_video.data.toyworld.scene import Scene, World
+from hunyuan_video.data.toyworld.wide import captions as wide
+from hunyuan_video.data.toyworld.wide.scene import WideScene, WideWorld
 
 # How often each form is drawn: the sentences share the rest.
 STRUCTURED_SHARE = 0.12
@@ -28,14 +30,16 @@ class Caption:
     fields: dict[str, str]
 
 
-def caption(scene: Scene, rng: random.Random, form: str | None = None) -> Caption:
+def caption(scene: Scene | WideScene, rng: random.Random, form: str | None = None) -> Caption:
     """Describes a scene.
 
     rng: chooses among phrases (and forms): equal states give equal captions. form: one of FORMS, or None to draw one.
     Every form but "brief" tells shape, colour, motion, background and camera; the size is left out now and then. A
     "structured" caption drops and shuffles fields, as the paper does to vary length and pattern, but keeps those that
-    tell all attributes. ValueError for an unknown form.
+    tell all attributes. ValueError for an unknown form. The wide world has forms of its own (`wide.captions.FORMS`).
     """
+    if isinstance(scene, WideScene):
+        return Caption(*wide.describe(scene, rng, form))
     if form is None:
         form = _draw_form(rng)
     if form not in FORMS:
@@ -68,8 +72,10 @@ def tokens(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def vocabulary(world: World) -> list[str]:
+def vocabulary(world: World | WideWorld) -> list[str]:
     """Every token that captions of this world can contain, sorted."""
+    if isinstance(world, WideWorld):
+        return wide.all_words()
     values = world.words()
     texts = [re.sub(r"{\w+}", " ", form) for form in (*phrases.FORMS.values(), phrases.BRIEF_FORM)]
     texts += [json.dumps(dict.fromkeys(phrases.FIELD_NAMES, phrases.STYLE)), "the camera background an"]

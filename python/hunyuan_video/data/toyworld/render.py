@@ -8,10 +8,12 @@ from torch import Tensor
 from hunyuan_video.data.toyworld import geometry
 from hunyuan_video.data.toyworld.scene import Scene
 from hunyuan_video.data.toyworld.vocabulary import BACKGROUND_COLORS, OBJECT_COLORS, WORLD_UNITS
+from hunyuan_video.data.toyworld.wide import picture
+from hunyuan_video.data.toyworld.wide.scene import WideScene
 
 
 def render(
-    scenes: Sequence[Scene],
+    scenes: Sequence[Scene | WideScene],
     num_frames: int = 17,
     size: int | tuple[int, int] = 64,
 ) -> Tensor:
@@ -29,7 +31,8 @@ def render(
     progress = torch.linspace(0.0, 1.0, num_frames) if num_frames > 1 else torch.tensor([0.5])
     unit = WORLD_UNITS / min(height, width)
     for clip, scene in zip(clips, scenes, strict=True):
-        _draw(clip, scene, progress, unit)
+        draw = picture.draw if isinstance(scene, WideScene) else _draw
+        draw(clip, scene, progress, unit)
     return clips
 
 

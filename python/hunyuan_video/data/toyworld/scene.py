@@ -2,9 +2,10 @@
 
 import random
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hunyuan_video.data.toyworld import vocabulary as words
+from hunyuan_video.data.toyworld.wide.scene import WideWorld
 
 ATTRIBUTES = ("shape", "color", "size", "motion", "texture", "background", "camera")
 TEST_SHARE = 10  # one combination of attributes in so many belongs to the split "test"
@@ -86,6 +87,11 @@ class World:
         columns = (self.shapes, self.colors, self.sizes, self.motions, self.textures, self.backgrounds, self.cameras)
         return dict(zip(ATTRIBUTES, columns, strict=True))
 
+    def alike(self, scene: Scene, lead: Scene) -> Scene:
+        """The scene with both colours of another one, as far as they can be seen on its texture."""
+        visible = lead.background != "black" or scene.texture == "plain"
+        return replace(scene, color=lead.color, background=lead.background if visible else scene.background)
+
     def _draw(self, rng: random.Random) -> dict[str, str]:
         shape = rng.choice(self.shapes)
         # Turning a circle or a ring changes no pixel.
@@ -135,7 +141,7 @@ def _turn(rng: random.Random) -> float:
     return rng.uniform(0.0, 6.2831853)
 
 
-WORLDS = {
+WORLDS: dict[str, World | WideWorld] = {
     # Moving cameras are seen only on a texture; static_share makes about 47 % of all clips static shots.
     "narrow": World(
         name="narrow",
@@ -159,4 +165,5 @@ WORLDS = {
         cameras=words.CAMERAS,
         static_share=0.25,
     ),
+    "wide": WideWorld(),
 }

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from hunyuan_video.data.toyworld.analyser import Judgement
 from hunyuan_video.data.toyworld.scene import Attributes
 from hunyuan_video.data.toyworld.vocabulary import DIRECTIONS, UNTEXTURED
+from hunyuan_video.data.toyworld.wide import score as wide
+from hunyuan_video.data.toyworld.wide.parsing import Asked
+from hunyuan_video.data.toyworld.wide.scene import WideScene
 
 _JUDGED = ("color", "shape", "motion", "background", "camera")
 
@@ -25,8 +28,10 @@ def hits(judgements: Sequence[Judgement], scenes: Sequence[Attributes]) -> dict[
     somewhere. camera: clips on a texture, where a camera's motion can be seen; camera_moving: those of them with a
     moving camera. all: color, shape, motion and (on a texture) camera together. Which clips a column concerns depends
     on the scenes alone, so the lists of two models for the same scenes are pairs.
-    ValueError where the two lists differ in length.
+    The wide world has columns of its own (`wide.score`). ValueError where the two lists differ in length.
     """
+    if len(scenes) and isinstance(scenes[0], WideScene | Asked):
+        return wide.hits(judgements, scenes)
     if len(judgements) != len(scenes):
         raise ValueError(f"{len(judgements)} judgements for {len(scenes)} scenes; give one each")
     table: dict[str, list[bool]] = {name: [] for name in (*_JUDGED, "direction", "camera_moving", "all")}

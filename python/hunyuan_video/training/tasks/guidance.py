@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from hunyuan_video.data.toyworld import analyse, hits
+from hunyuan_video.data.toyworld import hits, judge_clip
 from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.prompt_following import paired_difference
 from hunyuan_video.files import write_json
@@ -164,7 +164,7 @@ def followed(task: GuidanceDistillationTask, model: Teacher, scale: float) -> Hi
     """What each clip of `report_prompts` prompts shows of what was asked; the same seeds for every model."""
     sample = functools.partial(task.sample, model, scale)
     clips, scenes, _ = task.data.samples(sample, task.config.report_prompts)
-    return hits([analyse(clip) for clip in clips], scenes)
+    return hits([judge_clip(clip, scene) for clip, scene in zip(clips, scenes, strict=True)], scenes)
 
 
 def compare(student: Hits, teacher: Hits) -> dict[str, dict]:

@@ -4,42 +4,58 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from hunyuan_video.data.toyworld.captions import caption
-from hunyuan_video.data.toyworld.scene import ATTRIBUTES, Scene, World
+from hunyuan_video.data.toyworld.scene import Scene, World
+from hunyuan_video.data.toyworld.wide.parsing import parse
+from hunyuan_video.data.toyworld.wide.phrases import plural_synonyms
+from hunyuan_video.data.toyworld.wide.scene import WideScene, WideWorld
 from hunyuan_video.training.text.words import SYNONYMS
 
+Worlds = World | WideWorld
+Scenes = Scene | WideScene
 NOT_SAID = -100  # torch's "ignore" label
 SYNONYM_SHARE = 0.12
 
 
-def describe(scene: Scene, rng: random.Random, *, synonyms: bool = True) -> str:
+def describe(scene: Scenes, rng: random.Random, *, synonyms: bool = True) -> str:
     """A caption of the scene; now and then a word is replaced by a synonym and the full stop left out."""
     text = caption(scene, rng).text
     if not synonyms:
         return text
-    text = re.sub(r"[a-z]+", lambda word: _maybe_synonym(word[0], rng), text)
+    table = plural_synonyms() if isinstance(scene, WideScene) else SYNONYMS
+    text = re.sub(r"[a-z]+", lambda word: _maybe_synonym(word[0], rng, table), text)
     return text.rstrip(".") if rng.random() < 0.3 else text
 
 
-def labels(world: World, scenes: Sequence[Scene], texts: Sequence[str]) -> dict[str, Tensor]:  # each [B] int64
-    """Per attribute the index of its value, or NOT_SAID where the caption leaves it out."""
-    values = world.words()
-    result = {}
-    for name in ATTRIBUTES:
-        known = [
-            values[name].index(getattr(scene, name)) if _says(text, scene, name) else NOT_SAID
-            for scene, text in zip(scenes, texts, strict=True)
-        ]
-        result[name] = torch.tensor(known)
-    return result
+def labels(
+    world: Worlds,
+    scenes: Sequence[Scenes],
+    texts: Sequence[str] | None = None,  # None: as if everything were said
+) -> dict[str, Tensor]:  # each [B] int64
+    """Per attribute the index of its value, or NOT_SAID where the scene has none or the caption leaves it out."""
+    rows = [scene.attributes() for scene in scenes]
+    if texts is not None:
+        rows = [_said(scene, text) for scene, text in zip(scenes, texts, strict=True)]
+    return {
+        name: torch.tensor([NOT_SAID if row[name] is None else values.index(row[name]) for row in rows])
+        for name, values in world.words().items()
+    }
 
 
-def attribute_sizes(world: World) -> dict[str, int]:
+def _said(scene: Scenes, text: str) -> dict:
+    """The scene's attributes; None for those that the text leaves out."""
+    if isinstance(scene, WideScene):
+        asked = parse(text).attributes()
+        return {name: None if asked[name] is None else value for name, value in scene.attributes().items()}
+    return {name: value if _says(text, scene, name) else None for name, value in scene.attributes().items()}
+
+
+def attribute_sizes(world: Worlds) -> dict[str, int]:
     """How many values each attribute has."""
     return {name: len(values) for name, values in world.words().items()}
 
@@ -53,7 +69,7 @@ def _says(text: str, scene: Scene, name: str) -> bool:
     return True
 
 
-def _maybe_synonym(word: str, rng: random.Random) -> str:
-    if word in SYNONYMS and rng.random() < SYNONYM_SHARE:
-        return rng.choice(SYNONYMS[word])
+def _maybe_synonym(word: str, rng: random.Random, table: Mapping[str, tuple[str, ...]]) -> str:
+    if word in table and rng.random() < SYNONYM_SHARE:
+        return rng.choice(table[word])
     return word

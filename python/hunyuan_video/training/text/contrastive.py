@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -118,7 +118,7 @@ def train_clip(
         texts = [describe(scene, rng) for scene in batch]
         tokens = encode(texts, positions)
         length = int(tokens.mask.sum(dim=1).max())
-        said, shown = labels(world, batch, texts), labels(world, batch, [_everything(scene) for scene in batch])
+        said, shown = labels(world, batch, texts), labels(world, batch)
         with torch.autocast("cpu", torch.bfloat16):
             pooled, video = model(tokens.ids[:, :length])[1], contrast.video(clips[chosen])
             match = info_nce(contrast.similarity(pooled, video))
@@ -135,16 +135,8 @@ def grouped_scenes(world: World, count: int, seed: int, split: str = "train") ->
     for first in range(0, len(scenes), GROUP):
         lead = scenes[first]
         for index in range(first + 1, first + GROUP):
-            other = scenes[index]
-            visible = lead.background != "black" or other.texture == "plain"
-            background = lead.background if visible else other.background
-            scenes[index] = replace(other, color=lead.color, background=background)
+            scenes[index] = world.alike(scenes[index], lead)
     return scenes
-
-
-def _everything(scene: Scene) -> str:
-    """A text that counts as saying all attributes: the video encoder sees them all."""
-    return f"{scene.size} background"
 
 
 def _clip_config(tokenizer: Any, config: ClipConfig, positions: int) -> ClipTextConfig:

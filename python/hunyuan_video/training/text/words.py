@@ -8,6 +8,8 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 
 from hunyuan_video.data.toyworld.captions import vocabulary
 from hunyuan_video.data.toyworld.scene import World
+from hunyuan_video.data.toyworld.wide.phrases import plural_synonyms
+from hunyuan_video.data.toyworld.wide.scene import WideWorld
 
 PAD, UNKNOWN = "<pad>", "<unk>"
 LLM_SPECIAL = (PAD, UNKNOWN, "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
@@ -89,8 +91,9 @@ def tokenizer_config(special: tuple[str, ...], length: int) -> dict[str, Any]:
 
 
 def _tokenizer(world: World, special: tuple[str, ...], ends: list[str]) -> Tokenizer:
+    synonyms = plural_synonyms() if isinstance(world, WideWorld) else SYNONYMS
     said = (
-        set(vocabulary(world)) | set(COMMON_WORDS) | set(SYNONYMS) | {w for words in SYNONYMS.values() for w in words}
+        set(vocabulary(world)) | set(COMMON_WORDS) | set(synonyms) | {w for words in synonyms.values() for w in words}
     )
     words = [*special, *sorted(said - set('{}"'))]
     ids = {word: number for number, word in enumerate(words)}

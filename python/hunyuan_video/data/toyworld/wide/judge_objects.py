@@ -1,0 +1,181 @@
+"""Which things stand in front: their colours, the pixels of each, and how many objects there are."""
+
+from dataclasses import dataclass
+from itertools import permutations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hunyuan_video.data.toyworld.geometry import apply
+from hunyuan_video.data.toyworld.wide import vocabulary as words
+from hunyuan_video.data.toyworld.wide.judge_ground import Ground
+
+_OBJECT = 0.12  # a pixel this far from the background is none of it
+_EVEN = 0.2  # colours differ by less around a pixel that tells a colour
+_LIKE = 0.17  # and it is this near to the colour
+_MIN_SHARE = 0.015  # of the pixels that tell a colour, and
+_MIN_TELLING = 2.5  # square units a frame, on average
+_MIN_AREA = 5.0  # square units a frame: less is no thing
+_MANY = 0.6  # of the pixels around one, that tell the same colour
+_SPREAD = 40  # pixels that a colour is carried to what tells none
+_SPREAD_STARRY = 6  # fewer among stars, which may touch a thing
+_PART = 0.4  # of the largest part of a thing: less is no object of its own
+
+
+@dataclass(frozen=True)
+class Found:
+    """A thing as pixels. Sizes in units of the world, places as the camera shows them."""
+
+    color: str
+    opacity: Tensor  # [F, h, w]
+    count: int
+    places: Tensor  # [K, count, 3]: pixel x and y from the middle, area, of every object in the frames that count
+    frames: Tensor  # [K] which frames these are
+    whole: Tensor  # [K] bool: no edge of the picture cuts the thing
+
+
+def palette(light: str) -> Tensor:
+    """Colour and second tone of every name under a light: [2, 10, 3]."""
+    tint = torch.tensor(words.TINTS[light])
+    first = torch.tensor(list(words.COLORS.values()))
+    pale = torch.tensor([name in words.PALE for name in words.COLORS])[:, None]
+    second = torch.where(pale, 0.45 * first, 0.25 * first + 0.72)
+    return torch.stack([first * tint, second * tint])
+
+
+def find_things(pictures: Tensor, ground: Ground, unit: float) -> list[Found]:
+    """One or two things, the larger first; none where nothing stands in front. unit: side of a pixel."""
+    front = ground.distance > _OBJECT
+    colors, votes = _colors(pictures, front, ground, unit)
+    if not colors:
+        return []
+    owner = _owners(pictures, votes, colors, front, ground)
+    found = []
+    for number, color in enumerate(colors):
+        mask = owner == number + 1
+        thing = _found(list(words.COLORS)[color], mask, _opacity(ground.distance, mask, front), unit)
+        if thing is not None:
+            found.append(thing)
+    return found
+
+
+def _colors(pictures: Tensor, front: Tensor, ground: Ground, unit: float) -> tuple[list[int], Tensor]:
+    """The colours of the things, and for every pixel that tells one which it is (-1: none): [F, h, w]."""
+    inner = -F.max_pool2d(-front.float()[:, None], 3, 1, 1)[:, 0] > 0
+    spread = F.max_pool2d(pictures, 3, 1, 1) + F.max_pool2d(-pictures, 3, 1, 1)
+    telling = inner & (spread.amax(1) < _EVEN)
+    table = palette(ground.light).flatten(0, 1)
+    away = torch.cdist(pictures.permute(0, 2, 3, 1).reshape(-1, 3), table)
+    distance, nearest = (value.view(front.shape) for value in away.min(1))
+    votes = torch.where(telling & (nearest < len(words.COLORS)) & (distance < _LIKE), nearest, -1)
+    if ground.kind == "starry":  # stars of the sky have a pixel or two of a gray
+        alike = torch.stack(
+            [F.avg_pool2d((votes == c).float()[:, None], 3, 1, 1)[:, 0] for c in range(len(words.COLORS))]
+        )
+        votes = torch.where(alike.amax(0) > _MANY, votes, -1)
+    counts = torch.bincount(votes[votes >= 0], minlength=len(words.COLORS)).float()
+    least = max(_MIN_SHARE * counts.sum().item(), _MIN_TELLING * len(pictures) / unit**2)
+    order = counts.argsort(descending=True)[:2].tolist()
+    return [color for color in order if counts[color] >= least], votes
+
+
+def _owners(pictures: Tensor, votes: Tensor, colors: list[int], front: Tensor, ground: Ground) -> Tensor:
+    """Which thing every pixel in front belongs to; 0: background. [F, h, w]
+
+    Colours spread from the pixels that tell one. Where both arrive, that with the nearer tone goes on; at the rim,
+    where the background mixes in, that of more neighbours.
+    """
+    owner = torch.zeros(votes.shape)
+    for number, color in enumerate(colors):
+        owner[votes == color] = number + 1.0
+    tones = palette(ground.light)
+    away = torch.stack([_from_tones(pictures, tones[:, color]) for color in colors])
+    inner = -F.max_pool2d(-front.float()[:, None], 5, 1, 2)[:, 0] > 0
+    for _ in range(_SPREAD if ground.kind != "starry" else _SPREAD_STARRY):
+        before = owner
+        near = torch.stack([F.avg_pool2d((owner == n + 1).float()[:, None], 3, 1, 1)[:, 0] for n in range(len(colors))])
+        likely = torch.where(inner, 1.0 / (0.05 + away), near) * (near > 0)
+        best, number = likely.max(0)
+        owner = torch.where(front & (owner == 0) & (best > 0), number + 1.0, owner)
+        if torch.equal(owner, before):
+            break
+    return owner
+
+
+def _from_tones(pictures: Tensor, tones: Tensor) -> Tensor:  # [F, 3, h, w], [2, 3]
+    """Distance of each pixel from the nearer of two tones. [F, h, w]"""
+    return torch.stack([(pictures - tone.view(3, 1, 1)).square().sum(1).sqrt() for tone in tones]).amin(0)
+
+
+def _opacity(distance: Tensor, mask: Tensor, front: Tensor) -> Tensor:
+    """How much of each pixel near the thing it covers: its distance from the background over the thing's own."""
+    level = distance[mask].median() if mask.any() else torch.ones(())
+    near = F.max_pool2d(mask.float()[:, None], 3, 1, 1)[:, 0] > 0
+    other = front & ~mask
+    inner = -F.max_pool2d(-(mask | other).float()[:, None], 3, 1, 1)[:, 0] > 0
+    share = torch.where(inner & mask, torch.ones(()), distance / (0.9 * level))
+    return share.clamp(0.0, 1.0) * (near & ~other)
+
+
+def _found(color: str, mask: Tensor, opacity: Tensor, unit: float) -> Found | None:
+    parts = _parts(mask)
+    rows = [_objects(labels, cover, unit) for labels, cover in zip(parts, opacity, strict=True)]
+    counts = torch.tensor([min(len(row), 3) for row in rows])
+    if (counts > 0).float().mean() < 0.6:
+        return None
+    count = int(torch.bincount(counts[counts > 0]).argmax())
+    frames = [frame for frame, row in enumerate(rows) if min(len(row), 3) == count]
+    places = torch.stack([rows[frame][:count] for frame in frames])
+    edge = torch.stack([mask[:, 0], mask[:, -1]]).any(0).any(1) | torch.stack([mask[:, :, 0], mask[:, :, -1]]).any(
+        0
+    ).any(1)
+    chosen = torch.tensor(frames)
+    return Found(color, opacity, count, _linked(places), chosen, ~edge[chosen])
+
+
+def _parts(mask: Tensor) -> Tensor:
+    """Connected parts of every frame, each with a number of its own; 0: none. [F, h, w]"""
+    numbers = torch.arange(1, mask[0].numel() + 1, dtype=torch.float32).view(1, *mask.shape[1:]) * mask
+    while True:
+        grown = F.max_pool2d(numbers[:, None], 3, 1, 1)[:, 0] * mask
+        if torch.equal(grown, numbers):
+            return numbers
+        numbers = grown
+
+
+def _objects(labels: Tensor, cover: Tensor, unit: float) -> Tensor:
+    """Pixel x, y from the middle and area in square units of the parts that are large enough: [n, 3]."""
+    height, width = labels.shape
+    found = []
+    for label in labels.unique()[1:] if (labels == 0).any() else labels.unique():
+        # The soft rim around a part is its own.
+        near = F.max_pool2d((labels == label).float()[None, None], 3, 1, 1)[0, 0] * cover
+        area = near.sum()
+        x = (near.sum(0) * (torch.arange(width) - (width - 1) / 2.0)).sum() / area.clamp(min=1e-6)
+        y = (near.sum(1) * (torch.arange(height) - (height - 1) / 2.0)).sum() / area.clamp(min=1e-6)
+        found.append(torch.stack([x * unit, y * unit, area * unit * unit]))
+    if not found:
+        return torch.zeros(0, 3)
+    table = torch.stack(found)
+    table = table[table[:, 2] >= max(_MIN_AREA, _PART * table[:, 2].max().item())]
+    return table[table[:, 2].argsort(descending=True)]
+
+
+def _linked(places: Tensor) -> Tensor:  # [K, n, 3]
+    """The objects of each frame in the order of those that were nearest in the frame before."""
+    linked = [places[0]]
+    for row in places[1:]:
+        orders = list(permutations(range(len(row))))
+        ways = [(row[list(order), :2] - linked[-1][:, :2]).square().sum() for order in orders]
+        linked.append(row[list(orders[int(torch.stack(ways).argmin())])])
+    return torch.stack(linked)
+
+
+def world_places(found: Found, matrices: Tensor) -> Tensor:  # [F, 3, 3] pixel -> world
+    """Found.places with the camera undone: x, y, area in the world. [K, n, 3]"""
+    chosen = matrices[found.frames]
+    x, y = apply(chosen, found.places[..., 0], found.places[..., 1])
+    depth = chosen[:, 2, :1] * found.places[..., 0] + chosen[:, 2, 1:2] * found.places[..., 1] + chosen[:, 2, 2:]
+    area = found.places[..., 2] * torch.linalg.det(chosen)[:, None] / depth**3
+    return torch.stack([x, y, area], -1)
