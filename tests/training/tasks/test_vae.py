@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hunyuan_video.data.world import WorldConfig
+from hunyuan_video.errors import UserError
 from hunyuan_video.models import CausalVAE
 from hunyuan_video.training.config import VAERun
 from hunyuan_video.training.run import run
@@ -46,6 +47,31 @@ def test_the_bootstrap_decodes_the_pca_latents_and_the_joint_phase_its_own(task)
     joint, parts = task.loss(last, generator)
     (joint - task.config.weight_latent_joint * parts["latent"]).backward()
     assert task.network.encoder.conv_in.conv.weight.grad.abs().sum() > 0
+
+
+def test_after_the_bootstrap_clips_are_whole_or_cropped(tmp_path):
+    settings = {"model": MODEL, "world": WorldConfig(**WORLD), "pca_clips": 12, "crop": 16, "crop_frames": 5,
+                "full_batch": 2}  # fmt: skip
+    cropped = VAETask(VAERun(**settings, full_crop=16, full_frames=5), tmp_path / "run", quiet)
+    whole = VAETask(VAERun(**settings), tmp_path / "run", quiet)
+    seen = []
+    for task in (cropped, whole):
+        task.network.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape[2:])))
+        task.loss(task.config.loop.steps - 1, torch.Generator().manual_seed(0))
+    assert seen == [(5, 16, 16), (9, 32, 32)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"full_crop": 12}, "full_crop must be a multiple of 8"),
+        ({"full_frames": 4}, "full_frames 4k"),
+        ({"full_crop": 40, "full_frames": 5}, "larger than the world's clips"),
+    ],
+)
+def test_crops_that_do_not_fit_are_refused(settings, reason):
+    with pytest.raises(UserError, match=reason):
+        VAERun(model=MODEL, world=WorldConfig(**WORLD), crop=16, crop_frames=5, **settings)
 
 
 def test_a_short_run_lowers_the_loss_exports_and_can_be_continued_as_decoder_only(tmp_path):

@@ -26,7 +26,9 @@ class VAERun:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     crop: int = 32  # pixels, of the bootstrap phase
     crop_frames: int = 9
-    full_batch: int = 4  # whole clips per step after the bootstrap
+    full_batch: int = 4  # clips per step after the bootstrap
+    full_crop: int = 0  # pixels of those; 0: whole clips
+    full_frames: int = 0
     bootstrap: float = 0.6  # fraction of the steps in which the decoder learns from the PCA latents
     pca_clips: int = 400
     whiten: float = 0.5  # 0: PCA coefficients, 1: unit variance each
@@ -40,13 +42,18 @@ class VAERun:
 
     def __post_init__(self) -> None:
         check_model(self.model, VAEConfig)
-        if self.crop % 8 or self.crop_frames % 4 != 1:
+        for phase in ("crop", "full"):
+            self._check_crop(phase)
+
+    def _check_crop(self, phase: str) -> None:
+        names = ("crop", "crop_frames") if phase == "crop" else ("full_crop", "full_frames")
+        pixels, frames = (getattr(self, name) for name in names)
+        whole = phase == "full"
+        if pixels % 8 or pixels < 0 or (frames % 4 != 1 and not (whole and frames == 0)):
+            raise UserError(f"{names[0]} must be a multiple of 8 and {names[1]} 4k + 1, got {pixels} and {frames}")
+        if pixels > self.world.size or frames > self.world.num_frames:
             raise UserError(
-                f"crop must be a multiple of 8 and crop_frames 4k + 1, got {self.crop} and {self.crop_frames}"
-            )
-        if self.crop > self.world.size or self.crop_frames > self.world.num_frames:
-            raise UserError(
-                f"crop {self.crop} and crop_frames {self.crop_frames} are larger than the world's clips, "
+                f"{names[0]} {pixels} and {names[1]} {frames} are larger than the world's clips, "
                 f"{self.world.num_frames} frames of {self.world.size} pixels"
             )
 

@@ -80,7 +80,8 @@ class VAETask:
             video, target = self.batch(generator, config.loop.micro_batch, config.crop, config.crop_frames)
         else:
             count = max(config.full_batch // max(config.loop.micro_batches, 1), 1)
-            video, target = self.batch(generator, count, config.world.size, config.world.num_frames)
+            pixels, frames = config.full_crop or config.world.size, config.full_frames or config.world.num_frames
+            video, target = self.batch(generator, count, pixels, frames)
         posterior = self.network.encode(video)
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         latent = F.mse_loss(mean, target)
