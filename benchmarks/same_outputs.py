@@ -38,7 +38,8 @@ from benchmarks.output_cases import Case, folder_of  # noqa: E402
 PASSING = re.compile("per_s$|^memory|seconds|minutes")  # keys of logs that say how fast a run was
 CONTINUED = ("flow", "flow float32", "stages", "vae_stages", "dmd distillation", "consistency distillation")
 RESUMED = ("sample 1 few_step", "sample 1 none", "sample bfloat16")
-IGNORED = (".metadata", "files.json")  # of a training checkpoint: an identifier drawn at random, and a sum over it
+# Of a training checkpoint: an identifier drawn at random, and a sum over it; the settings of a run, new with a version.
+IGNORED = (".metadata", "files.json", "resolved.json")
 SHOWN = 3  # differing files of a case
 
 

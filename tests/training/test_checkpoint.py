@@ -77,7 +77,24 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(checkpoints, lines, damag
     else:
         (folder / "files.json").write_text("{" if damage == "manifest" else "[]")
     assert checkpoints.newest()[0] == 4
-    assert len(lines) == 1 and "step_0000008" in lines[0] and "before it" in lines[0]
+    assert len(lines) == 1 and "step_0000008" in lines[0] and "set aside as step_0000008.damaged" in lines[0]
+    assert names(checkpoints) == ["step_0000004", "step_0000008.damaged"] and checkpoints.newest()[0] == 4
+    assert len(lines) == 1  # told once
+
+
+@pytest.mark.parametrize("cut", [True, False], ids=["cut off", "gone"])
+def test_rotation_counts_whole_checkpoints_only(checkpoints, lines, cut):
+    """A higher number that is damaged does not push out the checkpoints that are saved after it."""
+    for step in (4, 8, 12):
+        save(checkpoints, step)
+    for step in (8, 12):
+        data = next(checkpoints.path(step).glob("*.distcp"))
+        data.write_bytes(data.read_bytes()[:-1]) if cut else data.unlink()
+    save(checkpoints, 6)
+    save(checkpoints, 7)
+    assert names(checkpoints) == ["step_0000006", "step_0000007", "step_0000008.damaged", "step_0000012.damaged"]
+    assert [line.split(":")[0][-12:] for line in lines] == ["step_0000012", "step_0000008"]
+    assert checkpoints.newest()[0] == 7
 
 
 def test_a_half_written_checkpoint_is_ignored_and_named(checkpoints, lines):

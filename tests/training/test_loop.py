@@ -12,6 +12,7 @@ from hunyuan_video.training.ema import EMA
 from hunyuan_video.training.loop import train
 from hunyuan_video.training.lr_schedule import learning_rate_factor
 from hunyuan_video.training.optimizer import make_optimizers
+from hunyuan_video.training.report import read_log
 
 
 class Blocks(nn.Module):
@@ -142,6 +143,42 @@ def test_non_finite_steps_are_skipped_and_then_stop_the_run(tmp_path):
     with pytest.raises(UserError, match="NaN"):
         train(Regression(poison=range(999)), LoopConfig(steps=99, precision="fp32"), OptimizerConfig(),
               tmp_path / "all", False, quiet)  # fmt: skip
+
+
+class Poisoned(Regression):
+    """NaN losses at some steps, infinite gradients at others."""
+
+    clips_drawn = ("a", "b")
+
+    def __init__(self, poison, infinite=()):
+        super().__init__(poison)
+        self.infinite = infinite
+
+    def loss(self, step, generator):
+        loss, parts = super().loss(step, generator)
+        if step in self.infinite:  # a root at 0: a finite loss, an infinite gradient
+            loss = loss + (self.network.out.weight * 0).sum().sqrt()
+        return loss, parts
+
+
+def test_skipped_steps_are_counted_by_cause_and_clip(tmp_path):
+    lines, loop = [], replace(LOOP, log_every=1)
+    train(Poisoned({3, 5, 9}, {6}), replace(loop, steps=8), OptimizerConfig(), tmp_path, False, lines.append)
+    log = [line for line in read_log(tmp_path) if "loss" in line]
+    assert "skipped_by" not in log[0] and log[6]["skipped_by"] == {"loss": 2, "gradient": 1}
+    assert log[6]["skipped_clips"] == {"a": 2, "b": 2} and log[6]["skipped"] == 3
+    assert lines[-1] == "steps without an update: 3 skipped (loss 2, gradient 1; clips a 2, b 2)"
+    train(Poisoned({3, 5, 9}, {6}), loop, OptimizerConfig(), tmp_path, True, lines.append)
+    assert lines[-1] == "steps without an update: 4 skipped (loss 3, gradient 1; clips a 3, b 3)"
+
+
+@pytest.mark.parametrize("poison", [range(9, 99), range(99)], ids=["at the end", "from the start"])
+def test_a_diverged_run_is_a_failure_with_its_last_good_weights(tmp_path, poison):
+    task = Poisoned(poison)
+    with pytest.raises(UserError, match=f"has diverged, its weights are those of step {min(poison)};"):
+        train(task, LOOP, OptimizerConfig(), tmp_path, False, quiet)
+    exported = torch.load(tmp_path / "export/weights.pt", weights_only=True)
+    assert all(torch.isfinite(weight).all() for weight in exported.values())
 
 
 def test_learning_rate_factor():

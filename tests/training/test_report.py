@@ -1,5 +1,6 @@
 """What people see: the line, log.jsonl, TensorBoard and W&B (stand-ins for both), messages where they are missing."""
 
+import contextlib
 import json
 import math
 import re
@@ -7,12 +8,13 @@ import sys
 import types
 
 import pytest
+import torch
 from helpers.small_transformer import SmallTask
 
 from hunyuan_video.errors import UserError
 from hunyuan_video.training.config import LoopConfig, OptimizerConfig
 from hunyuan_video.training.loop import train
-from hunyuan_video.training.report import Report, duration, evaluated
+from hunyuan_video.training.report import Report, duration, evaluated, read_log
 
 LOOP = LoopConfig(steps=4, batch=2, log_every=2, save_every=4, sheet_every=2, precision="fp32")
 
@@ -68,8 +70,8 @@ def test_tensorboard_and_wandb_get_the_numbers(tmp_path, monkeypatch):
     scalars, logged, closed = [], [], []
 
     class Writer:
-        def __init__(self, log_dir):
-            assert log_dir == str(tmp_path / "tensorboard")
+        def __init__(self, log_dir, purge_step):
+            assert log_dir == str(tmp_path / "tensorboard") and purge_step == 1
 
         def add_scalar(self, name, value, step):
             scalars.append((name, step))
@@ -116,10 +118,74 @@ def test_other_ranks_are_silent(tmp_path):
     assert not (tmp_path / "log.jsonl").exists()
 
 
-def test_a_full_disk_while_reporting_stops_the_run_with_one_line(tmp_path):
+def test_a_full_disk_while_exporting_stops_the_run_with_one_line(tmp_path):
     class Full(SmallTask):
-        def evaluate(self, step, folder):
+        def export(self, folder):
             raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError, match="disk is full; make room and continue with --resume"):
         train(Full(2), LOOP, OptimizerConfig(), tmp_path, False, lambda line: None)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), UserError("no clip can be read"), ZeroDivisionError()])
+def test_a_failed_evaluation_is_told_and_loses_nothing(tmp_path, error):
+    class Fails(SmallTask):
+        def evaluate(self, step, folder):
+            assert (folder / "export").exists()  # written before
+            if step == 2:
+                raise error
+            return super().evaluate(step, folder)
+
+    lines, task = [], Fails(2)
+    train(task, LOOP, OptimizerConfig(), tmp_path / "run", False, lines.append)
+    assert any(f"step 2: the evaluation failed ({type(error).__name__}" in line for line in lines)
+    failed = [line for line in read_log(tmp_path / "run") if "evaluation_failed" in line]
+    assert [line["step"] for line in failed] == [2] and "in evaluate" in failed[0]["traceback"]
+    assert evaluated(tmp_path / "run", 4) and not evaluated(tmp_path / "run", 2)
+    other = SmallTask(2)
+    train(other, LOOP, OptimizerConfig(), tmp_path / "other", False, lambda line: None)
+    pairs = zip(task.network.parameters(), other.network.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_the_log_of_a_continued_run_has_each_step_once(tmp_path):
+    class Killed(SmallTask):
+        at = 0
+
+        def loss(self, step, generator):
+            if step == self.at:
+                raise KeyboardInterrupt
+            return super().loss(step, generator)
+
+        def evaluate(self, step, folder):
+            if -step == self.at:
+                raise KeyboardInterrupt
+            return super().evaluate(step, folder)
+
+    loop = LoopConfig(steps=9, batch=2, log_every=1, save_every=3, sheet_every=3, precision="fp32")
+    train(SmallTask(2), loop, OptimizerConfig(), tmp_path / "whole", False, lambda line: None)
+    for at in (5, -6, 8, -9, 99):  # between checkpoints, and between a checkpoint and its evaluation
+        task = Killed(2)
+        task.at = at
+        with contextlib.suppress(KeyboardInterrupt):
+            train(task, loop, OptimizerConfig(), tmp_path / "cut", True, lambda line: None)
+        if at < 99:
+            with open(tmp_path / "cut/log.jsonl", "a") as file:
+                file.write('{"step": 7, "lo')
+    passing = ("steps_per_s", "samples_per_s", "memory_gb")
+    whole, cut = (
+        [{key: value for key, value in line.items() if key not in passing} for line in read_log(tmp_path / name)]
+        for name in ("whole", "cut")
+    )
+    assert cut == whole and len(whole) == 12
+
+
+def test_a_board_that_fails_costs_the_board(tmp_path):
+    lines = []
+    report = Report(LoopConfig(steps=2, log_every=1), tmp_path, 0, lines.append, True)
+    report.board = types.SimpleNamespace(add_scalar=lambda *values: 1 / 0, close=lambda: 1 / 0)
+    report.step(1, {"loss": 2.0}, {})
+    report.step(2, {"loss": 1.0}, {})
+    report.close()
+    assert [line["loss"] for line in read_log(tmp_path)] == [2.0, 1.0]
+    assert sum("TensorBoard or W&B failed (division by zero)" in line for line in lines) == 1

@@ -10,6 +10,7 @@ number of readers gives the same batches.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -143,6 +144,13 @@ class EncodedDataset:
 
     def __len__(self) -> int:
         return sum(len(members) for members in self.buckets.values())
+
+    def contents(self) -> str:
+        """A hash of which clips there are, in their order, and of the lengths of their members."""
+        names = {
+            bucket: [(member.name, member.length) for member in members] for bucket, members in self.buckets.items()
+        }
+        return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]
 
     def member(self, bucket: str, position: int, seed: int) -> Member:
         """The clip at a position of a bucket's endless stream: every epoch is another permutation."""

@@ -58,6 +58,14 @@ class Ranks:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def collect(self, values: list[Any]) -> list[Any]:
+        """The values of all ranks, one after the other, on every rank."""
+        if self.count == 1:
+            return values
+        boxes: list[list[Any]] = [[] for _ in range(self.count)]
+        dist.all_gather_object(boxes, values)
+        return [value for box in boxes for value in box]
+
     def meet(self) -> None:
         """Waits for all ranks. None is gone while another still reads what it sent, as after a broadcast."""
         self.mean([0.0])

@@ -62,7 +62,7 @@ class Checkpoints:
         return self.folder / f"step_{step:07d}"
 
     def steps(self) -> list[int]:
-        """Steps of the whole checkpoints there, newest first."""
+        """Steps of the checkpoints there, newest first; without those set aside as damaged."""
         names = [path.name for path in self.folder.glob("step_*")]
         return sorted((int(name[5:]) for name in names if name[5:].isdigit()), reverse=True)
 
@@ -109,8 +109,30 @@ class Checkpoints:
             shutil.rmtree(path)
         os.replace(temporary, path)
         _sync(self.folder)
-        for old in self.steps()[self.keep :]:
+        self._rotate()
+
+    def _rotate(self) -> None:
+        """Deletes what is older than the last `keep` whole ones. Sums are compared on resume; here, lengths are."""
+        whole = []
+        for step in self.steps():
+            if damage := _damage(self.path(step), sums=False):
+                self._set_aside(step, damage)
+            else:
+                whole.append(step)
+        for old in whole[self.keep :]:
             shutil.rmtree(self.path(old), ignore_errors=True)
+
+    def _set_aside(self, step: int, damage: str) -> None:
+        """Gives a damaged checkpoint a name that is no checkpoint's, so that it never counts as one."""
+        path = self.path(step)
+        aside = path.with_suffix(".damaged")
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(path, aside)
+            place = f"set aside as {aside.name}"
+        except OSError as error:
+            place = f"it cannot be set aside ({error.strerror})"
+        self.report(f"{path}: {damage}; {place}, the checkpoint before it counts")
 
     def newest(self) -> tuple[int, dict[str, Any]] | None:
         """Step and run.json of the newest checkpoint that is whole and undamaged; others are named and passed over."""
@@ -124,7 +146,7 @@ class Checkpoints:
                 if damage is None:
                     found = step, json.loads((self.path(step) / "run.json").read_text())
                     break
-                self.report(f"{self.path(step)}: {damage}; trying the checkpoint before it")
+                self._set_aside(step, damage)
         return self.ranks.agree(found)
 
     def saved(self, step: int) -> dict[str, TensorStorageMetadata]:
@@ -176,15 +198,15 @@ def _fingerprint(path: Path) -> list[int]:
     return [length, crc]
 
 
-def _damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint's files, or None."""
+def _damage(path: Path, *, sums: bool = True) -> str | None:
+    """What is wrong with a checkpoint's files, or None. sums: whether they are read whole."""
     try:
         files = json.loads((path / "files.json").read_text())
         for name, expected in files.items():
-            found = _fingerprint(path / name)
-            if found[0] != expected[0]:
-                return f"{name} has {found[0]} bytes instead of {expected[0]}"
-            if found != expected:
+            size = (path / name).stat().st_size
+            if size != expected[0]:
+                return f"{name} has {size} bytes instead of {expected[0]}"
+            if sums and _fingerprint(path / name) != expected:
                 return f"{name} is damaged (checksum)"
     except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
         return f"unreadable ({error})"

@@ -20,6 +20,8 @@ from hunyuan_video.training.config import LoopConfig, OptimizerConfig
 from hunyuan_video.training.ema import EMA
 from hunyuan_video.training.parallelize import Prepared, deal
 from hunyuan_video.training.report import Report, evaluated
+from hunyuan_video.training.resolved import check_resumed, keep, resolved
+from hunyuan_video.training.skips import Skips
 from hunyuan_video.training.task import Task
 
 
@@ -58,42 +60,68 @@ class Trainer:
         }
         self.checkpoints = Checkpoints(folder / "checkpoints", loop.keep, self.ranks, self.line)
         self.together = loop.parallel.fsdp or loop.parallel.sequence > 1  # every rank is needed to run the network
-        self.skipped = 0
+        self.settings = resolved(task, self.loop, optimizer)
+        self.skips = Skips()
+        self.poisoned: list[str] = []  # clips of this step whose loss was not finite
 
     def run(self, resume: bool) -> dict[str, float]:
         first = self.restore() if resume else self.start_anew()
+        if self.ranks.first:
+            keep(self.folder, self.settings)
         report = Report(self.loop, self.folder, first, self.line, self.ranks.first)
         metrics: dict[str, float] = {}
+        if first and self.evaluates(first) and not self.ranks.agree(evaluated(self.folder, first)):
+            metrics = self.evaluate(first, report)  # killed between the checkpoint and what follows it
         for step in range(first, self.loop.steps):
             values = self.step(step)
             done = step + 1
-            facts = {"skipped": self.skipped, "unreadable": getattr(self.task, "unreadable", 0)}
+            facts = {"skipped": self.skips.total, **self.skips.facts(), "unreadable": self.unreadable}
             report.step(done, values, {**facts, "lr": self.main.rates.factor})
-            last = done == self.loop.steps
-            if done % self.loop.save_every == 0 or last:
+            if done % self.loop.save_every == 0 or done == self.loop.steps:
                 self.save(done)
-            if last or (self.loop.sheet_every and done % self.loop.sheet_every == 0):
-                metrics = self.evaluate(done)
-                report.evaluation(done, metrics)
+            if self.evaluates(done):
+                metrics = self.evaluate(done, report)
         if first > self.loop.steps:
             self.line(f"step {first} is beyond loop.steps = {self.loop.steps}: nothing to do")
-        elif first == self.loop.steps and not self.ranks.agree(evaluated(self.folder, first)):
-            metrics = self.evaluate(first)  # killed between the last checkpoint and the export
-            report.evaluation(first, metrics)
         self.checkpoints.wait()
         report.close()
         self.ranks.meet()  # no rank goes on to read an export that the first is still writing
+        self.tell_skips(first)
         return metrics
+
+    def evaluates(self, done: int) -> bool:
+        """Whether weights are exported and evaluated after so many steps."""
+        every = self.loop.sheet_every
+        return done == self.loop.steps or bool(every and done % every == 0 and done < self.loop.steps)
+
+    @property
+    def unreadable(self) -> int:
+        return getattr(self.task, "unreadable", 0)
+
+    def tell_skips(self, first: int) -> None:
+        """Sums up the steps without an update. UserError where the last ones were among them."""
+        if self.skips.total and first < self.loop.steps:
+            self.line(f"steps without an update: {self.skips}")
+        if self.skips.in_row and self.skips.diverged(self.loop.steps - first):
+            good = self.loop.steps - self.skips.in_row
+            raise UserError(
+                f"{self.folder}: the last {self.skips.in_row} steps had a NaN or infinite loss or gradient: the run "
+                f"has diverged, its weights are those of step {good}; lower optimizer.lr or look at the data"
+            )
 
     def step(self, step: int) -> dict[str, float]:
         """All parts of a step's batch that are this rank's, and one update of the weights."""
         share = range(self.ranks.data_rank, self.loop.micro_batches, self.ranks.data_count)
         totals: dict[str, float] = {}
+        self.poisoned = []
         self.task.network.train()
         for part in share:
             loss, parts = self.part_loss(step, part)
+            number = loss.item()
+            if not math.isfinite(number):
+                self.poisoned += getattr(self.task, "clips_drawn", [])
             (loss / len(share)).backward()
-            for key, value in {"loss": loss.item(), **parts}.items():
+            for key, value in {"loss": number, **parts}.items():
                 totals[key] = totals.get(key, 0.0) + value / len(share)
         totals = dict(zip(totals, self.ranks.mean(list(totals.values())), strict=True))
         return {**totals, "grad": self.update(step, totals["loss"])}
@@ -113,13 +141,15 @@ class Trainer:
         norm = self.main.update(step) if math.isfinite(loss) else math.nan
         if math.isfinite(norm):
             self.ema.update(self.task.network, step)
+            self.skips.good()
             return norm
         self.main.drop_gradients()
-        self.skipped += 1
-        if self.skipped > self.loop.max_skipped:
+        self.skips.bad("gradient" if math.isfinite(loss) else "loss", self.ranks.collect(self.poisoned))
+        if self.skips.total > self.loop.max_skipped:
             raise UserError(
-                f"step {step}: {self.skipped} steps had a NaN or infinite loss or gradient (loop.max_skipped = "
-                f"{self.loop.max_skipped}); lower optimizer.lr or look at the data, then continue with --resume"
+                f"step {step}: {self.skips.total} steps had a NaN or infinite loss or gradient (loop.max_skipped = "
+                f"{self.loop.max_skipped}): {self.skips}; lower optimizer.lr or look at the data, then continue with "
+                "--resume"
             )
         return norm
 
@@ -137,6 +167,7 @@ class Trainer:
             self.line(f"{self.checkpoints.folder}: no checkpoint to continue from; starting at step 0")
             return 0
         step, run = found
+        check_resumed(self.folder, self.settings, self.line)
         saved = self.checkpoints.saved(step)
         # In checkpoints EMA weights are called "average", auxiliary networks "companion": names of the format.
         parts = {"": self.main, **{f"companion/{name}/": one for name, one in self.auxiliary.items()}}
@@ -152,7 +183,7 @@ class Trainer:
         if hasattr(self.task, "load_extra_state"):
             tensors = {name.removeprefix("extra/"): tensor for name, tensor in extra.items()}
             self.task.load_extra_state({**run["extra"], **tensors})
-        self.skipped = run["skipped"]
+        self.skips.load(run)
         self.line(f"resumed at step {step}")
         for key, value in self.data_position().items():
             if run["data"][key] != value:
@@ -170,18 +201,20 @@ class Trainer:
         extra: dict[str, Any] = self.task.extra_state() if hasattr(self.task, "extra_state") else {}
         tensors |= {f"extra/{key}": value for key, value in extra.items() if isinstance(value, torch.Tensor)}
         plain = {key: value for key, value in extra.items() if not isinstance(value, torch.Tensor)}
-        run = {"skipped": self.skipped, "ranks": self.ranks.count, "torch": torch.__version__,
+        run = {**self.skips.state(), "ranks": self.ranks.count, "torch": torch.__version__,
                "samples": done * self.loop.batch, "data": self.data_position(), "extra": plain}  # fmt: skip
         self.checkpoints.save(done, tensors, run)
 
-    def evaluate(self, done: int) -> dict[str, float]:
-        """Metrics and export of the averaged weights. The first rank writes; others help where they are needed."""
+    def evaluate(self, done: int, report: Report) -> dict[str, float]:
+        """Export, then metrics of the averaged weights. The first rank writes; others help where they are needed.
+
+        Metrics that cannot be had are told and cost nothing else.
+        """
         if not (self.ranks.first or self.together):
             return {}
         network = self.task.network
         with self.ema.in_place_of(network), self.output_folder() as folder:
             network.eval()
-            metrics = self.task.evaluate(done, folder)
             plain = self.main.gathered() if self.main.sharded else network
             if plain is not None and self.ranks.first:
                 self.task.network = plain
@@ -189,6 +222,12 @@ class Trainer:
                     self.task.export(folder / "export")
                 finally:
                     self.task.network = network
+            try:
+                metrics = self.task.evaluate(done, folder)
+            except Exception as error:
+                report.failure(done, error)
+                return {}
+        report.evaluation(done, metrics)
         return metrics
 
     @contextlib.contextmanager

@@ -8,6 +8,7 @@ import json
 import math
 import resource
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 
 from hunyuan_video.errors import UserError
+from hunyuan_video.files import staged_file
 from hunyuan_video.training.config import LoopConfig
 
 
@@ -30,8 +32,9 @@ class Report:
         self.board: Any = None
         self.run: Any = None
         if speaks:
+            forget_later(folder, first_step)
             self.log = open(folder / "log.jsonl", "a")
-            self.board = _tensorboard(folder) if loop.tensorboard else None
+            self.board = _tensorboard(folder, first_step) if loop.tensorboard else None
             self.run = _wandb(loop, folder) if loop.wandb else None
 
     def step(self, done: int, values: dict[str, float], facts: dict[str, float]) -> None:
@@ -62,24 +65,37 @@ class Report:
             self.record(done, {"evaluation": metrics})
             self.line(f"step {done} evaluation: " + json.dumps(_without_nan(metrics)))
 
+    def failure(self, done: int, error: Exception) -> None:
+        """An evaluation that failed: told, and logged with where."""
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        if self.speaks:
+            where = "".join(traceback.format_exception(error))
+            self.record(done, {"evaluation_failed": text, "traceback": where})
+            self.line(f"step {done}: the evaluation failed ({text}); the weights are exported, the run goes on")
+
     def record(self, done: int, values: dict[str, Any]) -> None:
         self.log.write(json.dumps(_without_nan({"step": done, **values})) + "\n")
         self.log.flush()
         flat = {**values, **{f"evaluation/{key}": value for key, value in values.get("evaluation", {}).items()}}
         numbers = {key: value for key, value in flat.items() if isinstance(value, int | float)}
-        if self.board is not None:
-            for key, value in numbers.items():
-                self.board.add_scalar(key, value, done)
-        if self.run is not None:
-            self.run.log(numbers, step=done)
+        try:
+            if self.board is not None:
+                for key, value in numbers.items():
+                    self.board.add_scalar(key, value, done)
+            if self.run is not None:
+                self.run.log(numbers, step=done)
+        except Exception as error:  # of a library, its server or its disk: not worth a run
+            self.board = self.run = None
+            self.line(f"note: TensorBoard or W&B failed ({error}); log.jsonl goes on without")
 
     def close(self) -> None:
         if self.speaks:
             self.log.close()
-        if self.board is not None:
-            self.board.close()
-        if self.run is not None:
-            self.run.finish()
+        with contextlib.suppress(Exception):
+            if self.board is not None:
+                self.board.close()
+            if self.run is not None:
+                self.run.finish()
 
 
 def mean(values: list[float]) -> float:
@@ -106,6 +122,22 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def forget_later(folder: Path, step: int) -> None:
+    """Takes the lines after a step out of log.jsonl, and all but the last of equal kind at one step: a run that is
+    continued from there writes them again.
+    """
+    path = folder / "log.jsonl"
+    if not path.exists():
+        return
+    kinds = ("evaluation", "evaluation_failed")
+    lines = [line for line in read_log(folder) if line["step"] <= step]
+    kept = {(line["step"], *(kind in line for kind in kinds)): line for line in lines}
+    content = "".join(json.dumps(line) + "\n" for line in kept.values()).encode()
+    if content != path.read_bytes():
+        with staged_file(path) as file:
+            file.write(content)
+
+
 def evaluated(folder: Path, step: int) -> bool:
     """Whether a run has told its evaluation of a step, the last thing after the export."""
     return any(line["step"] == step and "evaluation" in line for line in read_log(folder))
@@ -126,14 +158,14 @@ def duration(seconds: float) -> str:
     return f"{int(minutes)}m{int(seconds) % 60:02d}s" if hours < 1 else f"{int(hours)}h{int(minutes) % 60:02d}m"
 
 
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard(folder: Path, first_step: int) -> Any:
     try:
         writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter
     except ImportError:
         raise UserError(
             "loop.tensorboard is on, but TensorBoard is missing; pip install tensorboard, or set it to false"
         ) from None
-    return writer(log_dir=str(folder / "tensorboard"))
+    return writer(log_dir=str(folder / "tensorboard"), purge_step=first_step + 1)
 
 
 def _wandb(loop: LoopConfig, folder: Path) -> Any:

@@ -45,6 +45,12 @@ class ExtendedTask(Task, Protocol):
     unreadable: int
     """Samples passed over so far, said in the line."""
 
+    clips_drawn: list[str]
+    """Names of the clips of the last loss, for the count of those whose loss is not finite."""
+
+    contents: str
+    """What the data hold, in short: a run that is continued tells when it is no longer the same."""
+
     def begin(self, step: int, part: int, parts: int) -> None:
         """Called before the loss of part 0 <= part < parts of a step's batch: tells a task which share it draws."""
         ...

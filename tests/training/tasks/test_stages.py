@@ -80,6 +80,8 @@ def test_two_stages_and_a_resumed_one(tmp_path, recipe, monkeypatch):
 class Source:
     """Notes who reads what; step by step, two parts each."""
 
+    contents = ""
+
     def __init__(self, fails_at=None):
         self.read, self.fails_at = [], fails_at
 

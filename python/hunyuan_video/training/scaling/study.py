@@ -67,6 +67,8 @@ def read_curve(log: Path, run: str, parameters: int, tokens_per_step: int, confi
     """The validation losses of a finished run from its log."""
     lines = read_log(log.parent)
     found = {line["step"]: line["evaluation"]["validation_loss"] for line in lines if "evaluation" in line}
+    if not found:
+        raise UserError(f"{log}: no evaluation of the run succeeded; its lines say why")
     if None in found.values():
         raise UserError(f"{log}: the validation loss is not finite; lower flow.optimizer.lr")
     steps = np.array(sorted(found))

@@ -34,6 +34,8 @@ class FlowData(Protocol):
     t_shift_tokens: int  # for clips of so many tokens; 0: of any size
     unreadable: int  # clips passed over so far
     varies: bool  # whether micro-batches have several sizes
+    names: list[str]  # of the clips drawn last
+    contents: str  # of a data set, in short; "" where clips are drawn without end
 
     def begin(self, step: int, part: int, parts: int) -> None: ...
     def draw(self, generator: torch.Generator) -> Sample: ...
@@ -61,6 +63,14 @@ class FlowTask:
     def unreadable(self) -> int:
         """Clips passed over so far."""
         return self.data.unreadable
+
+    @property
+    def clips_drawn(self) -> list[str]:
+        return self.data.names
+
+    @property
+    def contents(self) -> str:
+        return self.data.contents
 
     def begin(self, step: int, part: int, parts: int) -> None:
         self.data.begin(step, part, parts)

@@ -23,7 +23,7 @@ class CachedData:
     that classifier-free guidance has an unconditional branch; judged by how well samples follow prompts.
     """
 
-    unreadable, varies = 0, False
+    unreadable, varies, contents = 0, False, ""
 
     def __init__(self, config: FlowRun, folder: Path, report=print):
         self.config = config
@@ -31,6 +31,7 @@ class CachedData:
             config.world, config.vae, config.text, folder, report, bool(config.image_condition)
         )
         self.t_shift, self.t_shift_tokens = config.t_shift, config.t_shift_tokens
+        self.names: list[str] = []
         self.channels: int | None = self.clips.shape[0]
         self.frames = {f"world.num_frames = {config.world.num_frames}": self.clips.shape[1]}
 
@@ -42,6 +43,7 @@ class CachedData:
 
     def draw(self, generator: torch.Generator) -> Sample:
         latents, picks = self.clips.pick(self.config.loop.micro_batch, generator)
+        self.names = [f"clip {index}" for index in picks]
         return latents, lambda: self.clips.embed(self.clips.captions(picks, generator, self.config.text_dropout))
 
     def state(self) -> dict[str, Any]:

@@ -74,6 +74,8 @@ class EncodedData:
         self.order = BucketOrder(weights, config.loop.steps, config.loop.seed)
         self.batches = Prefetcher(self.read, config.workers)
         self.place = (0, 0, 1)  # step, part and parts
+        self.names: list[str] = []
+        self.contents = self.clips.contents()
         self.t_shift, self.t_shift_tokens = config.t_shift, config.t_shift_tokens
         bucket = next(iter(self.clips.buckets))
         self.channels: int | None = self.clips.clip(bucket, 0, config.loop.seed).latents.shape[0]
@@ -98,6 +100,7 @@ class EncodedData:
 
     def draw(self, generator: torch.Generator) -> Sample:
         batch = self.batches.get(*self.place[:2], self.config.loop.steps - 1)
+        self.names = [f"{self.order.at(self.place[0])[0]}/{key}" for key in batch.keys]
         return batch.latents, lambda: condition_of(batch)
 
     def state(self) -> dict[str, Any]:

@@ -114,6 +114,7 @@ class StagedData:
         self.sampler = BucketSampler(groups, self.size_of, config.loop.seed)
         self.encoder = lru_cache(1)(partial(Encoder, config.encoders, config.loop.device))
         self.source = open_data(config, self.buckets, self.encoder)
+        self.contents = self.source.contents
         self.batches = Prefetcher(self.read, config.workers)
         self.plans: dict[int, list[Draw]] = {}  # of this step and the next, which is read ahead
         self.positions: dict[int, dict[str, Any]] = {}  # in the data, after those steps
@@ -136,6 +137,12 @@ class StagedData:
                 self.positions[due] = self.sampler.state()
         self.plans.pop(step - 1, None)
         self.positions.pop(step - 1, None)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the clips drawn last, by their place in the bucket's order."""
+        draw = self.plans[self.place[0]][self.place[1]]
+        return [f"{draw.bucket} number {draw.start + index}" for index in range(draw.count)]
 
     def read(self, step: int, part: int) -> Samples:
         rng = random.Random(f"captions/{self.config.loop.seed}/{step}/{part}")

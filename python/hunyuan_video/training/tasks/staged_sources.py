@@ -26,6 +26,7 @@ class Source(Protocol):
     """Where samples come from; the same draw and rng give the same samples."""
 
     unreadable: int  # clips passed over so far
+    contents: str  # of a data set, in short; "" where clips are drawn without end
 
     def samples(self, draw: Draw, rng: random.Random) -> Samples: ...
 
@@ -33,7 +34,7 @@ class Source(Protocol):
 class ToyworldSource:
     """Scenes of a toyworld, rendered and encoded on the fly: any shape, endless."""
 
-    unreadable = 0
+    unreadable, contents = 0, ""
 
     def __init__(self, world: str, seed: int, encoder: Encoder, captioner: Captioner, image_first: bool):
         if world not in WORLDS:
@@ -66,7 +67,7 @@ class EncodedSource:
         image_first: bool,
     ):
         self.data = EncodedDataset(folder, image_first=image_first)
-        self.seed, self.text_dropout = seed, text_dropout
+        self.seed, self.text_dropout, self.contents = seed, text_dropout, self.data.contents()
         missing = [str(bucket) for bucket in buckets if str(bucket) not in self.data.buckets]
         if missing:
             raise UserError(

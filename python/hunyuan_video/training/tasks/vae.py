@@ -107,15 +107,22 @@ class VAETask:
             codes.append(latents.float())
         return torch.cat(outs), torch.cat(codes)
 
+    @torch.no_grad()
+    def codes(self, frames: Tensor, count: int = 8) -> Tensor:  # uint8 [N, F, H, W, 3] -> [N, C, T, h, w]
+        """Posterior modes."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.loop.precision == "bf16"):
+            return torch.cat([self.network.encode(to_unit(part)).mode().float() for part in frames.split(count)])
+
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
         out, latents = self.reconstruct(self.truth)
         ratio = psnr(out, self.truth)
         rows = [clip for pair in zip(self.truth[:8], out[:8], strict=True) for clip in pair]
         contact_sheet(folder / "sheets" / f"step_{step:06d}.png", rows)
-        if self.config.train == "all":
-            self.network.config = replace(self.network.config, scaling_factor=1.0 / latents.std().item())
         return {"psnr": ratio.mean().item(), "worst": ratio.min().item(), "best": ratio.max().item(),
                 "latent_std": latents.std().item()}  # fmt: skip
 
     def export(self, folder: Path) -> None:
+        if self.config.train == "all":
+            deviation = self.codes(self.truth).std().item()
+            self.network.config = replace(self.network.config, scaling_factor=1.0 / deviation)
         self.network.save_pretrained(folder)

@@ -171,11 +171,15 @@ class VAEStagesTask:
         rows = [clip for pair in zip(truth[:8], out[:8], strict=True) for clip in pair]
         contact_sheet(folder / "sheets" / f"step_{step:06d}.png", rows)
         deviation = torch.cat(codes).std().item()
-        self.network.config = replace(self.network.config, scaling_factor=1.0 / deviation)
         return {
             "psnr": ratio.mean().item(), "worst": ratio.min().item(), "ssim": ssim(out, truth).mean().item(),
             "tiled_rms": torch.stack(gaps).mean().sqrt().item(), "latent_std": deviation, "unreadable": self.unreadable,
         }  # fmt: skip
 
+    @torch.no_grad()
     def export(self, folder: Path) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.loop.precision == "bf16"):
+            codes = [self.network.encode(to_unit(part)).mode().float() for part in self.truth().split(4)]
+        deviation = torch.cat(codes).std().item()
+        self.network.config = replace(self.network.config, scaling_factor=1.0 / deviation)
         self.network.save_pretrained(folder)
