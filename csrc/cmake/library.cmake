@@ -57,5 +57,6 @@ configure_package_config_file(csrc/cmake/hunyuan_kernels-config.cmake.in ${gener
 write_basic_package_version_file(${generated}/hunyuan_kernels-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${generated}/hunyuan_kernels-config.cmake ${generated}/hunyuan_kernels-config-version.cmake
         DESTINATION ${package})
+file(RELATIVE_PATH up_to_prefix ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 configure_file(csrc/cmake/hunyuan_kernels.pc.in ${generated}/hunyuan_kernels.pc @ONLY)
 install(FILES ${generated}/hunyuan_kernels.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
