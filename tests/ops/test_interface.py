@@ -44,7 +44,9 @@ def test_every_declaration_counts(csrc, name, old, new):
 
 
 def test_script_prints_what_the_module_is_built_with(csrc):
-    done = subprocess.run([sys.executable, interface.__file__, str(csrc)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-I", interface.__file__, str(csrc)], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == interface.fingerprint(csrc)
 
 
