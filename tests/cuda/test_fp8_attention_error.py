@@ -16,10 +16,9 @@ from emulated import kernels
 from fp8_attention import per_head_fp8, relative_error
 from torch import Tensor
 
-import hunyuan_ext as ops
 from hunyuan_ext import reference
 from hunyuan_video import HunyuanVideoPipeline
-from hunyuan_video.models.transformer.blocks import DoubleBlock, SingleBlock
+from hunyuan_video.models.transformer.executor import Layer
 
 BF16 = torch.bfloat16
 PEER_FACTOR = 3.0  # the most that is allowed
@@ -103,29 +102,23 @@ def test_random_data(kind):
 @pytest.fixture(scope="module")
 def activations() -> list[Heads]:
     """Every attention call of two sampling steps of the bundled checkpoint."""
-    seen, attention = [], ops.rope_attention
+    seen = []
 
-    def record(q, k, v, *, rope=None, q_norm=None, k_norm=None, text_len=0, text_norms=None, eps=1e-6, **options):
-        norms = q_norm, k_norm, *(text_norms or (None, None))
-        seen.append(Heads(*(x[:1].to(BF16) for x in (q, k, v)), norms, rope, text_len, eps))
-        return attention(
-            q,
-            k,
-            v,
-            rope=rope,
-            q_norm=q_norm,
-            k_norm=k_norm,
-            text_len=text_len,
-            text_norms=text_norms,
-            eps=eps,
-            **options,
-        )
+    class Recorded(Layer):
+        place = "chunks"
 
-    with pytest.MonkeyPatch.context() as patch:
-        for block in (DoubleBlock, SingleBlock):
-            patch.setattr(block, "attention", staticmethod(record))
-        pipe = HunyuanVideoPipeline.from_pretrained("tiny", dtype=torch.float32)
-        pipe(PROMPT, num_inference_steps=2, seed=0, output_type="latent")
+        def attention(self, attention):
+            def record(q, k, v, *, rope, q_norm, k_norm, text_len, text_norms=None, eps=1e-6, **options):
+                norms = q_norm, k_norm, *(text_norms or (None, None))
+                seen.append(Heads(*(x[:1].to(BF16) for x in (q, k, v)), norms, rope, text_len, eps))
+                norms = dict(q_norm=q_norm, k_norm=k_norm, text_norms=text_norms)
+                return attention(q, k, v, rope=rope, text_len=text_len, eps=eps, **norms, **options)
+
+            return record
+
+    pipe = HunyuanVideoPipeline.from_pretrained("tiny", dtype=torch.float32)
+    pipe.transformer.executor = pipe.transformer.executor.adding(Recorded())
+    pipe(PROMPT, num_inference_steps=2, seed=0, output_type="latent")
     return seen
 
 
