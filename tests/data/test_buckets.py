@@ -6,34 +6,36 @@ import pytest
 
 from hunyuan_video.data.buckets import Bucket, BucketSampler, Group, batch_size, make_buckets, nearest, ratio, tokens
 from hunyuan_video.errors import UserError
+from hunyuan_video.models.grid import Grid
 
 ASPECTS = ("16:9", "4:3", "1:1", "3:4", "9:16")
-SMALL = tuple(make_buckets(256, (1,), ASPECTS))
-LARGE = tuple(make_buckets(512, (1,), ASPECTS))
+GRID = Grid()
+SMALL = tuple(make_buckets(256, (1,), ASPECTS, GRID))
+LARGE = tuple(make_buckets(512, (1,), ASPECTS, GRID))
 
 
 def size_of(bucket):
-    return batch_size(bucket, 8192, 24)
+    return batch_size(bucket, GRID, 8192, 24)
 
 
 @pytest.mark.parametrize("anchor", [256, 512, 960])
 def test_buckets_of_an_anchor_have_its_area_and_their_aspect(anchor):
-    for bucket, aspect in zip(make_buckets(anchor, (1,), ASPECTS), ASPECTS, strict=True):
+    for bucket, aspect in zip(make_buckets(anchor, (1,), ASPECTS, GRID), ASPECTS, strict=True):
         assert bucket.height % 16 == bucket.width % 16 == 0
         assert bucket.height * bucket.width == pytest.approx(anchor**2, rel=0.08)
         assert bucket.width / bucket.height == pytest.approx(ratio(aspect), rel=0.1)
 
 
 def test_durations_times_aspects():
-    buckets = make_buckets(256, (17, 65), ("1:1", "16:9"))
+    buckets = make_buckets(256, (17, 65), ("1:1", "16:9"), GRID)
     assert [str(bucket) for bucket in buckets] == ["17x256x256", "17x192x336", "65x256x256", "65x192x336"]
 
 
 def test_tokens_are_those_of_the_paper():
-    assert tokens(Bucket(1, 256, 256)) == 256
-    assert tokens(Bucket(65, 256, 256)) == 4352
-    assert tokens(Bucket(129, 544, 960)) == 67320
-    assert tokens(Bucket(129, 720, 1280)) == 118800
+    assert tokens(Bucket(1, 256, 256), GRID) == 256
+    assert tokens(Bucket(65, 256, 256), GRID) == 4352
+    assert tokens(Bucket(129, 544, 960), GRID) == 67320
+    assert tokens(Bucket(129, 720, 1280), GRID) == 118800
 
 
 @pytest.mark.parametrize(
@@ -46,14 +48,14 @@ def test_tokens_are_those_of_the_paper():
     ],
 )
 def test_clips_go_to_the_nearest_bucket(clip, bucket):
-    found = nearest(make_buckets(256, (17, 65), ("1:1", "16:9")), *clip)
+    found = nearest(make_buckets(256, (17, 65), ("1:1", "16:9"), GRID), *clip)
     assert (found and str(found)) == bucket
 
 
 def test_batches_fit_the_budget():
     for bucket in (*SMALL, *LARGE, Bucket(65, 256, 256)):
         count = size_of(bucket)
-        assert 1 <= count <= 24 and (count == 1 or count * tokens(bucket) <= 8192)
+        assert 1 <= count <= 24 and (count == 1 or count * tokens(bucket, GRID) <= 8192)
     assert size_of(Bucket(1, 256, 256)) == 24 and size_of(Bucket(1, 512, 512)) == 8
     assert size_of(Bucket(129, 720, 1280)) == 1
 
@@ -71,7 +73,7 @@ def test_every_global_batch_has_both_anchors():
 
 @pytest.mark.parametrize("images", [0.05, 0.2, 1 / 3])
 def test_the_share_of_images_is_exact_over_time(images):
-    video = tuple(make_buckets(256, (17, 65), ASPECTS))
+    video = tuple(make_buckets(256, (17, 65), ASPECTS, GRID))
     sampler = BucketSampler([Group(video, 1 - images), Group(SMALL, images)], size_of, seed=3)
     found = 0
     for step in range(200):
@@ -118,8 +120,8 @@ def test_weights_of_buckets():
     [
         (lambda: ratio("wide"), "16:9"),
         (lambda: ratio("0:1"), "no ratio"),
-        (lambda: make_buckets(8, (1,), ("1:1",)), "anchor 8"),
-        (lambda: make_buckets(64, (6,), ("1:1",)), "4k \\+ 1"),
+        (lambda: make_buckets(8, (1,), ("1:1",), GRID), "anchor 8"),
+        (lambda: make_buckets(64, (6,), ("1:1",), GRID), "4k \\+ 1"),
         (lambda: BucketSampler([], size_of, 0), "share above 0"),
         (lambda: BucketSampler([Group(SMALL, 1, (1.0,))], size_of, 0), "1 weights for 5"),
         (lambda: BucketSampler([Group(SMALL, 1)], size_of, 0).load({"given": [1, 2]}), "changed since"),

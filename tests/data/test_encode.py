@@ -19,6 +19,7 @@ from hunyuan_video.data.sources import open_source, read_clip
 from hunyuan_video.data.toyworld import WORLDS, render
 from hunyuan_video.errors import UserError
 from hunyuan_video.media.pixels import to_unit
+from hunyuan_video.models.grid import Grid
 
 SMALL = ["--bucket", "5x16x16", "--clips", "10", "--shard", "4", "--captions", "2"]
 
@@ -168,7 +169,7 @@ def test_videos_are_taken_at_the_wanted_rate_and_bucket(tmp_path, capsys):
     (tmp_path / "broken.mp4").write_bytes(b"no video at all")
     for name in ("wide", "short", "broken"):
         (tmp_path / f"{name}.txt").write_text(f"a {name} clip\n")
-    buckets = [Bucket.parse(text) for text in ("5x32x32", "5x16x32", "1x32x32")]
+    buckets = [Bucket.parse(text, Grid()) for text in ("5x32x32", "5x16x32", "1x32x32")]
     found = {clip.key: clip for clip in open_source(str(tmp_path), buckets, clips=None, captions=1, fps=5, seed=0)}
     assert str(found["wide"].bucket) == "5x16x32"
     assert str(found["short"].bucket) == "1x32x32"

@@ -32,7 +32,9 @@ SAMPLING = {
 }
 
 
-def write_random_checkpoint(folder: Path, seed: int = 0, guidance_embed: bool = False) -> Path:
+def write_random_checkpoint(
+    folder: Path, seed: int = 0, guidance_embed: bool = False, vae_config: VAEConfig | None = None
+) -> Path:
     """Writes all parts into `folder`; another seed gives other weights."""
     torch.manual_seed(seed)
     transformer = randomised(
@@ -44,7 +46,8 @@ def write_random_checkpoint(folder: Path, seed: int = 0, guidance_embed: bool = 
         )
     )  # fmt: skip
     transformer.save_pretrained(folder / "transformer")
-    vae = randomised(CausalVAE(VAEConfig(block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_groups=4)))
+    small = VAEConfig(block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_groups=4)
+    vae = randomised(CausalVAE(vae_config or small))
     vae.save_pretrained(folder / "vae")
     text = {"vocab_size": len(WORDS), "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
     llama = {**text, "num_hidden_layers": 3, "model_type": "llama"}

@@ -12,6 +12,7 @@ from hunyuan_video.data.encode import EncodeRequest, encode
 from hunyuan_video.distributed.config import ParallelConfig
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
+from hunyuan_video.models.grid import Grid
 from hunyuan_video.planning.cost import cost_of, parameters_of
 from hunyuan_video.planning.plan import Machine, activation_bytes, memory_per_rank
 from hunyuan_video.training.config import LoopConfig, StageConfig, StagesRun, load_config
@@ -35,7 +36,7 @@ def block_flops(config, video, text, batch):
 
 @pytest.mark.parametrize(("config", "bucket", "batch"), [(LARGE, "129x720x1280", 1), (SMALL, "5x64x32", 3)])
 def test_flops_are_those_of_the_products_and_the_attention(config, bucket, batch):
-    cost = cost_of(config, Bucket.parse(bucket), batch, text_length=256)
+    cost = cost_of(config, Bucket.parse(bucket, Grid()), Grid(), batch, text_length=256)
     video = cost.tokens - 256
     assert cost.block_flops == pytest.approx(block_flops(config, video, 256, batch), rel=1e-6)
     assert cost.block_flops < cost.flops < 1.6 * cost.block_flops
@@ -51,7 +52,7 @@ def test_parameters_of_the_13b_model():
 
 
 def test_recomputing_keeps_less():
-    cost = cost_of(LARGE, Bucket(65, 256, 256), 1)
+    cost = cost_of(LARGE, Bucket(65, 256, 256), Grid(), 1)
     none, selective, blocks = (cost.activations(mode) for mode in ("none", "selective", "blocks"))
     assert blocks < selective < none
     assert blocks < cost.activations("blocks", every=2) < none

@@ -99,18 +99,18 @@ def read_grid(folder: Path) -> Grid:
 
     UserError for a model that cannot be sampled: one that takes more channels than it makes.
     """
-    sizes: dict[str, int] = {}
     folders = part_folders(folder)
+    vae = transformer = None
     for component in COMPONENTS:
         path = folders[component] / CONFIG
         values = read_optional_json(path, "restore the file")
         config = parse_config(component, values, str(path)) if values else None
         if isinstance(config, VAEConfig):
-            sizes |= {"temporal": config.temporal_compression, "spatial": config.spatial_compression}
+            vae = config
         elif isinstance(config, TransformerConfig):
             check_channels(config, str(path))
-            sizes |= {"latent_channels": config.in_channels, "patch": max(config.patch_size[1:])}
-    return Grid(**sizes)
+            transformer = config
+    return Grid.of(vae, transformer)
 
 
 def check_channels(config: TransformerConfig, where: str) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hunyuan_video.errors import UserError
+from hunyuan_video.models.grid import Grid
 
 
 @dataclass(frozen=True)
@@ -27,24 +28,25 @@ class Bucket:
         return f"{self.frames}x{self.height}x{self.width}"
 
     @classmethod
-    def parse(cls, text: str) -> Bucket:
-        """From "17x64x64". Raises UserError unless frames are 4k + 1 and the sizes multiples of 16."""
+    def parse(cls, text: str, grid: Grid) -> Bucket:
+        """From "17x64x64". Raises UserError unless the VAE and the patches divide it evenly."""
         try:
             frames, height, width = (int(part) for part in text.split("x"))
         except ValueError:
             raise UserError(f"bucket {text!r}: write FRAMESxHEIGHTxWIDTH, for example 17x64x64") from None
-        if frames < 1 or frames % 4 != 1 or min(height, width) < 16 or height % 16 or width % 16:
-            raise UserError(f"bucket {text!r}: frames must be 4k + 1, height and width multiples of 16")
+        if not grid.fits(frames, height, width):
+            raise UserError(f"bucket {text!r}: {grid.rule}")
         return cls(frames, height, width)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(frames, height, width), as `Grid` takes them."""
+        return self.frames, self.height, self.width
 
-CELL = 16  # pixels: a token is a 2 x 2 patch of latents of 8 x 8 pixels
 
-
-def tokens(bucket: Bucket, patch: tuple[int, int, int] = (1, 2, 2)) -> int:
-    """Video tokens of one sample, for a VAE that compresses 4 x 8 x 8."""
-    frames, rows, columns = (bucket.frames - 1) // 4 + 1, bucket.height // 8, bucket.width // 8
-    return (frames // patch[0]) * (rows // patch[1]) * (columns // patch[2])
+def tokens(bucket: Bucket, grid: Grid) -> int:
+    """Video tokens of one sample."""
+    return grid.tokens(*bucket.shape)
 
 
 def ratio(aspect: str) -> float:
@@ -58,16 +60,17 @@ def ratio(aspect: str) -> float:
     raise UserError(f"aspects: {aspect!r} is no ratio; write width:height, for example 16:9")
 
 
-def make_buckets(anchor: int, frames: Sequence[int], aspects: Sequence[str]) -> list[Bucket]:
-    """Every duration x every aspect ratio, with about anchor x anchor pixels, sides rounded to multiples of 16."""
-    if anchor < CELL:
-        raise UserError(f"anchor {anchor}: at least {CELL} pixels")
+def make_buckets(anchor: int, frames: Sequence[int], aspects: Sequence[str], grid: Grid) -> list[Bucket]:
+    """Every duration x every aspect ratio, with about anchor x anchor pixels, sides rounded to whole tokens."""
+    cell = grid.multiple
+    if anchor < cell:
+        raise UserError(f"anchor {anchor}: at least {cell} pixels")
     found = []
     for count in frames:
         for aspect in aspects:
-            height = max(round(anchor / math.sqrt(ratio(aspect)) / CELL), 1) * CELL
-            width = max(round(anchor**2 / height / CELL), 1) * CELL
-            found.append(Bucket.parse(f"{count}x{height}x{width}"))
+            height = max(round(anchor / math.sqrt(ratio(aspect)) / cell), 1) * cell
+            width = max(round(anchor**2 / height / cell), 1) * cell
+            found.append(Bucket.parse(f"{count}x{height}x{width}", grid))
     return list(dict.fromkeys(found))
 
 
@@ -87,9 +90,9 @@ def nearest(buckets: Sequence[Bucket], frames: int, height: int, width: int) -> 
     return min(short_enough, key=far)
 
 
-def batch_size(bucket: Bucket, max_tokens: int, largest: int) -> int:
+def batch_size(bucket: Bucket, grid: Grid, max_tokens: int, largest: int) -> int:
     """Samples of a micro-batch: what the budget of tokens holds, 1..largest."""
-    return max(1, min(largest, max_tokens // tokens(bucket)))
+    return max(1, min(largest, max_tokens // tokens(bucket, grid)))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from hunyuan_video.checkpoints.layout import checkpoint_folder
-from hunyuan_video.checkpoints.pipeline import load_parts
+from hunyuan_video.checkpoints.pipeline import load_parts, read_grid
 from hunyuan_video.data.buckets import Bucket
 from hunyuan_video.data.latent_dataset import FORMAT, EncodedClip, pack, read_facts
 from hunyuan_video.data.shards import ShardWriter, is_complete, read_index
@@ -152,7 +152,8 @@ def plan(request: EncodeRequest) -> list[tuple[Path, list[Clip]]]:
     which, parts = request.part
     if not 0 <= which < parts or min(request.shard, request.batch, request.workers, request.captions) < 1:
         raise UserError("part must be I/N with 0 <= I < N; shard, batch, workers and captions must be 1 or more")
-    buckets = [Bucket.parse(text) for text in dict.fromkeys(request.buckets)]
+    grid = read_grid(checkpoint_folder(request.model))
+    buckets = [Bucket.parse(text, grid) for text in dict.fromkeys(request.buckets)]
     clips = open_source(
         request.source, buckets, clips=request.clips, captions=request.captions, fps=request.fps, seed=request.seed
     )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hunyuan_video.data.toyworld import WORLDS, Scene, render
 from hunyuan_video.errors import UserError
+from hunyuan_video.models.grid import Grid
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,13 @@ class WorldConfig:
     def __post_init__(self) -> None:
         if self.name not in WORLDS:
             raise UserError(f"name must be one of {', '.join(WORLDS)}, got {self.name!r}")
-        if self.num_frames % 4 != 1 or self.size < 16 or self.size % 16:
+
+    def check(self, grid: Grid) -> None:
+        """UserError unless the models that train on the clips divide them evenly."""
+        if not grid.fits(self.num_frames, self.size, self.size):
             raise UserError(
-                f"num_frames must be 4k + 1 and size a multiple of 16, got {self.num_frames} and {self.size}"
+                f"world: num_frames must be {grid.temporal}k + 1 and size a multiple of {grid.multiple}, "
+                f"got {self.num_frames} and {self.size}"
             )
 
 

@@ -1,28 +1,57 @@
-"""How pixels become latents and tokens."""
+"""How pixels become latents and tokens: the only place that divides by a VAE's compression or a transformer's patch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hunyuan_video.models.transformer.config import TransformerConfig
+    from hunyuan_video.models.vae.config import VAEConfig
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How pixels become latents and tokens, from the two models' configs."""
+    """How pixels become latents and tokens, from the two models' configs; the defaults are the released model's."""
 
     latent_channels: int = 16
     temporal: int = 4  # frames per latent frame after the first
     spatial: int = 8  # pixels per latent row and column
     patch: int = 2  # latent rows and columns per token
 
+    @classmethod
+    def of(cls, vae: VAEConfig | None = None, transformer: TransformerConfig | None = None) -> Grid:
+        """Of two models; without one of them, as the released one would do its part."""
+        sizes: dict[str, int] = {}
+        if vae is not None:
+            sizes = {"temporal": vae.temporal_compression, "spatial": vae.spatial_compression}
+            sizes["latent_channels"] = vae.latent_channels
+        if transformer is not None:
+            sizes |= {"latent_channels": transformer.in_channels, "patch": max(transformer.patch_size[1:])}
+        return cls(**sizes)
+
     @property
     def multiple(self) -> int:
         """Height and width are multiples of this many pixels."""
         return self.spatial * self.patch
 
+    def fits(self, num_frames: int, height: int, width: int) -> bool:
+        """True where the VAE and the patches divide a video evenly."""
+        sides = min(height, width) > 0 and height % self.multiple == width % self.multiple == 0
+        return sides and num_frames > 0 and (num_frames - 1) % self.temporal == 0
+
+    @property
+    def rule(self) -> str:
+        """What `fits` asks for, in words."""
+        return f"frames must be {self.temporal}k + 1, height and width multiples of {self.multiple}"
+
+    def latent_frames(self, num_frames: int) -> int:
+        return (num_frames - 1) // self.temporal + 1
+
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(C, T, h, w) of one video."""
-        frames = (num_frames - 1) // self.temporal + 1
-        return self.latent_channels, frames, height // self.spatial, width // self.spatial
+        return self.latent_channels, self.latent_frames(num_frames), height // self.spatial, width // self.spatial
 
     def tokens(self, num_frames: int, height: int, width: int) -> int:
-        return ((num_frames - 1) // self.temporal + 1) * (height // self.multiple) * (width // self.multiple)
+        """Video tokens of one video."""
+        return self.latent_frames(num_frames) * (height // self.multiple) * (width // self.multiple)

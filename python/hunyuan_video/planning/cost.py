@@ -7,6 +7,7 @@ kernel that a GPU runs (it keeps q, k, v, the result and one number a row, not t
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from hunyuan_video.data.buckets import Bucket
 from hunyuan_video.distributed import activation_checkpoint
 from hunyuan_video.distributed.fsdp import blocks_of
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
+from hunyuan_video.models.grid import Grid
 
 BYTES = 2  # bf16
 
@@ -58,13 +60,14 @@ def parameters_of(config: TransformerConfig) -> dict[str, int]:
         return {name: weight.numel() for name, weight in HunyuanVideoTransformer(config).named_parameters()}
 
 
-def cost_of(config: TransformerConfig, bucket: Bucket, batch: int, text_length: int = 256) -> Cost:
+def cost_of(config: TransformerConfig, bucket: Bucket, grid: Grid, batch: int, text_length: int = 256) -> Cost:
     """Of a micro-batch of a bucket: a network with one block of each kind runs, and counts for all of them."""
     counts = [config.double_blocks, config.single_blocks]
     small = dataclasses.replace(config, double_blocks=min(counts[0], 1), single_blocks=min(counts[1], 1))
     with torch.device("meta"):
         network = HunyuanVideoTransformer(small).to(torch.bfloat16)
-    latents = (batch, config.in_channels, (bucket.frames - 1) // 4 + 1, bucket.height // 8, bucket.width // 8)
+    _, *places = grid.latent_shape(*bucket.shape)
+    latents = (batch, config.in_channels, *places)
     meter = _Meter(network)
     with torch.device("meta"), meter:
         arguments: dict[str, Tensor] = {
@@ -74,7 +77,7 @@ def cost_of(config: TransformerConfig, bucket: Bucket, batch: int, text_length: 
         if config.guidance_embed:
             arguments["guidance"] = torch.empty(batch)
         network(torch.empty(latents, dtype=torch.bfloat16), torch.empty(batch), **arguments)
-    tokens = latents[2] * latents[3] * latents[4] // config.patch_volume + text_length
+    tokens = math.prod(places) // config.patch_volume + text_length
     repeats = [count for count in counts if count]
     flops = meter.block_flops()
     outside = meter.flops() - sum(flops)

@@ -117,12 +117,9 @@ def _grid(transformer: HunyuanVideoTransformer, vae: CausalVAE | None) -> Grid:
     """ArgumentError or UserError where the two do not belong together, or cannot be sampled."""
     config = transformer.config
     check_channels(config, "this pipeline")
-    patch = max(config.patch_size[1:])
-    if vae is None:
-        return Grid(latent_channels=config.in_channels, patch=patch)
-    if vae.config.latent_channels != config.in_channels:
+    if vae is not None and vae.config.latent_channels != config.in_channels:
         raise ArgumentError(
             f"the transformer takes {config.in_channels} latent channels, the vae makes {vae.config.latent_channels}; "
             "these two do not belong together"
         )
-    return Grid(config.in_channels, vae.config.temporal_compression, vae.config.spatial_compression, patch)
+    return Grid.of(None if vae is None else vae.config, config)

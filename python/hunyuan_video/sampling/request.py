@@ -231,7 +231,7 @@ def check_sizes(num_frames: int, height: int, width: int, grid: Grid) -> None:
         if value % grid.multiple:
             nearest = nearest_valid(value, grid.multiple, 0, least=grid.multiple)
             raise ArgumentError(f"{name} must be a multiple of {grid.multiple} pixels, got {value}; nearest: {nearest}")
-    if num_frames % grid.temporal != 1 % grid.temporal:
+    if (num_frames - 1) % grid.temporal:
         nearest = nearest_valid(num_frames, grid.temporal, 1, least=1)
         raise ArgumentError(f"num_frames must be {grid.temporal}k + 1, got {num_frames}; nearest: {nearest}")
     if (tokens := grid.tokens(num_frames, height, width)) > MAX_TOKENS:

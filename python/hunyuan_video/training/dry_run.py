@@ -17,6 +17,7 @@ from hunyuan_video.data.encode import Encoder
 from hunyuan_video.distributed.ranks import Ranks
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import TransformerConfig
+from hunyuan_video.models.grid import Grid
 from hunyuan_video.planning.cost import cost_of, parameters_of
 from hunyuan_video.planning.plan import GPUS, Machine, activation_bytes, memory_per_rank
 from hunyuan_video.training.config import (
@@ -29,7 +30,7 @@ from hunyuan_video.training.config import (
 )
 from hunyuan_video.training.parallelize import deal
 from hunyuan_video.training.tasks.flow_encoded import open_encoded
-from hunyuan_video.training.tasks.flow_staged import groups_of, stage_run
+from hunyuan_video.training.tasks.flow_staged import grid_of, groups_of, stage_run
 from hunyuan_video.training.tasks.staged_sources import open_data
 from hunyuan_video.training.tasks.vae_stages import first_readable, open_clips
 
@@ -39,7 +40,7 @@ def plan_stages(config: StagesRun, machine: Machine, report: Callable[[str], Non
     if not config.stages:
         raise UserError("stages: give at least one")
     model = TransformerConfig(**config.model)
-    sizes = parameters_of(model)
+    sizes, grid = parameters_of(model), _planned_grid(config, model)
     report(f"transformer: {sum(sizes.values()) / 1e6:,.1f} M parameters; {machine.count} x {machine.gpu}, assuming "
            f"{machine.mfu:.0%} of {GPUS[machine.gpu][0]} TFLOP/s")  # fmt: skip
     days = 0.0
@@ -47,11 +48,19 @@ def plan_stages(config: StagesRun, machine: Machine, report: Callable[[str], Non
         run = stage_run(config, index)
         where = f"stages[{index}]"
         loop = deal(run.loop, Ranks(0, machine.count, _sequence(run.loop, machine.count, where)))
-        groups = groups_of(config, stage, where)
-        days += _plan_stage(stage, loop, run.optimizer, model, sizes, groups, machine, report, where)
+        groups = groups_of(config, stage, grid, where)
+        days += _plan_stage(stage, loop, run.optimizer, model, sizes, grid, groups, machine, report, where)
     report(f"all stages: {days:.3g} days")
-    check_data(config, model)
+    check_data(config, model, grid)
     report("data: a sample of every stage was drawn and fits the model")
+
+
+def _planned_grid(config: StagesRun, model: TransformerConfig) -> Grid:
+    """The run's; as with the released VAE where the encoders are not there yet, as `check_data` then says."""
+    try:
+        return grid_of(config)
+    except UserError:
+        return Grid(patch=Grid.of(transformer=model).patch)
 
 
 def _sequence(loop: LoopConfig, ranks: int, where: str) -> int:
@@ -66,6 +75,7 @@ def _plan_stage(
     optimizer: OptimizerConfig,
     model: TransformerConfig,
     sizes: dict[str, int],
+    grid: Grid,
     groups: list[Group],
     machine: Machine,
     report: Callable[[str], None],
@@ -77,13 +87,13 @@ def _plan_stage(
     for group in groups:
         for frames in sorted({bucket.frames for bucket in group.buckets}):
             same = [bucket for bucket in group.buckets if bucket.frames == frames]
-            bucket = max(same, key=tokens)
-            count = batch_size(bucket, stage.max_tokens, stage.max_batch)
-            cost = cost_of(model, bucket, count)
+            bucket = max(same, key=lambda bucket: tokens(bucket, grid))
+            count = batch_size(bucket, grid, stage.max_tokens, stage.max_batch)
+            cost = cost_of(model, bucket, grid, count)
             share = group.share / total * len(same) / len(group.buckets)
             flops += share * cost.flops_of_training(parallel.recompute, parallel.recompute_every)
             samples += share * count
-            seen += share * count * tokens(bucket)
+            seen += share * count * tokens(bucket, grid)
             largest = max(largest, activation_bytes(cost, loop.parallel))
     parts = loop.micro_batches
     seconds = parts * flops / (machine.count * GPUS[machine.gpu][0] * 1e12 * machine.mfu)
@@ -92,7 +102,7 @@ def _plan_stage(
     device = sum(memory[name] for name in memory if name != "host") + largest
     fits = "fits" if device <= 0.92e9 * GPUS[machine.gpu][1] else "DOES NOT FIT"
     shapes = [bucket for group in groups for bucket in group.buckets]
-    table = ", ".join(f"{bucket} x {batch_size(bucket, stage.max_tokens, stage.max_batch)}" for bucket in shapes)
+    table = ", ".join(f"{bucket} x {batch_size(bucket, grid, stage.max_tokens, stage.max_batch)}" for bucket in shapes)
     report(f"{where} {stage.name}: {stage.steps} steps of {parts} micro-batches, {parts * samples:.4g} samples, "
            f"{parts * seen / 1e6:.3g} M video tokens")  # fmt: skip
     report(f"  buckets: {table}")
@@ -103,13 +113,13 @@ def _plan_stage(
     return days
 
 
-def check_data(config: StagesRun, model: TransformerConfig) -> None:
+def check_data(config: StagesRun, model: TransformerConfig, grid: Grid) -> None:
     """Draws one sample of each stage's first bucket and holds it against the model. Raises UserError."""
     encoder = lru_cache(1)(partial(Encoder, config.encoders, "cpu"))
     for index, stage in enumerate(config.stages):
-        buckets = [bucket for group in groups_of(config, stage) for bucket in group.buckets]
+        buckets = [bucket for group in groups_of(config, stage, grid) for bucket in group.buckets]
         source = open_data(config, buckets, encoder)
-        smallest = min(buckets, key=tokens)
+        smallest = min(buckets, key=lambda bucket: tokens(bucket, grid))
         latents, condition = source.samples(Draw(smallest, 0, 1), random.Random(0))
         check_sizes(f"stages[{index}]", model, latents.shape[1], condition["text"], condition["pooled_text"])
 

@@ -13,6 +13,7 @@ from helpers.small_parts import MODEL
 from hunyuan_video.data.captions import Captioner, compose
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import HunyuanVideoTransformer
+from hunyuan_video.models.grid import Grid
 from hunyuan_video.training.config import StageConfig, StagesRun, load_config
 from hunyuan_video.training.run import run
 from hunyuan_video.training.tasks import flow_staged as stages
@@ -135,9 +136,10 @@ def test_what_a_reading_thread_raises_ends_the_run(monkeypatch):
 
 def test_groups_of_a_mixed_stage():
     config = StagesRun(aspects=("1:1", "2:1"))
-    mixed = stages.groups_of(config, StageConfig(anchors=(32, 64)))
+    mixed = stages.groups_of(config, StageConfig(anchors=(32, 64)), Grid())
     assert [group.share for group in mixed] == [0.5, 0.5] and all(b.frames == 1 for g in mixed for b in g.buckets)
-    video = stages.groups_of(config, StageConfig(anchors=(32,), frames=(5, 9), images=0.2, image_anchors=(32, 64)))
+    stage = StageConfig(anchors=(32,), frames=(5, 9), images=0.2, image_anchors=(32, 64))
+    video = stages.groups_of(config, stage, Grid())
     assert [group.share for group in video] == pytest.approx([0.8, 0.1, 0.1])
     assert [len(group.buckets) for group in video] == [4, 2, 2]
 
@@ -153,7 +155,7 @@ def test_groups_of_a_mixed_stage():
 )
 def test_mistakes_in_a_stage_are_named(stage, words):
     with pytest.raises(UserError, match=words):
-        stages.groups_of(StagesRun(), StageConfig(**stage))
+        stages.groups_of(StagesRun(), StageConfig(**stage), Grid())
 
 
 def test_no_stage_at_all_is_a_mistake(recipe):

@@ -82,7 +82,7 @@ class StageConfig:
     steps: int = 1000
     anchors: tuple[int, ...] = (256,)  # pixels: sides of the squares whose areas the buckets have
     anchor_shares: tuple[float, ...] = ()  # of the micro-batches; equal where empty
-    frames: tuple[int, ...] = (1,)  # durations, 4k + 1; 1: images
+    frames: tuple[int, ...] = (1,)  # durations, one more than a multiple of the VAE's compression; 1: images
     images: float = 0.0  # share of the micro-batches of a video stage that are images, 0..1
     image_anchors: tuple[int, ...] = ()  # of those images; the stage's where empty
     max_tokens: int = 32768  # of video in a micro-batch: sets each bucket's batch

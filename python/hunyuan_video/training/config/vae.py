@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hunyuan_video.data.buckets import Bucket
 from hunyuan_video.data.world import WorldConfig
 from hunyuan_video.errors import UserError
+from hunyuan_video.models.grid import Grid
 from hunyuan_video.models.vae.config import VAEConfig
 from hunyuan_video.training.config.building import check_model, path
 from hunyuan_video.training.config.common import LoopConfig, OptimizerConfig
@@ -42,20 +43,31 @@ class VAERun:
 
     def __post_init__(self) -> None:
         check_model(self.model, VAEConfig)
-        for phase in ("crop", "full"):
-            self._check_crop(phase)
+        if not self.init_from:
+            self.check_grid(Grid.of(VAEConfig(**self.model)))
+        for pixels, frames in (("crop", "crop_frames"), ("full_crop", "full_frames")):
+            self._check_inside(pixels, frames)
 
-    def _check_crop(self, phase: str) -> None:
-        names = ("crop", "crop_frames") if phase == "crop" else ("full_crop", "full_frames")
-        pixels, frames = (getattr(self, name) for name in names)
-        whole = phase == "full"
-        if pixels % 8 or pixels < 0 or (frames % 4 != 1 and not (whole and frames == 0)):
-            raise UserError(f"{names[0]} must be a multiple of 8 and {names[1]} 4k + 1, got {pixels} and {frames}")
-        if pixels > self.world.size or frames > self.world.num_frames:
+    def _check_inside(self, pixels: str, frames: str) -> None:
+        size, count, world = getattr(self, pixels), getattr(self, frames), self.world
+        if size > world.size or count > world.num_frames:
             raise UserError(
-                f"{names[0]} {pixels} and {names[1]} {frames} are larger than the world's clips, "
-                f"{self.world.num_frames} frames of {self.world.size} pixels"
+                f"{pixels} {size} and {frames} {count} are larger than the world's clips, "
+                f"{world.num_frames} frames of {world.size} pixels"
             )
+
+    def check_grid(self, grid: Grid) -> None:
+        """UserError unless clips and crops are whole latents of the VAE."""
+        self.world.check(grid)
+        self._check_crop("crop", "crop_frames", grid)
+        self._check_crop("full_crop", "full_frames", grid, may_be_whole=True)
+
+    def _check_crop(self, pixels: str, frames: str, grid: Grid, may_be_whole: bool = False) -> None:
+        size, count = getattr(self, pixels), getattr(self, frames)
+        whole_frames = count > 0 and (count - 1) % grid.temporal == 0 or may_be_whole and count == 0
+        if size % grid.spatial or size < 0 or not whole_frames:
+            rule = f"{pixels} must be a multiple of {grid.spatial} and {frames} {grid.temporal}k + 1"
+            raise UserError(f"{rule}, got {size} and {count}")
 
 
 @dataclass(frozen=True)
@@ -63,8 +75,8 @@ class VAEStage:
     """A part of the VAE's curriculum."""
 
     steps: int = 1000
-    frames: int = 17  # 4k + 1
-    size: int = 64  # pixels, a multiple of 16
+    frames: int = 17  # one more than a multiple of the VAE's compression
+    size: int = 64  # pixels, a multiple of a token's
     batch: int = 8
     tiled: float = 0.0  # share of the steps that decode in tiles (of model.tile_size and tile_frames)
 
@@ -106,15 +118,10 @@ class VAEStagesRun:
         total = sum(stage.steps for stage in self.stages)
         if total != self.loop.steps:
             raise UserError(f"loop.steps is {self.loop.steps}, the stages have {total} steps; make them equal")
-        whole = Bucket.parse(f"{self.source_frames}x{self.source_size}x{self.source_size}")
+        if not self.init_from:
+            self.check_grid(Grid.of(VAEConfig(**self.model)))
         parts = max(self.loop.micro_batches, 1)
         for number, stage in enumerate(self.stages):
-            if stage.frames > whole.frames or not 16 <= stage.size <= whole.height:
-                raise UserError(
-                    f"stages[{number}]: {stage.frames} frames of {stage.size} pixels do not fit into {whole}"
-                )
-            if stage.frames % 4 != 1 or stage.size % 16:
-                raise UserError(f"stages[{number}]: frames must be 4k + 1 and size a multiple of 16")
             if stage.batch % parts:
                 raise UserError(
                     f"stages[{number}]: batch = {stage.batch} must be a multiple of the {parts} micro-batches"
@@ -123,3 +130,14 @@ class VAEStagesRun:
             raise UserError(f"held_out must be at least 1: the clips that are evaluated; got {self.held_out}")
         if self.discriminator_width > 2 and self.discriminator_width % 4:
             raise UserError(f"discriminator_width must be 1, 2 or a multiple of 4, got {self.discriminator_width}")
+
+    def check_grid(self, grid: Grid) -> None:
+        """UserError unless clips and stages are whole latents of the VAE, and stages fit into the clips."""
+        whole = Bucket.parse(f"{self.source_frames}x{self.source_size}x{self.source_size}", grid)
+        for number, stage in enumerate(self.stages):
+            if stage.frames > whole.frames or not grid.multiple <= stage.size <= whole.height:
+                raise UserError(
+                    f"stages[{number}]: {stage.frames} frames of {stage.size} pixels do not fit into {whole}"
+                )
+            if not grid.fits(stage.frames, stage.size, stage.size):
+                raise UserError(f"stages[{number}]: {grid.rule}")

@@ -11,6 +11,7 @@ import torch
 
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, TransformerConfig
+from hunyuan_video.models.grid import Grid
 from hunyuan_video.training.config import VALIDATION_SEED, FlowRun
 from hunyuan_video.training.loop import train
 from hunyuan_video.training.report import read_log
@@ -108,10 +109,8 @@ def run_study(study: ScalingRun, *, resume: bool, dry_run: bool, report=print) -
 def clip_facts(config: FlowRun) -> tuple[int, int]:
     """Tokens of one clip as the paper counts data (patches of the latent video, no text), and latent channels."""
     vae = CausalVAE.from_pretrained(config.vae).config
-    pixels = config.world.size // vae.spatial_compression
-    frames = (config.world.num_frames - 1) // vae.temporal_compression + 1
-    patch = TransformerConfig(**config.model).patch_size
-    return (frames // patch[0]) * (pixels // patch[1]) * (pixels // patch[2]), vae.latent_channels
+    world, grid = config.world, Grid.of(vae, TransformerConfig(**config.model))
+    return grid.tokens(world.num_frames, world.size, world.size), vae.latent_channels
 
 
 def _one_run(study: ScalingRun, size: int, steps: int, folder: Path, parameters: int, tokens: int, report) -> Curve:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +17,8 @@ from hunyuan_video.data.world import WorldConfig, scenes_of
 from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge, shifted
 from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.media.pixels import to_frames, to_unit
-from hunyuan_video.models import CausalVAE
+from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
+from hunyuan_video.models.grid import Grid
 from hunyuan_video.training.parts import load_text
 
 # (prompts, first seed), in image-to-video and the first latent frames [N, C, 1, h, w] -> latents [N, C, T, h, w]
@@ -36,9 +38,14 @@ class CaptionedLatents:
         self.world = world
         self.image_first = image_first
         self.vae = CausalVAE.from_pretrained(vae, dtype=torch.float32).eval().requires_grad_(False)
+        world.check(replace(Grid.of(self.vae.config), patch=1))  # a transformer's patches are its task's business
         self.text, self.clip = load_text(text)
         self.latents = latent_cache(self.vae, world, folder.parent / "latents", report, image_first=image_first)
         self.scenes = scenes_of(world, 0, world.clips)
+
+    def check(self, network: HunyuanVideoTransformer) -> None:
+        """UserError unless the transformer's patches divide the clips' latents."""
+        self.world.check(Grid.of(self.vae.config, network.config))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -15,7 +15,10 @@ from hunyuan_video.training.tasks.flow import FlowTask, Sample
 
 def cached_flow(config: FlowRun, folder: Path, report=print) -> FlowTask:
     """The run as a task. Raises UserError."""
-    return FlowTask(config, CachedData(config, folder, report), report)
+    data = CachedData(config, folder, report)
+    task = FlowTask(config, data, report)
+    data.clips.check(task.network)
+    return task
 
 
 class CachedData:

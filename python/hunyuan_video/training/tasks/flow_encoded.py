@@ -6,6 +6,7 @@ the number of reading threads change neither.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hunyuan_video.data.prefetch import Prefetcher
 from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.media.pixels import to_frames
+from hunyuan_video.models.grid import Grid
 from hunyuan_video.training.config import VALIDATION_SEED, EncodedFlowRun
 from hunyuan_video.training.tasks.flow import FlowTask, Sample
 
@@ -79,7 +81,9 @@ class EncodedData:
         self.t_shift, self.t_shift_tokens = config.t_shift, config.t_shift_tokens
         bucket = next(iter(self.clips.buckets))
         self.channels: int | None = self.clips.clip(bucket, 0, config.loop.seed).latents.shape[0]
-        self.frames = {f"weights: bucket {name}": latent_frames(name) for name, weight in weights.items() if weight}
+        self.grid = replace(Grid.of(self.encoder.vae.config), patch=1)
+        drawn = [name for name, weight in weights.items() if weight]
+        self.frames = {f"weights: bucket {name}": self.latent_frames(name) for name in drawn}
 
     def __str__(self) -> str:
         return "; clips: " + ", ".join(f"{len(members)} of {name}" for name, members in self.clips.buckets.items())
@@ -116,7 +120,7 @@ class EncodedData:
         with task.autocast():
             for name in self.clips.kept_back:
                 clips = self.clips.held_out_clips(name)
-                if not clips or (self.config.image_condition and latent_frames(name) < 2):
+                if not clips or (self.config.image_condition and self.latent_frames(name) < 2):
                     continue
                 batch = self.clips.collate(clips, [0] * len(clips))
                 generator = torch.Generator().manual_seed(VALIDATION_SEED)
@@ -129,6 +133,9 @@ class EncodedData:
         contact_sheet(folder / "sheets" / f"step_{step:06d}.png", pictures, captions)
         return {"validation_loss": sum(losses) / len(losses)}
 
+    def latent_frames(self, bucket: str) -> int:
+        return self.grid.latent_frames(Bucket.parse(bucket, self.grid).frames)
+
     def sample(self, task: FlowTask, batch: Batch) -> Tensor:
         """Clips for the captions of a batch: uint8 [N, F, H, W, 3]."""
         count = len(batch.keys)
@@ -138,7 +145,3 @@ class EncodedData:
         first = batch.latents[:, :, :1].to(task.device) if self.config.image_condition else None
         latents, vae = task.sample(both, noise, first), self.encoder.vae
         return to_frames(vae.decode((latents / vae.config.scaling_factor).to(next(vae.parameters()).dtype))).cpu()
-
-
-def latent_frames(bucket: str) -> int:
-    return Bucket.parse(bucket).frames // 4 + 1

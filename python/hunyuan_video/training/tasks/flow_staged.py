@@ -17,6 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hunyuan_video.checkpoints.layout import checkpoint_folder
+from hunyuan_video.checkpoints.locate import open_checkpoint
+from hunyuan_video.checkpoints.pipeline import read_grid
 from hunyuan_video.data.buckets import Bucket, BucketSampler, Draw, Group, batch_size, make_buckets
 from hunyuan_video.data.encode import Encoder, encode_clips
 from hunyuan_video.data.prefetch import Prefetcher
@@ -27,6 +30,8 @@ from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge
 from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.media.pixels import to_frames, to_unit
 from hunyuan_video.media.write import save_video
+from hunyuan_video.models import TransformerConfig
+from hunyuan_video.models.grid import Grid
 from hunyuan_video.training.config import StageConfig, StagesRun, build
 from hunyuan_video.training.loop import train
 from hunyuan_video.training.parallelize import deal
@@ -79,7 +84,16 @@ def finished(folder: Path, steps: int) -> bool:
     return (folder / "export").exists() and evaluated(folder, steps)
 
 
-def groups_of(config: StagesRun, stage: StageConfig, where: str = "stage") -> list[Group]:
+def grid_of(config: StagesRun) -> Grid:
+    """Pixels per latent of the VAE that encodes the clips, and per token of the transformer. Raises UserError."""
+    if config.init_from:
+        transformer = open_checkpoint(config.init_from, "transformer").config
+    else:
+        transformer = TransformerConfig(**config.model)
+    return replace(read_grid(checkpoint_folder(config.encoders)), patch=Grid.of(transformer=transformer).patch)
+
+
+def groups_of(config: StagesRun, stage: StageConfig, grid: Grid, where: str = "stage") -> list[Group]:
     """The stage's anchors and, in a video stage, the images among them. Raises UserError on what does not fit."""
     if not 0 <= stage.images < 1:
         raise UserError(f"{where}: images must be a share of at least 0 and below 1, got {stage.images}")
@@ -87,16 +101,19 @@ def groups_of(config: StagesRun, stage: StageConfig, where: str = "stage") -> li
         raise UserError(f"{where}: {len(stage.anchor_shares)} anchor_shares for {len(stage.anchors)} anchors")
     if not stage.anchors or not stage.frames or not config.aspects:
         raise UserError(f"{where}: anchors, frames and aspects need at least one entry each")
-    if config.image_condition and (min(stage.frames) < 5 or stage.images):
-        raise UserError(f"{where}: image-to-video is given the first latent frame; frames of 5 or more, images: 0")
+    if config.image_condition and (grid.latent_frames(min(stage.frames)) < 2 or stage.images):
+        least = grid.temporal + 1
+        raise UserError(
+            f"{where}: image-to-video is given the first latent frame; frames of {least} or more, images: 0"
+        )
     shares = stage.anchor_shares or (1.0,) * len(stage.anchors)
     total = sum(shares)
     main = [
-        Group(tuple(make_buckets(anchor, stage.frames, config.aspects)), (1 - stage.images) * share / total)
+        Group(tuple(make_buckets(anchor, stage.frames, config.aspects, grid)), (1 - stage.images) * share / total)
         for anchor, share in zip(stage.anchors, shares, strict=True)
     ]
     anchors = stage.image_anchors or stage.anchors
-    pictures = [Group(tuple(make_buckets(a, (1,), config.aspects)), stage.images / len(anchors)) for a in anchors]
+    pictures = [Group(tuple(make_buckets(a, (1,), config.aspects, grid)), stage.images / len(anchors)) for a in anchors]
     return main + (pictures if stage.images > 0 else [])
 
 
@@ -108,9 +125,10 @@ class StagedData:
 
     def __init__(self, config: StagesRun, stage: StageConfig):
         self.config, self.stage, self.t_shift = config, stage, stage.t_shift
-        groups = groups_of(config, stage)
+        self.grid = grid_of(config)
+        groups = groups_of(config, stage, self.grid)
         self.buckets = list(dict.fromkeys(bucket for group in groups for bucket in group.buckets))
-        self.size_of = partial(batch_size, max_tokens=stage.max_tokens, largest=stage.max_batch)
+        self.size_of = partial(batch_size, grid=self.grid, max_tokens=stage.max_tokens, largest=stage.max_batch)
         self.sampler = BucketSampler(groups, self.size_of, config.loop.seed)
         self.encoder = lru_cache(1)(partial(Encoder, config.encoders, config.loop.device))
         self.source = open_data(config, self.buckets, self.encoder)
@@ -164,7 +182,7 @@ class StagedData:
         count, name = self.config.eval_prompts, f"step_{step:06d}"
         if count < 1:
             return {}
-        bucket = make_buckets(self.stage.anchors[0], self.stage.frames[-1:], ("1:1",))[0]
+        bucket = make_buckets(self.stage.anchors[0], self.stage.frames[-1:], ("1:1",), self.grid)[0]
         world = self.config.data.partition(":")[2] if self.config.data.startswith("toyworld:") else "narrow"
         scenes, prompts = held_out_prompts(world, count, HELD_OUT_SEED)
         clips = self.sample(task, prompts, scenes, bucket, 100)
@@ -176,8 +194,7 @@ class StagedData:
     def sample(self, task: FlowTask, prompts: list[str], scenes: list[Scene], bucket: Bucket, seed: int) -> Tensor:
         """Clips of a bucket, uint8 [N, F, H, W, 3]. In image-to-video the scenes' first frames are given."""
         vae, count = self.encoder().vae, len(prompts)
-        shape = (1, task.network.config.in_channels, (bucket.frames - 1) // 4 + 1, bucket.height // 8,
-                 bucket.width // 8)  # fmt: skip
+        shape = (1, task.network.config.in_channels, *self.grid.latent_shape(*bucket.shape)[1:])
         noise = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)])
         both = embed(self.encoder(), [""] * count + prompts, video=bucket.frames > 1)
         weight, first = next(vae.parameters()), None

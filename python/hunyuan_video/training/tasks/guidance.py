@@ -77,6 +77,7 @@ class GuidanceDistillationTask:
         self.data = CaptionedLatents(config.world, config.vae, config.text, folder, report)
         torch.manual_seed(config.loop.seed)
         network = load_trainable(config.teacher)  # the student's weights are its
+        self.data.check(network)
         try:
             self.network = guidance_student(network)
         except ValueError as error:

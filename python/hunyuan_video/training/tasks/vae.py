@@ -20,6 +20,7 @@ from hunyuan_video.evaluation.prompt_following import psnr
 from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.media.pixels import to_frames, to_unit
 from hunyuan_video.models import CausalVAE, VAEConfig
+from hunyuan_video.models.grid import Grid
 from hunyuan_video.training.config import VAERun
 from hunyuan_video.training.tasks.pca import PCALatents
 
@@ -39,9 +40,11 @@ class VAETask:
             self.network = CausalVAE.from_pretrained(config.init_from, dtype=torch.float32)
         else:
             self.network = CausalVAE(VAEConfig(**config.model))
+        self.grid = Grid.of(self.network.config)
+        config.check_grid(self.grid)
         self.clips = clip_cache(config.world, folder.parent / "clips", report)
         fitted = torch.from_numpy(self.clips[: config.pca_clips].copy())
-        self.pca = PCALatents.fit(to_unit(fitted), self.network.config.latent_channels, config.whiten)
+        self.pca = PCALatents.fit(to_unit(fitted), self.grid, config.whiten)
         if not config.init_from:
             self.initialise()
         if config.train == "decoder":
@@ -62,13 +65,14 @@ class VAETask:
             self.network.quant_conv.bias[channels:] = -6.0
 
     def batch(self, generator: torch.Generator, count: int, crop: int, frames: int) -> tuple[Tensor, Tensor]:
-        """Random crops on the 8-pixel, 4-frame grid, and the PCA latents of just those pixels."""
+        """Random crops on the VAE's grid, and the PCA latents of just those pixels."""
         size, total = self.config.world.size, self.config.world.num_frames
+        s, t = self.grid.spatial, self.grid.temporal
         picks = torch.randint(len(self.clips), (count,), generator=generator)
         crops = []
         for index in picks.tolist():
-            y, x = (torch.randint((size - crop) // 8 + 1, (2,), generator=generator) * 8).tolist()
-            f = int(torch.randint((total - frames) // 4 + 1, (1,), generator=generator)) * 4
+            y, x = (torch.randint((size - crop) // s + 1, (2,), generator=generator) * s).tolist()
+            f = int(torch.randint((total - frames) // t + 1, (1,), generator=generator)) * t
             crops.append(torch.from_numpy(self.clips[index, f : f + frames, y : y + crop, x : x + crop].copy()))
         video = to_unit(torch.stack(crops))
         return video, self.pca.encode(video)
@@ -89,7 +93,7 @@ class VAETask:
         latents = latents + config.latent_noise * torch.randn(target.shape, generator=generator)
         out = self.network.decode(latents).float()
         l1, mse, edges = F.l1_loss(out, video), F.mse_loss(out, video), gradient_l1(out, video)
-        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum() / video.numel()  # per pixel, as the other terms
+        kl = posterior.kl().sum() / video.numel()  # per pixel, as the other terms
         weight = config.weight_latent if bootstrap else config.weight_latent_joint
         loss = (config.weight_l1 * l1 + config.weight_mse * mse + config.weight_gradient * edges
                 + config.weight_kl * kl + weight * latent)  # fmt: skip

@@ -26,6 +26,7 @@ from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.evaluation.ssim import ssim
 from hunyuan_video.media.pixels import to_frames, to_unit
 from hunyuan_video.models import CausalVAE, VAEConfig
+from hunyuan_video.models.grid import Grid
 from hunyuan_video.training.auxiliary import AuxiliaryNetwork
 from hunyuan_video.training.config import VAEStage, VAEStagesRun
 from hunyuan_video.training.tasks.discriminator import PatchDiscriminator, discriminator_loss, generator_loss
@@ -48,7 +49,7 @@ def largest_stride(available: int, frames: int, limit: int) -> int:
 
 def open_clips(config: VAEStagesRun) -> list[Clip]:
     """The clips of a run, the held-out ones first. Raises UserError."""
-    whole = Bucket.parse(f"{config.source_frames}x{config.source_size}x{config.source_size}")
+    whole = Bucket(config.source_frames, config.source_size, config.source_size)
     count = config.clips + config.held_out
     clips = open_source(config.data, [whole], clips=count, captions=1, fps=config.fps, seed=config.data_seed)
     if len(clips) <= config.held_out:
@@ -77,6 +78,7 @@ class VAEStagesTask:
             if config.init_from
             else CausalVAE(VAEConfig(**config.model))
         )
+        config.check_grid(Grid.of(self.network.config))
         self.clips = open_clips(config)
         self.truth_clips, self.clips = self.clips[: config.held_out], self.clips[config.held_out :]
         self.perceptual = perceptual_loss(config.perceptual) if config.weight_perceptual > 0 else None
@@ -119,7 +121,7 @@ class VAEStagesTask:
         tiled = rng.random() < stage.tiled
         out = self.network.decode(latents, mode="tiled" if tiled else "plain").float()
         l1 = F.l1_loss(out, video)
-        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum() / video.numel()  # per pixel, as the other terms
+        kl = posterior.kl().sum() / video.numel()  # per pixel, as the other terms
         loss = config.weight_l1 * l1 + config.weight_kl * kl
         parts = {"l1": l1.item(), "kl": kl.item(), "samples": float(len(video))}
         if self.perceptual is not None:

@@ -45,6 +45,7 @@ class StepDistillationTask:
         self.data = CaptionedLatents(config.world, config.vae, config.text, folder, report)
         torch.manual_seed(config.loop.seed)
         network = HunyuanVideoTransformer.from_pretrained(config.teacher, dtype=torch.float32)
+        self.data.check(network)
         teacher = Teacher(network, self.data.embed([""]))
         student = make_student(config.init_from or config.teacher, config.rank, config.targets, config.init_adapter)
         self.network = student
