@@ -4,8 +4,8 @@
 
 Each checkout runs in a process of its own, with its own `.venv/bin/python` and build, on one CPU thread; the two take
 turns, round by round. "As on CUDA": tensors of the CPU go the way of CUDA tensors, to kernels that do nothing. Writes
-FOLDER/MACHINE-dispatch.json and .md, by default in benchmarks/results, and prints the table: medians, smallest times,
-how many times less time this checkout takes, and the Python frames of hunyuan_ext that a call enters.
+MACHINE-dispatch.json, .csv and .md into FOLDER, by default benchmarks/results, and prints the table: medians, smallest
+times, how many times less time this checkout takes, and the Python frames of hunyuan_ext that a call enters.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -25,6 +24,14 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path[:1] = []  # benchmarks/ itself, with modules named as others are
+if "--work" not in sys.argv:  # a worker knows its own checkout alone
+    sys.path[:0] = [str(ROOT)]
+    from benchmarks import machine, results
+    from benchmarks.results import OURS, Row, raced
+    from benchmarks.timing import Times
+
+OTHER = "other checkout"
 ROUNDS = 30
 BURST = 5e-3  # seconds of calls in a round
 Case = Callable[[], Any]
@@ -89,14 +96,14 @@ def gated_linear() -> Case:
     return lambda: ops.linear(x, weight, bias, gate=gate, residual=x)
 
 
-def bundled_forward(dtype: torch.dtype, video: tuple[int, int, int]) -> Case:
-    """Of latents with so many frames, rows and columns: 576 tokens, say."""
+def bundled_forward(video: tuple[int, int, int]) -> Case:
+    """The bundled model on latents with so many frames, rows and columns."""
     from hunyuan_video import HunyuanVideoPipeline
 
-    model = HunyuanVideoPipeline.from_pretrained("tiny").transformer.to(dtype)
+    model = HunyuanVideoPipeline.from_pretrained("tiny").transformer
     config = model.config
-    latents, text = torch.randn(1, config.in_channels, *video).to(dtype), torch.randn(1, 20, config.text_dim).to(dtype)
-    pooled, mask, timestep = torch.randn(1, config.pooled_text_dim).to(dtype), torch.ones(1, 20).long(), torch.ones(1)
+    latents, text = torch.randn(1, config.in_channels, *video), torch.randn(1, 20, config.text_dim)
+    pooled, mask, timestep = torch.randn(1, config.pooled_text_dim), torch.ones(1, 20).long(), torch.ones(1)
     return lambda: model(latents, timestep, text=text, text_mask=mask, pooled_text=pooled)
 
 
@@ -114,17 +121,20 @@ def small_forward(dtype: torch.dtype) -> Case:
     return lambda: model(latents, torch.ones(1), **conditions)
 
 
-CASES: dict[str, Callable[[], Case]] = {
-    "layer_norm_modulate, 4 x 64, float32": layer_norm,
-    "linear with gate and residual, 4 x 64 x 64, float32": gated_linear,
-    "rope_attention, 24 tokens, 2 heads of 32, float32": lambda: attention_of_a_block(torch.float32, 2, 32),
-    "transformer forward, 3 tokens, float32": lambda: small_forward(torch.float32),
-    "transformer forward, 3 tokens, bfloat16": lambda: small_forward(torch.bfloat16),
-    "bundled transformer forward, 576 tokens, float32": lambda: bundled_forward(torch.float32, (9, 16, 16)),
-    "bundled transformer forward, 3 tokens, float32": lambda: bundled_forward(torch.float32, (3, 2, 2)),
+# (operation, shape, dtype) -> how its case is made
+CASES: dict[tuple[str, str, str], Callable[[], Case]] = {
+    ("layer_norm_modulate", "4x64", "float32"): layer_norm,
+    ("linear with gate and residual", "4x64x64", "float32"): gated_linear,
+    ("rope_attention", "24 tokens, 2 heads of 32", "float32"): lambda: attention_of_a_block(torch.float32, 2, 32),
+    ("transformer forward", "3 tokens", "float32"): lambda: small_forward(torch.float32),
+    ("transformer forward", "3 tokens", "bfloat16"): lambda: small_forward(torch.bfloat16),
+    ("bundled transformer forward", "576 tokens", "float32"): lambda: bundled_forward((9, 16, 16)),
+    ("bundled transformer forward", "3 tokens", "float32"): lambda: bundled_forward((3, 2, 2)),
     # The last: they change the package for good.
-    "rope_attention as on CUDA, bfloat16": lambda: as_on_cuda(attention_of_a_block(torch.bfloat16, 2, 128)),
-    "fp8_linear as on CUDA, bfloat16": lambda: as_on_cuda(fp8_linear()),
+    ("rope_attention as on CUDA", "24 tokens, 2 heads of 128", "bfloat16"): lambda: as_on_cuda(
+        attention_of_a_block(torch.bfloat16, 2, 128)
+    ),
+    ("fp8_linear as on CUDA", "24x256x512", "bfloat16"): lambda: as_on_cuda(fp8_linear()),
 }
 
 
@@ -155,18 +165,18 @@ def seconds_of(case: Case, calls: int) -> float:
 
 @torch.inference_mode()
 def work() -> None:
-    """Answers the names of cases on standard input with seconds a call, a first time with the frames of a call."""
+    """Answers the cases on standard input with seconds a call, a first time with the frames of a call."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    ready: dict[str, tuple[Case, int]] = {}
+    ready: dict[tuple, tuple[Case, int]] = {}
     for line in sys.stdin:
-        name = line.strip()
-        if name in ready:
-            print(json.dumps(seconds_of(*ready[name])), flush=True)
+        key = tuple(json.loads(line))
+        if key in ready:
+            print(json.dumps(seconds_of(*ready[key])), flush=True)
             continue
-        case = CASES[name]()
+        case = CASES[key]()
         case()
-        ready[name] = case, max(1, int(BURST / seconds_of(case, 3)))
+        ready[key] = case, max(1, int(BURST / seconds_of(case, 3)))
         print(json.dumps(frames_of(case)), flush=True)
 
 
@@ -183,12 +193,12 @@ class Worker:
             env=variables | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 
-    def ask(self, name: str) -> Any:
+    def ask(self, key: tuple[str, str, str]) -> Any:
         assert self.process.stdin is not None and self.process.stdout is not None
-        print(name, file=self.process.stdin, flush=True)
+        print(json.dumps(key), file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline()
         if not answer:
-            raise SystemExit(f"{name}: the process of {self.process.args[0]} ended")  # type: ignore[index]
+            raise SystemExit(f"{', '.join(key)}: the process of {self.process.args[0]} ended")  # type: ignore[index]
         return json.loads(answer)
 
     def close(self) -> None:
@@ -197,33 +207,28 @@ class Worker:
         self.process.wait()
 
 
-def measure(this: Worker, other: Worker, name: str, rounds: int) -> dict[str, Any]:
-    """Medians and smallest seconds of both checkouts, and their frames."""
-    sides = {"this": this, "other": other}
-    frames = {side: worker.ask(name) for side, worker in sides.items()}
-    taken: dict[str, list[float]] = {side: [] for side in sides}
+def measure(this: Worker, other: Worker, key: tuple[str, str, str], rounds: int) -> Row:
+    """Both checkouts at one case, in turn."""
+    frames = this.ask(key), other.ask(key)
+    taken: dict[str, list[float]] = {OURS: [], OTHER: []}
     for number in range(rounds):
-        for side in ("this", "other") if number % 2 else ("other", "this"):
-            taken[side].append(sides[side].ask(name))
-    return {
-        "case": name,
-        "frames": frames,
-        "median": {side: statistics.median(seconds) for side, seconds in taken.items()},
-        "minimum": {side: min(seconds) for side, seconds in taken.items()},
-        "rounds": rounds,
-    }
+        for name, worker in ((OURS, this), (OTHER, other)) if number % 2 else ((OTHER, other), (OURS, this)):
+            taken[name].append(worker.ask(key))
+    row = raced(*key, {name: Times.of(seconds) for name, seconds in taken.items()}, {})
+    row.note = f"Python frames: {frames[1]} before, {frames[0]} now"
+    return row
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
+def table(rows: Sequence[Row]) -> str:
     lines = [
-        "| case | other, us | this, us | median ratio | smallest ratio | frames: other | this |",
-        "|---|---|---|---|---|---|---|",
+        "| case | shape | dtype | other checkout, us | this, us | ratio | of the smallest | |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        median, least, frames = row["median"], row["minimum"], row["frames"]
-        times = " | ".join(f"{1e6 * median[side]:.1f} ({1e6 * least[side]:.1f})" for side in ("other", "this"))
-        ratios = " | ".join(f"{times_of['other'] / times_of['this']:.2f}" for times_of in (median, least))
-        lines.append(f"| {row['case']} | {times} | {ratios} | {frames['other']} | {frames['this']} |")
+        other = row.peers[OTHER]
+        times = " | ".join(f"{1e3 * one.ms:.1f} ({1e3 * one.ms_min:.1f})" for one in (other, row))
+        ratios = f"{other.ms / row.ms:.2f} | {other.ms_min / row.ms_min:.2f}"
+        lines.append(f"| {row.op} | {row.shape} | {row.dtype} | {times} | {ratios} | {row.note} |")
     return "\n".join(lines)
 
 
@@ -239,23 +244,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.other is None:
         parser.error("OTHER_CHECKOUT is needed")
     this, other = Worker(ROOT), Worker(args.other.resolve())
-    rows = [measure(this, other, name, args.rounds) for name in CASES]
+    rows = [measure(this, other, key, args.rounds) for key in CASES]
     this.close()
     other.close()
-    sys.path.insert(0, str(ROOT))
-    from benchmarks import machine, results
-
-    facts = machine.section_facts() | {"cpu": machine.cpu_name(), "load": machine.load()}
+    facts = machine.part_facts() | {"load": machine.load()}
     text = (
-        f"# Cost of calls\n\n{facts['cpu']}, 1 thread, load {facts['load']}; {facts['date']}, "
-        f"commit {facts['commit']}. Medians of {args.rounds} rounds and, in brackets, the smallest.\n\n{table(rows)}\n"
+        f"# Cost of calls\n\n{machine.cpu_name()}, 1 thread; {facts['date']}, commit {facts['commit']}, load "
+        f"{facts['load']}. Medians of {args.rounds} rounds and, in brackets, the smallest.\n\n{table(rows)}\n"
     )
     print(text)
-    folder = args.output or results.RESULTS
-    results.write(folder / f"{machine.slug()}-dispatch.md", text)
-    results.write(
-        folder / f"{machine.slug()}-dispatch.json", json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n"
-    )
+    path = (args.output or results.RESULTS) / f"{machine.slug()}-dispatch.json"
+    found = {"format": results.FORMAT, "machine": machine.machine_facts(), "parts": {}}
+    found["parts"]["dispatch"] = results.as_part(rows, **facts)
+    results.save_results(path, found)
+    results.write(path.with_suffix(".md"), text)
 
 
 if __name__ == "__main__":

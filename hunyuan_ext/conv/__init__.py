@@ -78,7 +78,7 @@ def _check_weight(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
 
 
 def plan_conv(tensors: tuple, constants: tuple) -> Plan:
-    """Of x padded already, [B, C, T, H, W]."""
+    """The plan of a convolution of x padded already, [B, C, T, H, W]."""
     (x, weight, bias, residual), stride = tensors, constants[0]
     volume, kernel = list(x.shape[2:]), list(weight.shape[2:])
     if any(size < taps for size, taps in zip(volume, kernel, strict=True)):

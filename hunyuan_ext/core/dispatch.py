@@ -21,7 +21,7 @@ REMEMBERED = 1024  # plans of one operation
 
 
 class Kernel(NamedTuple):
-    """Where a native kernel exists; everything else is composed from torch operations."""
+    """A row of the table: where a kernel exists; everything else is composed from torch operations."""
 
     dtypes: dict[str, tuple[torch.dtype, ...]]  # by device
     # Of CUDA kernels that use tensor cores: what does the work, by architecture. The others read and write memory with
@@ -36,7 +36,7 @@ class Choice(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How a call runs."""
+    """The choice for a call, and for all calls like it."""
 
     run: Callable[..., Any]
     kernel: str  # its name, or "torch" or the name of an op of torch.library

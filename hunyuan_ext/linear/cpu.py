@@ -127,7 +127,7 @@ class Linear:
 
 
 def plan(row: Row, inputs: Inputs, weight: Tensor, others: tuple[Tensor | None, ...], begin: int | None) -> Plan:
-    """Of a call with bfloat16 weights for which `epilogue_row` gave a row."""
+    """The plan of a call with bfloat16 weights for which `epilogue_row` gave a row."""
     return Plan(Linear(row, inputs, weight, others, begin).run, "linear", reason_of(row))
 
 
