@@ -56,7 +56,7 @@ class BlockMask:
         video = torch.einsum("ax,by,cz->abcxyz", *(axis.int() for axis in seen)).bool()
         video = video.reshape(prod(tiles), prod(tiles))
         text_tiles = -(-text_len // size)
-        allowed = torch.ones(prod(tiles) + text_tiles, prod(tiles) + text_tiles, dtype=torch.bool)
+        allowed = torch.ones(prod(tiles) + text_tiles, prod(tiles) + text_tiles, dtype=torch.bool, device="cpu")
         allowed[: prod(tiles), : prod(tiles)] = video
         return cls.from_tiles(allowed, size, size)
 
@@ -85,9 +85,9 @@ class BlockMask:
     def dense(self, queries: int, keys: int) -> Tensor:  # [queries, keys] bool
         """The same pattern token by token, for the reference and for devices without a sparse kernel."""
         self.check(queries, keys)
-        tiles = torch.zeros(len(self.row_starts) - 1, -(-keys // self.key_tile), dtype=torch.bool)
+        tiles = torch.zeros(len(self.row_starts) - 1, -(-keys // self.key_tile), dtype=torch.bool, device="cpu")
         counts = self.row_starts.diff().long()
-        rows = torch.repeat_interleave(torch.arange(len(counts)), counts.cpu())
+        rows = torch.repeat_interleave(torch.arange(len(counts), device="cpu"), counts.cpu())
         columns = self.key_blocks.long().cpu()
         tiles[rows, columns] = True
         tokens = tiles.repeat_interleave(self.query_tile, 0)[:queries]
@@ -97,7 +97,7 @@ class BlockMask:
 def tile_order(grid: Triple, tile: Triple) -> Tensor:  # [T * h * w] int64
     """Raster index of each token when tiles follow each other: x[:, tile_order] is what `sliding_tile` expects."""
     t, h, w = _tile_counts(grid, tile)
-    raster = torch.arange(prod(grid)).view(t, tile[0], h, tile[1], w, tile[2])
+    raster = torch.arange(prod(grid), device="cpu").view(t, tile[0], h, tile[1], w, tile[2])
     return raster.permute(0, 2, 4, 1, 3, 5).flatten()
 
 
@@ -109,6 +109,6 @@ def _tile_counts(grid: Triple, tile: Triple) -> Triple:
 
 def _window_overlap(count: int, width: int) -> Tensor:  # [count, count] bool: tile i sees tile j along one axis
     width = min(width, count)
-    first = (torch.arange(count) - width // 2).clamp(0, count - width)
-    index = torch.arange(count)
+    first = (torch.arange(count, device="cpu") - width // 2).clamp(0, count - width)
+    index = torch.arange(count, device="cpu")
     return (index >= first[:, None]) & (index < first[:, None] + width)

@@ -157,8 +157,8 @@ class RopeAttention(torch.autograd.Function):
     ) -> Tensor:  # [B, S, H, D]
         q, k, v = map(rows, (q, k, v))
         batch, tokens, heads, _ = q.shape
-        out = torch.empty(q.shape, dtype=v.dtype)
-        lse = torch.empty((batch, heads, tokens))
+        out = torch.empty(q.shape, dtype=v.dtype, device="cpu")
+        lse = torch.empty((batch, heads, tokens), dtype=torch.float32, device="cpu")
         norms = q_norm, k_norm, text_q_norm, text_k_norm
         rope = None if rope is None else (rows(rope[0]), rows(rope[1]))
         native.module.rope_attention(
@@ -174,7 +174,9 @@ class RopeAttention(torch.autograd.Function):
         q, k, v, out, lse, *rest = ctx.saved_tensors
         norms, rope = tuple(rest[:4]), None if rest[4] is None else tuple(rest[4:])
         grads = grad.new_empty((*q.shape[:2], 3, *q.shape[2:])).unbind(2)
-        grad_norms = tuple(None if norm is None else torch.empty(norm.shape) for norm in norms)
+        grad_norms = tuple(
+            None if norm is None else torch.empty(norm.shape, dtype=torch.float32, device="cpu") for norm in norms
+        )
         lengths, text_len, eps, scale = ctx.options
         native.module.rope_attention_backward(
             (q, k, v, out, lse), rows(grad), grads, grad_norms, norms, rope, lengths, text_len, eps, scale,

@@ -36,7 +36,9 @@ class ChannelMoments:
 
     def __init__(self) -> None:
         self.count = 0  # positions
-        self.totals = torch.empty(0)  # [3, C] float64: centre, sum and sum of squares of the distances from it
+        self.totals = torch.empty(
+            0, dtype=torch.float32, device="cpu"
+        )  # [3, C] float64: centre, sum and sum of squares of the distances from it
 
     def add(self, slab: Tensor) -> None:  # [t, h, W, C]
         if self.count == 0:

@@ -43,7 +43,7 @@ def load() -> tuple[Any, str]:
     wanted = interface.expected()
     if wanted is not None and getattr(found, "interface", None) != wanted:
         return None, f"{found.__file__} was built from other sources; build it again"
-    probe = torch.empty_strided((2, 3), (1, 2), dtype=BFLOAT)
+    probe = torch.empty_strided((2, 3), (1, 2), dtype=BFLOAT, device="cpu")
     found.use_exchange_api(getattr(torch.Tensor, "__dlpack_c_exchange_api__", None))
     if found.describe(probe) != ((2, 3), (1, 2), 1, -1, probe.data_ptr()):
         found.use_exchange_api(None)  # a torch whose structs differ: read tensors through their attributes

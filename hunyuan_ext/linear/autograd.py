@@ -71,7 +71,7 @@ class SplitGelu(torch.autograd.Function):
         ctx.save_for_backward(x)
         ctx.split = split
         tail = x[..., split:]
-        out = torch.empty(tail.shape, dtype=x.dtype)
+        out = torch.empty(tail.shape, dtype=x.dtype, device="cpu")
         native.module.gelu(as_matrix(tail), None, as_matrix(out), torch.get_num_threads())
         return x[..., :split].view(*x.shape[:-1], split), out
 

@@ -117,7 +117,7 @@ class Linear:
 
     def call(self, inputs, weight, bias, _, gate, residual, out):
         if out is None:
-            out = torch.empty(self.shape, dtype=BFLOAT)
+            out = torch.empty(self.shape, dtype=BFLOAT, device="cpu")
         threads = torch.get_num_threads()
         native.module.linear(inputs, weight, None, bias, gate, residual, out, self.last, self.unit, threads)
         return out
@@ -156,14 +156,14 @@ def call(
     """residual + gate * gelu(x weight^T + bias), the GELU on columns from activation_from on; in `out` where given."""
     columns, first = weight.shape[0], inputs[0]
     if out is None:
-        out = torch.empty((*first.shape[:-1], columns), dtype=first.dtype)
+        out = torch.empty((*first.shape[:-1], columns), dtype=first.dtype, device="cpu")
     tokens: Inputs = tuple(map(as_tokens, inputs))
     operands: tuple[Tensor, Tensor | int] | None = scales
     threads = torch.get_num_threads()
     if weight.dtype == torch.int8 and scales is not None:
         count = tokens[0].shape[0] * tokens[0].shape[1]
-        codes = torch.empty((count, weight.shape[1]), dtype=torch.int8)
-        x_scale = torch.empty(count, dtype=FLOAT)
+        codes = torch.empty((count, weight.shape[1]), dtype=torch.int8, device="cpu")
+        x_scale = torch.empty(count, dtype=FLOAT, device="cpu")
         native.module.quantize_int8(tokens, codes, x_scale, unit == DOT, threads)
         tokens = (codes.view(*tokens[0].shape[:2], weight.shape[1]),)
         operands = scales[0].reshape(-1), x_scale

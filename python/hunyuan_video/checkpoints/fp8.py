@@ -66,7 +66,7 @@ def model_source(model: nn.Module) -> StateSource:
 def _scale(source: TensorSource, path: str, rows: int) -> Tensor:  # [] or [rows, 1], float32
     name = f"{path}.{SCALE}"
     if name not in source.infos:
-        return torch.ones((), dtype=torch.float32)
+        return torch.ones((), dtype=torch.float32, device="cpu")
     scale = read(source, name, torch.float32).reshape(-1)
     if scale.numel() not in (1, rows):
         raise UserError(

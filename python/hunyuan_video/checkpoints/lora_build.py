@@ -194,7 +194,7 @@ class _Module:
                 elif leaf == "set_bias":
                     base = patched_value(self.model, f"{self.path}.bias").cpu()
                     value = value - (halves_exchanged(base) if swapped else base)[start:stop]
-                total = torch.zeros(self.rows) if total is None else total
+                total = torch.zeros(self.rows, dtype=torch.float32, device="cpu") if total is None else total
                 total[start:stop] += value
         if total is not None:
             changes.patches[f"{self.path}.bias"] = halves_exchanged(total) if swapped else total
@@ -223,7 +223,7 @@ def _fused(pairs: list[tuple[tuple[int, int], Adapter]], rows: int, count: int, 
     downs = [pair.lora_A.detach() for _, pair in pairs]
     shared = len(pairs) == count and all(torch.equal(down, downs[0]) for down in downs)
     rank = len(downs[0]) if shared else sum(len(down) for down in downs)
-    b, column = torch.zeros(rows, rank), 0
+    b, column = torch.zeros(rows, rank, dtype=torch.float32, device="cpu"), 0
     for (start, stop), pair in pairs:
         b[start:stop, column : column + pair.rank] = pair.lora_B.detach() * (
             pair.alpha / pair.rank / scale if scale else 1

@@ -123,10 +123,12 @@ def _kohya(path: Path, changes: Changes) -> tuple[Tensors, dict[str, str]]:
         tensors |= {f"{flat}.{leaves.get(leaf, leaf)}": value for leaf, value in pieces.items()}
         direction = form.direction if isinstance(form, DoRA) else form
         if isinstance(direction, Adapter):
-            tensors[f"{flat}.alpha"] = torch.tensor(direction.alpha, dtype=torch.float32)
+            tensors[f"{flat}.alpha"] = torch.tensor(direction.alpha, dtype=torch.float32, device="cpu")
             alphas[direction.rank, direction.alpha] += 1
         elif rank := next((len(pieces[leaf]) for leaf in ("hada_w1_b", "lokr_w1_b", "lokr_w2_b") if leaf in pieces), 0):
-            tensors[f"{flat}.alpha"] = torch.tensor(float(rank), dtype=torch.float32)  # the scale is in the factors
+            tensors[f"{flat}.alpha"] = torch.tensor(
+                float(rank), dtype=torch.float32, device="cpu"
+            )  # the scale is in the factors
     for name, value in _differences(changes):
         module, _, leaf = name.rpartition(".")
         tensors[f"lora_unet_{module.replace('.', '_')}.{leaf}"] = value

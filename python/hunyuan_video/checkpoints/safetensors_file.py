@@ -118,7 +118,7 @@ class SafetensorsFile:
                 self._read(file, name, out)
                 return
             for block in out.split(_block_rows(shape, info), dim=0) if shape else (out,):
-                scratch = torch.empty(block.shape, dtype=info.dtype)
+                scratch = torch.empty(block.shape, dtype=info.dtype, device="cpu")
                 self._read(file, name, scratch)
                 block.copy_(scratch)
 

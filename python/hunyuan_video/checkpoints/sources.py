@@ -116,7 +116,7 @@ class MappedSource:
 
     def _read_piece(self, out: Tensor, piece: Piece, low: int, high: int) -> None:
         if piece.repeat:
-            value = torch.empty(1, dtype=out.dtype)
+            value = torch.empty(1, dtype=out.dtype, device="cpu")
             self.source.read_into(value, piece.key)
             out.fill_(value.item())
         else:
@@ -130,6 +130,6 @@ class MappedSource:
 def read(source: TensorSource, name: str, dtype: torch.dtype | None = None) -> Tensor:
     """One tensor of a source, on the CPU."""
     info = source.infos[name]
-    out = torch.empty(info.shape, dtype=dtype or info.dtype)
+    out = torch.empty(info.shape, dtype=dtype or info.dtype, device="cpu")
     source.read_into(out, name)
     return out

@@ -83,7 +83,7 @@ def working_device(name: str) -> torch.device:
 
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device, dtype=torch.float32)
     except (RuntimeError, AssertionError) as error:
         raise ArgumentError(f"--device {name} does not work here: {str(error).splitlines()[0]}") from error
     return device

@@ -185,7 +185,7 @@ def prepare(folder: Path, encoder: Encoder, request: EncodeRequest) -> None:
             raise UserError(f"{folder} was begun with another {changed}; choose another output")
         return
     texts, pooled = encoder.sentences([""], True)
-    empty = EncodedClip("", torch.zeros(0), [""], texts, pooled)
+    empty = EncodedClip("", torch.zeros(0, dtype=torch.float32, device="cpu"), [""], texts, pooled)
     with staged_file(folder / "empty.safetensors") as file:
         file.write(pack(empty))
     write_json(path, facts)

@@ -45,7 +45,7 @@ def pack(clip: EncodedClip) -> bytes:
     tensors = {
         "latents": clip.latents.contiguous(),
         "text": torch.cat(clip.texts).contiguous(),
-        "lengths": torch.tensor([len(text) for text in clip.texts]),
+        "lengths": torch.tensor([len(text) for text in clip.texts], device="cpu"),
         "pooled": clip.pooled.contiguous(),
     }
     # One entry: safetensors writes several in random order, and equal clips shall be equal bytes.
@@ -76,7 +76,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def _permutation(count: int, seed: int) -> Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed), device="cpu")
 
 
 @dataclass(frozen=True)
@@ -183,8 +183,8 @@ class EncodedDataset:
         """Batch `number` of a bucket's endless stream. dropout: share of captions replaced by the empty one."""
         clips = [self.clip(bucket, position, seed) for position in range(number * size, (number + 1) * size)]
         generator = torch.Generator().manual_seed((seed * 7_368_787 + number) % 2**62)
-        drop = torch.rand(len(clips), generator=generator) < dropout
-        draws = torch.rand(len(clips), generator=generator)
+        drop = torch.rand(len(clips), generator=generator, dtype=torch.float32, device="cpu") < dropout
+        draws = torch.rand(len(clips), generator=generator, dtype=torch.float32, device="cpu")
         choices = [-1 if d else int(u * len(c.captions)) for d, u, c in zip(drop, draws, clips, strict=True)]
         return self.collate(clips, choices)
 
@@ -195,8 +195,8 @@ class EncodedDataset:
             for c, k in zip(clips, choices, strict=True)
         ]
         length = max(self.facts["text_length"], *(len(text) for text, _, _ in picked))
-        text = torch.zeros(len(clips), length, picked[0][0].shape[1])
-        mask = torch.zeros(len(clips), length, dtype=torch.int64)
+        text = torch.zeros(len(clips), length, picked[0][0].shape[1], dtype=torch.float32, device="cpu")
+        mask = torch.zeros(len(clips), length, dtype=torch.int64, device="cpu")
         for row, (states, _, _) in enumerate(picked):
             text[row, : len(states)] = states.float()
             mask[row, : len(states)] = 1

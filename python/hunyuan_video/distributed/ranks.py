@@ -46,7 +46,7 @@ class Ranks:
         """Averages numbers over all ranks."""
         if self.count == 1:
             return values
-        total = torch.tensor(values, dtype=torch.float64)
+        total = torch.tensor(values, dtype=torch.float64, device="cpu")
         dist.all_reduce(total)
         return (total / self.count).tolist()
 

@@ -59,8 +59,14 @@ def judge(clips: Tensor, scenes: list[Scene] | list[WideScene]) -> dict[str, flo
 
 def paired_difference(first: list[bool], second: list[bool]) -> tuple[float, float]:
     """Mean of first - second over the same prompts, and its standard error (0 for a single prompt)."""
-    differences = torch.tensor(first, dtype=torch.float64) - torch.tensor(second, dtype=torch.float64)
-    error = differences.std() / len(differences) ** 0.5 if len(differences) > 1 else torch.zeros(())
+    differences = torch.tensor(first, dtype=torch.float64, device="cpu") - torch.tensor(
+        second, dtype=torch.float64, device="cpu"
+    )
+    error = (
+        differences.std() / len(differences) ** 0.5
+        if len(differences) > 1
+        else torch.zeros((), dtype=torch.float32, device="cpu")
+    )
     return differences.mean().item(), error.item()
 
 

@@ -16,7 +16,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:  # uint8 [N, F, H, W, 3] each -> [N]
         raise ValueError(f"ssim needs equal clips of at least 11 x 11 pixels, got {list(a.shape)} and {list(b.shape)}")
     n, f, h, w, c = a.shape
     x, y = (v.float().permute(0, 1, 4, 2, 3).reshape(n * f * c, 1, h, w) for v in (a, b))
-    place = torch.arange(11.0) - 5
+    place = torch.arange(11.0, dtype=torch.float32, device="cpu") - 5
     line = torch.exp(-place.square() / (2 * 1.5**2))
     line = line / line.sum()
 

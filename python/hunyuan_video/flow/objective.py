@@ -63,7 +63,7 @@ class FlowObjective:
             times = sample_timesteps(data.shape[0], mean=self.mean, std=self.std, shift=self.shift, generator=generator)
         if noise is None:
             device = data.device if generator is None else generator.device
-            noise = torch.randn(data.shape, generator=generator, device=device)
+            noise = torch.randn(data.shape, generator=generator, device=device, dtype=torch.float32)
         times, noise = times.to(data.device, torch.float32), noise.to(data)
         latents = interpolate(data, noise, times)
         if self.first_frame:
@@ -98,7 +98,9 @@ def sample_timesteps(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """[count] fp32 logit-normal times in (0, 1), shifted, on the generator's device; timestep = 1000 times them."""
-    normal = torch.randn(count, generator=generator, device=None if generator is None else generator.device)
+    normal = torch.randn(
+        count, generator=generator, device=None if generator is None else generator.device, dtype=torch.float32
+    )
     return shift_times(torch.sigmoid(mean + std * normal), shift)
 
 

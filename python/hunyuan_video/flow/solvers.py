@@ -25,7 +25,8 @@ def _wide(x: Tensor) -> Tensor:
 
 def _level(sigma: float | Tensor, like: Tensor) -> Tensor:
     """A noise level as a float32 tensor that broadcasts over `like`; [B] levels are per sample."""
-    return per_sample(torch.as_tensor(sigma, dtype=torch.float32), like)
+    level = sigma.float() if isinstance(sigma, Tensor) else torch.tensor(sigma, dtype=torch.float32, device="cpu")
+    return per_sample(level, like)
 
 
 def euler_step(
@@ -156,7 +157,7 @@ class LCMSolver(Solver):
 
     def _advance(self, x: Tensor, predict: Predict, index: int) -> Tensor:
         if self._draw is None and index == 0:
-            self._seeds = torch.tensor([_seed_of(video) for video in x])
+            self._seeds = torch.tensor([_seed_of(video) for video in x], device="cpu")
         if self._draw is None and self._seeds is None:
             raise ValueError(f"step {index} needs the noise seeds of step 0: load the solver state of step {index - 1}")
         sigma, sigma_next = self.schedule.sigmas[index], self.schedule.sigmas[index + 1]
@@ -170,7 +171,9 @@ class LCMSolver(Solver):
             return self._draw(x)
         assert self._seeds is not None
         generators = (torch.Generator().manual_seed(int(seed) + index) for seed in self._seeds)
-        drawn = [torch.randn(x.shape[1:], generator=generator) for generator in generators]
+        drawn = [
+            torch.randn(x.shape[1:], generator=generator, dtype=torch.float32, device="cpu") for generator in generators
+        ]
         return torch.stack(drawn).to(x)
 
     def state_dict(self) -> dict[str, Any]:

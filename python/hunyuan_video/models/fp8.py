@@ -40,7 +40,7 @@ class FP8Linear(nn.Module):
         scale_shape = (out_features, 1) if granularity == "row" else ()
         self.register_buffer("weight", torch.empty(out_features, in_features, dtype=FP8, device=device))
         self.register_buffer("scale", torch.ones(scale_shape, dtype=torch.float32, device=device))
-        self.bias = nn.Parameter(torch.zeros(out_features, device=device)) if bias else None
+        self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=torch.float32)) if bias else None
 
     @classmethod
     @torch.no_grad()

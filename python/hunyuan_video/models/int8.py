@@ -27,7 +27,7 @@ class Int8Linear(nn.Module):
         self.in_features, self.out_features = in_features, out_features
         self.register_buffer("weight", torch.empty(out_features, in_features, dtype=torch.int8, device=device))
         self.register_buffer("scale", torch.ones((out_features, 1), dtype=torch.float32, device=device))
-        self.bias = nn.Parameter(torch.zeros(out_features, device=device)) if bias else None
+        self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=torch.float32)) if bias else None
 
     @classmethod
     @torch.no_grad()

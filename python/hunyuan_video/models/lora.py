@@ -74,8 +74,9 @@ class LoRALinear(nn.Module):
             weight = self.base_layer.weight
             self.original = weight.detach().clone()
             base = total = weight.detach().float()
-            for name, scale in self.weights.items():
-                total = total + scale * self.form(name).delta(base)
+            with torch.autocast(weight.device.type, enabled=False):  # of the program around: the products are float32
+                for name, scale in self.weights.items():
+                    total = total + scale * self.form(name).delta(base)
             weight.copy_(total)
 
     @torch.no_grad()
@@ -135,7 +136,8 @@ def add_adapter(
     for path, rank in ranks.items():
         base = _linear(model, path)
         alpha = None if alphas is None else alphas.get(path)
-        add_form(model, name, path, Adapter(base.in_features, base.out_features, rank, alpha), weight)
+        adapter = Adapter(base.in_features, base.out_features, rank, alpha, device=base.weight.device)
+        add_form(model, name, path, adapter, weight)
 
 
 def add_form(model: nn.Module, name: str, path: str, form: Form, weight: float = 1.0) -> None:

@@ -46,20 +46,30 @@ class Form(nn.Module):
 class Adapter(Form):
     """The pair A [rank, K], B [N, rank]; B starts at zero, so a new adapter changes nothing."""
 
-    def __init__(self, in_features: int, out_features: int, rank: int, alpha: float | None = None):
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        rank: int,
+        alpha: float | None = None,
+        *,
+        device: torch.device | None = None,
+        drawn: bool = True,
+    ):
         super().__init__()
         if rank < 1:
             raise ValueError(f"rank must be at least 1, got {rank}")
         self.shape = (out_features, in_features)
         self.rank, self.alpha = rank, float(rank if alpha is None else alpha)
-        self.lora_A = nn.Parameter(torch.empty(rank, in_features, dtype=torch.float32))
-        self.lora_B = nn.Parameter(torch.zeros(out_features, rank, dtype=torch.float32))
-        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+        self.lora_A = nn.Parameter(torch.empty(rank, in_features, dtype=torch.float32, device=device))
+        self.lora_B = nn.Parameter(torch.zeros(out_features, rank, dtype=torch.float32, device=device))
+        if drawn:
+            nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
 
     @classmethod
     def of(cls, a: Tensor, b: Tensor, alpha: float | None = None) -> Adapter:  # [rank, K], [N, rank]
         """The adapter of a given pair."""
-        adapter = cls(a.shape[1], b.shape[0], a.shape[0], alpha)
+        adapter = cls(a.shape[1], b.shape[0], a.shape[0], alpha, device=a.device, drawn=False)
         with torch.no_grad():
             adapter.lora_A.copy_(a)
             adapter.lora_B.copy_(b)

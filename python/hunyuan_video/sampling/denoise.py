@@ -150,6 +150,11 @@ def denoise(velocity: GuidedVelocity, state: SamplingState) -> Iterator[Step]:
     solver.load_state_dict(state.solver)
     for index in range(state.step, settings.num_inference_steps):
         latents = advance(solver, velocity, state.latents, index, state.image)
-        history = {name: torch.as_tensor(value) for name, value in solver.state_dict().items()}
+        history = {name: _as_tensor(value) for name, value in solver.state_dict().items()}
         state.latents, state.solver, state.step = latents, history, index + 1
         yield Step(index, schedule.timesteps[index], velocity.denoised)
+
+
+def _as_tensor(value: Tensor | float | int) -> Tensor:
+    """A solver's number as a tensor on the CPU, whatever the program's default device; a tensor as it is."""
+    return value if isinstance(value, Tensor) else torch.tensor(value, device="cpu")

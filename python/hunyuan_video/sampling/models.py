@@ -21,6 +21,7 @@ from hunyuan_video.checkpoints.pipeline import (
 from hunyuan_video.errors import ArgumentError
 from hunyuan_video.models.fingerprint import fingerprint
 from hunyuan_video.models.grid import Grid
+from hunyuan_video.sampling.host import own_precision
 from hunyuan_video.sampling.preview import LatentPreview
 from hunyuan_video.sampling.request import STORED, SamplingDefaults
 
@@ -70,7 +71,8 @@ class LoadedModels:
             raise ArgumentError("parts must contain 'transformer'")
         folder = checkpoint_folder(path)
         chosen = default_device() if device is None else torch.device(device)
-        loaded = load_parts(folder, tuple(parts), dtype=dtype, device=chosen, adapter=adapter)
+        with own_precision(chosen):
+            loaded = load_parts(folder, tuple(parts), dtype=dtype, device=chosen, adapter=adapter)
         return cls(**loaded, defaults=read_defaults(folder, adapter), name=str(path))
 
     @property
@@ -93,10 +95,11 @@ class LoadedModels:
 
     def preview(self, latents: Tensor) -> Tensor:
         """A cheap picture of latents [N, C, T, h, w]: uint8 [N, T, h, w, 3], see `sampling.preview`."""
-        with self._fitting:
+        with self._fitting, own_precision(self.device):
             if self._preview is None:
                 self._preview = LatentPreview() if self.vae is None else LatentPreview.fit(self.vae)
-        return self._preview(latents)
+        with own_precision(self.device):
+            return self._preview(latents)
 
     def fingerprints(self) -> dict[str, str]:
         """What identifies the models that decide a video's bits."""

@@ -65,4 +65,6 @@ def draw_noise(
     shape: tuple[int, int, int, int],  # (C, T, h, w) of one video
 ) -> Tensor:
     """Standard normal noise [N, C, T, h, w], float32 on the CPU."""
-    return torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators])
+    return torch.cat(
+        [torch.randn((1, *shape), generator=generator, dtype=torch.float32, device="cpu") for generator in generators]
+    )

@@ -15,6 +15,7 @@ from hunyuan_video.checkpoints.layout import PARTS
 from hunyuan_video.errors import ArgumentError
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.sampling.decode import as_output, decode_latents
+from hunyuan_video.sampling.host import own_precision
 from hunyuan_video.sampling.models import LoadedModels
 from hunyuan_video.sampling.prompts import PromptEmbeds, encode_prompts
 from hunyuan_video.sampling.request import ARGUMENTS, FRAME_TYPES, SampleRequest, SamplingDefaults, check_argument
@@ -198,7 +199,8 @@ class HunyuanVideoPipeline:
     ) -> tuple[PromptEmbeds, dict[str, list[TokenReport]]]:
         """Embeddings of prompts for videos or images, and what each encoder read of them."""
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        return encode_prompts(self.text_encoder, self.clip_text_encoder, prompts, video=video)
+        with own_precision(self.device):
+            return encode_prompts(self.text_encoder, self.clip_text_encoder, prompts, video=video)
 
     def decode(self, latents: Tensor, *, vae_mode: str = "auto", output_type: str = "np") -> Any:
         """Frames of latents [N, C, T, h, w] in model space; types as in `__call__`."""
@@ -206,7 +208,8 @@ class HunyuanVideoPipeline:
         check_choice("output_type", output_type, FRAME_TYPES)
         if self.vae is None:
             raise ArgumentError("this pipeline has no vae to decode with")
-        return as_output(decode_latents(self.vae, latents, vae_mode), output_type)
+        with own_precision(self.device):
+            return as_output(decode_latents(self.vae, latents, vae_mode), output_type)
 
     def preview(self, latents: Tensor) -> Tensor:
         """A cheap picture of latents [N, C, T, h, w]: uint8 [N, T, h, w, 3], see `sampling.preview`."""

@@ -40,7 +40,7 @@ class LatentPreview:
         latents = latents * config.scaling_factor
         colours = F.avg_pool2d(chart[:, :, 0], config.spatial_compression)  # [1, 3, h, w]
         inputs = _with_ones(latents[0, :, 0].flatten(1).T.double())  # [h * w, C + 1]
-        gram = inputs.T @ inputs + RIDGE * torch.eye(inputs.shape[1], dtype=torch.float64)
+        gram = inputs.T @ inputs + RIDGE * torch.eye(inputs.shape[1], dtype=torch.float64, device="cpu")
         return cls(torch.linalg.solve(gram, inputs.T @ colours[0].flatten(1).T.double()).float())
 
     def __call__(self, latents: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class LatentPreview:
 def colour_chart(size: int) -> Tensor:
     """An image [1, 3, size, size] in [-1, 1] in which the three channels vary smoothly and independently."""
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand((1, 3, 5, 5), generator=generator) * 2.4 - 1.2
+    coarse = torch.rand((1, 3, 5, 5), generator=generator, dtype=torch.float32, device="cpu") * 2.4 - 1.2
     return F.interpolate(coarse, (size, size), mode="bilinear", align_corners=True).clamp(-1, 1)
 
 

@@ -16,6 +16,7 @@ from hunyuan_video.errors import explained_memory_errors
 from hunyuan_video.models.text.tokens import TokenReport
 from hunyuan_video.sampling.decode import as_output, decode_latents
 from hunyuan_video.sampling.denoise import GuidedVelocity, Step, denoise
+from hunyuan_video.sampling.host import own_precision
 from hunyuan_video.sampling.models import LoadedModels
 from hunyuan_video.sampling.prepare import prepare
 from hunyuan_video.sampling.prompts import tokens_from_json
@@ -72,12 +73,14 @@ class SampleStream(Iterator[StepEvent | Finished]):
     def __init__(self, models: LoadedModels, request: SampleRequest):
         self.models = models
         self.request = request
-        self.state: SamplingState = prepare(models, request)
+        with own_precision(models.device):
+            self.state: SamplingState = prepare(models, request)
         self._cancelled = threading.Event()
         self._events = self._run()
 
     def __next__(self) -> StepEvent | Finished:
-        return next(self._events)
+        with own_precision(self.models.device):
+            return next(self._events)
 
     def cancel(self) -> None:
         """The stream ends after the step that is being computed; a checkpoint_to file stays to resume from."""

@@ -175,7 +175,7 @@ class Trainer:
         for prefix, one in parts.items():
             inside = {name.removeprefix(prefix): facts for name, facts in saved.items() if name.startswith(prefix)}
             places |= {prefix + name: place for name, place in one.places(inside).items()}
-        extra = {name: torch.zeros(tuple(facts.size), dtype=facts.properties.dtype)
+        extra = {name: torch.zeros(tuple(facts.size), dtype=facts.properties.dtype, device="cpu")
                  for name, facts in saved.items() if name.startswith("extra/")}  # fmt: skip
         self.checkpoints.load(step, {**places, **extra})
         for prefix, one in parts.items():

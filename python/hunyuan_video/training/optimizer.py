@@ -45,7 +45,7 @@ def empty_state(
         if parameter is not None and tuple(saved.size) == tuple(parameter.shape):
             out[name] = torch.zeros_like(parameter, dtype=saved.properties.dtype, requires_grad=False)
         else:
-            out[name] = torch.zeros(tuple(saved.size), dtype=saved.properties.dtype)
+            out[name] = torch.zeros(tuple(saved.size), dtype=saved.properties.dtype, device="cpu")
     return out
 
 

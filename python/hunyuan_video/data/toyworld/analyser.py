@@ -49,9 +49,13 @@ def analyse(
     area = cover.sum((1, 2))
     seen = area > _MIN_AREA
     visible = seen.float().mean().item()
-    progress = torch.linspace(0.0, 1.0, len(frames)) if len(frames) > 1 else torch.tensor([0.5])
+    progress = (
+        torch.linspace(0.0, 1.0, len(frames), dtype=torch.float32, device="cpu")
+        if len(frames) > 1
+        else torch.tensor([0.5], dtype=torch.float32, device="cpu")
+    )
 
-    camera, matrices = None, torch.eye(3).repeat(len(frames), 1, 1)
+    camera, matrices = None, torch.eye(3, dtype=torch.float32, device="cpu").repeat(len(frames), 1, 1)
     if len(frames) > 1:
         camera, matrices = analyser_camera.find_camera(pictures, cover, progress)
     background = _background(pictures, cover)
@@ -126,7 +130,7 @@ def _opacity(
 
 
 def _color(paint: Tensor) -> str:
-    palette = torch.tensor(list(OBJECT_COLORS.values()))
+    palette = torch.tensor(list(OBJECT_COLORS.values()), device="cpu")
     return list(OBJECT_COLORS)[int((palette - paint).square().sum(1).argmin())]
 
 
@@ -134,7 +138,7 @@ def _background(pictures: Tensor, cover: Tensor) -> str:
     """The named background whose line from dark to light tone passes nearest to the mean colour."""
     weight = 1.0 - F.max_pool2d(cover[:, None], 5, 1, 2)
     mean = (pictures * weight).sum((0, 2, 3)) / weight.sum().clamp(min=1.0)
-    dark, light = torch.tensor(list(BACKGROUND_COLORS.values())).unbind(1)
+    dark, light = torch.tensor(list(BACKGROUND_COLORS.values()), device="cpu").unbind(1)
     way = light - dark
     place = (((mean - dark) * way).sum(1) / way.square().sum(1)).clamp(0.0, 1.0)
     return list(BACKGROUND_COLORS)[int((dark + place[:, None] * way - mean).square().sum(1).argmin())]

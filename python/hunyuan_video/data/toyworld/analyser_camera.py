@@ -31,7 +31,11 @@ def find_camera(
     """The camera's class, and its matrices from pixels to the world, [F, 3, 3]."""
     pictures = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, 1)
     ground = 1.0 - F.max_pool2d(cover[:, None], 9, 1, 4)
-    looks = torch.linspace(0, len(pictures) - 1, min(_LOOKS, len(pictures))).round().long()
+    looks = (
+        torch.linspace(0, len(pictures) - 1, min(_LOOKS, len(pictures)), dtype=torch.float32, device="cpu")
+        .round()
+        .long()
+    )
     layers = torch.cat([pictures, ground], 1)
 
     size = (pictures.shape[2], pictures.shape[3])
@@ -79,7 +83,7 @@ def _grids(
     moving one, which would otherwise explain the noise of a plain background better.
     """
     height, width = size
-    y, x = (torch.arange(0, side, _STEP) - side / 2.0 + 1.0 for side in size)
+    y, x = (torch.arange(0, side, _STEP, dtype=torch.float32, device="cpu") - side / 2.0 + 1.0 for side in size)
     count, frames = matrices.shape[:2]
     inverse = torch.linalg.inv(matrices.double()).float().flatten(0, 1)
     pixel_x, pixel_y = apply(inverse, x.view(1, 1, -1), y.view(1, -1, 1))
@@ -93,7 +97,7 @@ def _candidate_grids(progress: Tensor, size: tuple[int, int]) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _cached_grids(progress: tuple[float, ...], size: tuple[int, int]) -> Tensor:
-    times = torch.tensor(progress)
+    times = torch.tensor(progress, dtype=torch.float32, device="cpu")
     return _grids(torch.stack([camera_matrix(name, times, strength=s) for name, s in _candidates()]), size)
 
 
@@ -126,15 +130,15 @@ def _shifts(
     """The way of the view as whole-pixel shifts from the first frame, each near the one before: matrices [F, 3, 3]."""
     difference, spread = _differences(pictures, ground)
     reach = _SHAKE_REACH
-    offsets = torch.arange(-reach, reach + 1)
-    path = torch.zeros(len(pictures), 2)
+    offsets = torch.arange(-reach, reach + 1, device="cpu")
+    path = torch.zeros(len(pictures), 2, dtype=torch.float32, device="cpu")
     for frame in range(1, len(pictures)):
         away_y, away_x = offsets[:, None] - path[frame - 1, 1], offsets[None, :] - path[frame - 1, 0]
         cost = difference[frame] + 0.03 * spread * torch.hypot(away_x, away_y)
         cost = cost.masked_fill(torch.maximum(away_x.abs(), away_y.abs()) > _SHAKE_PACE, torch.inf)
         place = int(cost.argmin())
-        path[frame] = torch.tensor([place % (2 * reach + 1) - reach, place // (2 * reach + 1) - reach])
-    matrices = torch.eye(3).repeat(len(pictures), 1, 1)
+        path[frame] = torch.tensor([place % (2 * reach + 1) - reach, place // (2 * reach + 1) - reach], device="cpu")
+    matrices = torch.eye(3, dtype=torch.float32, device="cpu").repeat(len(pictures), 1, 1)
     matrices[:, :2, 2] = path
     return matrices
 

@@ -102,8 +102,12 @@ def _world_places(view: View) -> tuple[Tensor, Tensor, Tensor]:
     """Centre x, y and area of the object in world units. Each [F]."""
     height, width = view.cover.shape[1:]
     area = view.cover.sum((1, 2))
-    column = (view.cover.sum(1) * (torch.arange(width) - (width - 1) / 2.0)).sum(1) / area
-    row = (view.cover.sum(2) * (torch.arange(height) - (height - 1) / 2.0)).sum(1) / area
+    column = (view.cover.sum(1) * (torch.arange(width, dtype=torch.float32, device="cpu") - (width - 1) / 2.0)).sum(
+        1
+    ) / area
+    row = (view.cover.sum(2) * (torch.arange(height, dtype=torch.float32, device="cpu") - (height - 1) / 2.0)).sum(
+        1
+    ) / area
     x, y = apply(view.matrices, column, row)
     depth = view.matrices[:, 2, 0] * column + view.matrices[:, 2, 1] * row + view.matrices[:, 2, 2]
     return x, y, area * torch.linalg.det(view.matrices) / depth**3
@@ -114,8 +118,10 @@ def _whole_frames(cover: Tensor) -> Tensor:
     edges = (cover[:, 0], cover[:, -1], cover[:, :, 0], cover[:, :, -1])
     whole = (torch.stack([edge.amax(1) for edge in edges]).amax(0) < 0.5).nonzero().flatten()
     if len(whole) < 3:
-        whole = torch.arange(len(cover))
-    return whole[torch.linspace(0, len(whole) - 1, min(_LOOKS, len(whole))).round().long()]
+        whole = torch.arange(len(cover), device="cpu")
+    return whole[
+        torch.linspace(0, len(whole) - 1, min(_LOOKS, len(whole)), dtype=torch.float32, device="cpu").round().long()
+    ]
 
 
 @dataclass(frozen=True)
@@ -128,11 +134,15 @@ class _Template:
 
 @cache
 def _template(shape: str, blur: float) -> _Template:
-    line = torch.linspace(-_REACH, _REACH, _GRID)
+    line = torch.linspace(-_REACH, _REACH, _GRID, dtype=torch.float32, device="cpu")
     step = 2.0 * _REACH / (_GRID - 1)
     v, u = torch.meshgrid(line, line, indexing="ij")
     symmetry = _SYMMETRY[shape]
-    angles = torch.deg2rad(torch.arange(0, symmetry, _ANGLE_STEP).float()) if symmetry else torch.zeros(1)
+    angles = (
+        torch.deg2rad(torch.arange(0, symmetry, _ANGLE_STEP, device="cpu").float())
+        if symmetry
+        else torch.zeros(1, dtype=torch.float32, device="cpu")
+    )
     upright = _soft_outline(shape, u, v, step)
     center_u, center_v = (upright * u).sum() / upright.sum(), (upright * v).sum() / upright.sum()
     cos, sin = torch.cos(angles).view(-1, 1, 1), torch.sin(angles).view(-1, 1, 1)
@@ -152,7 +162,7 @@ def _blurred(
     deviation: float,  # grid steps
 ) -> Tensor:
     """Gaussian blur: [A, G, G]."""
-    place = torch.arange(_GRID, dtype=torch.float32)
+    place = torch.arange(_GRID, dtype=torch.float32, device="cpu")
     kernel = torch.exp(-0.5 * ((place[:, None] - place) / deviation).square())
     kernel = kernel / kernel[_GRID // 2].sum()
     return kernel @ pictures @ kernel
@@ -185,5 +195,5 @@ def _turn(
     period = math.radians(symmetry)
     steps = torch.remainder(angles.diff() + period / 2.0, period) - period / 2.0
     line = progress - progress.mean()
-    way = torch.cat([torch.zeros(1), steps.cumsum(0)])
+    way = torch.cat([torch.zeros(1, dtype=torch.float32, device="cpu"), steps.cumsum(0)])
     return ((way * line).sum() / line.square().sum().clamp(min=1e-9)).item()

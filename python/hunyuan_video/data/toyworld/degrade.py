@@ -16,9 +16,11 @@ def degrade(
     pictures = clips.flatten(0, 1).permute(0, 3, 1, 2).float()
     if blur > 0.0:
         reach = max(1, round(3.0 * blur))
-        kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / blur).square())
+        kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float32, device="cpu") / blur).square())
         kernel = (kernel / kernel.sum()).repeat(3, 1, 1)
         pictures = F.pad(pictures, (reach, reach, reach, reach), mode="replicate")
         pictures = F.conv2d(F.conv2d(pictures, kernel[:, :, None], groups=3), kernel[..., None], groups=3)
-    pictures = pictures + 255.0 * noise * torch.randn(pictures.shape, generator=generator)
+    pictures = pictures + 255.0 * noise * torch.randn(
+        pictures.shape, generator=generator, dtype=torch.float32, device="cpu"
+    )
     return (pictures + 0.5).clamp(0.0, 255.0).to(torch.uint8).permute(0, 2, 3, 1).unflatten(0, clips.shape[:2])

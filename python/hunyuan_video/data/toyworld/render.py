@@ -27,8 +27,12 @@ def render(
     for name, value in (("num_frames", num_frames), ("height", height), ("width", width)):
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")
-    clips = torch.empty(len(scenes), num_frames, height, width, 3, dtype=torch.uint8)
-    progress = torch.linspace(0.0, 1.0, num_frames) if num_frames > 1 else torch.tensor([0.5])
+    clips = torch.empty(len(scenes), num_frames, height, width, 3, dtype=torch.uint8, device="cpu")
+    progress = (
+        torch.linspace(0.0, 1.0, num_frames, dtype=torch.float32, device="cpu")
+        if num_frames > 1
+        else torch.tensor([0.5], dtype=torch.float32, device="cpu")
+    )
     unit = WORLD_UNITS / min(height, width)
     for clip, scene in zip(clips, scenes, strict=True):
         draw = picture.draw if isinstance(scene, WideScene) else _draw
@@ -42,7 +46,7 @@ def _draw(
     progress: Tensor,  # [F]
     unit: float,  # side of a pixel in world units
 ) -> None:
-    y, x = (unit * (torch.arange(n) - (n - 1) / 2.0) for n in clip.shape[1:3])
+    y, x = (unit * (torch.arange(n, dtype=torch.float32, device="cpu") - (n - 1) / 2.0) for n in clip.shape[1:3])
     matrices = geometry.camera_matrix(scene.camera, progress, scene.phases)
     if scene.camera == "static shot":
         matrices = matrices[:1]  # one background for all frames

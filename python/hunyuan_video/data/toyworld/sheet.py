@@ -41,6 +41,6 @@ def save_sheet(sheet: Image.Image, path: str | os.PathLike) -> None:
 
 
 def _strip(clip: Tensor, looks: int, zoom: int) -> Image.Image:
-    frames = torch.linspace(0, len(clip) - 1, min(looks, len(clip))).round().long()
+    frames = torch.linspace(0, len(clip) - 1, min(looks, len(clip)), dtype=torch.float32, device="cpu").round().long()
     strip = Image.fromarray(torch.cat(list(clip[frames]), dim=1).numpy())
     return strip.resize((strip.width * zoom, strip.height * zoom), Image.Resampling.NEAREST)

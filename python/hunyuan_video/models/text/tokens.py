@@ -48,10 +48,10 @@ class NativeTokenizer:
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(length)
         encodings = self.tokenizer.encode_batch(texts)
-        ids = torch.full((len(texts), length), self.pad_id, dtype=torch.int64)
+        ids = torch.full((len(texts), length), self.pad_id, dtype=torch.int64, device="cpu")
         mask = torch.zeros_like(ids)
         for row, encoding in enumerate(encodings):
-            ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids)
+            ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids, device="cpu")
             mask[row, : len(encoding.ids)] = 1
         return Tokens(ids, mask, [_first_dropped(encoding) for encoding in encodings])
 
@@ -70,7 +70,9 @@ class TransformersTokenizer:
             texts, padding="max_length", truncation=True, max_length=length, return_attention_mask=True
         )
         cuts = [self._cut(text, length) for text in texts]
-        return Tokens(torch.tensor(batch["input_ids"]), torch.tensor(batch["attention_mask"]), cuts)
+        return Tokens(
+            torch.tensor(batch["input_ids"], device="cpu"), torch.tensor(batch["attention_mask"], device="cpu"), cuts
+        )
 
     def _cut(self, text: str, length: int) -> int | None:
         added = self.tokenizer.num_special_tokens_to_add()

@@ -45,7 +45,8 @@ def guidance_input(scale: float | Tensor, dtype: torch.dtype) -> Tensor:
     with: 6.0 becomes 6016 in bf16 and 6000 in fp32 (the sinusoid is sensitive enough for the difference to show).
     scale: a number, or [B].
     """
-    return (torch.as_tensor(scale, dtype=torch.float32).to(dtype) * 1000).float()
+    value = scale if isinstance(scale, Tensor) else torch.tensor(scale, dtype=torch.float32, device="cpu")
+    return (value.to(dtype) * 1000).float()
 
 
 class TimestepEmbedder(nn.Module):

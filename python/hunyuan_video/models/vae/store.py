@@ -64,7 +64,7 @@ class FileStore:
         self._file = tempfile.TemporaryFile(prefix="hunyuan_vae_")
 
     def read(self, t0: int, t1: int, h0: int, h1: int) -> Tensor:
-        slab = torch.empty((t1 - t0, h1 - h0, *self.shape[2:]), dtype=self.dtype)
+        slab = torch.empty((t1 - t0, h1 - h0, *self.shape[2:]), dtype=self.dtype, device="cpu")
         for chunk, offset in self._chunks(slab, t0, h0):
             self._file.seek(offset)
             if self._file.readinto(chunk) != len(chunk):

@@ -221,7 +221,7 @@ class Runner:
         self._spare.clear()
         if self.device.type == "cpu":
             return FileStore(shape, self.dtype, self.device)
-        return TensorStore(torch.empty(shape, dtype=self.dtype), self.device)
+        return TensorStore(torch.empty(shape, dtype=self.dtype, device="cpu"), self.device)
 
     def _large(self, shape: Shape) -> Tensor:
         """Memory that an activation of the same size has left, so that its pages need not be made again; or fresh."""

@@ -54,12 +54,12 @@ class CaptionedLatents:
 
     def pick(self, count: int, generator: torch.Generator) -> tuple[Tensor, list[int]]:
         """Random clips: latents [count, C, T, h, w] float32, and their numbers."""
-        picks = torch.randint(len(self.latents), (count,), generator=generator)
+        picks = torch.randint(len(self.latents), (count,), generator=generator, device="cpu")
         return self.latents[picks].float(), picks.tolist()
 
     def captions(self, picks: list[int], generator: torch.Generator, dropout: float = 0.0) -> list[str]:
         """A sentence for each clip, in a random form, or with probability `dropout` the empty caption."""
-        rng = random.Random(int(torch.randint(2**31, (1,), generator=generator)))
+        rng = random.Random(int(torch.randint(2**31, (1,), generator=generator, device="cpu")))
         return ["" if rng.random() < dropout else caption(self.scenes[i], rng=rng).text for i in picks]
 
     @torch.no_grad()
@@ -71,7 +71,12 @@ class CaptionedLatents:
     def noise(self, count: int, seed: int) -> Tensor:
         """[count, C, T, h, w] float32, one generator per clip: seed, seed + 1, ..."""
         generators = (torch.Generator().manual_seed(seed + i) for i in range(count))
-        return torch.cat([torch.randn((1, *self.shape), generator=generator) for generator in generators])
+        return torch.cat(
+            [
+                torch.randn((1, *self.shape), generator=generator, dtype=torch.float32, device="cpu")
+                for generator in generators
+            ]
+        )
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:  # [N, C, T, h, w] -> uint8 [N, F, H, W, 3]

@@ -28,7 +28,8 @@ def velocity_field(network: nn.Module, condition: Condition, guidance: float | T
         times = times.to(latents.device)
         extra = {}
         if guidance is not None:
-            extra["guidance"] = torch.as_tensor(1000 * guidance).to(times).expand_as(times).contiguous()
+            scale = guidance if isinstance(guidance, Tensor) else torch.full_like(times, guidance)
+            extra["guidance"] = (1000 * scale).to(times).expand_as(times).contiguous()
         return network(latents, 1000 * times, **condition, **extra).float()
 
     return field

@@ -103,7 +103,7 @@ class FlowTask:
         """The transformer's arguments: on its device, with guidance 1 where it takes one."""
         moved = {name: tensor.to(self.device) for name, tensor in condition.items()}
         if self.network.config.guidance_embed:
-            moved["guidance"] = torch.full((len(moved["text"]),), 1000.0, device=self.device)
+            moved["guidance"] = torch.full((len(moved["text"]),), 1000.0, device=self.device, dtype=torch.float32)
         return moved
 
     def objective(self, latents: Tensor) -> FlowObjective:  # [B, C, T, h, w]

@@ -35,13 +35,13 @@ class BucketOrder:
 
     def __init__(self, weights: dict[str, float], steps: int, seed: int):
         self.names = sorted(weights)
-        chances = torch.tensor([float(weights[name]) for name in self.names])
+        chances = torch.tensor([float(weights[name]) for name in self.names], dtype=torch.float32, device="cpu")
         draws = torch.multinomial(chances, steps, True, generator=torch.Generator().manual_seed(seed))
         self.draws = draws.tolist()
-        self.earlier = torch.zeros(steps, dtype=torch.int64)
+        self.earlier = torch.zeros(steps, dtype=torch.int64, device="cpu")
         for index in range(len(self.names)):
             mine = draws == index
-            self.earlier[mine] = torch.arange(int(mine.sum()))
+            self.earlier[mine] = torch.arange(int(mine.sum()), device="cpu")
 
     def at(self, step: int) -> tuple[str, int]:
         """(bucket, its number of batches before this step)."""
@@ -141,7 +141,9 @@ class EncodedData:
         count = len(batch.keys)
         empty = condition_of(self.clips.collate([self.clips.empty] * count, [-1] * count))
         both = {name: torch.cat((empty[name], tensor)) for name, tensor in condition_of(batch).items()}
-        noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(1))
+        noise = torch.randn(
+            batch.latents.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float32, device="cpu"
+        )
         first = batch.latents[:, :, :1].to(task.device) if self.config.image_condition else None
         latents, vae = task.sample(both, noise, first), self.encoder.vae
         return to_frames(vae.decode((latents / vae.config.scaling_factor).to(next(vae.parameters()).dtype))).cpu()

@@ -91,7 +91,11 @@ class GuidanceDistillationTask:
         batch = self.draw(latents, generator)
         condition = self.data.embed(self.data.captions(picks, generator))
         low, high = config.scales
-        scale = low + (high - low) * torch.rand(len(latents), generator=generator) ** config.scale_power
+        scale = (
+            low
+            + (high - low)
+            * torch.rand(len(latents), generator=generator, dtype=torch.float32, device="cpu") ** config.scale_power
+        )
         empty, full = self.teacher.branches(batch.latents, batch.times, condition)
         velocity = self.network(batch.latents, batch.timesteps, **condition, guidance=1000 * scale)
         target = classifier_free_guidance(full, empty, scale)
@@ -103,8 +107,8 @@ class GuidanceDistillationTask:
         config, count = self.config, len(latents)
         times = sample_timesteps(count, mean=config.t_mean, std=config.t_std, shift=config.t_shift, generator=generator)
         if config.even_times > 0:
-            even = torch.rand(count, generator=generator) < config.even_times
-            times = torch.where(even, torch.rand(count, generator=generator), times)
+            even = torch.rand(count, generator=generator, dtype=torch.float32, device="cpu") < config.even_times
+            times = torch.where(even, torch.rand(count, generator=generator, dtype=torch.float32, device="cpu"), times)
         return self.objective.draw(latents, generator, times=times)
 
     def sample(self, model: Teacher, scale: float, prompts: list[str], seed: int) -> Tensor:
@@ -186,12 +190,12 @@ def velocity_errors(task: GuidanceDistillationTask, student: Teacher) -> dict[st
     """
     generator = torch.Generator().manual_seed(77)
     latents, picks = task.data.pick(CLIPS, generator)
-    noise = torch.randn(latents.shape, generator=generator)
+    noise = torch.randn(latents.shape, generator=generator, dtype=torch.float32, device="cpu")
     condition = task.data.embed(task.data.captions(picks, generator))
     table: dict[str, dict[str, float]] = {f"{scale:g}": {} for scale in task.config.report_scales}
     with torch.autocast("cpu", torch.bfloat16, enabled=task.config.loop.precision == "bf16"):
         for time in TIMES:
-            times = torch.full((CLIPS,), time)
+            times = torch.full((CLIPS,), time, dtype=torch.float32, device="cpu")
             x = (1 - time) * latents + time * noise
             empty, full = (task.teacher.velocity(x, times, condition, scale) for scale in (0.0, 1.0))
             for scale in task.config.report_scales:

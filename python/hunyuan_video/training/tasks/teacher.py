@@ -34,7 +34,8 @@ class Teacher:
         scale: float | Tensor,  # one, or [B]
     ) -> Tensor:
         """v_u + scale (v_c - v_u): [B, C, T, h, w] float32."""
-        scale = torch.as_tensor(scale, dtype=torch.float32).expand(len(latents))
+        value = scale.float() if isinstance(scale, Tensor) else torch.tensor(scale, dtype=torch.float32, device="cpu")
+        scale = value.expand(len(latents))
         if self.embedded:
             return velocity_field(self.network, condition, scale)(latents, times)
         unconditional, conditional = self.branches(latents, times, condition)

@@ -113,11 +113,13 @@ class VAEStagesTask:
 
     def loss(self, step: int, generator: torch.Generator):
         config, stage = self.config, stage_at(self.config.stages, step)
-        rng = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
+        rng = random.Random(int(torch.randint(2**62, (1,), generator=generator, device="cpu")))
         video = self.batch(stage, max(stage.batch // max(config.loop.micro_batches, 1), 1), rng)
         posterior = self.network.encode(video)
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
-        latents = mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=generator)
+        latents = mean + (0.5 * logvar).exp() * torch.randn(
+            mean.shape, generator=generator, dtype=torch.float32, device="cpu"
+        )
         tiled = rng.random() < stage.tiled
         out = self.network.decode(latents, mode="tiled" if tiled else "plain").float()
         l1 = F.l1_loss(out, video)

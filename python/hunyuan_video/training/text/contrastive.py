@@ -86,7 +86,7 @@ class Contrast(nn.Module):
 
 def info_nce(similarity: Tensor) -> Tensor:  # [B, B] -> scalar
     """Cross-entropy of the right partner, averaged over both directions."""
-    target = torch.arange(len(similarity))
+    target = torch.arange(len(similarity), device="cpu")
     return (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2
 
 

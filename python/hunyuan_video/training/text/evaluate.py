@@ -50,12 +50,12 @@ def retrieval(
     scenes = world.scenes(count, seed=77, split="test")
     texts = [describe(scene, rng, synonyms=False) for scene in scenes]
     clips = render(scenes, num_frames=config.frames, size=config.size)
-    right = torch.zeros(2)
+    right = torch.zeros(2, dtype=torch.float32, device="cpu")
     for start in range(0, count, among):
         part = slice(start, start + among)
         pooled = clip(texts[part]).pooled.float()
         similarity = contrast.similarity(pooled, contrast.video(clips[part]))
-        own = torch.arange(len(similarity))
+        own = torch.arange(len(similarity), device="cpu")
         right += torch.stack([(similarity.argmax(dim=d) == own).sum() for d in (1, 0)])
     shares = (right / count).tolist()
     return {"text_to_video": round(shares[0], 4), "video_to_text": round(shares[1], 4), "among": among}

@@ -108,7 +108,7 @@ def next_word_loss(
 
 def last_valid(states: Tensor, mask: Tensor) -> Tensor:  # [B, S, D], [B, S] -> [B, D]
     """The state of the last valid token, which has seen the whole text."""
-    return states[torch.arange(len(states)), mask.sum(dim=1) - 1]
+    return states[torch.arange(len(states), device="cpu"), mask.sum(dim=1) - 1]
 
 
 def _llama_config(tokenizer: Any, config: LanguageModelConfig) -> LlamaConfig:

@@ -41,8 +41,10 @@ class Consistency:
         config = self.config
         data, picks = self.data.pick(config.loop.micro_batch, generator)
         condition = self.data.embed(self.data.captions(picks, generator))
-        start = torch.randint(config.teacher_levels, (len(data),), generator=generator)  # index into sigmas
-        noise = torch.randn(data.shape, generator=generator)
+        start = torch.randint(
+            config.teacher_levels, (len(data),), generator=generator, device="cpu"
+        )  # index into sigmas
+        noise = torch.randn(data.shape, generator=generator, dtype=torch.float32, device="cpu")
         times = self.sigmas[start]
         latents = interpolate(data, noise, times)
         end = (start // self.levels_per_phase + 1) * self.levels_per_phase  # of the phase

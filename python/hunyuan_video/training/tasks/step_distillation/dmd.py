@@ -50,7 +50,7 @@ class DistributionMatching:
     def condition(self, generator: torch.Generator) -> Condition:
         """Captions of random scenes; their clips are not needed."""
         count = self.config.loop.micro_batch
-        picks = torch.randint(len(self.data.scenes), (count,), generator=generator).tolist()
+        picks = torch.randint(len(self.data.scenes), (count,), generator=generator, device="cpu").tolist()
         return self.data.embed(self.data.captions(picks, generator))
 
     def generate(self, condition: Condition, generator: torch.Generator) -> Tensor:
@@ -59,15 +59,15 @@ class DistributionMatching:
         Only the last prediction has a gradient (where gradients are on at all).
         """
         shape = (len(condition["text"]), *self.data.shape)
-        last = int(torch.randint(self.config.steps, (1,), generator=generator))
+        last = int(torch.randint(self.config.steps, (1,), generator=generator, device="cpu"))
 
         def field(latents: Tensor, times: Tensor) -> Tensor:
             return predict(self.student, latents, times, condition, self.config.guidance_scale)
 
         def draw(latents: Tensor) -> Tensor:
-            return torch.randn(latents.shape, generator=generator)
+            return torch.randn(latents.shape, generator=generator, dtype=torch.float32, device="cpu")
 
-        noise = torch.randn(shape, generator=generator)
+        noise = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
         x = integrate(field, noise, LCMSolver(self.schedule, draw), stop=last)
         sigma = self.schedule.sigmas[last]
         return euler_step(x, field(x, sigma.expand(len(x))), sigma, 0.0)
@@ -91,7 +91,7 @@ class DistributionMatching:
     def times(self, count: int, generator: torch.Generator) -> Tensor:
         """[count] even in `score_times`."""
         low, high = self.config.score_times
-        return low + (high - low) * torch.rand(count, generator=generator)
+        return low + (high - low) * torch.rand(count, generator=generator, dtype=torch.float32, device="cpu")
 
     def begin(self, step: int, part: int, parts: int) -> None:
         """Nothing to prepare."""
