@@ -8,10 +8,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from hunyuan_video.checkpoints.lora import convert_adapter, load_adapter, save_adapter
+from hunyuan_video.checkpoints.lora_build import Changes
+from hunyuan_video.checkpoints.lora_save import write_adapter
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.models.lora import add_adapter, add_form, lora_layers, merge_adapters, remove_adapters
-from hunyuan_video.models.lora_forms import DoRA, LoHa, LoKr
+from hunyuan_video.models.lora_forms import Adapter, DoRA, LoHa, LoKr
 
 CONFIG = TransformerConfig(
     hidden_size=32, num_heads=2, double_blocks=1, single_blocks=1, in_channels=4, out_channels=4, rope_dims=(4, 6, 6),
@@ -133,6 +135,24 @@ def test_command_line(trained, tmp_path, capsys):
     assert all(key.startswith("lora_unet_") for key in load_file(done))
     assert main(["convert", str(path), str(done)]) == 2 and "--names" in capsys.readouterr().err
     assert main(["convert", str(path), str(done), "--layout", "official", "--model", "tiny"]) == 2
+    assert main(["convert", str(path), str(tmp_path / "z"), "--layout", "official"]) == 1
+    assert "is an adapter (LoRA), not a checkpoint" in capsys.readouterr().err
+
+
+def test_diffusers_converts_official_names_to_what_is_written_in_its_own(tmp_path):
+    """Its conversion has the released model's width in its code, so the sizes are the released ones."""
+    pytest.importorskip("peft")
+    diffusers = pytest.importorskip("diffusers")
+    sizes = {"double_blocks.7.img_attn_qkv": (9216, 3072), "double_blocks.7.txt_mlp.fc1": (12288, 3072),
+             "double_blocks.7.img_mod.linear": (18432, 3072), "single_blocks.3.linear1": (21504, 3072),
+             "single_blocks.3.linear2": (3072, 15360), "final_layer.linear": (64, 3072)}  # fmt: skip
+    forms = {path: Adapter.of(torch.randn(2, k), torch.randn(n, 2), alpha=5.0) for path, (n, k) in sizes.items()}
+    states = []
+    for names in ("official", "diffusers"):
+        path = write_adapter(tmp_path / f"{names}.safetensors", Changes(dict(forms)), names, torch.float32)
+        states.append(diffusers.HunyuanVideoPipeline.lora_state_dict(str(path)))
+    assert states[0].keys() == states[1].keys() and len(states[0]) == 2 * (3 + 1 + 1 + 4 + 1 + 1)
+    assert all(torch.equal(states[0][key], value) for key, value in states[1].items())
 
 
 @pytest.mark.parametrize("form", ["LoRA", "DoRA"])

@@ -33,6 +33,7 @@ _WEIGHT_FILES = (
     "*_fp8.pt",
 )
 _LINEAR = re.compile(r"mid_block\.attentions\.0\.to_(q|k|v|out\.0)\.weight$")  # convolutions in ComfyUI's VAE
+_ADAPTER = re.compile(r"\.(lora_(A|B|down|up)|hada_w\d|lokr_w\d)\b")
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 
 
@@ -60,6 +61,10 @@ def open_checkpoint(path: str | Path, component: Component, load_key: str | None
     path = _existing(path)
     file = path if path.is_file() else _find_weights(path, component)
     source = _open(file, load_key)
+    if any(map(_ADAPTER.search, source.infos)):
+        raise UserError(
+            f"{file} is an adapter (LoRA), not a checkpoint; sample with --adapter, or convert it with --names"
+        )
     layout, names = find_component(source.infos, component)
     if layout is None:
         raise UserError(f"{file} holds no HunyuanVideo {component}; its keys are {first_names(source.infos)}")
