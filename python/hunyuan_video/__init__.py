@@ -3,8 +3,9 @@
 Names are looked up on first use, so `import hunyuan_video` costs nothing and pulls in no other library.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from hunyuan_video.lazy import load
 
 if TYPE_CHECKING:
     from hunyuan_video.errors import ArgumentError, UserError
@@ -35,9 +36,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return load(__name__, _HOMES, name)
 
 
 def __dir__() -> list[str]:

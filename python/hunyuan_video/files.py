@@ -13,23 +13,29 @@ from typing import Any, BinaryIO
 
 from hunyuan_video.errors import UserError
 
+SPACE = "choose another place or free some space"
+
 
 @contextmanager
-def staged_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` when the block ends well; otherwise nothing changes."""
-    with staged_path(path) as temporary, temporary.open("wb") as file:
+def staged_file(path: Path, what: str = "", advice: str = SPACE, temporary: Path | None = None) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` when the block ends well; otherwise nothing changes.
+
+    what, advice: of the message where it cannot be written, "cannot write {what} {path}: ...; {advice}".
+    temporary: its name until then, where a killed process should leave at most one; else a name of this process.
+    """
+    with staged_path(path, what, advice, temporary) as staged, staged.open("wb") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
 
 
 @contextmanager
-def staged_path(path: Path) -> Iterator[Path]:
+def staged_path(path: Path, what: str = "", advice: str = SPACE, temporary: Path | None = None) -> Iterator[Path]:
     """As `staged_file`, for writers that want a name: it has the ending of `path`."""
-    with _staged(path, _remove_file) as temporary:
+    with _staged(path, _remove_file, what, advice, temporary) as staged:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
+        yield staged
+        os.replace(staged, path)
 
 
 def write_json(path: Path, content: Any, indent: int = 1) -> None:
@@ -76,14 +82,19 @@ def _remove_file(path: Path) -> None:
 
 
 @contextmanager
-def _staged(path: Path, discard: Callable[[Path], None]) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+def _staged(
+    path: Path,
+    discard: Callable[[Path], None],
+    what: str = "",
+    advice: str = SPACE,
+    temporary: Path | None = None,
+) -> Iterator[Path]:
+    temporary = temporary or path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; choose another place or free some space"
-        ) from error
+        place = f"{what} {path}".strip()
+        raise UserError(f"cannot write {place}: {error.strerror or error}; {advice}") from error
     finally:
         discard(temporary)
 
@@ -118,17 +129,24 @@ def check_writable(path: str | Path) -> None:
             probe.unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; UserError if it is missing or is none."""
+def read_json(path: Path, remedy: str = "copy or download it again") -> dict[str, Any]:
+    """A JSON object from a file; UserError with the remedy if it is missing or is none."""
     if not path.exists():
         raise UserError(f"{path}: missing; the folder must hold a Hugging Face checkpoint")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); download it again") from error
+        raise UserError(f"{path} is not valid JSON ({error}); {remedy}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a JSON {type(content).__name__}, not an object; download it again")
+        raise UserError(f"{path} holds a {type(content).__name__}, expected a JSON object; {remedy}")
     return content
+
+
+def read_optional_json(path: Path, remedy: str) -> dict[str, Any]:
+    """As `read_json`, {} where there is no file."""
+    return read_json(path, remedy) if path.exists() else {}
 
 
 def expand(path: str) -> str:

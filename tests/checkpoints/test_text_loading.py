@@ -221,7 +221,7 @@ def test_missing_or_broken_files(llama_folder, tmp_path):
     with pytest.raises(UserError, match=r"tokenizer.json: not a tokenizer .* download it again"):
         hidden(llama_folder)
     (llama_folder / "config.json").write_text("{")
-    with pytest.raises(UserError, match="config.json: not valid JSON"):
+    with pytest.raises(UserError, match="config.json is not valid JSON"):
         hidden(llama_folder)
     (llama_folder / "config.json").unlink()
     with pytest.raises(UserError, match="config.json: missing"):

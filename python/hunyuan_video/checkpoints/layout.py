@@ -12,9 +12,7 @@ Ours in both: adapters/NAME.safetensors and sampling.json, which says what the c
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from hunyuan_video.checkpoints.names import Component, Layout
 from hunyuan_video.errors import UserError
@@ -85,16 +83,3 @@ def tokenizer_folder(encoder: Path) -> Path:
     """The folder of a text encoder's tokenizer: diffusers' own one, else the encoder's."""
     apart = encoder.parent / TEXT[encoder.name]
     return apart if apart.is_dir() else encoder
-
-
-def read_optional_json(path: Path, remedy: str) -> dict[str, Any]:
-    """A JSON object from a file, {} where there is none; UserError with the remedy if it is damaged."""
-    if not path.exists():
-        return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}); {remedy}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: must hold a JSON object; {remedy}")
-    return values

@@ -18,6 +18,7 @@ from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile
 from hunyuan_video.checkpoints.shards import INDEX, is_complete, open_shards, whole_files, whole_or_shards
 from hunyuan_video.checkpoints.sources import MappedSource, Piece, TensorSource
 from hunyuan_video.errors import UserError
+from hunyuan_video.files import read_json
 
 CONFIG_KEY = "hunyuan_video.config"  # in the metadata of a single safetensors file
 # In order of preference within a folder; the FP8 file only where there is no other.
@@ -163,16 +164,4 @@ def _config_candidates(file: Path, source: TensorSource) -> Iterator[tuple[dict[
             raise UserError(f"{file}: the config in its metadata is not JSON; copy or download it again") from error
     beside = file.parent / CONFIG
     if beside.is_file():
-        yield _read_json(beside), str(beside)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); copy or download it again") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} holds a {type(values).__name__}, expected a JSON object")
-    return values
+        yield read_json(beside), str(beside)

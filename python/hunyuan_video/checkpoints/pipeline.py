@@ -17,10 +17,10 @@ from hunyuan_video.checkpoints.layout import (
     PARTS,
     SAMPLING,
     part_folders,
-    read_optional_json,
     tokenizer_folder,
 )
 from hunyuan_video.errors import PrecisionWarning, UserError
+from hunyuan_video.files import read_optional_json
 from hunyuan_video.models import TransformerConfig, VAEConfig
 from hunyuan_video.models.grid import Grid
 

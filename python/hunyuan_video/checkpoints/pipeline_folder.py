@@ -19,12 +19,11 @@ from hunyuan_video.checkpoints.layout import (
     SCHEDULER,
     TEXT,
     TOKENIZER_FILES,
-    read_optional_json,
 )
 from hunyuan_video.checkpoints.names import Component, Layout
 from hunyuan_video.checkpoints.tokenizer import LLAMA_CLASSES
 from hunyuan_video.errors import Notice
-from hunyuan_video.files import write_json
+from hunyuan_video.files import read_optional_json, write_json
 
 _MODEL_CLASSES = {"text_encoder": "LlamaModel", "text_encoder_2": "CLIPTextModel"}
 _SCHEDULER = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 7.0}

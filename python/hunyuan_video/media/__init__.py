@@ -1,7 +1,8 @@
 """Pictures and videos as files: reading, writing, and what pixels mean in between (names load on first use)."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from hunyuan_video.lazy import load
 
 if TYPE_CHECKING:
     from hunyuan_video.media.images import read_image
@@ -35,6 +36,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return load(__name__, _HOMES, name)

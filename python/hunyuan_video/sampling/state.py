@@ -8,7 +8,6 @@ frames equal the unbroken run's bit for bit.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from hunyuan_video.errors import UserError
+from hunyuan_video.files import staged_file
 from hunyuan_video.sampling.prompts import PromptEmbeds
 from hunyuan_video.sampling.request import ARGUMENTS, Settings
 
@@ -53,23 +53,13 @@ class SamplingState:
         return self.step == self.total
 
     def save(self, path: str | Path) -> None:
-        """Replaces `path` in one step: a reader, or a kill at any time, sees the old state or the new one.
-
-        The temporary name is fixed, so a killed run leaves at most one such file and the next save replaces it.
-        """
+        """Replaces `path` in one step: a reader, or a kill at any time, sees the old state or the new one."""
         path = Path(path)
+        if not path.parent.is_dir():
+            raise UserError(f"cannot write the sampling state {path}: folder {path.parent} does not exist")
         temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(save(self._tensors(), metadata={"hunyuan_video": json.dumps(self._facts())}))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise UserError(
-                f"cannot write the sampling state {path}: {error.strerror or error}; free some space"
-            ) from error
+        with staged_file(path, "the sampling state", "free some space", temporary) as file:
+            file.write(save(self._tensors(), metadata={"hunyuan_video": json.dumps(self._facts())}))
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {"latents": self.latents} | ({} if self.image is None else {"image": self.image})
