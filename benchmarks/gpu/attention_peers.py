@@ -29,7 +29,7 @@ def attention_ours(inputs: Inputs) -> Run:
 
 
 def attention_fp8_ours(inputs: Inputs) -> Run:
-    """Norm and rotation, where the case has them, and the quantisation are in the call."""
+    """Norm and rotation, where the case has them, and the quantization are in the call."""
     qkv, (cos, sin) = [inputs[name] for name in "qkv"], inputs.get("rope", (None, None))
     before = inputs.get("q_norm"), inputs.get("k_norm"), None, None, cos, sin, inputs.get("text_len", 0), EPS
     scale = qkv[0].shape[-1] ** -0.5
@@ -37,7 +37,7 @@ def attention_fp8_ours(inputs: Inputs) -> Run:
 
 
 def attention_fp8_two_passes(inputs: Inputs) -> Run:
-    """Norm and rotation write bf16, the quantisation reads it."""
+    """Norm and rotation write bf16, the quantization reads it."""
     norm_rope, v = norm_rope_ours(inputs), inputs["v"]
     bare, scale = (*[None] * 6, 0, EPS, None, *NO_BLOCKS), v.shape[-1] ** -0.5
 
@@ -73,7 +73,7 @@ def flash3(inputs: Inputs) -> Run:
 
 
 def flash3_fp8(inputs: Inputs) -> Run:
-    """Scales of whole heads; quantised before the measurement, which ours is not."""
+    """Scales of whole heads; quantized before the measurement, which ours is not."""
     from flash_attn_interface import flash_attn_func
 
     scales = [inputs[name].float().abs().amax((1, 3)) / FP8_MAX for name in "qkv"]  # [B, H]

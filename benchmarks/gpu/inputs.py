@@ -127,7 +127,7 @@ def _norm_rope_rows(inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]
 
 
 def _linear_rows(inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """The first rows, of the weight before its quantisation."""
+    """The first rows, of the weight before its quantization."""
     count = 64
     out = F.linear(inputs["x"][:, :count].double(), inputs["weight"].double(), inputs["bias"].double())
     if inputs["epilogue"] == "gelu":
@@ -138,7 +138,7 @@ def _linear_rows(inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
 
 
 def _mlp_rows(inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """The first rows, of the weights before their quantisation."""
+    """The first rows, of the weights before their quantization."""
     count = 64
     wide = {name: value.double() for name, value in inputs.items()}
     x = wide["x"][:, :count]

@@ -41,13 +41,13 @@ def tensorwise(x: Tensor) -> tuple[Tensor, Tensor]:
     return (x / scale).clamp(-FP8_MAX, FP8_MAX).to(FP8), scale
 
 
-def scaled_layer(quantise: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Callable[[Inputs], Run]:
-    """torch's product; quantisation of x and the epilogue are compiled kernels of their own."""
+def scaled_layer(quantize: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Callable[[Inputs], Run]:
+    """torch's product; quantization of x and the epilogue are compiled kernels of their own."""
 
     def prepare(inputs: Inputs) -> Run:
         x, shape = inputs["x"].flatten(0, 1), (*inputs["x"].shape[:2], inputs["weight"].shape[0])
-        weight, weight_scale = scaled_weight(inputs["weight"], quantise)
-        pack, finish = compiled(quantise, x), compiled(epilogue, x)
+        weight, weight_scale = scaled_weight(inputs["weight"], quantize)
+        pack, finish = compiled(quantize, x), compiled(epilogue, x)
         gate, residual, plain = inputs.get("gate"), inputs.get("residual"), not inputs["epilogue"]
 
         def run() -> Tensor:
@@ -60,25 +60,25 @@ def scaled_layer(quantise: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Callabl
     return prepare
 
 
-def scaled_weight(weight: Tensor, quantise: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    codes, scale = quantise(weight)
+def scaled_weight(weight: Tensor, quantize: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    codes, scale = quantize(weight)
     return codes.t(), scale.t() if scale.ndim else scale
 
 
 def product_ours(inputs: Inputs) -> Run:
-    """Of rows that are quantised already, as layer_norm_modulate_fp8 leaves them."""
+    """Of rows that are quantized already, as layer_norm_modulate_fp8 leaves them."""
     weight, scale = ops.quantize_fp8(inputs["weight"])
     codes, row_scale = rowwise(inputs["x"])
     rows = ops.Fp8Rows(codes, row_scale.flatten())
     return lambda: ops.fp8_linear(rows, weight, scale, inputs["bias"])
 
 
-def scaled_product(quantise: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Callable[[Inputs], Run]:
-    """torch's product alone, of x that is quantised already."""
+def scaled_product(quantize: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Callable[[Inputs], Run]:
+    """torch's product alone, of x that is quantized already."""
 
     def prepare(inputs: Inputs) -> Run:
-        weight, weight_scale = scaled_weight(inputs["weight"], quantise)
-        codes, scale = quantise(inputs["x"].flatten(0, 1))
+        weight, weight_scale = scaled_weight(inputs["weight"], quantize)
+        codes, scale = quantize(inputs["x"].flatten(0, 1))
         return lambda: scaled_mm(codes, weight, scale, weight_scale, inputs["bias"])[None]
 
     return prepare
@@ -97,8 +97,8 @@ def modulate_fp8(inputs: Inputs) -> Run:
     return lambda: ops.Fp8Rows(*torch.ops.hunyuan_ext.layer_norm_modulate_fp8(x, shift, scale, EPS))
 
 
-def modulate_then_quantise(inputs: Inputs) -> Run:
-    """torch.compile's kernel of the norm and the quantisation together."""
+def modulate_then_quantize(inputs: Inputs) -> Run:
+    """torch.compile's kernel of the norm and the quantization together."""
 
     def both(x: Tensor, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         return rowwise(spec.layer_norm_modulate(x, shift, scale, eps=EPS))

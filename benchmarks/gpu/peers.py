@@ -1,6 +1,6 @@
 """Who computes the cases of the GPU table: this package first, then its peers, on the same tensors in the same run.
 
-What a peer may prepare once (weights quantised, tensors transposed to what it likes) is not timed.
+What a peer may prepare once (weights quantized, tensors transposed to what it likes) is not timed.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ CONTENDERS: dict[str, tuple[Contender, ...]] = {
     ),
     "layer_norm_modulate_fp8": (
         Contender(OURS, layers.modulate_fp8),
-        Contender("torch.compile", layers.modulate_then_quantise),
+        Contender("torch.compile", layers.modulate_then_quantize),
     ),
     "fp8_gemm": (
         Contender(OURS, layers.product_ours),

@@ -15,7 +15,7 @@ class ArgumentError(UserError, ValueError):
 
 
 class Notice(UserWarning):
-    """What a user should know although the work goes on. The command line prints the text."""
+    """Warning to a user about work that goes on. The command line prints the text."""
 
 
 class IneffectiveArgument(Notice):

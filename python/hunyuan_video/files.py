@@ -155,8 +155,8 @@ def expand(path: str) -> str:
     UserError for a person or a variable that is not there: a folder of that very name is hardly meant.
     """
 
-    def value(found: re.Match[str]) -> str:
-        name = found[1] or found[2]
+    def value(expanded: re.Match[str]) -> str:
+        name = expanded[1] or expanded[2]
         if name not in os.environ:
             raise UserError(f"{path}: the environment variable {name} is not set; set it or write the path out")
         return os.environ[name]
@@ -165,7 +165,7 @@ def expand(path: str) -> str:
         path = re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, path)
     if not path.startswith("~"):
         return path
-    found = os.path.expanduser(path)
-    if found.startswith("~"):
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
         raise UserError(f"{path}: there is no home folder of {path.split('/')[0]}; write the path out, or ./ before it")
-    return found
+    return expanded

@@ -130,7 +130,7 @@ def test_golden_fp8_model(golden, tmp_path):
     torch.testing.assert_close(out, case.part("out")["x_fp8"], rtol=1e-4, atol=2e-5)
 
 
-def test_quantise_while_loading(tmp_path, transformer):
+def test_quantize_while_loading(tmp_path, transformer):
     path = transformer.save_pretrained(tmp_path / "a")
     model = HunyuanVideoTransformer.from_pretrained(path, quantize="fp8", dtype=torch.bfloat16)
     linears = {p: m for p, m in model.named_modules() if isinstance(m, FP8Linear)}
@@ -145,7 +145,7 @@ def test_quantise_while_loading(tmp_path, transformer):
     assert same_weights(HunyuanVideoTransformer.from_pretrained(tmp_path / "b", quantize="fp8"), model)
 
 
-def test_quantising_a_vae_is_refused(tmp_path, vae):
+def test_quantizing_a_vae_is_refused(tmp_path, vae):
     with pytest.raises(UserError, match="the vae has none, load it without"):
         CausalVAE.from_pretrained(vae.save_pretrained(tmp_path / "a"), quantize="fp8")
 

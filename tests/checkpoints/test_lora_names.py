@@ -156,14 +156,14 @@ def test_adapters_work_beside_fp8_weights_without_changing_them(trained, tmp_pat
 def test_fp8_with_adapter_is_as_near_to_the_full_model_as_fp8_is(trained, tmp_path):
     """The low-rank branch adds no error of its own: it is the unquantised one."""
     path = save_adapter(trained, "a", tmp_path / "a.safetensors", torch.float32)
-    full, quantised = make(), convert_to_fp8_modules(make())
+    full, quantized = make(), convert_to_fp8_modules(make())
     layer = "single_blocks.1.linear1"
     x = torch.randn(7, 32, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
-        without = quantised.get_submodule(layer)(x) - full.get_submodule(layer)(x)
-        load_adapter(full, path, "a"), load_adapter(quantised, path, "a")
-        assert isinstance(quantised.get_submodule(layer).base_layer, FP8Linear)
-        with_adapter = quantised.get_submodule(layer)(x) - full.get_submodule(layer)(x)
+        without = quantized.get_submodule(layer)(x) - full.get_submodule(layer)(x)
+        load_adapter(full, path, "a"), load_adapter(quantized, path, "a")
+        assert isinstance(quantized.get_submodule(layer).base_layer, FP8Linear)
+        with_adapter = quantized.get_submodule(layer)(x) - full.get_submodule(layer)(x)
     torch.testing.assert_close(with_adapter, without, rtol=1e-4, atol=1e-5)
 
 

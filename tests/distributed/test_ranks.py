@@ -43,10 +43,10 @@ def alone(tmp_path_factory):
     return folder, losses(0, folder, {})
 
 
-def distance(one, other):
-    """How far two exported transformers are apart, as a share of the way that training went."""
+def distance(first, second):
+    """Distance of two exported transformers, relative to the distance that training moved the weights."""
     start = flat(SmallTask(2).network)
-    a, b = (flat(HunyuanVideoTransformer.from_pretrained(folder / "export")) for folder in (one, other))
+    a, b = (flat(HunyuanVideoTransformer.from_pretrained(folder / "export")) for folder in (first, second))
     return ((a - b).norm() / (a - start).norm()).item()
 
 
@@ -84,7 +84,7 @@ def test_no_rank_goes_on_before_the_export_is_there(tmp_path):
 
 
 def gradients(rank, heads, frames, image_condition):
-    """Of one loss, without and with the tokens split: the largest relative error of a parameter's gradient."""
+    """Largest relative error of a parameter's gradient between one loss without and with the tokens split."""
     sizes = {"hidden_size": 48, "num_heads": heads, "rope_dims": (48 // heads - 12, 6, 6)}
     sizes["image_condition"] = image_condition
     shape = (4, frames, 2, 6)
@@ -162,6 +162,6 @@ def muon(rank):
 
 def test_muon_updates_of_sharded_weights_are_those_of_whole_ones():
     first, second = on_ranks(2, muon)
-    for one, other in zip(first, second, strict=True):
-        assert (one[0] == one[1]).all() and (other[0] == other[1]).all()
-        assert one[2] + other[2] == len(one[0]) and one[2] > 0 and other[2] > 0
+    for left, right in zip(first, second, strict=True):
+        assert (left[0] == left[1]).all() and (right[0] == right[1]).all()
+        assert left[2] + right[2] == len(left[0]) and left[2] > 0 and right[2] > 0

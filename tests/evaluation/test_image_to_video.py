@@ -38,9 +38,9 @@ def test_generators_of_image_models_get_the_first_frames():
         seen.append(images)
         return images[:, None].expand(-1, 17, -1, -1, -1)
 
-    found = prompt_following(generate, "narrow", COUNT, images=True, batch=3)
-    assert torch.equal(torch.cat(seen), real[:, 0]) and torch.equal(found.clips[:, 5], real[:, 0])
-    assert found.prompts == prompts and found.table["generated"]["color"] >= 0.75
+    result = prompt_following(generate, "narrow", COUNT, images=True, batch=3)
+    assert torch.equal(torch.cat(seen), real[:, 0]) and torch.equal(result.clips[:, 5], real[:, 0])
+    assert result.prompts == prompts and result.table["generated"]["color"] >= 0.75
 
 
 def test_the_command_measures_an_image_model(tmp_path, capsys, monkeypatch):

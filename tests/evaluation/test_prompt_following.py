@@ -22,17 +22,17 @@ COUNT = 8
 def test_perfect_sampler_and_its_floor(tmp_path):
     scenes, prompts = held_out_prompts("narrow", COUNT)
     clips = dict(zip(prompts, render(scenes), strict=True))
-    found = prompt_following(
+    result = prompt_following(
         lambda batch, seed: torch.stack([clips[prompt] for prompt in batch]), "narrow", COUNT, batch=3
     )
-    table, made, asked = found.table, found.clips, found.prompts
-    assert asked == prompts and made.shape == (COUNT, 17, 64, 64, 3)
+    table, made, prompts_used = result.table, result.clips, result.prompts
+    assert prompts_used == prompts and made.shape == (COUNT, 17, 64, 64, 3)
     perfect, floor = table["generated"], table["generated, other prompt (floor)"]
     assert perfect["color"] == perfect["shape"] == 1.0 and perfect["all"] >= 0.85
     assert floor["color"] < 0.5 and floor["all"] < 0.2
     text = as_markdown(table)
     assert text.count("\n") == 3 and "floor" in text
-    contact_sheet(tmp_path / "sheet.png", list(made), asked)
+    contact_sheet(tmp_path / "sheet.png", list(made), prompts_used)
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
 
 

@@ -62,12 +62,12 @@ def test_weighting_and_per_sample_losses():
 
 def test_draw_is_reproducible_and_keeps_the_dtype():
     data = torch.randn(2, 3, dtype=torch.bfloat16)
-    one, two = (FlowObjective().draw(data, torch.Generator().manual_seed(5)) for _ in range(2))
-    for a, b in zip(one, two, strict=True):
+    first, second = (FlowObjective().draw(data, torch.Generator().manual_seed(5)) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
         assert torch.equal(a, b)
-    assert one.latents.dtype == one.target.dtype == torch.bfloat16
-    assert one.times.dtype == torch.float32
-    assert FlowObjective().loss(one.target, one).dtype == torch.float32
+    assert first.latents.dtype == first.target.dtype == torch.bfloat16
+    assert first.times.dtype == torch.float32
+    assert FlowObjective().loss(first.target, first).dtype == torch.float32
 
 
 def test_interpolate_broadcasts_over_any_rank():

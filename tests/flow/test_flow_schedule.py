@@ -37,13 +37,13 @@ def test_ends_are_exact_and_order_strict(shift):
 def test_golden_scheduler(golden, name):
     """The recorded `reverse=False` runs (from noise at level 0 to 1) are our schedule mirrored."""
     case = golden("scheduler")
-    facts, given, expected = case.facts["config"][name], case.part("in"), case.part("out")
-    sigmas = FlowSchedule(facts["num_inference_steps"], facts["shift"]).sigmas
-    if not facts["reverse"]:
+    settings, given, expected = case.facts["config"][name], case.part("in"), case.part("out")
+    sigmas = FlowSchedule(settings["num_inference_steps"], settings["shift"]).sigmas
+    if not settings["reverse"]:
         sigmas = 1 - sigmas
     torch.testing.assert_close(sigmas, expected[f"{name}.sigmas"], rtol=0, atol=2e-7)
     torch.testing.assert_close(1000 * sigmas[:-1], expected[f"{name}.timesteps"], rtol=0, atol=2e-4)
-    if facts["trajectory"]:
+    if settings["trajectory"]:
         latents = given[f"{name}.sample"]
         for i, velocity in enumerate(given[f"{name}.velocity"]):
             latents = euler_step(latents, velocity, sigmas[i], sigmas[i + 1])

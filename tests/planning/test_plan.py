@@ -87,7 +87,7 @@ def test_the_13b_recipe_is_planned_and_its_missing_data_named(request, monkeypat
     assert text.count("fits") == 2 and "days" in text
 
 
-def test_too_little_memory_is_said():
+def test_too_little_memory_is_reported():
     config = one_stage(parallel={})
     lines = []
     config = dataclasses.replace(config, model={**dataclasses.asdict(LARGE), "text_dim": 128, "pooled_text_dim": 96})
@@ -144,8 +144,8 @@ def test_the_data_of_an_encoded_run_is_opened(tmp_path):
     stage = {"steps": 1, "anchors": [16], "frames": [5], "max_batch": 1}
     stages = {"kind": "stages", "data": folder, "model": sizes, "stages": [stage], "aspects": ["1:1"]}
     assert "a sample of every stage was drawn" in dry_run(tmp_path, stages)
-    facts = json.loads((tmp_path / "data/dataset.json").read_text())
-    (tmp_path / "data/dataset.json").write_text(json.dumps({**facts, "text": "another"}))
+    description = json.loads((tmp_path / "data/dataset.json").read_text())
+    (tmp_path / "data/dataset.json").write_text(json.dumps({**description, "text": "another"}))
     with pytest.raises(UserError, match="another text encoder"):
         dry_run(tmp_path, stages)
 

@@ -13,7 +13,7 @@ from hunyuan_video.data.toyworld import WORLDS
 from hunyuan_video.data.toyworld.captions import FORMS, caption
 from hunyuan_video.models.text import PromptTemplate
 from hunyuan_video.training.text import TextTrainingConfig, train_text
-from hunyuan_video.training.text.captions import NOT_SAID, labels
+from hunyuan_video.training.text.captions import NOT_MENTIONED, labels
 from hunyuan_video.training.text.contrastive import GROUP, ClipConfig, grouped_scenes, info_nce
 from hunyuan_video.training.text.language_model import LanguageModelConfig, next_word_loss, tiny_template
 from hunyuan_video.training.text.words import clip_tokenizer, language_tokenizer
@@ -112,7 +112,7 @@ def test_crop_start_leaves_exactly_the_prompt():
 def test_labels_ignore_what_a_caption_leaves_out():
     scene = WORLD.scene(3)
     brief = labels(WORLD, [scene], [f"a {scene.color} {scene.shape} moves"])
-    assert {name for name, label in brief.items() if label.item() == NOT_SAID} == {
+    assert {name for name, label in brief.items() if label.item() == NOT_MENTIONED} == {
         "size", "texture", "background", "camera",
     }  # fmt: skip
     full = labels(WORLD, [scene], [f"a {scene.size} thing on a {scene.background} background"])

@@ -46,20 +46,20 @@ def _narrowed(weight: Tensor) -> tuple[Tensor, Tensor]:  # [N, K] e5m2 -> [N, K]
     return (wide / change).to(torch.float8_e4m3fn), change
 
 
-def quantise_fp8(linear: FP8Linear, source: TensorSource, path: str, device: torch.device) -> None:
+def quantize_fp8(linear: FP8Linear, source: TensorSource, path: str, device: torch.device) -> None:
     """Fills weight and scale of an FP8Linear from a source with a wide weight, one scale per output channel."""
     linear.weight, linear.scale = ops.quantize_fp8(read(source, f"{path}.weight").to(device), granularity="row")
 
 
 def block_linears(model: nn.Module) -> list[str]:
-    """Paths of the linears that quantisation takes."""
+    """Paths of the linears that quantization takes."""
     return [path for path, _ in fp8_linears(model)]
 
 
 def model_source(model: nn.Module) -> StateSource:
     """The tensors of a model under the names of files."""
-    quantised = [path for path, module in model.named_modules() if isinstance(module, FP8Linear)]
-    renamed = {f"{path}.scale": f"{path}.{SCALE}" for path in quantised}
+    quantized = [path for path, module in model.named_modules() if isinstance(module, FP8Linear)]
+    renamed = {f"{path}.scale": f"{path}.{SCALE}" for path in quantized}
     return StateSource({renamed.get(name, name): tensor for name, tensor in model.state_dict().items()})
 
 

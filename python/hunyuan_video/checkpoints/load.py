@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from hunyuan_video.checkpoints.fp8 import block_linears, place_fp8_linears, quantise_fp8, read_fp8
+from hunyuan_video.checkpoints.fp8 import block_linears, place_fp8_linears, quantize_fp8, read_fp8
 from hunyuan_video.checkpoints.keys import SCALE
 from hunyuan_video.checkpoints.locate import open_checkpoint
 from hunyuan_video.checkpoints.names import Component
@@ -56,7 +56,7 @@ def _fill(model: nn.Module, source: TensorSource, dtype: torch.dtype, device: to
     """Gives every parameter and buffer of a model on the meta device its value. stored: FP8 modules of the file."""
     for path, module in model.named_modules():
         if isinstance(module, FP8Linear):
-            (read_fp8 if path in stored else quantise_fp8)(module, source, path, device)
+            (read_fp8 if path in stored else quantize_fp8)(module, source, path, device)
     for name, old in [*model.named_parameters(), *model.named_buffers()]:
         if old.is_meta:
             out = torch.empty(old.shape, dtype=dtype if old.dtype.is_floating_point else old.dtype, device=device)

@@ -1,4 +1,4 @@
-"""How a run is spread over ranks, as a section of its configuration."""
+"""The configuration section that spreads a run over ranks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ParallelConfig:
-    """How a run is spread over the ranks of torchrun, and what it gives up to fit (distributed/ranks.py)."""
+    """Spread of a run over the ranks of torchrun, and what it gives up to fit (distributed/ranks.py)."""
 
     fsdp: bool = False  # shard weights, gradients, optimizer and average over all ranks; else every rank has them all
     sequence: int = 1  # ranks that share one sample's tokens (Ulysses); divides the number of ranks

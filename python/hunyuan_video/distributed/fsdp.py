@@ -22,11 +22,11 @@ def whole(tensor: Tensor) -> Tensor:
 
 def blocks_of(network: nn.Module) -> list[tuple[str, nn.Module]]:
     """The repeated parts of a network: what its outermost module lists hold."""
-    found: list[tuple[str, nn.Module]] = []
+    blocks: list[tuple[str, nn.Module]] = []
     for name, module in network.named_modules():
-        if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{outer}.") for outer, _ in found):
-            found += [(f"{name}.{child}", block) for child, block in module.named_children()]
-    return found
+        if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{outer}.") for outer, _ in blocks):
+            blocks += [(f"{name}.{child}", block) for child, block in module.named_children()]
+    return blocks
 
 
 def shard(network: nn.Module, device: str, precision: str, *, offload_optimizer: bool) -> None:

@@ -39,7 +39,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this rank writes and reports."""
+        """True on the rank that writes and reports."""
         return self.rank == 0
 
     def mean(self, values: list[float]) -> list[float]:

@@ -87,8 +87,8 @@ class UlyssesAttention:
         out = self.attention(q, k, v, rope=rope, text_len=text_len, **settings)  # [B, S + L, H' / P, D]
         video_out, text_out = out.split((tokens, text_len), dim=1)
         video_out = F.pad(video_out, (0, 0, 0, 0, 0, -tokens % ranks))
-        mine = torch.cat((heads_to_tokens(video_out, self.group), gather(text_out, 2, self.group)), dim=1)
-        return mine[:, :, :heads]
+        attended = torch.cat((heads_to_tokens(video_out, self.group), gather(text_out, 2, self.group)), dim=1)
+        return attended[:, :, :heads]
 
 
 def tokens_to_heads(x: Tensor, group: Group) -> Tensor:  # [B, S / P, H, D] -> [B, S, H / P, D]

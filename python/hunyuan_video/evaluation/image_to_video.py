@@ -28,6 +28,6 @@ def as_lines(table: Mapping[str, Mapping[str, float]]) -> str:
     head = ("", "first frame to the image", "second frame to the first", "all frames to the real clip")
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row, values in table.items():
-        said = (f"{values[name]:.2f} dB" if values[name] < EQUAL else "equal" for name in COLUMNS)
-        lines.append(f"| {row} | " + " | ".join(said) + " |")
+        cells = (f"{values[name]:.2f} dB" if values[name] < EQUAL else "equal" for name in COLUMNS)
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

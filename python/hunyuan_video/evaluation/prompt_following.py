@@ -22,7 +22,7 @@ COLUMNS = ("color", "shape", "motion", "direction", "camera", "camera_moving", "
 
 
 def attributes(scene: Scene) -> tuple:
-    """What a caption says of a scene; its details (position, tint, phases) left out."""
+    """Attributes of a scene that a caption states; details (position, tint, phases) are left out."""
     return tuple(scene.attributes().values())
 
 
@@ -76,7 +76,7 @@ def shifted(scenes: list[Scene]) -> list[Scene]:
 
 
 class Following(NamedTuple):
-    """What `prompt_following` found."""
+    """Result of `prompt_following`."""
 
     table: dict[str, dict[str, float]]  # row -> column -> fraction
     clips: Tensor  # uint8 [N, F, H, W, 3], generated

@@ -23,11 +23,11 @@ class EfficientNetFeatures(nn.Module):
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError:
             raise UserError('the perceptual loss needs: pip install "hunyuan-ext[perceptual]"') from None
-        found = importlib.util.find_spec(WEIGHTS)
-        if found is None or found.origin is None:
+        spec = importlib.util.find_spec(WEIGHTS)
+        if spec is None or spec.origin is None:
             raise UserError('the weights of the perceptual loss need: pip install "hunyuan-ext[perceptual]"')
         network = EfficientNet.from_name("efficientnet-lite0")
-        file = next(Path(found.origin).parent.rglob("*.pth"))
+        file = next(Path(spec.origin).parent.rglob("*.pth"))
         network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
         self.network = network.eval().requires_grad_(False)
 

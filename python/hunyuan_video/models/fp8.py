@@ -45,7 +45,7 @@ class FP8Linear(nn.Module):
     @classmethod
     @torch.no_grad()
     def from_linear(cls, linear: nn.Linear, granularity: str = "row") -> FP8Linear:
-        """Quantised copy of a Linear, on its device (the meta device gives the empty module)."""
+        """Quantized copy of a Linear, on its device (the meta device gives the empty module)."""
         weight, bias = linear.weight, linear.bias
         out = cls(weight.shape[1], weight.shape[0], bias is not None, granularity=granularity, device="meta")
         if weight.is_meta:
@@ -62,7 +62,7 @@ class FP8Linear(nn.Module):
         return ops.fp8_linear(x, self.weight, self.scale, self.bias_as(x))
 
     def bias_as(self, x: Tensor | ops.Fp8Rows) -> Tensor | None:
-        """The bias in x's dtype; in bfloat16 for an x that is quantised."""
+        """The bias in x's dtype; in bfloat16 for an x that is quantized."""
         return None if self.bias is None else self.bias.to(torch.bfloat16 if isinstance(x, ops.Fp8Rows) else x.dtype)
 
     def _apply(self, fn, recurse=True):
@@ -92,7 +92,7 @@ def fp8_linears(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def convert_to_fp8_modules(model: nn.Module, *, granularity: str = "row") -> nn.Module:
     """Replaces, in place and one at a time, the linears of `fp8_linears` by FP8Linear; returns the model.
 
-    Weights are quantised (round to nearest, scale = largest magnitude / 448); on the meta device the modules stay
+    Weights are quantized (round to nearest, scale = largest magnitude / 448); on the meta device the modules stay
     empty, to be filled from an FP8 checkpoint. granularity: "row" (a scale per output channel) or "tensor" (released).
     """
     for path, linear in list(fp8_linears(model)):

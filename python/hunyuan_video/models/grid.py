@@ -1,4 +1,4 @@
-"""How pixels become latents and tokens: the only place that divides by a VAE's compression or a transformer's patch."""
+"""Arithmetic from pixels to latents and tokens: the only place that divides by a VAE's compression or a transformer's patch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Grid:
-    """How pixels become latents and tokens, from the two models' configs; the defaults are the released model's."""
+    """Sizes in pixels, latents and tokens, from the two models' configs; the defaults are the released model's."""
 
     latent_channels: int = 16
     temporal: int = 4  # frames per latent frame after the first

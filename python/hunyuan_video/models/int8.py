@@ -11,7 +11,7 @@ from hunyuan_video.models.fp8 import fp8_linears
 
 
 class Int8Linear(nn.Module):
-    """Linear of weight * scale on inputs quantised row by row: weight [N, K] int8, scale fp32 [N, 1], bias [N] or None.
+    """Linear of weight * scale on inputs quantized row by row: weight [N, K] int8, scale fp32 [N, 1], bias [N] or None.
 
     For inference: weight and scale are buffers, without gradient. `.to(dtype)` changes the bias only. Keys: weight,
     scale, bias.
@@ -32,7 +32,7 @@ class Int8Linear(nn.Module):
     @classmethod
     @torch.no_grad()
     def from_linear(cls, linear: nn.Linear) -> Int8Linear:
-        """Quantised copy of a Linear, on its device."""
+        """Quantized copy of a Linear, on its device."""
         out = cls(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         out.weight, out.scale = ops.quantize_int8(linear.weight)
         out.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone())

@@ -39,15 +39,15 @@ class LoRALinear(nn.Module):
 
     def form(self, name: str) -> Form:
         """The adapter of a name that is in `adapters`, in whatever form it has."""
-        found = self.adapters[name]
-        assert isinstance(found, Form)
-        return found
+        form = self.adapters[name]
+        assert isinstance(form, Form)
+        return form
 
     def adapter(self, name: str) -> Adapter:
         """The low-rank pair of a name that is in `adapters`."""
-        found = self.adapters[name]
-        assert isinstance(found, Adapter)
-        return found
+        pair = self.adapters[name]
+        assert isinstance(pair, Adapter)
+        return pair
 
     def dense_weight(self) -> Tensor:
         """The base weight without adapters: [N, K] float32, decoded where it is FP8."""

@@ -76,8 +76,8 @@ def patched_parameter(model: nn.Module, path: str) -> nn.Parameter:
 
 def patched_value(model: nn.Module, path: str) -> Tensor:
     """A parameter without what adapters have added, float32."""
-    found = next((patch.original for patch in patches(model) if patch.path == path), None)
-    return (patched_parameter(model, path) if found is None else found).detach().float()
+    original = next((patch.original for patch in patches(model) if patch.path == path), None)
+    return (patched_parameter(model, path) if original is None else original).detach().float()
 
 
 def add_patch(model: nn.Module, name: str, path: str, change: Tensor, weight: float) -> None:

@@ -1,1 +1,1 @@
-"""What a run costs, before it starts: operations, bytes, seconds."""
+"""Cost of a run before it starts: operations, bytes, seconds."""

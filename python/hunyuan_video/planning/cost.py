@@ -1,4 +1,4 @@
-"""What a training step of the transformer costs, from a forward pass on the meta device: no weight is allocated.
+"""Cost of a training step of the transformer, from a forward pass on the meta device: no weight is allocated.
 
 FLOPs are counted operation by operation, and so are the bytes that autograd keeps; attention is counted as the fused
 kernel that a GPU runs (it keeps q, k, v, the result and one number a row, not the scores).
@@ -31,7 +31,7 @@ BYTES = 2  # bf16
 
 @dataclass(frozen=True)
 class Cost:
-    """Of the forward pass of one micro-batch."""
+    """Cost of the forward pass of one micro-batch."""
 
     tokens: int  # of one sample, with its text
     flops: float
@@ -61,7 +61,7 @@ def parameters_of(config: TransformerConfig) -> dict[str, int]:
 
 
 def cost_of(config: TransformerConfig, bucket: Bucket, grid: Grid, batch: int, text_length: int = 256) -> Cost:
-    """Of a micro-batch of a bucket: a network with one block of each kind runs, and counts for all of them."""
+    """Cost of a micro-batch of a bucket; one block of each kind runs and counts for all of its kind."""
     counts = [config.double_blocks, config.single_blocks]
     small = dataclasses.replace(config, double_blocks=min(counts[0], 1), single_blocks=min(counts[1], 1))
     with torch.device("meta"):

@@ -16,7 +16,7 @@ GPUS = {"A100": (312, 80), "H20": (148, 96), "H100": (989, 80), "H200": (989, 14
 
 @dataclass(frozen=True)
 class Machine:
-    """What a plan is made for. mfu: share of the peak that training reaches, an assumption."""
+    """The GPUs that a plan is made for. mfu: share of the peak that training reaches, an assumption."""
 
     gpu: str = "H100"
     ranks: int = 0  # 0: as many as torchrun started, else 1

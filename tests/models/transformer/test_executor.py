@@ -68,7 +68,7 @@ def test_layers_run_in_the_fixed_order_however_they_are_added(network):
 
 
 def test_a_layer_may_leave_a_block_out(network):
-    """What a step cache does: here the last block returns its input."""
+    """Skips a block as a step cache does: here the last block returns its input."""
 
     class Skips(Layer):
         place = "steps"

@@ -81,8 +81,8 @@ def test_golden_output_ignores_padded_text(golden, name):
 def test_golden_token_refiner(golden):
     """Padded rows included: they see token 0 only."""
     case = golden("token_refiner")
-    facts, given, expected = case.facts["config"], case.part("in"), case.part("out")
-    refiner = TokenRefiner(facts["in_channels"], facts["hidden_size"], facts["heads_num"], facts["depth"])
+    settings, given, expected = case.facts["config"], case.part("in"), case.part("out")
+    refiner = TokenRefiner(settings["in_channels"], settings["hidden_size"], settings["heads_num"], settings["depth"])
     refiner.load_state_dict(case.part("weights"), strict=True)
     with torch.no_grad():
         torch.testing.assert_close(refiner(given["x"], given["t"], given["mask"]), expected["masked"], **TOLERANCE)
@@ -116,7 +116,7 @@ def test_golden_fp8_linear(golden, name):
         torch.testing.assert_close(layer(given["x"]), expected["y_fp32"], **TOLERANCE)
         y_bf16 = layer(given["x"].bfloat16())
     assert y_bf16.dtype == torch.bfloat16
-    # bf16 has 8 bits: the kernel may keep the dequantised weight wider than the recorded run did
+    # bf16 has 8 bits: the kernel may keep the dequantized weight wider than the recorded run did
     spread = expected["y_fp32"].abs().max().item()
     torch.testing.assert_close(y_bf16, expected["y_bf16"], rtol=2**-7, atol=2**-7 * spread)
 

@@ -1,4 +1,4 @@
-"""What a caller of the transformer relies on: padding, batches, dtypes, gradients, compilation, clear refusals."""
+"""The transformer's promises to callers: padding, batches, dtypes, gradients, compilation, clear refusals."""
 
 import math
 

@@ -12,15 +12,15 @@ from hunyuan_video.models.transformer.rope import cached_rope_table
 @pytest.mark.parametrize("name", ["0", "1", "2", "3"])
 def test_golden_rope(golden, name):
     case = golden("rope")
-    facts, given, expected = case.facts["config"][name], case.part("in"), case.part("out")
-    cos, sin = rope_table(tuple(facts["grid_thw"]), dims=tuple(facts["rope_dim_list"]), theta=facts["theta"])
-    assert cos.shape == sin.shape == (facts["S"], sum(facts["rope_dim_list"]))
+    settings, given, expected = case.facts["config"][name], case.part("in"), case.part("out")
+    cos, sin = rope_table(tuple(settings["grid_thw"]), dims=tuple(settings["rope_dim_list"]), theta=settings["theta"])
+    assert cos.shape == sin.shape == (settings["S"], sum(settings["rope_dim_list"]))
     assert cos.dtype == torch.float32
     rows = expected[f"{name}.rows"]
     for table, key in ((cos, "cos"), (sin, "sin")):
         torch.testing.assert_close(table[rows], expected[f"{name}.{key}"], rtol=0, atol=2e-6)
         torch.testing.assert_close(
-            table.double().sum(0), expected[f"{name}.{key}_sum"], rtol=1e-6, atol=1e-6 * facts["S"]
+            table.double().sum(0), expected[f"{name}.{key}_sum"], rtol=1e-6, atol=1e-6 * settings["S"]
         )
     for key in ("q", "k"):
         turned = rotate_pairs(given[f"{name}.{key}"], cos[rows], sin[rows])

@@ -92,9 +92,9 @@ def test_gradients_equal_those_of_vectors_per_token():
     """In float64 against the plain formula: shift, scale and gate of each token, by finite differences of the loss."""
     model, inputs = image_model(double_blocks=1, single_blocks=1).double(), tiny_inputs()
     inputs = {name: x.double() if x.is_floating_point() else x for name, x in inputs.items()}
-    found = gradients(model, inputs)
+    grads = gradients(model, inputs)
     direction = {name: torch.randn_like(p) for name, p in model.named_parameters()}
-    slope = sum((found[name] * direction[name]).sum() for name in found)
+    slope = sum((grads[name] * direction[name]).sum() for name in grads)
     losses = []
     for sign in (1, -1):
         with torch.no_grad():
@@ -104,7 +104,7 @@ def test_gradients_equal_those_of_vectors_per_token():
             for name, parameter in model.named_parameters():
                 parameter.sub_(direction[name], alpha=sign * 1e-6)
     assert slope.item() == pytest.approx(((losses[0] - losses[1]) / 2e-6).item(), rel=1e-5)
-    assert all(gradient.abs().max() > 0 for gradient in found.values())
+    assert all(gradient.abs().max() > 0 for gradient in grads.values())
 
 
 def test_checkpointing_and_one_graph_give_the_same_gradients():

@@ -32,10 +32,10 @@ DTYPES = [(torch.float32, 1e-5), (torch.float64, 1e-12)]
 def check(ours, peer, video, mode, dtype, tolerance):
     """Encode and decode both; the decoders get equal latents, so that rounding of the encoders does not add up."""
     ours, peer, video = ours.to(dtype), peer.to(dtype), video.to(dtype)
-    mine, theirs = ours.encode(video, mode=mode), peer.encode(video).latent_dist
-    torch.testing.assert_close(mine.mean, theirs.mean, rtol=0, atol=tolerance)
-    torch.testing.assert_close(mine.logvar, theirs.logvar, rtol=0, atol=tolerance)
-    latents = torch.randn(mine.mean.shape, dtype=dtype)
+    posterior, theirs = ours.encode(video, mode=mode), peer.encode(video).latent_dist
+    torch.testing.assert_close(posterior.mean, theirs.mean, rtol=0, atol=tolerance)
+    torch.testing.assert_close(posterior.logvar, theirs.logvar, rtol=0, atol=tolerance)
+    latents = torch.randn(posterior.mean.shape, dtype=dtype)
     got = ours.decode(latents, mode=mode)
     torch.testing.assert_close(got, peer.decode(latents).sample, rtol=0, atol=tolerance)
 

@@ -48,7 +48,7 @@ class ClipTextConfig:
 
 
 class ClipTextModel(nn.Module):
-    """Token ids to the normalised states of all tokens and the one state that stands for the whole text."""
+    """Token ids to the normalized states of all tokens and the one state that stands for the whole text."""
 
     def __init__(self, config: ClipTextConfig):
         super().__init__()

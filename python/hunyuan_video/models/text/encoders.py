@@ -14,7 +14,7 @@ from hunyuan_video.models.text.tokens import Tokenizer, TokenReport, token_repor
 
 @dataclass(frozen=True)
 class EncodedText:
-    """What the language model says about a batch of prompts."""
+    """Output of the language model for a batch of prompts."""
 
     hidden: Tensor  # [B, L, D], dtype of the model
     mask: Tensor  # [B, L] int64, 1 = valid, a prefix
@@ -23,7 +23,7 @@ class EncodedText:
 
 @dataclass(frozen=True)
 class EncodedPooled:
-    """What CLIP says about a batch of prompts."""
+    """Output of CLIP for a batch of prompts."""
 
     pooled: Tensor  # [B, P], dtype of the model
     tokens: list[TokenReport]
@@ -33,11 +33,11 @@ class TextEncoder(nn.Module):
     """Prompts -> hidden states of a language model, for the token stream of the video transformer.
 
     The prompt is put into a frame of instructions, the model runs on it, and the positions of the instructions are cut
-    away (paper section 4.1.3; HunyuanVideo takes the output of the third decoder layer from the end, unnormalised).
+    away (paper section 4.1.3; HunyuanVideo takes the output of the third decoder layer from the end, unnormalized).
 
     model: `LlamaModel`, or anything called as model(ids, mask, skip_layers=k) -> [B, S, D] with a `norm`.
     skip_layer: how many layers from the end; hidden_states[-(skip_layer + 1)].
-    apply_final_norm: normalise that state with the model's last norm (HunyuanVideo does not).
+    apply_final_norm: normalize that state with the model's last norm (HunyuanVideo does not).
 
     Both modes give template.text_length positions. The released code tokenizes images to the length of the video frame
     and so hands 315 positions to the transformer; prompts of up to 256 tokens give the same result either way.
@@ -98,7 +98,7 @@ class ClipTextEncoder(nn.Module):
     """Prompts -> CLIP's pooled text state, for the modulation of the video transformer.
 
     model: `ClipTextModel`, or anything called as model(ids) -> (states, pooled). max_length: tokens with begin and end.
-    The prompt goes in as it is; the pooled state is the normalised one at the first end token, not projected.
+    The prompt goes in as it is; the pooled state is the normalized one at the first end token, not projected.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Tokenizer, *, max_length: int = 77):

@@ -90,7 +90,7 @@ class LlamaModel(nn.Module):
     ) -> Tensor:
         """`hidden_states[-(skip_layers + 1)]` of Hugging Face's model, [B, S, hidden_size].
 
-        0: the normalised output of the last layer. k > 0: the input of the k-th layer from the end (not normalised);
+        0: the normalized output of the last layer. k > 0: the input of the k-th layer from the end (not normalized);
         the layers above it are not run. Raises ValueError when the model has fewer layers than skip_layers.
         """
         if not 0 <= skip_layers <= len(self.layers):
@@ -104,7 +104,7 @@ class LlamaModel(nn.Module):
         *,
         last: int | None = None,
     ) -> list[Tensor]:
-        """Embeddings, then the output of each layer up to number `last` (default: all); the very last is normalised."""
+        """Embeddings, then the output of each layer up to number `last` (default: all); the very last is normalized."""
         last = len(self.layers) if last is None else last
         x = self.embed_tokens(input_ids)
         visible = causal_mask(input_ids, attention_mask)

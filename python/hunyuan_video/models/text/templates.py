@@ -1,4 +1,4 @@
-"""How a prompt is presented to the language model: a frame of instructions, cut away again from its hidden states."""
+"""Prompt templates: instructions around a prompt for the language model, cut from its hidden states afterwards."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class TokenReport:
-    """What one text encoder made of one prompt.
+    """Token counts of one prompt in one text encoder.
 
     used: token positions in use, including the encoder's closing tokens. limit: positions there are.
     dropped: the words at the end of the prompt that did not fit ("" if all of it did).

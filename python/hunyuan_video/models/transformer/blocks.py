@@ -104,8 +104,10 @@ class DoubleBlock(nn.Module):
         attention: Attention,
     ) -> tuple[Tensor, Tensor]:
         img_mod, txt_mod = self.modulate(vec) if modulation is None else modulation
-        own = self.img_mod(first) if first is not None and modulation is None else first
-        img_shift1, img_scale1, img_gate1, img_shift2, img_scale2, img_gate2 = chunks(img_mod, 6, first_tokens, own)
+        first_mod = self.img_mod(first) if first is not None and modulation is None else first
+        img_shift1, img_scale1, img_gate1, img_shift2, img_scale2, img_gate2 = chunks(
+            img_mod, 6, first_tokens, first_mod
+        )
         txt_shift1, txt_scale1, txt_gate1, txt_shift2, txt_scale2, txt_gate2 = txt_mod.chunk(6, dim=-1)
 
         normed = (
@@ -191,9 +193,9 @@ class SingleBlock(nn.Module):
         first: Tensor | None,
         attention: Attention,
     ) -> Tensor:
-        own = self.modulate(first) if first is not None and modulation is None else first
+        first_modulation = self.modulate(first) if first is not None and modulation is None else first
         all_tokens = self.modulate(vec) if modulation is None else modulation
-        shift, scale, gate = chunks(all_tokens, 3, first_tokens, own)
+        shift, scale, gate = chunks(all_tokens, 3, first_tokens, first_modulation)
         normed = modulated_spans(x, shift, scale, self.linear1)
         qkv, mlp = linear_and_gelu(self.linear1, normed, self.widths[0], self.linear2)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)

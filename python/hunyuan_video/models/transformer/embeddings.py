@@ -1,4 +1,4 @@
-"""What turns scalars, vectors and latent patches into model width."""
+"""Embeddings of scalars, vectors and latent patches in the model's width."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the transformer runs its blocks: each called as it is, or with layers around it, in one fixed order.
+"""Execution of the transformer's blocks: each called as it is, or with layers around it, in one fixed order.
 
 `transformer.executor = transformer.executor.adding(layer)` is the one place where memory and parallelism change a
 forward pass; the blocks know nothing of it. Layers that `ORDER` names first are outermost.

@@ -3,9 +3,9 @@
 A plain `nn.Linear`, an FP8Linear or an Int8Linear goes to its op of hunyuan_ext, which does all of it in one kernel
 where it has one. Any other module (an adapter around a linear, one with hooks) is called as it is; the rest follows.
 
-Between the FP8 linears of a block activations are FP8 on GPUs that multiply FP8: what makes them quantises them. The
+Between the FP8 linears of a block activations are FP8 on GPUs that multiply FP8: what makes them quantizes them. The
 norm in front of a linear and the GELU layer in front of another write codes and scales in their own pass; nothing is
-quantised, activated or copied by a pass of its own. Elsewhere (CPU, gradients, adapters or hooks around a linear) the
+quantized, activated or copied by a pass of its own. Elsewhere (CPU, gradients, adapters or hooks around a linear) the
 same functions give plain tensors.
 """
 
@@ -20,7 +20,7 @@ import hunyuan_ext as ops
 from hunyuan_video.models.fp8 import FP8Linear
 from hunyuan_video.models.int8 import Int8Linear
 
-Part = Tensor | ops.Fp8Rows  # plain, or quantised by what made it
+Part = Tensor | ops.Fp8Rows  # plain, or quantized by what made it
 
 
 def modulated(
@@ -57,12 +57,12 @@ def fp8_halves(
 
 
 def reads_fp8(module: nn.Module) -> bool:
-    """Whether a linear takes quantised activations: FP8 weights, nothing around it, no gradient."""
+    """True if a linear takes quantized activations: FP8 weights, nothing around it, no gradient."""
     return type(module) is FP8Linear and is_open(module) and not torch.is_grad_enabled()
 
 
 def is_open(module: nn.Module) -> bool:
-    """Whether a module is nothing but the linear it looks like."""
+    """True if a module is a plain linear without hooks or patches."""
     if type(module) not in (nn.Linear, FP8Linear, Int8Linear):
         return False
     hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
@@ -130,7 +130,7 @@ def linear_pair(
 
 
 def writes_in_place(module: nn.Module, x: Part) -> bool:
-    """Whether the product of x gains from memory it is given."""
+    """True if the product of x is faster with its output allocated beforehand."""
     if isinstance(x, ops.Fp8Rows):
         return not torch.compiler.is_compiling()
     apart = x.dtype == torch.float32 and type(module) is nn.Linear  # torch's products make tensors of their own
@@ -142,7 +142,7 @@ def is_large(x: Tensor, module: nn.Linear) -> bool:
 
 
 def kept(x: Tensor) -> bool:
-    """Whether x is an ordinary CPU tensor, no gradient will be asked for and the dtype stays: outputs may be shared."""
+    """True if outputs may be shared: x is an ordinary CPU tensor, needs no gradient and keeps its dtype."""
     return (
         x.device.type == "cpu"
         and not torch.is_grad_enabled()

@@ -69,10 +69,10 @@ class HunyuanVideoTransformer(Pretrained):
                 nn.init.xavier_uniform_(module.weight.view(module.weight.shape[0], -1))
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for linear in self._zero_initialised():
+        for linear in self._zero_initialized():
             nn.init.zeros_(linear.weight)
 
-    def _zero_initialised(self):
+    def _zero_initialized(self):
         for module in self.modules():
             if isinstance(module, Modulation):
                 yield module.linear
@@ -136,12 +136,12 @@ class HunyuanVideoTransformer(Pretrained):
         split = vec.shape[:2]
         first: tuple[Tensor, ...] = ()
         if self.config.image_condition:
-            own = self.first_condition(timesteps[:1].expand(len(pooled_text)), pooled_text)
-            first = tuple(block.img_mod(own) for block in self.double_blocks)  # type: ignore[operator]
-            first += tuple(block.modulate(own) for block in self.single_blocks)  # type: ignore[operator]
+            first_vec = self.first_condition(timesteps[:1].expand(len(pooled_text)), pooled_text)
+            first = tuple(block.img_mod(first_vec) for block in self.double_blocks)  # type: ignore[operator]
+            first += tuple(block.modulate(first_vec) for block in self.single_blocks)  # type: ignore[operator]
         return Modulations(
             tuple((video.unflatten(0, split), text.unflatten(0, split)) for video, text in double),
-            tuple(one.unflatten(0, split) for one in single),
+            tuple(rows_of_block.unflatten(0, split) for rows_of_block in single),
             self.final_layer.modulate(rows).unflatten(0, split),
             first,
         )
@@ -161,7 +161,7 @@ class HunyuanVideoTransformer(Pretrained):
         return vec if self.guidance_in is None else vec + self.guidance_in(guidance)
 
     def first_condition(self, timestep: Tensor, pooled_text: Tensor) -> Tensor:
-        """What conditions the clean first frame, [B] -> [B, D]: timestep 0 and the pooled text, without guidance."""
+        """Condition of the clean first frame, [B] -> [B, D]: timestep 0 and the pooled text, without guidance."""
         return self.time_in(torch.zeros_like(timestep)) + self.vector_in(pooled_text.to(self.dtype))
 
     def run_blocks(
@@ -179,12 +179,12 @@ class HunyuanVideoTransformer(Pretrained):
         """All blocks; returns the video tokens [B, S, D]."""
         run = self.executor.run
         for i, block in enumerate(self.double_blocks):
-            double, own = (None, first) if modulations is None else modulations.of_block(i)
-            img, txt = run(block, img, txt, vec, rope, kv_len, double, first_tokens, own)
+            double, first_vec = (None, first) if modulations is None else modulations.of_block(i)
+            img, txt = run(block, img, txt, vec, rope, kv_len, double, first_tokens, first_vec)
         x = torch.cat((img, txt), dim=1)
         for i, block in enumerate(self.single_blocks, len(self.double_blocks)):
-            single, own = (None, first) if modulations is None else modulations.of_block(i)
-            x = run(block, x, vec, rope, txt.shape[1], kv_len, single, first_tokens, own)
+            single, first_vec = (None, first) if modulations is None else modulations.of_block(i)
+            x = run(block, x, vec, rope, txt.shape[1], kv_len, single, first_tokens, first_vec)
         return x[:, : img.shape[1]]
 
     def rope(self, grid: tuple[int, int, int], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ class Modulation(nn.Module):
 
 
 class Modulations(NamedTuple):
-    """What `HunyuanVideoTransformer.modulations` computes: the vectors of every layer, for N timesteps or for one.
+    """Result of `HunyuanVideoTransformer.modulations`: the vectors of every layer, for N timesteps or for one.
 
     Tensors are [N, B, count * D], or [B, count * D] after `step`; a forward takes the latter.
     """
@@ -43,15 +43,15 @@ class Modulations(NamedTuple):
     first: tuple[Tensor, ...] = ()  # image-to-video: of the clean frame, per double then single block, [B, count * D]
 
     def of_block(self, index: int) -> tuple[tuple[Tensor, Tensor] | Tensor, Tensor | None]:
-        """What a block takes, double blocks first: its modulation and, in image-to-video, that of the clean frame."""
+        """Modulation of a block (double blocks first) and, in image-to-video, that of the clean frame."""
         doubles = len(self.double)
-        one = self.double[index] if index < doubles else self.single[index - doubles]
-        return one, self.first[index] if self.first else None
+        modulation = self.double[index] if index < doubles else self.single[index - doubles]
+        return modulation, self.first[index] if self.first else None
 
     def step(self, index: int) -> Modulations:
         """The vectors of timestep `index`, as views."""
         double = tuple((video[index], text[index]) for video, text in self.double)
-        return Modulations(double, tuple(one[index] for one in self.single), self.final[index], self.first)
+        return Modulations(double, tuple(vectors[index] for vectors in self.single), self.final[index], self.first)
 
 
 class SplitVector(NamedTuple):
@@ -76,7 +76,7 @@ def chunks(
     if first is None or not first_tokens:
         return vectors
     pairs = zip(first.chunk(count, dim=-1), vectors, strict=True)
-    return [SplitVector(first_tokens, own, rest) for own, rest in pairs]
+    return [SplitVector(first_tokens, of_first, rest) for of_first, rest in pairs]
 
 
 def modulated_spans(
@@ -88,8 +88,8 @@ def modulated_spans(
     """LN(x) * (1 + scale) + shift for the linear that reads it; a plain tensor where the vectors are split."""
     if isinstance(shift, SplitVector) and isinstance(scale, SplitVector):
         head, tail = x[:, : shift.tokens], x[:, shift.tokens :]
-        own = ops.layer_norm_modulate(head, shift.first, scale.first)
-        return torch.cat((own, ops.layer_norm_modulate(tail, shift.rest, scale.rest)), dim=1)
+        first = ops.layer_norm_modulate(head, shift.first, scale.first)
+        return torch.cat((first, ops.layer_norm_modulate(tail, shift.rest, scale.rest)), dim=1)
     return modulated(x, shift, scale, reader)  # type: ignore[arg-type]
 
 
@@ -104,7 +104,7 @@ def gated_linear(
         return linear(module, x, gate=gate, residual=residual)
     assert residual is not None
     parts = []
-    for span, own in ((slice(gate.tokens), gate.first), (slice(gate.tokens, None), gate.rest)):
+    for span, span_gate in ((slice(gate.tokens), gate.first), (slice(gate.tokens, None), gate.rest)):
         inputs = (x[0][:, span], x[1][:, span]) if type(x) is tuple else x[:, span]  # type: ignore[call-overload]
-        parts.append(linear(module, inputs, gate=own, residual=residual[:, span]))
+        parts.append(linear(module, inputs, gate=span_gate, residual=residual[:, span]))
     return torch.cat(parts, dim=1)

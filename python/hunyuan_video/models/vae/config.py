@@ -113,9 +113,9 @@ class VAEConfig:
             raise ValueError(f"config has shift_factor={values['shift_factor']!r}; latents of this VAE are not shifted")
         fields = {}
         for field, keys in _FILE_KEYS.items():
-            found = next((key for key in keys if key in values), None)
-            if found is not None:
-                fields[field] = _tile(found, values[found]) if field.startswith("tile") else values[found]
+            file_key = next((key for key in keys if key in values), None)
+            if file_key is not None:
+                fields[field] = _tile(file_key, values[file_key]) if field.startswith("tile") else values[file_key]
         return cls(**fields)
 
     def to_dict(self, layout: Literal["official", "diffusers"] = "diffusers") -> dict[str, Any]:

@@ -102,7 +102,7 @@ def decode_exact(decoder: nn.Module, latents: Tensor, memory_budget: int | None)
 
 
 def streams(network: nn.Module, x: Tensor, positions: int) -> bool:  # x: [B, C, T, H, W]
-    """Whether plain mode runs slab by slab: inference of the unaltered network on a CPU, on `positions` or more."""
+    """True if plain mode runs slab by slab: inference of the unaltered network on a CPU, on `positions` or more."""
     if x.device.type != "cpu" or x[0, 0].numel() < positions or torch.compiler.is_compiling():
         return False
     parameters = tuple(network.parameters())

@@ -86,7 +86,7 @@ class ConvPlan:
     def cost(self, frames: int, rows: int) -> int:
         """Upper estimate of the bytes in use while a slab of `frames` x `rows` outputs is computed.
 
-        The normalised source in float32, the padded input and its copy in the library's own layout, the output and its
+        The normalized source in float32, the padded input and its copy in the library's own layout, the output and its
         copy, residual, shortcut and statistics, and the reordered weights.
         """
         time, height, width = self.axes

@@ -1,4 +1,4 @@
-"""Where the exact VAE keeps whole activations between layers: in memory, or in an unlinked temporary file.
+"""Storage of the exact VAE's whole activations between layers: in memory, or in an unlinked temporary file.
 
 A store holds one activation as [T, H, W, C]: frames, rows, columns, channels. A slab of whole frames is contiguous, and
 transposed to [1, C, t, h, W] it is in channels_last_3d format, in which the convolutions are fastest. The file is read

@@ -1,6 +1,6 @@
 """Runs the layers of the VAE over slabs of whole frames: what plain mode on CPUs and exact mode are made of.
 
-A layer reads its source a few frames at a time: normalise into a padded buffer that stays in the caches, convolve,
+A layer reads its source a few frames at a time: normalize into a padded buffer that stays in the caches, convolve,
 add to the residual in place, and take the sums for the next norm while the result is still there. The last frames of
 the buffer are the first of the next slab, so nothing is computed twice, and large memory is touched for the source and
 the result of a layer alone. Where one frame is too large for a slab, bands of rows take its place. No gradients.
@@ -67,7 +67,7 @@ def input_of_band(
     affine: Tensor | None,  # [3, C], as for Window
     dtype: torch.dtype,
 ) -> Tensor:  # [t', h', W', C]
-    """What outputs [t0, t1), [h0, h1) read: of some rows, and upsampled where the plan says so."""
+    """The input that outputs [t0, t1), [h0, h1) read: some rows, upsampled where the plan says so."""
     t0, t1, h0, h1 = slab
     x = store.read(*plan.axes[0].source(t0, t1), *plan.axes[1].source(h0, h1)).contiguous()
     if affine is not None:

@@ -23,7 +23,7 @@ def tile_stride(size: int) -> int:
 
 @dataclass(frozen=True)
 class Tiling:
-    """How to cut: tile sizes in latents, and what a latent measures in the input and in the output.
+    """Tile sizes in latents, and the extent of a latent in the input and in the output.
 
     in_unit, out_unit: (frames, pixels) per latent: (1, 1) on the latent side, (4, 8) on the video side.
     """

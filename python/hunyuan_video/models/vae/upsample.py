@@ -72,7 +72,7 @@ def _same_bits(kept: Tensor, weight: Tensor) -> bool:
 
 
 def parities(stride: Stride) -> product:
-    """Of each output phase, (t, h, w): 0 even, 1 odd; along an axis that is not doubled there is one phase, 0."""
+    """The (t, h, w) parity of each output phase: 0 even, 1 odd; an axis that is not doubled has one phase, 0."""
     return product(*(range(size) for size in stride))
 
 

@@ -92,14 +92,14 @@ def read_curves(path: str | Path) -> list[Curve]:
         ) from None
     names, curves = np.array(table["run"], dtype=object), []
     for run in dict.fromkeys(table["run"]):
-        mine = np.flatnonzero(names == run)
-        mine = mine[np.argsort(columns["compute"][mine], kind="stable")]
-        parameters = set(columns["parameters"][mine].tolist())
+        rows = np.flatnonzero(names == run)
+        rows = rows[np.argsort(columns["compute"][rows], kind="stable")]
+        parameters = set(columns["parameters"][rows].tolist())
         try:
             if len(parameters) != 1:
                 raise ValueError(f"run {run}: it has parameters {sorted(parameters)}; a run has one size")
-            picked = {name: columns[name][mine] for name in ("tokens", "compute", "loss")}
-            curves.append(Curve(str(run), parameters.pop(), **picked, cooldown=cooldown[mine]))
+            picked = {name: columns[name][rows] for name in ("tokens", "compute", "loss")}
+            curves.append(Curve(str(run), parameters.pop(), **picked, cooldown=cooldown[rows]))
         except ValueError as error:
             raise UserError(f"{path}: {error}") from None
     return curves

@@ -84,24 +84,24 @@ def one_curve_per_size(curves: Sequence[Curve]) -> list[Curve]:
 def lower_envelope(smooth: Sequence[Smooth]) -> list[EnvelopePoint]:
     """The envelope's points from curves of increasing size; a size that is nowhere the best is left out."""
     kept: list[tuple[Smooth, float]] = []  # with the crossing at which each takes over from the one before it
-    for one in smooth:
+    for curve in smooth:
         while kept:
-            place = crossing(kept[-1][0], one)
+            place = crossing(kept[-1][0], curve)
             if place is None or place > kept[-1][1]:
                 break
-            kept.pop()  # `one` is better before this size had become the best
+            kept.pop()  # this curve is better before this size had become the best
         if not kept:
-            kept.append((one, -np.inf))
+            kept.append((curve, -np.inf))
         elif place is not None:
-            kept.append((one, place))
+            kept.append((curve, place))
     points = []
     for (small, _), (large, at) in zip(kept, kept[1:], strict=False):
         tokens = (small.log_tokens(at) + large.log_tokens(at)) / 2
         loss = small.loss(np.array([at]))[0]
         points.append((at, np.log(small.parameters * large.parameters) / 2, tokens, loss))
-    for (one, begin), (_, end) in zip(kept[1:], kept[2:], strict=False):
+    for (curve, begin), (_, end) in zip(kept[1:], kept[2:], strict=False):
         at = (begin + end) / 2
-        points.append((at, np.log(one.parameters), one.log_tokens(at), one.loss(np.array([at]))[0]))
+        points.append((at, np.log(curve.parameters), curve.log_tokens(at), curve.loss(np.array([at]))[0]))
     return [EnvelopePoint(*(float(np.exp(v)) for v in point)) for point in sorted(points)]
 
 
@@ -154,13 +154,13 @@ def fit_envelope(
     return EnvelopeFit(law, points, intervals)
 
 
-def disturbed(one: Smooth, rng: np.random.Generator, block: int = 4) -> Smooth:
+def disturbed(curve: Smooth, rng: np.random.Generator, block: int = 4) -> Smooth:
     """A copy whose log losses are the smoothed ones plus the residuals, drawn in blocks (they are correlated)."""
-    fitted = one.loss(one.x)
-    residuals = one.y - fitted
+    fitted = curve.loss(curve.x)
+    residuals = curve.y - fitted
     starts = rng.integers(max(len(residuals) - block + 1, 1), size=-(-len(residuals) // block))
     drawn = np.concatenate([residuals[s : s + block] for s in starts])
     copy = object.__new__(Smooth)
-    copy.__dict__.update(one.__dict__)
+    copy.__dict__.update(curve.__dict__)
     copy.y = fitted + np.resize(drawn, len(residuals))
     return copy

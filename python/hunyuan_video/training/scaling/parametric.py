@@ -54,11 +54,11 @@ def solve(parameters, tokens, loss, weight, alpha, beta):
     for active in ([0, 1, 2], [1, 2]):  # without a floor where the best floor would be negative
         part = scaled[..., active]
         gram = np.einsum("gni,gnj->gij", part, part) + 1e-13 * np.eye(len(active))
-        found = np.linalg.solve(gram, np.einsum("gni,gn->gi", part, target)[..., None])[..., 0]
-        misfit = ((np.einsum("gni,gi->gn", part, found) - target) ** 2).sum(1)
-        better = (found >= 0).all(1) & (misfit < error)
+        coefficients = np.linalg.solve(gram, np.einsum("gni,gn->gi", part, target)[..., None])[..., 0]
+        misfit = ((np.einsum("gni,gi->gn", part, coefficients) - target) ** 2).sum(1)
+        better = (coefficients >= 0).all(1) & (misfit < error)
         best[better] = 0.0
-        best[np.ix_(better, active)] = found[better]
+        best[np.ix_(better, active)] = coefficients[better]
         error[better] = misfit[better]
     return best, error
 
@@ -83,8 +83,8 @@ def fit_surface(parameters: Sequence[float], tokens: Sequence[float], loss: Sequ
                 raise UserError("no surface with positive terms fits: the loss does not fall with size and tokens")
             at = int(error.argmin())
             span = (high - low) / 8
-            centre = np.array([alpha[at], beta[at]])
-            low, high = np.maximum(centre - span, EXPONENTS[0]), np.minimum(centre + span, EXPONENTS[1])
+            center = np.array([alpha[at], beta[at]])
+            low, high = np.maximum(center - span, EXPONENTS[0]), np.minimum(center + span, EXPONENTS[1])
         floor, a, b = coefficients[at]
         surface = LossSurface(
             float(floor), float(a * n0 ** alpha[at]), float(alpha[at]), float(b * d0 ** beta[at]), float(beta[at])

@@ -33,8 +33,8 @@ def plot(path: Path, curves: list[Curve], fit: Fit) -> None:
 def _losses(axis, curves: list[Curve], fit: Fit) -> None:
     ordered = sorted({curve.parameters for curve in curves})
     for size, parameters in enumerate(ordered):
-        mine = sorted((c for c in curves if c.parameters == parameters), key=lambda c: -c.compute[-1])
-        for index, curve in enumerate(mine):
+        same_size = sorted((c for c in curves if c.parameters == parameters), key=lambda c: -c.compute[-1])
+        for index, curve in enumerate(same_size):
             label = f"{parameters * 1e3:.3g} M" if index == 0 else None
             axis.loglog(curve.compute, curve.loss, color=f"C{size}", lw=0.9, label=label)
     if fit.envelope:
@@ -73,7 +73,7 @@ def _profiles(axis, curves: list[Curve]) -> None:
 def by_budget(curves: list[Curve]) -> list[list[Curve]]:
     """Curves whose last compute is about the same, from the smallest on."""
     groups: list[list[Curve]] = []
-    for curve in sorted(curves, key=lambda one: float(one.compute[-1])):
+    for curve in sorted(curves, key=lambda by_end: float(by_end.compute[-1])):
         if groups and curve.compute[-1] < SAME_BUDGET * groups[-1][0].compute[-1]:
             groups[-1].append(curve)
         else:

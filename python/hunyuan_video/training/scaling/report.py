@@ -49,7 +49,7 @@ def constants(law: ScalingLaw) -> dict[str, float]:
 
 
 def to_json(fit: Fit, level: float, curves: list[Curve]) -> dict:
-    """What `scaling plan` reads. compute: from the smallest to the largest run, in PetaFLOP."""
+    """The JSON that `scaling plan` reads. compute: from the smallest to the largest run, in PetaFLOP."""
     ends = [float(curve.compute[-1]) for curve in curves]
     out: dict = {"units": UNITS, "interval": level, "compute": [min(ends), max(ends)]}
     if fit.envelope:

@@ -60,23 +60,23 @@ def parameters_of(model: dict) -> int:
 
 
 def steps_for(budget: float, parameters: int, tokens_per_step: int) -> int:
-    """How many steps `budget` PetaFLOP pay for under C = 6 N D."""
+    """Number of steps that `budget` PetaFLOP pay for under C = 6 N D."""
     return round(budget * 1e15 / (6 * parameters * tokens_per_step))
 
 
 def read_curve(log: Path, run: str, parameters: int, tokens_per_step: int, config: FlowRun) -> Curve:
     """The validation losses of a finished run from its log."""
     lines = read_log(log.parent)
-    found = {line["step"]: line["evaluation"]["validation_loss"] for line in lines if "evaluation" in line}
-    if not found:
+    losses = {line["step"]: line["evaluation"]["validation_loss"] for line in lines if "evaluation" in line}
+    if not losses:
         raise UserError(f"{log}: no evaluation of the run succeeded; its lines say why")
-    if None in found.values():
+    if None in losses.values():
         raise UserError(f"{log}: the validation loss is not finite; lower flow.optimizer.lr")
-    steps = np.array(sorted(found))
+    steps = np.array(sorted(losses))
     tokens = steps * tokens_per_step / 1e9
     compute = np.array([training_compute(parameters / 1e9, t) for t in tokens])
     cooldown = steps > config.loop.steps * (1 - config.optimizer.decay)
-    return Curve(run, parameters / 1e9, tokens, compute, np.array([found[s] for s in steps.tolist()]), cooldown)
+    return Curve(run, parameters / 1e9, tokens, compute, np.array([losses[s] for s in steps.tolist()]), cooldown)
 
 
 def run_study(study: ScalingRun, *, resume: bool, dry_run: bool, report=print) -> Path:
@@ -89,7 +89,7 @@ def run_study(study: ScalingRun, *, resume: bool, dry_run: bool, report=print) -
     done = {curve.run for curve in curves}
     for size in range(len(study.sizes)):
         config = flow_run(study, size, 1)
-        clip, channels = clip_facts(config)
+        clip, channels = clip_tokens_and_channels(config)
         parameters = parameters_of({**config.model, "in_channels": channels, "out_channels": channels})
         tokens = clip * config.loop.batch
         for budget in study.budgets:
@@ -106,7 +106,7 @@ def run_study(study: ScalingRun, *, resume: bool, dry_run: bool, report=print) -
     return table
 
 
-def clip_facts(config: FlowRun) -> tuple[int, int]:
+def clip_tokens_and_channels(config: FlowRun) -> tuple[int, int]:
     """Tokens of one clip as the paper counts data (patches of the latent video, no text), and latent channels."""
     vae = CausalVAE.from_pretrained(config.vae).config
     world, grid = config.world, Grid.of(vae, TransformerConfig(**config.model))

@@ -18,7 +18,7 @@ from hunyuan_video.training.text.words import SYNONYMS
 
 Worlds = World | WideWorld
 Scenes = Scene | WideScene
-NOT_SAID = -100  # torch's "ignore" label
+NOT_MENTIONED = -100  # torch's "ignore" label
 SYNONYM_SHARE = 0.12
 
 
@@ -37,26 +37,26 @@ def labels(
     scenes: Sequence[Scenes],
     texts: Sequence[str] | None = None,  # None: as if everything were said
 ) -> dict[str, Tensor]:  # each [B] int64
-    """Per attribute the index of its value, or NOT_SAID where the scene has none or the caption leaves it out."""
+    """Per attribute the index of its value, or NOT_MENTIONED where the scene has none or the caption leaves it out."""
     rows = [scene.attributes() for scene in scenes]
     if texts is not None:
-        rows = [_said(scene, text) for scene, text in zip(scenes, texts, strict=True)]
+        rows = [_mentioned_attributes(scene, text) for scene, text in zip(scenes, texts, strict=True)]
     return {
-        name: torch.tensor([NOT_SAID if row[name] is None else values.index(row[name]) for row in rows])
+        name: torch.tensor([NOT_MENTIONED if row[name] is None else values.index(row[name]) for row in rows])
         for name, values in world.words().items()
     }
 
 
-def _said(scene: Scenes, text: str) -> dict:
+def _mentioned_attributes(scene: Scenes, text: str) -> dict:
     """The scene's attributes; None for those that the text leaves out."""
     if isinstance(scene, WideScene):
-        asked = parse(text).attributes()
-        return {name: None if asked[name] is None else value for name, value in scene.attributes().items()}
+        mentioned = parse(text).attributes()
+        return {name: None if mentioned[name] is None else value for name, value in scene.attributes().items()}
     return {name: value if _says(text, scene, name) else None for name, value in scene.attributes().items()}
 
 
 def attribute_sizes(world: Worlds) -> dict[str, int]:
-    """How many values each attribute has."""
+    """Number of values of each attribute."""
     return {name: len(values) for name, values in world.words().items()}
 
 

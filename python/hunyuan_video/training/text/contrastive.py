@@ -118,11 +118,11 @@ def train_clip(
         texts = [describe(scene, rng) for scene in batch]
         tokens = encode(texts, positions)
         length = int(tokens.mask.sum(dim=1).max())
-        said, shown = labels(world, batch, texts), labels(world, batch)
+        mentioned, shown = labels(world, batch, texts), labels(world, batch)
         with torch.autocast("cpu", torch.bfloat16):
             pooled, video = model(tokens.ids[:, :length])[1], contrast.video(clips[chosen])
             match = info_nce(contrast.similarity(pooled, video))
-            known = contrast.text_heads.loss(pooled, said) + contrast.video_heads.loss(video, shown)
+            known = contrast.text_heads.loss(pooled, mentioned) + contrast.video_heads.loss(video, shown)
         descent.step(match + config.attribute_weight * known)
         if step % 100 == 0 or step == config.steps - 1:
             log(f"clip {step}: match {match.item():.3f}, attributes {known.item():.3f}")

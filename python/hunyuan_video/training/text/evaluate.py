@@ -1,4 +1,4 @@
-"""What the frozen text encoders know: linear probes per attribute, and captions finding their clips."""
+"""Tests of what the frozen text encoders know: linear probes per attribute, and captions finding their clips."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def retrieval(
         part = slice(start, start + among)
         pooled = clip(texts[part]).pooled.float()
         similarity = contrast.similarity(pooled, contrast.video(clips[part]))
-        own = torch.arange(len(similarity), device="cpu")
-        right += torch.stack([(similarity.argmax(dim=d) == own).sum() for d in (1, 0)])
+        matching = torch.arange(len(similarity), device="cpu")
+        right += torch.stack([(similarity.argmax(dim=d) == matching).sum() for d in (1, 0)])
     shares = (right / count).tolist()
     return {"text_to_video": round(shares[0], 4), "video_to_text": round(shares[1], 4), "among": among}
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hunyuan_video.training.text.captions import NOT_SAID
+from hunyuan_video.training.text.captions import NOT_MENTIONED
 
 
 class AttributeHeads(nn.Module):
@@ -18,8 +18,8 @@ class AttributeHeads(nn.Module):
 
     def loss(self, features: Tensor, labels: dict[str, Tensor]) -> Tensor:  # [B, width], each [B] -> scalar
         """Mean cross-entropy over the attributes that are said at least once in the batch."""
-        said = [name for name in self.heads if bool((labels[name] != NOT_SAID).any())]
-        losses = [F.cross_entropy(self.heads[name](features).float(), labels[name]) for name in said]
+        mentioned = [name for name in self.heads if bool((labels[name] != NOT_MENTIONED).any())]
+        losses = [F.cross_entropy(self.heads[name](features).float(), labels[name]) for name in mentioned]
         return torch.stack(losses).mean() if losses else features.sum() * 0
 
     @torch.no_grad()
@@ -27,8 +27,8 @@ class AttributeHeads(nn.Module):
         """Share of right answers per attribute, over the texts that mention it."""
         result = {}
         for name, head in self.heads.items():
-            said = labels[name] != NOT_SAID
-            right = head(features[said]).argmax(dim=1) == labels[name][said]
+            mentioned = labels[name] != NOT_MENTIONED
+            right = head(features[mentioned]).argmax(dim=1) == labels[name][mentioned]
             result[name] = round(right.float().mean().item(), 4)
         return result
 

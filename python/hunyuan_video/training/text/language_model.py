@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hunyuan_video.data.toyworld.scene import World
 from hunyuan_video.errors import UserError
 from hunyuan_video.models.text import LlamaConfig, LlamaModel, NativeTokenizer, PromptTemplate, Template
-from hunyuan_video.training.text.captions import NOT_SAID, attribute_sizes, describe, labels
+from hunyuan_video.training.text.captions import NOT_MENTIONED, attribute_sizes, describe, labels
 from hunyuan_video.training.text.descent import Descent
 from hunyuan_video.training.text.heads import AttributeHeads
 
@@ -102,7 +102,7 @@ def next_word_loss(
     crop_start: int,
 ) -> Tensor:
     """Cross-entropy of the prompt's tokens, each predicted from those before it; the frame is not predicted."""
-    target = ids.masked_fill(mask == 0, NOT_SAID)[:, crop_start:]
+    target = ids.masked_fill(mask == 0, NOT_MENTIONED)[:, crop_start:]
     return F.cross_entropy(logits[:, crop_start - 1 : -1].flatten(0, 1).float(), target.flatten())
 
 

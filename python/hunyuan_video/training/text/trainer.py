@@ -69,7 +69,7 @@ def train_text(
 
     text = load_text_encoder(folder / "text_encoder", folder / "tokenizer", template, torch.float32)
     pooled = load_clip_encoder(folder / "text_encoder_2", folder / "tokenizer_2", torch.float32)
-    facts = {
+    summary = {
         "prompt_template": template.to_dict(),
         "text_length": config.text_length,
         "text_dim": llama.config.hidden_size,
@@ -79,8 +79,8 @@ def train_text(
         "losses": {"language_model": _ends(llama_losses), "clip": _ends(clip_losses)},
         "evaluation": evaluate(world, text, pooled, contrast, config.clip, count=config.evaluation_captions),
     }
-    write_json(folder / "text.json", facts, indent=2)
-    return facts
+    write_json(folder / "text.json", summary, indent=2)
+    return summary
 
 
 def _ids(tokenizer: Any, special: tuple[str, ...]) -> dict[str, int]:

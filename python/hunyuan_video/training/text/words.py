@@ -92,10 +92,10 @@ def tokenizer_config(special: tuple[str, ...], length: int) -> dict[str, Any]:
 
 def _tokenizer(world: World, special: tuple[str, ...], ends: list[str]) -> Tokenizer:
     synonyms = plural_synonyms() if isinstance(world, WideWorld) else SYNONYMS
-    said = (
+    known_words = (
         set(vocabulary(world)) | set(COMMON_WORDS) | set(synonyms) | {w for words in synonyms.values() for w in words}
     )
-    words = [*special, *sorted(said - set('{}"'))]
+    words = [*special, *sorted(known_words - set('{}"'))]
     ids = {word: number for number, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     # Structured captions are JSON: its brackets and quotes say nothing and would cost tokens.
