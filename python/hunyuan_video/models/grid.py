@@ -1,4 +1,4 @@
-"""Arithmetic from pixels to latents and tokens: the only place that divides by a VAE's compression or a transformer's patch."""
+"""Sizes in pixels, latents and tokens: only this file divides by a VAE's compression or a transformer's patch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Grid:
 
     @classmethod
     def of(cls, vae: VAEConfig | None = None, transformer: TransformerConfig | None = None) -> Grid:
-        """Of two models; without one of them, as the released one would do its part."""
+        """Grid of two models; a missing one counts as the released one."""
         sizes: dict[str, int] = {}
         if vae is not None:
             sizes = {"temporal": vae.temporal_compression, "spatial": vae.spatial_compression}
@@ -42,7 +42,7 @@ class Grid:
 
     @property
     def rule(self) -> str:
-        """What `fits` asks for, in words."""
+        """Condition of `fits`, in words."""
         return f"frames must be {self.temporal}k + 1, height and width multiples of {self.multiple}"
 
     def latent_frames(self, num_frames: int) -> int:
