@@ -35,7 +35,7 @@ class FoldedWeights:
 
     They take 64/27 of the weight's memory (48/27 where time is not doubled), and the weight that they were made of is
     kept beside them and compared, bit for bit, at each use: torch's version counter does not see changes made through
-    `weight.data`, by numpy or by kernels of other libraries. Reading both costs about a thousandth of the convolution.
+    `weight.data`, by numpy or by kernels of other libraries. Reading both took 0.3 % of a decode of the bundled VAE.
     """
 
     def __init__(self) -> None:
