@@ -203,6 +203,31 @@ def test_retired_modules_do_not_come_back():
     assert modules & RETIRED == set()
 
 
+# Rooms that handle pixels, latents and tokens, and the quotients in them that are of something else.
+GRID_USERS = ("data", "planning", "sampling", "evaluation", "training", "cli")
+NOT_OF_THE_GRID = {"self.discriminator_width % 4"}
+
+
+def fixed_compressions(tree: ast.AST) -> list[str]:
+    """Quotients and remainders by 4, 8 or 16: what only a VAE's compression and a transformer's patch may say."""
+    operations = [node for node in ast.walk(tree) if isinstance(node, ast.BinOp)]
+    divided = [node for node in operations if isinstance(node.op, ast.FloorDiv | ast.Mod)]
+    by = [ast.unparse(node) for node in divided if getattr(node.right, "value", None) in (4, 8, 16)]
+    return sorted(text for text in by if text not in NOT_OF_THE_GRID)
+
+
+def test_compression_is_divided_by_in_the_grid_alone():
+    users = [path for path in source_files() if path.is_relative_to(SYSTEM)]
+    users = [path for path in users if path.relative_to(SYSTEM).parts[0] in GRID_USERS]
+    found = {str(path.relative_to(ROOT)): fixed_compressions(ast.parse(path.read_text())) for path in users}
+    assert users and {path: texts for path, texts in found.items() if texts} == {}
+
+
+def test_compression_rule_sees_literals():
+    code = "rows = height // 8\nif frames % 4 != 1 or size % 16: pass\nsafe = a // b + c % 3"
+    assert fixed_compressions(ast.parse(code)) == ["frames % 4", "height // 8", "size % 16"]
+
+
 def test_the_root_holds_what_belongs_there():
     assert {path.name for path in tracked("*") if path.parent == ROOT} - ROOT_FILES == set()
 
