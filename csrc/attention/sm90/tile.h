@@ -14,8 +14,8 @@ struct TileShape {
   int cluster;     // blocks that share each key tile by multicast: halves the reads from L2
 };
 
-// Measured on an H200 (27 Nov 2026, docs/kernels/rope_attention.md): 670 TFLOP/s dense, 580 to 621 listed, 849 FP8. Other
-// shapes have not been raced against these; the reasons are arithmetic.
+// Measured on an H200 (27 Nov 2026, docs/kernels/rope_attention.md): 670 TFLOP/s dense, 580 to 621 with a block mask,
+// 849 FP8. Other shapes have not been raced against these; the reasons are arithmetic.
 constexpr TileShape tile_shape(int head_dim, bool block_mask, bool fp8) {
   // FP8: 64 + 64 + 64 accumulators (scores, output, product of one tile) leave no room for wider tiles.
   if (fp8) return {128, 128, 4, block_mask ? 1 : 2};
