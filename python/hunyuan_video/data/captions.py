@@ -8,7 +8,11 @@ from dataclasses import dataclass
 
 from hunyuan_video.data.toyworld import Scene, caption
 from hunyuan_video.data.toyworld.phrases import FORMS
+from hunyuan_video.data.toyworld.wide import captions as wide
+from hunyuan_video.data.toyworld.wide.scene import WideScene
 from hunyuan_video.errors import UserError
+
+WIDE_FORMS = tuple(form for form in wide.FORMS if form != "structured")
 
 
 def compose(fields: dict[str, str], rng: random.Random, dropout: float) -> str:
@@ -31,9 +35,10 @@ class Captioner:
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
 
-    def __call__(self, scene: Scene, rng: random.Random) -> str:
+    def __call__(self, scene: Scene | WideScene, rng: random.Random) -> str:
         if rng.random() < self.text_dropout:
             return ""
         if rng.random() < self.structured:
             return compose(caption(scene, rng=rng, form="structured").fields, rng, self.field_dropout)
-        return caption(scene, rng=rng, form=rng.choice((*FORMS, "brief"))).text
+        forms = WIDE_FORMS if isinstance(scene, WideScene) else (*FORMS, "brief")
+        return caption(scene, rng=rng, form=rng.choice(forms)).text

@@ -29,7 +29,7 @@ def decode_latents(
     within 4 GiB, on a CPU; on a GPU it is decoded in tiles, as the released program does.
     """
     weight = next(vae.parameters())
-    chosen = _automatic(vae, latents, weight.device) if mode == "auto" else mode
+    chosen = automatic_mode(vae, latents, weight.device) if mode == "auto" else mode
     videos = []
     for one in latents.split(1):
         check_finite(one, "the latents", "sample again with --dtype float32 (or bfloat16)")
@@ -60,7 +60,8 @@ def _remedy(dtype: torch.dtype) -> str:
     return "decode in float32 (--dtype float32)"
 
 
-def _automatic(vae: CausalVAE, latents: Tensor, device: torch.device) -> str:
+def automatic_mode(vae: CausalVAE, latents: Tensor, device: torch.device) -> str:  # latents: [N, C, T, h, w]
+    """What "auto" is for videos of this size on this device."""
     config = vae.config
     frames, size = config.tile_frames // config.temporal_compression, config.tile_size // config.spatial_compression
     if latents.shape[2] <= frames and max(latents.shape[3:]) <= size:

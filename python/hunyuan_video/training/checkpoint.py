@@ -29,9 +29,6 @@ from torch.distributed.tensor import DTensor
 from hunyuan_video.distributed.ranks import Ranks
 from hunyuan_video.errors import UserError
 
-# A run of one process needs no process group; saying so in a thread cannot be silenced there.
-warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
-
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, this user's share of it, a limit on files
 FAILURES = (OSError, RuntimeError, ValueError, KeyError, EOFError, CheckpointException)
 
@@ -53,6 +50,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int, ranks: Ranks, report=print):
         self.folder, self.keep, self.ranks, self.report = folder, max(keep, 1), ranks, report
+        # A run of one process needs no process group; saying so in a thread cannot be silenced there.
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
         # The thread must not share a group with the training: two threads would answer each other's messages.
         self.group = dist.new_group(backend="gloo") if ranks.count > 1 else None
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hunyuan_video.distributed.ranks import join_ranks
 from hunyuan_video.errors import UserError
@@ -35,39 +36,32 @@ def run(
     report: Callable[[str], None] = print,
     gpu: str = "H100",
     ranks: int = 0,
-) -> None:
-    """Train what the YAML file says. A sequence runs its files in order or side by side (training/run_list.py).
+) -> dict[str, float]:
+    """Train what the YAML file says; the last evaluation. A sequence runs its files (training/run_list.py).
 
     resume: continue from the newest checkpoints; finished parts are skipped. dry_run: only validate, print the run
     with all its defaults, and for stages the plan for `ranks` GPUs of a kind (0: as many as torchrun started).
     Raises UserError.
     """
-    config = load_config(config_path, overrides)
+    config, path = load_config(config_path, overrides), Path(config_path)
+    if dry_run and not isinstance(config, SequenceRun):
+        show(config, path, report, gpu, ranks)
+        return {}
+    return start(config, path, resume=resume, dry_run=dry_run, report=report, gpu=gpu, ranks=ranks)
+
+
+def start(
+    config: Any, path: Path, *, resume: bool = False, report: Callable[[str], None] = print, **options: Any
+) -> dict[str, float]:
+    """Train what a configuration says. path: its file, beside which a sequence's files are; options: of `run`."""
     if isinstance(config, SequenceRun):
-        one = partial(run, resume=resume, dry_run=dry_run, report=report, gpu=gpu, ranks=ranks)
-        run_sequence(config, Path(config_path), one, resume, dry_run, report)
-    elif dry_run:
-        for line in as_yaml(config).splitlines():
-            report(line)
-        plan = importlib.import_module("hunyuan_video.training.dry_run")
-        machine = plan.Machine(gpu, ranks)
-        if isinstance(config, TextRun):
-            text_run(config)
-        elif config.kind == "stages":
-            plan.plan_stages(config, machine, report)
-        elif config.kind in ("flow_encoded", "vae_stages"):
-            (plan.plan_encoded if config.kind == "flow_encoded" else plan.plan_vae)(config, report)
-        report(f"{config_path}: a valid {config.kind} run, output {config.output}")
-        for name in ("vae", "text", "init_from", "teacher", "transformer"):
-            path = getattr(config, name, "")
-            if path and not Path(path).exists():
-                report(f"  {name}: {path} is not there yet")
+        one = partial(run, resume=resume, report=report, **options)
+        run_sequence(config, path, one, resume, options.get("dry_run", False), report)
     elif isinstance(config, TextRun):
         run_text(config, resume, report)
     elif config.kind == "stages":
-        importlib.import_module("hunyuan_video.training.tasks.flow_staged").execute(
-            config, resume or restarted(), report
-        )
+        stages = importlib.import_module("hunyuan_video.training.tasks.flow_staged")
+        return stages.execute(config, resume or restarted(), report)
     elif isinstance(config, BundleRun):
         importlib.import_module("hunyuan_video.training.bundle").execute(config, report)
     else:
@@ -77,13 +71,33 @@ def run(
         config = replace(config, loop=deal(config.loop, ranks))
         line = report if ranks.first else lambda text: None
         task = getattr(importlib.import_module(module), name)(config, folder, line)
-        train(task, config.loop, config.optimizer, folder, resume or restarted(), line)
+        return train(task, config.loop, config.optimizer, folder, resume or restarted(), line)
+    return {}
+
+
+def show(config: Any, path: Path, report: Callable[[str], None], gpu: str, ranks: int) -> None:
+    """What a dry run prints: the run with all its defaults, its plan or data, and what is missing."""
+    for line in as_yaml(config).splitlines():
+        report(line)
+    plan = importlib.import_module("hunyuan_video.training.dry_run")
+    machine = plan.Machine(gpu, ranks)
+    if isinstance(config, TextRun):
+        text_run(config)
+    elif config.kind == "stages":
+        plan.plan_stages(config, machine, report)
+    elif config.kind in ("flow_encoded", "vae_stages"):
+        (plan.plan_encoded if config.kind == "flow_encoded" else plan.plan_vae)(config, report)
+    report(f"{path}: a valid {config.kind} run, output {config.output}")
+    for name in ("vae", "text", "init_from", "teacher", "transformer"):
+        needed = getattr(config, name, "")
+        if needed and not Path(needed).exists():
+            report(f"  {name}: {needed} is not there yet")
 
 
 def run_sequence(
     config: SequenceRun,
     path: Path,
-    one: Callable[[Path], None],
+    one: Callable[[Path], object],
     resume: bool,
     dry_run: bool,
     report: Callable[[str], None],

@@ -170,8 +170,8 @@ def test_mistakes_in_the_file_name_the_stage(recipe):
         load_config(recipe, ("stages=[{}, {anchor: 3}]",))
     with pytest.raises(UserError, match=r"stages\[0\]: loop: unknown key 'stesp'"):
         run(recipe, overrides=("stages=[{loop: {stesp: 3}}]",), report=quiet)
-    with pytest.raises(UserError, match="toyworld:wide must be one of"):
-        run(recipe, overrides=("data=toyworld:wide",), report=quiet)
+    with pytest.raises(UserError, match="toyworld:nowhere must be one of"):
+        run(recipe, overrides=("data=toyworld:nowhere",), report=quiet)
     with pytest.raises(UserError, match="hunyuan-video encode"):
         run(recipe, overrides=("data=nowhere",), report=quiet)
 
@@ -195,5 +195,7 @@ def test_captions_are_dropped_structured_and_plain_at_their_rates():
     said = [captioner(WORLDS["narrow"].scene(index), rng) for index in range(500)]
     assert 70 < said.count("") < 130
     assert 150 < sum(text.startswith("{") for text in said) < 250
+    wide = [captioner(WORLDS["wide"].scene(index), rng) for index in range(200)]
+    assert len(set(wide)) > 100 and 20 < sum(text.startswith("{") for text in wide) < 120
     with pytest.raises(UserError, match="field_dropout must be between 0 and 1"):
         Captioner(field_dropout=2.0)

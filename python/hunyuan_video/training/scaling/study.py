@@ -43,8 +43,10 @@ class ScalingTask(FlowTask):
         for start in range(0, len(self.validation), 64):
             latents, picks = self.validation[start : start + 64], list(self.held_out[start : start + 64])
             with self.autocast():
-                loss = self.loss_of(latents, partial(self.text_of, picks, generator), generator)
-            losses.append(loss.item() * len(latents))
+                loss = self.mean_loss(
+                    latents, partial(self.text_of, picks, generator), generator, self.config.loop.micro_batch
+                )
+            losses.append(loss * len(latents))
         return {"validation_loss": sum(losses) / len(self.validation)}
 
     def text_of(self, picks: list[int], generator: torch.Generator) -> Condition:

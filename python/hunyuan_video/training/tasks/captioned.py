@@ -80,11 +80,15 @@ class CaptionedLatents:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:  # [N, C, T, h, w] -> uint8 [N, F, H, W, 3]
-        with torch.autocast("cpu", torch.bfloat16):
-            return to_frames(self.vae.decode(latents / self.vae.config.scaling_factor))
+        with torch.autocast("cpu", torch.bfloat16):  # one at a time: several would need more than a step's training
+            videos = (self.vae.decode(one / self.vae.config.scaling_factor) for one in latents.split(1))
+            return torch.cat([to_frames(video) for video in videos])
 
     def samples(
-        self, sample: Sampler, count: int, batch: int = 20
+        self,
+        sample: Sampler,
+        count: int,
+        batch: int,  # clips at once: those of the training's micro-batch
     ) -> tuple[Tensor, list[Scene], list[str]]:  # uint8 [N, F, H, W, 3]
         """Clips for `count` held-out prompts, with the scenes that these describe; the seeds depend on nothing else."""
         scenes, prompts = held_out_prompts(self.world.name, count, self.world.held_out_seed)
@@ -100,13 +104,13 @@ class CaptionedLatents:
         frames = render(scenes, num_frames=self.world.num_frames, size=self.world.size)[:, :1]
         return encode_clips(self.vae, to_unit(frames))
 
-    def judge(self, sample: Sampler, count: int, sheet: Path | None = None) -> dict[str, float]:
+    def judge(self, sample: Sampler, count: int, batch: int, sheet: Path | None = None) -> dict[str, float]:
         """Prompt following of `count` held-out prompts, and with `floor_` before the name that of other prompts; of
         none, nothing.
         """
         if count < 1:
             return {}
-        clips, scenes, prompts = self.samples(sample, count)
+        clips, scenes, prompts = self.samples(sample, count, batch)
         if sheet is not None:
             contact_sheet(sheet, list(clips[:16]), prompts[:16])
         floor = judge(clips, shifted(scenes))

@@ -96,6 +96,29 @@ class FlowTask:
         batch = objective.draw(latents.to(self.device), generator)
         return objective.loss(self.predict(batch, condition()), batch)
 
+    @torch.no_grad()
+    def mean_loss(
+        self,
+        latents: Tensor,  # [N, C, T, h, w]
+        condition: Callable[[], Condition],  # [N, ...]
+        generator: torch.Generator,
+        size: int,  # clips at once: those of the training's micro-batch
+    ) -> float:
+        """The loss of many clips; the draw, and up to rounding the result, do not depend on `size`."""
+        objective = self.objective(latents)
+        drawn, losses = objective.draw(latents, generator), []
+        texts = condition()
+        for start in range(0, len(latents), size):
+            part = FlowBatch(*(tensor[start : start + size].to(self.device) for tensor in drawn))
+            text = {name: tensor[start : start + size] for name, tensor in texts.items()}
+            losses.append(objective.loss_per_sample(self.predict(part, text), part))
+        return torch.cat(losses).mean().item()
+
+    @staticmethod
+    def at_once(micro_batch: int) -> int:
+        """Samples to make together: guidance doubles them, and training holds a micro-batch."""
+        return max(micro_batch // 2, 1)
+
     def predict(self, batch: FlowBatch, condition: Condition) -> Tensor:  # [B, C, T, h, w]
         return self.network(batch.latents, batch.timesteps, **self.conditioned(condition))
 
@@ -134,6 +157,21 @@ class FlowTask:
         solver = EulerSolver(FlowSchedule(config.sample_steps, self.shift(noise)))
         with self.autocast():
             return integrate(field, noise.to(self.device), solver, first)
+
+    def sample_in_parts(
+        self,
+        both: Condition,  # [2 N, ...] each
+        noise: Tensor,  # [N, C, T, h, w]
+        first: Tensor | None,  # [N, C, 1, h, w]
+        size: int,  # samples at once
+    ) -> Tensor:  # [N, C, T, h, w]
+        made, count = [], len(noise)
+        for start in range(0, count, size):
+            part = slice(start, start + size)
+            rows = torch.arange(count)[part]
+            text = {name: tensor[torch.cat((rows, rows + count))] for name, tensor in both.items()}
+            made.append(self.sample(text, noise[part], None if first is None else first[part]))
+        return torch.cat(made)
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
         return self.data.evaluate(self, step, folder)

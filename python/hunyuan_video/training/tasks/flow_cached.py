@@ -60,4 +60,5 @@ class CachedData:
             both = self.clips.embed([""] * len(prompts) + prompts)
             return task.sample(both, self.clips.noise(len(prompts), seed), first)
 
-        return self.clips.judge(sample, self.config.eval_prompts, folder / "sheets" / f"step_{step:06d}.png")
+        sheet = folder / "sheets" / f"step_{step:06d}.png"
+        return self.clips.judge(sample, self.config.eval_prompts, task.at_once(self.config.loop.micro_batch), sheet)

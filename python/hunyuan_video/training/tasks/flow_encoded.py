@@ -7,6 +7,7 @@ the number of reading threads change neither.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from hunyuan_video.data.latent_dataset import Batch, EncodedDataset
 from hunyuan_video.data.prefetch import Prefetcher
 from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.sheets import contact_sheet
-from hunyuan_video.media.pixels import to_frames
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.training.config import VALIDATION_SEED, EncodedFlowRun
 from hunyuan_video.training.tasks.flow import FlowTask, Sample
+from hunyuan_video.training.tasks.frames import frames_of
+
+SHOWN = 4  # clips of each bucket in a sheet
 
 
 def encoded_flow(config: EncodedFlowRun, folder: Path, report=print) -> FlowTask:
@@ -117,17 +120,18 @@ class EncodedData:
     def evaluate(self, task: FlowTask, step: int, folder: Path) -> dict[str, float]:
         """The loss of held-out clips at fixed noise and timesteps, and a sheet of samples for their captions."""
         losses, pictures, captions = [], [], []
-        with task.autocast():
-            for name in self.clips.kept_back:
-                clips = self.clips.held_out_clips(name)
-                if not clips or (self.config.image_condition and self.latent_frames(name) < 2):
-                    continue
-                batch = self.clips.collate(clips, [0] * len(clips))
-                generator = torch.Generator().manual_seed(VALIDATION_SEED)
-                losses.append(task.loss_of(batch.latents, lambda of=batch: condition_of(of), generator).item())
-                few = [part[:4] for part in vars(batch).values()]
-                pictures += list(self.sample(task, Batch(*few)))
-                captions += batch.captions[:4]
+        size = self.config.loop.micro_batch
+        for name in self.clips.kept_back:
+            clips = self.clips.held_out_clips(name)
+            if not clips or (self.config.image_condition and self.latent_frames(name) < 2):
+                continue
+            batch = self.clips.collate(clips, [0] * len(clips))
+            generator = torch.Generator().manual_seed(VALIDATION_SEED)
+            with task.autocast():
+                losses.append(task.mean_loss(batch.latents, partial(condition_of, batch), generator, size))
+            few = Batch(*(part[:SHOWN] for part in vars(batch).values()))
+            pictures += list(self.sample(task, few))
+            captions += few.captions
         if not losses:
             return {}
         contact_sheet(folder / "sheets" / f"step_{step:06d}.png", pictures, captions)
@@ -145,5 +149,9 @@ class EncodedData:
             batch.latents.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float32, device="cpu"
         )
         first = batch.latents[:, :, :1].to(task.device) if self.config.image_condition else None
-        latents, vae = task.sample(both, noise, first), self.encoder.vae
-        return to_frames(vae.decode((latents / vae.config.scaling_factor).to(next(vae.parameters()).dtype))).cpu()
+        latents = task.sample_in_parts(both, noise, first, task.at_once(self.config.loop.micro_batch))
+        return frames_of(self.encoder.vae, latents)
+
+
+def latent_frames(bucket: str) -> int:
+    return Bucket.parse(bucket).frames // 4 + 1

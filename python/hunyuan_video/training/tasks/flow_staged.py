@@ -28,7 +28,7 @@ from hunyuan_video.distributed.ranks import join_ranks
 from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge
 from hunyuan_video.evaluation.sheets import contact_sheet
-from hunyuan_video.media.pixels import to_frames, to_unit
+from hunyuan_video.media.pixels import to_unit
 from hunyuan_video.media.write import save_video
 from hunyuan_video.models import TransformerConfig
 from hunyuan_video.models.grid import Grid
@@ -37,16 +37,17 @@ from hunyuan_video.training.loop import train
 from hunyuan_video.training.parallelize import deal
 from hunyuan_video.training.report import evaluated
 from hunyuan_video.training.tasks.flow import FlowTask, Sample
+from hunyuan_video.training.tasks.frames import frames_of
 from hunyuan_video.training.tasks.staged_sources import Samples, embed, open_data
 
 HELD_OUT_SEED = 4242
 
 
-def execute(config: StagesRun, resume: bool, report: Callable[[str], None] = print) -> None:
-    """All stages in order; with `resume`, finished ones are skipped. Raises UserError."""
+def execute(config: StagesRun, resume: bool, report: Callable[[str], None] = print) -> dict[str, float]:
+    """All stages in order; with `resume`, finished ones are skipped. The last evaluation. Raises UserError."""
     if not config.stages:
         raise UserError("stages: give at least one")
-    previous = config.init_from
+    previous, metrics = config.init_from, {}
     for index, stage in enumerate(config.stages):
         run, folder = stage_run(config, index), stage_folder(config, index)
         ranks = join_ranks(run.loop.device, run.loop.parallel)
@@ -56,8 +57,9 @@ def execute(config: StagesRun, resume: bool, report: Callable[[str], None] = pri
             line(f"== {folder.name}: finished")
         else:
             line(f"== {folder.name}")
-            train(FlowTask(run, StagedData(run, stage), line), run.loop, run.optimizer, folder, resume, line)
+            metrics = train(FlowTask(run, StagedData(run, stage), line), run.loop, run.optimizer, folder, resume, line)
         previous = str(folder / "export")
+    return metrics
 
 
 def stage_run(config: StagesRun, index: int) -> StagesRun:
@@ -197,12 +199,12 @@ class StagedData:
         shape = (1, task.network.config.in_channels, *self.grid.latent_shape(*bucket.shape)[1:])
         noise = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)])
         both = embed(self.encoder(), [""] * count + prompts, video=bucket.frames > 1)
-        weight, first = next(vae.parameters()), None
+        first = None
         if self.config.image_condition:
             frames = render(scenes, num_frames=bucket.frames, size=(bucket.height, bucket.width))[:, :1]
-            first = encode_clips(vae, to_unit(frames).to(weight))
-        latents = task.sample(both, noise, first)
-        return to_frames(vae.decode((latents / vae.config.scaling_factor).to(weight)).cpu())
+            first = encode_clips(vae, to_unit(frames).to(next(vae.parameters())))
+        latents = task.sample_in_parts(both, noise, first, task.at_once(self.size_of(bucket)))
+        return frames_of(vae, latents)
 
 
 def side_by_side(clips: Tensor) -> Tensor:  # uint8 [N, F, H, W, 3] -> [F, H, N * W, 3]

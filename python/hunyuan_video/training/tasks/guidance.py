@@ -31,6 +31,7 @@ from hunyuan_video.models.transformer.embeddings import SINUSOID_DIM, frequencie
 from hunyuan_video.training.config import GuidanceDistillationRun
 from hunyuan_video.training.parts import load_trainable
 from hunyuan_video.training.tasks.captioned import CaptionedLatents
+from hunyuan_video.training.tasks.fields import Condition
 from hunyuan_video.training.tasks.teacher import Teacher
 
 if TYPE_CHECKING:
@@ -125,15 +126,19 @@ class GuidanceDistillationTask:
         config = self.config
         student = Student(self.network)
         sheet = folder / "sheets" / f"step_{step:06d}.png"
-        table = self.data.judge(
-            lambda prompts, seed: self.sample(student, config.eval_scale, prompts, seed), config.eval_prompts, sheet
-        )
+        sample = functools.partial(self.sample, student, config.eval_scale)
+        table = self.data.judge(sample, config.eval_prompts, at_once(config), sheet)
         if step == config.loop.steps:
             guidance_report(self, student, folder / "report.json")
         return table
 
     def export(self, folder: Path) -> None:
         self.network.save_pretrained(folder)
+
+
+def at_once(config: GuidanceDistillationRun) -> int:
+    """Clips of a pass without gradients: half a micro-batch, because the teacher's two branches double it."""
+    return max(config.loop.micro_batch // 2, 1)
 
 
 class Student(Teacher):
@@ -168,7 +173,7 @@ def guidance_report(task: GuidanceDistillationTask, student: Teacher, path: Path
 def followed(task: GuidanceDistillationTask, model: Teacher, scale: float) -> Hits:
     """What each clip of `report_prompts` prompts shows of what was asked; the same seeds for every model."""
     sample = functools.partial(task.sample, model, scale)
-    clips, scenes, _ = task.data.samples(sample, task.config.report_prompts)
+    clips, scenes, _ = task.data.samples(sample, task.config.report_prompts, at_once(task.config))
     return hits([judge_clip(clip, scene) for clip, scene in zip(clips, scenes, strict=True)], scenes)
 
 
@@ -197,13 +202,28 @@ def velocity_errors(task: GuidanceDistillationTask, student: Teacher) -> dict[st
         for time in TIMES:
             times = torch.full((CLIPS,), time, dtype=torch.float32, device="cpu")
             x = (1 - time) * latents + time * noise
-            empty, full = (task.teacher.velocity(x, times, condition, scale) for scale in (0.0, 1.0))
+            empty, full = (in_parts(task, task.teacher, x, times, condition, scale) for scale in (0.0, 1.0))
             for scale in task.config.report_scales:
                 target = classifier_free_guidance(full, empty, scale)
                 row = table[f"{scale:g}"]
-                row[f"{time:g}"] = _relative(student.velocity(x, times, condition, scale), target)
+                row[f"{time:g}"] = _relative(in_parts(task, student, x, times, condition, scale), target)
                 row[f"{time:g} undistilled"] = _relative(full, target)
     return table
+
+
+def in_parts(
+    task: GuidanceDistillationTask,
+    model: Teacher,
+    x: Tensor,  # [N, C, T, h, w]
+    times: Tensor,  # [N]
+    condition: Condition,
+    scale: float,
+) -> Tensor:  # [N, C, T, h, w]
+    """The velocity of many clips, as many at once as the training has memory for."""
+    size = at_once(task.config)
+    parts = [slice(start, start + size) for start in range(0, len(x), size)]
+    texts = ({name: tensor[part] for name, tensor in condition.items()} for part in parts)
+    return torch.cat([model.velocity(x[p], times[p], text, scale) for p, text in zip(parts, texts, strict=True)])
 
 
 def _relative(value: Tensor, target: Tensor) -> float:

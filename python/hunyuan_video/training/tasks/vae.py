@@ -101,10 +101,10 @@ class VAETask:
         return loss, {**numbers, "samples": float(len(video))}
 
     @torch.no_grad()
-    def reconstruct(self, frames: Tensor, count: int = 8) -> tuple[Tensor, Tensor]:
+    def reconstruct(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 clips -> (uint8 reconstructions from the posterior mode, latents)."""
         outs, codes = [], []
-        for part in frames.split(count):
+        for part in frames.split(1):  # several would need more than a step's training
             with torch.autocast("cpu", torch.bfloat16, enabled=self.config.loop.precision == "bf16"):
                 latents = self.network.encode(to_unit(part)).mode()
                 outs.append(to_frames(self.network.decode(latents)))
@@ -112,10 +112,10 @@ class VAETask:
         return torch.cat(outs), torch.cat(codes)
 
     @torch.no_grad()
-    def codes(self, frames: Tensor, count: int = 8) -> Tensor:  # uint8 [N, F, H, W, 3] -> [N, C, T, h, w]
+    def codes(self, frames: Tensor) -> Tensor:  # uint8 [N, F, H, W, 3] -> [N, C, T, h, w]
         """Posterior modes."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.loop.precision == "bf16"):
-            return torch.cat([self.network.encode(to_unit(part)).mode().float() for part in frames.split(count)])
+            return torch.cat([self.network.encode(to_unit(part)).mode().float() for part in frames.split(1)])
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
         out, latents = self.reconstruct(self.truth)

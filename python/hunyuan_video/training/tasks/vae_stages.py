@@ -163,7 +163,7 @@ class VAEStagesTask:
         """PSNR and SSIM of held-out clips at full size, and what tiled decoding changes."""
         truth = self.truth()
         outs, codes, gaps = [], [], []
-        for part in truth.split(4):
+        for part in truth.split(1):
             with torch.autocast("cpu", torch.bfloat16, enabled=self.config.loop.precision == "bf16"):
                 latents = self.network.encode(to_unit(part)).mode()
                 plain = self.network.decode(latents).float()
@@ -183,7 +183,7 @@ class VAEStagesTask:
     @torch.no_grad()
     def export(self, folder: Path) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.loop.precision == "bf16"):
-            codes = [self.network.encode(to_unit(part)).mode().float() for part in self.truth().split(4)]
+            codes = [self.network.encode(to_unit(part)).mode().float() for part in self.truth().split(1)]
         deviation = torch.cat(codes).std().item()
         self.network.config = replace(self.network.config, scaling_factor=1.0 / deviation)
         self.network.save_pretrained(folder)

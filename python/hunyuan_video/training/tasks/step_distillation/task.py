@@ -67,7 +67,8 @@ class StepDistillationTask:
             )
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
-        return self.data.judge(self.sample, self.config.eval_prompts, folder / "sheets" / f"step_{step:06d}.png")
+        sheet, batch = folder / "sheets" / f"step_{step:06d}.png", self.config.loop.micro_batch
+        return self.data.judge(self.sample, self.config.eval_prompts, batch, sheet)
 
     def export(self, folder: Path) -> None:
         export_student(self.network, self.config.rank, folder)
