@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         vae_psnr,
     )
     from hunyuan_video.evaluation.sheets import contact_sheet
+    from hunyuan_video.evaluation.wobble import wobble_lines, wobble_table
     from hunyuan_video.files import write_json
 
     if args.prompts < 2:
@@ -55,11 +56,12 @@ def run(args: argparse.Namespace) -> int:
     reconstruct = reconstruction(pipe.vae)
     generate = pipeline_generator(pipe, **settings)
     images = bool(pipe.transformer.config.image_condition)
+    shape = {"size": (pipe.defaults.height, pipe.defaults.width), "num_frames": pipe.defaults.num_frames}
     found = prompt_following(
         generate, world, args.prompts, images=images, reconstruct=reconstruct, seed=args.seed, trained_on=trained_on,
-        size=(pipe.defaults.height, pipe.defaults.width), num_frames=pipe.defaults.num_frames,
+        **shape,
     )  # fmt: skip
-    psnr = vae_psnr(reconstruct, world, min(args.prompts, 64), seed=args.seed)
+    psnr = vae_psnr(reconstruct, world, min(args.prompts, 64), seed=args.seed, **shape)
     print(as_markdown(found.table))
     continued = {}
     if images:
@@ -67,6 +69,12 @@ def run(args: argparse.Namespace) -> int:
         rows = {"real clips": real, "reconstructed by the VAE": found.reconstructed, "generated": found.clips}
         continued = {"continuation": {row: continuation(clips, real) for row, clips in rows.items()}}
         print(as_lines(continued["continuation"]))
+    trembling = {}
+    if not images:
+        trembling = {
+            "wobble": wobble_table(generate, reconstruct, world, min(args.prompts, 32), seed=args.seed, **shape)
+        }
+        print(wobble_lines(trembling["wobble"]))
     print(f"VAE: {psnr['mean']:.2f} dB PSNR on held-out clips (worst {psnr['worst']:.2f}, best {psnr['best']:.2f})")
     unseen = "combinations that training never showed" if trained_on else "another seed than the training's"
     seconds = time.perf_counter() - started
@@ -80,5 +88,8 @@ def run(args: argparse.Namespace) -> int:
             **{name: settings.get(name, getattr(pipe.defaults, name)) for name in SETTINGS},
         }
         result = {"prompts": args.prompts, "seed": args.seed, "world": world, "trained_on": trained_on}
-        write_json(Path(args.output), {**result, "settings": used, "table": found.table, "vae_psnr": psnr, **continued})
+        write_json(
+            Path(args.output),
+            {**result, "settings": used, "table": found.table, "vae_psnr": psnr, **continued, **trembling},
+        )
     return 0

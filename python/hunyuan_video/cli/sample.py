@@ -39,6 +39,10 @@ def add_parser(commands) -> argparse.ArgumentParser:
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what the video shows")
     parser.add_argument("--prompt-file", metavar="FILE", help="one prompt per line; outputs are numbered")
     parser.add_argument("--resume", metavar="STATE", help="continue an interrupted run from its state file")
+    parser.add_argument("--words", action="store_true", help="list the words that the checkpoint knows, and stop")
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse prompts with words that the checkpoint does not know"
+    )
     run_group = parser.add_argument_group("the video (defaults: what the checkpoint was made for)")
     add_request_flags(run_group, RUN_FLAGS)
     add_output_options(parser)
@@ -47,6 +51,8 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.words:
+        return list_words(args.model or Job.model)
     with collector_paused():
         job, pipe = prepare(args)
     resume_from = args.resume
@@ -71,6 +77,7 @@ def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
         check_argument("checkpoint_every", args.checkpoint_every, "--checkpoint-every")
     for line in ineffective_options(job):
         print(f"note: {line}", file=sys.stderr)
+    check_words(job, strict=args.strict)
     check_before_loading(job)
     if args.image is not None:
         read_image(args.image)
@@ -79,6 +86,39 @@ def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
     parts = ("transformer", "text_encoder", "clip_text_encoder") + (("vae",) if needs_vae else ())
     pipe = HunyuanVideoPipeline.from_pretrained(job.model, dtype=dtype, device=device, parts=parts, adapter=job.adapter)
     return job, pipe
+
+
+def list_words(model: str) -> int:
+    """Prints the vocabulary of a checkpoint that was trained on a toyworld."""
+    from hunyuan_video.checkpoints.layout import checkpoint_folder
+    from hunyuan_video.checkpoints.pipeline import read_sampling_json
+    from hunyuan_video.data.toyworld import WORLDS
+    from hunyuan_video.data.toyworld.known import word_table
+
+    world = read_sampling_json(checkpoint_folder(model)).get("world")
+    if world not in WORLDS:
+        raise UserError(f"{model} was not trained on a toyworld: it has no list of words")
+    print("\n".join(word_table(WORLDS[world])))
+    return 0
+
+
+def check_words(job: Job, *, strict: bool) -> None:
+    """Says which words of the prompts a toyworld's checkpoint does not know; ArgumentError for them if strict."""
+    from hunyuan_video.checkpoints.layout import checkpoint_folder
+    from hunyuan_video.checkpoints.pipeline import read_sampling_json
+
+    world = read_sampling_json(checkpoint_folder(job.model)).get("world")
+    if not world:
+        return
+    from hunyuan_video.data.toyworld import WORLDS
+    from hunyuan_video.data.toyworld.known import prompt_notes
+
+    for prompt in job.prompts if world in WORLDS else ():
+        lines = prompt_notes(prompt, WORLDS[world])
+        if lines and strict:
+            raise ArgumentError(f"{'; '.join(lines)}; `hunyuan-video sample --words` lists what it knows")
+        for line in lines:
+            print(f"note: {line}", file=sys.stderr)
 
 
 def ineffective_options(job: Job) -> list[str]:

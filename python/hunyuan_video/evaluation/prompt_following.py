@@ -166,8 +166,16 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:  # uint8 [N, F, H, W, 3] each -> [N] d
     return 10 * torch.log10(255.0**2 / error)
 
 
-def vae_psnr(reconstruct: Callable[[Tensor], Tensor], world: str, count: int, *, seed: int = 4242) -> dict[str, float]:
+def vae_psnr(
+    reconstruct: Callable[[Tensor], Tensor],
+    world: str,
+    count: int,
+    *,
+    seed: int = 4242,
+    size: int | tuple[int, int] = 64,
+    num_frames: int = 17,
+) -> dict[str, float]:
     """Mean, worst and best PSNR of held-out clips."""
-    real = render([WORLDS[world].scene(index, seed=seed) for index in range(count)])
+    real = render(WORLDS[world].scenes(count, seed=seed), num_frames=num_frames, size=size)
     values = psnr(reconstruct(real), real)
     return {"mean": values.mean().item(), "worst": values.min().item(), "best": values.max().item()}

@@ -109,3 +109,11 @@ def wobble_table(
     made = generate(prompts, seed)
     rows = {"real clips": real, "reconstructed by the VAE": reconstruct(real), "generated": made}
     return {name: mean_wobble(clips) for name, clips in rows.items()}
+
+
+def wobble_lines(table: dict[str, dict[str, float]]) -> str:
+    """`wobble_table` as lines for people."""
+    return "\n".join(
+        f"outline of a resting object, {name}: trembles by {row['mean']:.2f} pixels (worst {row['worst']:.2f})"
+        for name, row in table.items()
+    )

@@ -7,7 +7,7 @@ from hunyuan_video.data.toyworld import phrases
 from hunyuan_video.data.toyworld import vocabulary as words
 from hunyuan_video.data.toyworld.scene import Attributes, World
 
-_SYNONYMS = {
+SYNONYMS = {
     "grey": "gray",
     "disc": "circle",
     "disk": "circle",
@@ -36,7 +36,7 @@ def parse(text: str, world: World) -> Attributes:
     The inverse of `caption` for every form; for other texts a search for the same words and a few synonyms. A
     background of which no texture is said is plain.
     """
-    text = " ".join(_SYNONYMS.get(token, token) for token in re.findall(r"[a-z]+|[^\sa-z]", text.lower()))
+    text = " ".join(SYNONYMS.get(token, token) for token in re.findall(r"[a-z]+|[^\sa-z]", text.lower()))
     camera, rest = _camera(text)
     motion, rest = _motion(rest)
     background = _first(rest, words.BACKGROUND_COLORS)
