@@ -13,6 +13,7 @@ import os
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hunyuan_video.errors import UserError
 from hunyuan_video.files import staged_file
@@ -30,58 +31,39 @@ class Member:
     length: int  # bytes
 
 
+AGAIN = "free some space, the same command goes on from there"
+
+
 class ShardWriter:
     """Writes one shard; use it as a context. Nothing remains if the block fails. UserError if it cannot be written."""
 
     def __init__(self, path: Path):
         self.path = path
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         self.members: list[dict] = []
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # no name that readers of shards look for
+        self.staged = staged_file(path, advice=AGAIN, temporary=temporary)
 
     def __enter__(self) -> ShardWriter:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = open(self.temporary, "wb")
-        except OSError as error:
-            raise self._failure(error) from error
-        self.tar = tarfile.open(fileobj=self.file, mode="w", format=tarfile.PAX_FORMAT)
+        self.tar = tarfile.open(fileobj=self.staged.__enter__(), mode="w", format=tarfile.PAX_FORMAT)
         return self
 
     def add(self, name: str, content: bytes) -> None:
         """One file; owner and time are fixed so that equal content gives equal shards."""
         info = tarfile.TarInfo(name)
         info.size = len(content)
-        try:
-            self.tar.addfile(info, io.BytesIO(content))
-        except OSError as error:
-            raise self._failure(error) from error
+        self.tar.addfile(info, io.BytesIO(content))
         offset = self.tar.offset - -(-len(content) // BLOCK) * BLOCK
         self.members.append({"name": name, "offset": offset, "length": len(content)})
 
-    def __exit__(self, kind, *_) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        except OSError as error:
-            raise self._failure(error) from error
-        finally:
-            with contextlib.suppress(OSError):  # what is left in the buffer of a full disk's file
-                self.file.close()
-            self.temporary.unlink(missing_ok=True)
-
-    def _finish(self) -> None:
-        self.tar.close()
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
-        os.replace(self.temporary, self.path)
-        with staged_file(index_path(self.path)) as file:
+    def __exit__(self, kind: type[BaseException] | None, *raised: Any) -> None:
+        if kind is not None:
+            self.staged.__exit__(kind, *raised)
+            return
+        with contextlib.ExitStack() as stack:
+            stack.push(self.staged)
+            self.tar.close()
+        with staged_file(index_path(self.path), advice=AGAIN) as file:
             file.write(json.dumps({"members": self.members}).encode())
-
-    def _failure(self, error: OSError) -> UserError:
-        return UserError(
-            f"cannot write {self.path}: {error.strerror or error}; free some space, the same command goes on from there"
-        )
 
 
 def index_path(shard: Path) -> Path:
