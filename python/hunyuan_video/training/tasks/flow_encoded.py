@@ -151,7 +151,3 @@ class EncodedData:
         first = batch.latents[:, :, :1].to(task.device) if self.config.image_condition else None
         latents = task.sample_in_parts(both, noise, first, task.at_once(self.config.loop.micro_batch))
         return frames_of(self.encoder.vae, latents)
-
-
-def latent_frames(bucket: str) -> int:
-    return Bucket.parse(bucket).frames // 4 + 1
