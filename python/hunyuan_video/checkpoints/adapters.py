@@ -22,47 +22,47 @@ ADAPTER_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 FOLDER_FILES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.bin")
 
 
-def adapter_name(values: dict[str, Any], asked: str | None) -> str:
+def adapter_name(values: dict[str, Any], requested: str | None) -> str:
     """Which adapter to use: the one asked for, else the default of a checkpoint's sampling.json, else "none"."""
-    return str(values.get("adapter", NONE)) if asked is None else asked
+    return str(values.get("adapter", NONE)) if requested is None else requested
 
 
-def adapter_defaults(values: dict[str, Any], asked: str | None) -> dict[str, Any]:
+def adapter_defaults(values: dict[str, Any], requested: str | None) -> dict[str, Any]:
     """A sampling.json's values, with those of its adapters that are used in the place of the plain model's."""
-    own = values.get("adapters", {})
-    for name, _ in _listed(adapter_name(values, asked)):
-        values = {**values, **own.get(name, {})}
+    defaults_of = values.get("adapters", {})
+    for name, _ in _listed(adapter_name(values, requested)):
+        values = {**values, **defaults_of.get(name, {})}
     return values
 
 
-def adapter_files(folder: Path, values: dict[str, Any], asked: str | None) -> list[tuple[Path, float]]:
+def adapter_files(folder: Path, values: dict[str, Any], requested: str | None) -> list[tuple[Path, float]]:
     """The files of the adapters to use and their weights; a name is one of the checkpoint's.
 
-    asked: "none", or NAME, FILE.safetensors or FOLDER, each with :WEIGHT or alone, several with commas between them.
+    requested: "none", or NAME, FILE.safetensors or FOLDER, each with :WEIGHT or alone, several joined by commas.
     """
-    return [(_file(folder, name), weight) for name, weight in _listed(adapter_name(values, asked))]
+    return [(_file(folder, name), weight) for name, weight in _listed(adapter_name(values, requested))]
 
 
-def adapter_notes(folder: Path, values: dict[str, Any], asked: str | None) -> list[str]:
+def adapter_notes(folder: Path, values: dict[str, Any], requested: str | None) -> list[str]:
     """One line for each adapter that was asked for: what its file holds and its strength; and a default left out."""
     from hunyuan_video.checkpoints.lora import adapter_summary
 
-    files = adapter_files(folder, values, asked)
-    if asked is None:
+    files = adapter_files(folder, values, requested)
+    if requested is None:
         return []
     lines = [
         f"adapter {adapter_summary(path)}" + (f", used at {weight:g}" if weight != 1 else "") for path, weight in files
     ]
     default = str(values.get("adapter", NONE))
     if files and default not in (NONE, *(path.stem for path, _ in files)):
-        lines.append(f"the checkpoint's own adapter {default} is not used; for both: --adapter {default},{asked}")
+        lines.append(f"the checkpoint's own adapter {default} is not used; for both: --adapter {default},{requested}")
     return lines
 
 
 def _listed(text: str) -> list[tuple[str, float]]:
     if text == NONE:
         return []
-    found = []
+    adapters = []
     for item in text.split(","):
         name, colon, number = item.strip().rpartition(":")
         try:
@@ -72,8 +72,8 @@ def _listed(text: str) -> list[tuple[str, float]]:
         name = name if colon else item.strip()
         if not name or not math.isfinite(weight):
             raise UserError(f"adapter {text!r}: write NAME or FILE.safetensors, with :WEIGHT or alone, commas between")
-        found.append((name, weight))
-    return found
+        adapters.append((name, weight))
+    return adapters
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -100,13 +100,13 @@ def _only_file(folder: Path) -> Path:
     for name in FOLDER_FILES:
         if (folder / name).is_file():
             return folder / name
-    found = sorted(file for file in folder.iterdir() if file.suffix == ".safetensors")
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    files = sorted(file for file in folder.iterdir() if file.suffix == ".safetensors")
+    if len(files) == 1:
+        return files[0]
+    if not files:
         raise UserError(f"the folder {folder} holds no adapter (.safetensors); give the file")
     raise UserError(
-        f"the folder {folder} holds several files ({', '.join(f.name for f in found[:4])}); give one of them"
+        f"the folder {folder} holds several files ({', '.join(f.name for f in files[:4])}); give one of them"
     )
 
 

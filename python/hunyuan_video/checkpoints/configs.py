@@ -100,7 +100,7 @@ def _infer_vae(shapes: Mapping[str, tuple[int, ...]]) -> VAEConfig:
 def _count(shapes: Mapping[str, Any], prefix: str) -> int:
     """Length of the module list `prefix`."""
     pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.")
-    return 1 + max((int(found[1]) for found in map(pattern.match, shapes) if found), default=-1)
+    return 1 + max((int(match[1]) for match in map(pattern.match, shapes) if match), default=-1)
 
 
 def _ratio(mlp_width: int, hidden: int) -> float:

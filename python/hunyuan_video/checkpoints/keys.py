@@ -90,8 +90,8 @@ _INDEX = re.compile(r"(?<=blocks\.)\d+(?=\.)")
 def _split(key: str) -> tuple[str, str, str]:
     """'double_blocks.3.img_mod.linear.bias' -> ('double_blocks.{}.img_mod.linear', '3', 'bias')."""
     module, _, leaf = key.rpartition(".")
-    found = _INDEX.search(module)
-    return _INDEX.sub("{}", module, count=1), found.group() if found else "", leaf
+    index = _INDEX.search(module)
+    return _INDEX.sub("{}", module, count=1), index.group() if index else "", leaf
 
 
 def module_templates() -> Mapping[str, tuple[str, ...]]:
@@ -101,20 +101,20 @@ def module_templates() -> Mapping[str, tuple[str, ...]]:
 
 def diffusers_modules(path: str) -> tuple[str, ...]:
     """The diffusers modules that an official one is the stack of; () where it has no counterpart."""
-    found = _INDEX.search(path)
+    index = _INDEX.search(path)
     names = _TO_DIFFUSERS.get(_INDEX.sub("{}", path, count=1), ())
-    return tuple(name.format(found.group() if found else "") for name in names)
+    return tuple(name.format(index.group() if index else "") for name in names)
 
 
 def official_module(path: str) -> tuple[str, int] | None:
     """The official module that a diffusers one is a part of, and which part; None where it has no counterpart."""
-    found = _INDEX.search(path)
+    index = _INDEX.search(path)
     official, part = _TO_OFFICIAL.get(_INDEX.sub("{}", path, count=1), (None, 0))
-    return None if official is None else (official.format(found.group() if found else ""), part)
+    return None if official is None else (official.format(index.group() if index else ""), part)
 
 
 def halves_swapped(path: str) -> bool:
-    """Whether the two halves of an official module's rows stand in the other order in diffusers."""
+    """True if the two halves of an official module's rows stand in the other order in diffusers."""
     return path == _SWAPPED
 
 
@@ -139,7 +139,7 @@ def diffusers_to_official(infos: Mapping[str, TensorInfo]) -> Pieces:
 
     A fused tensor of which a part is missing is left out, and the parts at hand keep their diffusers names.
     """
-    found: dict[str, dict[int, str]] = {}
+    fused: dict[str, dict[int, str]] = {}
     out: Pieces = {}
     for key, info in infos.items():
         template, index, leaf = _split(key)
@@ -149,8 +149,8 @@ def diffusers_to_official(infos: Mapping[str, TensorInfo]) -> Pieces:
         elif official == _SWAPPED:
             out[f"{official}.{leaf}"] = _swapped(key, info)
         else:
-            found.setdefault(f"{official.format(index)}.{leaf}", {})[position] = key
-    for target, parts in found.items():
+            fused.setdefault(f"{official.format(index)}.{leaf}", {})[position] = key
+    for target, parts in fused.items():
         if len(parts) < len(_TO_DIFFUSERS[_split(target)[0]]):
             out |= {key: (Piece(key),) for key in parts.values()}
         else:

@@ -36,7 +36,7 @@ COMPONENTS: tuple[Component, ...] = tuple(_COMPONENTS)
 
 
 def component_folder(layout: Layout, component: Component) -> Path:
-    """Where a component is written below a pipeline's root."""
+    """Folder of a component below a pipeline's root."""
     return Path(_COMPONENTS[component][layout][0])
 
 
@@ -64,7 +64,7 @@ def checkpoint_folder(name: str | Path) -> Path:
 
 
 def part_folders(folder: Path) -> dict[str, Path]:
-    """Where each part of a checkpoint is, in diffusers layout (model_index.json) or official layout."""
+    """Folders of a checkpoint's parts, in diffusers layout (model_index.json) or official layout."""
     if (folder / MODEL_INDEX).exists() or (folder / "transformer").is_dir():
         root, layout, base = folder, "diffusers", folder
     else:

@@ -83,17 +83,17 @@ def components_at(path: str | Path) -> tuple[Component, ...]:
     path = _existing(path)
     if path.is_file():
         names = _open(path, None).infos
-        found = tuple(part for part in COMPONENTS if find_component(names, part)[0])
+        components = tuple(part for part in COMPONENTS if find_component(names, part)[0])
     else:
-        found = tuple(part for part in COMPONENTS if find_component_folder(path, part))
-        if not found:
+        components = tuple(part for part in COMPONENTS if find_component_folder(path, part))
+        if not components:
             names = _open(_find_weights(path, "transformer"), None).infos
-            found = tuple(part for part in COMPONENTS if find_component(names, part)[0])
-    if not found:
+            components = tuple(part for part in COMPONENTS if find_component(names, part)[0])
+    if not components:
         raise UserError(
             f"{path} holds neither a HunyuanVideo transformer nor its VAE; its keys are {first_names(names)}"
         )
-    return found
+    return components
 
 
 def first_names(names: Any) -> str:
@@ -117,13 +117,13 @@ def _existing(path: str | Path) -> Path:
 def _find_weights(path: Path, component: Component) -> Path:
     folder = find_component_folder(path, component) or path
     for pattern in _WEIGHT_FILES:
-        found = sorted(file for file in folder.glob(pattern) if file.is_file())
-        if len(found) > 1:
+        files = sorted(file for file in folder.glob(pattern) if file.is_file())
+        if len(files) > 1:
             raise UserError(
-                f"{folder} holds several weight files ({first_names(f.name for f in found)}); name one of them"
+                f"{folder} holds several weight files ({first_names(f.name for f in files)}); name one of them"
             )
-        if found:
-            return _beside_index(found[0]) if found[0].name.endswith(INDEX) else found[0]
+        if files:
+            return _beside_index(files[0]) if files[0].name.endswith(INDEX) else files[0]
     raise UserError(f"{folder} holds no weights of a {component}; expected one of {', '.join(_WEIGHT_FILES)}")
 
 

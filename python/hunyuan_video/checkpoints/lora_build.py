@@ -33,7 +33,7 @@ _PIECES = {leaf: kind for kind, sets in _KINDS.items() for leaves in sets for le
 
 @dataclass
 class Changes:
-    """What an adapter does to a model: forms on linears by module, differences of other parameters by their path."""
+    """Changes that an adapter makes to a model: forms on linears, differences of other parameters, each by path."""
 
     forms: dict[str, Form] = field(default_factory=dict)
     patches: dict[str, Tensor] = field(default_factory=dict)

@@ -24,7 +24,7 @@ Leaves = dict[str, str]  # leaf -> the entry's key
 
 @dataclass(frozen=True)
 class Layer:
-    """What a file holds for a module, or for the part of it that is a diffusers module (None: for all of its rows)."""
+    """Entries of a file for a module, or for the part of it that is a diffusers module (None: for all of its rows)."""
 
     module: str
     part: int | None
@@ -36,7 +36,7 @@ class Layer:
 
     @property
     def form(self) -> str:
-        """What it is, in one word or two."""
+        """Kind of the adapter, in one word or two."""
         kinds = [what for leaf, what in _FAMILIES.items() if any(key.startswith(leaf) for key in self.weight_leaves)]
         return ("DoRA of " if "magnitude" in self.leaves else "") + " and ".join(kinds or ["bias"])
 
@@ -162,7 +162,7 @@ class AdapterFile:
         return Layer(module, part, name, leaves, scale, alpha, rank)
 
     def _check_stated(self) -> None:
-        """What the header says and the entries do not: a DoRA without magnitudes, another rank."""
+        """Refuse what the header says and the entries do not: a DoRA without magnitudes, another rank."""
         strength = self.strength
         if strength.dora and not any("magnitude" in layer.leaves for layer in self.layers):
             raise UserError(f"{strength.where} says use_dora, but the file has no magnitudes; save the adapter again")

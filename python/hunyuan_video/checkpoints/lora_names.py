@@ -85,7 +85,7 @@ _FLAT_COMFYUI = tuple(
 
 
 class Target(NamedTuple):
-    """What an entry changes.
+    """Target of an entry: what it changes.
 
     module: an official one. part: which of the diffusers modules in it (None: all of its rows). leaf: which piece of
     the change, e.g. A, B, alpha. name: the module as the file calls it, without prefix. names: whose names they are.
@@ -99,7 +99,7 @@ class Target(NamedTuple):
 
 
 def lora_target(key: str) -> Target | None:
-    """What an entry changes; None for a name that no known program writes."""
+    """Target of an entry; None for a name that no known program writes."""
     key = _WRAPPERS.sub("", key).removeprefix(".")
     for leaf, pattern in _LEAVES:
         found = pattern.search(key)
@@ -110,7 +110,7 @@ def lora_target(key: str) -> Target | None:
 
 
 def other_form(key: str) -> str | None:
-    """What kind of adapter an entry is of that is not supported; None where it is none that is known."""
+    """Kind of an entry's adapter if that is known but not supported, else None."""
     return next((what for pattern, what in _OTHER_FORMS if pattern.search(key)), None)
 
 

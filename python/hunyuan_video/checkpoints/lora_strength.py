@@ -1,4 +1,4 @@
-"""What an adapter file's header, or the config beside it, says of alpha: a layer's change is scale * B A.
+"""Alpha of an adapter, from the file's header or the config beside it: a layer's change is scale * B A.
 
 | written by | where | scale |
 |---|---|---|
@@ -64,7 +64,7 @@ class Strength:
 
 
 def stated_strength(path: Path, metadata: Mapping[str, str], flat: bool) -> Strength:
-    """What the header of an adapter file states, else the config beside it. flat: the file has kohya's names."""
+    """Strength stated by the header of an adapter file, else by the config beside it. flat: with kohya's names."""
     if DIFFUSERS_KEY in metadata:
         where = f"{path}: {DIFFUSERS_KEY} of its header"
         return _peft(_without_prefix(_json(metadata[DIFFUSERS_KEY], where)), where)

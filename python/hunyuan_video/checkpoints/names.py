@@ -81,13 +81,13 @@ def find_component(names: Iterable[str], component: Component) -> tuple[Layout |
     if not counts:
         return None, {}
     layout, prefix = max(counts, key=lambda place: (counts[place], "ema" not in place[1], -len(place[1])))
-    found = {name.removeprefix(prefix): original for name, original in plain.items() if name.startswith(prefix)}
+    originals = {name.removeprefix(prefix): original for name, original in plain.items() if name.startswith(prefix)}
     if component == "vae":
-        levels = 1 + max((int(m[1]) for m in map(_VAE_LEVEL.match, found) if m), default=0)
-        found = {vae_from_comfyui(name, levels): original for name, original in found.items()}
+        levels = 1 + max((int(m[1]) for m in map(_VAE_LEVEL.match, originals) if m), default=0)
+        originals = {vae_from_comfyui(name, levels): original for name, original in originals.items()}
     elif layout == "official":
-        found = {from_comfyui(name): original for name, original in found.items()}
-    return layout, found
+        originals = {from_comfyui(name): original for name, original in originals.items()}
+    return layout, originals
 
 
 def _places(name: str, component: Component) -> Iterator[tuple[Layout, str]]:

@@ -52,7 +52,7 @@ class PickleFile:
 
 
 def fp8_map_path(path: Path) -> Path:
-    """Where the official layout keeps the scales of an FP8 `.pt` file."""
+    """File in which the official layout keeps the scales of an FP8 `.pt` file."""
     return path.with_name(f"{path.stem}_map{path.suffix}")
 
 
@@ -61,10 +61,10 @@ def _state_dict(path: Path, load_key: str | None) -> dict[str, Tensor]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a state dict; give a file of named tensors")
     if load_key is not None:
-        asked = next((name for name in _WRAPPERS.get(load_key, (load_key,)) if name in content), None)
-        if asked is None:
+        entry = next((name for name in _WRAPPERS.get(load_key, (load_key,)) if name in content), None)
+        if entry is None:
             raise UserError(f"{path} has no '{load_key}' entry; its entries are {_first(content)}")
-        content = content[asked]
+        content = content[entry]
     state = content
     while (inner := _wrapped(state)) is not None:
         state = inner

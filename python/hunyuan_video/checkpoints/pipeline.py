@@ -90,7 +90,7 @@ def read_sampling_json(folder: Path) -> dict[str, Any]:
 
 
 def stored_defaults(folder: Path, adapter: str | None = None) -> dict[str, Any]:
-    """What a checkpoint says to sample it with, with an adapter of its own or (None) with its default one."""
+    """Sampling defaults of a checkpoint, with an adapter of its own or (None) with its default one."""
     return adapter_defaults(read_sampling_json(folder), adapter)
 
 

@@ -1,4 +1,4 @@
-"""What surrounds the two models in the folder of a whole pipeline: copied, or made where a layout needs it."""
+"""Files around the two models in the folder of a whole pipeline: copied, or made where a layout needs it."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class SafetensorsFile:
 
 
 def _block_rows(shape: tuple[int, ...], info: TensorInfo) -> int:
-    """How many rows make a scratch buffer of at most 1 MiB; small, so that it leaves no holes in the heap."""
+    """Number of rows that make a scratch buffer of at most 1 MiB; small, so that it leaves no holes in the heap."""
     return max(1, _SCRATCH // max(1, math.prod(shape[1:]) * info.dtype.itemsize))
 
 

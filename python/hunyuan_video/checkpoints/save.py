@@ -57,19 +57,19 @@ def write_checkpoint(
     if layout not in ("diffusers", "official"):
         raise ValueError(f"layout={layout!r} is unknown; use 'diffusers' or 'official'")
     path = Path(path).expanduser()
-    facts = _config_text(component, config, layout)
+    config_text = _config_text(component, config, layout)
     if component == "transformer" and layout == "diffusers":
         source = MappedSource(source, official_to_diffusers(source.infos))
     infos = {name: _stored_as(name, info, dtype) for name, info in source.infos.items()}
     if path.suffix == ".safetensors":
-        _write_safetensors(path, source, infos, {CONFIG_KEY: facts})
+        _write_safetensors(path, source, infos, {CONFIG_KEY: config_text})
     elif path.suffix == ".pt":
         if layout != "official":
             raise UserError(f"{path}: .pt files have the official layout; use layout='official' or a .safetensors name")
         _write_pickle(path, component, source, infos)
     else:
         with staged_folder(path, lambda entry: entry.is_file() and entry.name.endswith(_OURS)) as folder:
-            (folder / "config.json").write_text(facts + "\n", encoding="utf-8")
+            (folder / "config.json").write_text(config_text + "\n", encoding="utf-8")
             if layout == "diffusers":
                 _write_shards(folder, source, infos, max_shard_size)
             else:

@@ -1,4 +1,4 @@
-"""Where tensors come from: a common interface over files, modules and renamed or re-cut views of them."""
+"""Sources of tensors: a common interface over files, modules and renamed or re-cut views of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TensorSource(Protocol):
         """Reads tensor `name`, or its rows [first, last), into `out`, converting dtype and device."""
 
     def origin(self, name: str) -> Path | str:
-        """What to name in an error message about the tensor."""
+        """Name of the tensor's source for error messages."""
 
 
 class StateSource:

@@ -43,9 +43,9 @@ def load_text_encoder(
     the file and the key, for anything missing, truncated or of the wrong shape.
     """
     folder = _existing(folder)
-    facts = read_json(folder / "config.json")
+    values = read_json(folder / "config.json")
     tokenizer = load_tokenizer(tokenizer_folder or folder)
-    return TextEncoder(_language_model(folder, facts, dtype), tokenizer, config)
+    return TextEncoder(_language_model(folder, values, dtype), tokenizer, config)
 
 
 def load_clip_encoder(
@@ -55,26 +55,26 @@ def load_clip_encoder(
 ) -> ClipTextEncoder:
     """The CLIP text model in `folder` with its tokenizer, on the CPU; arguments and errors as `load_text_encoder`."""
     folder = _existing(folder)
-    facts = read_json(folder / "config.json")
+    values = read_json(folder / "config.json")
     tokenizer = load_tokenizer(tokenizer_folder or folder)
-    text = facts.get("text_config", facts)
+    text = values.get("text_config", values)
     length = min(CLIP_POSITIONS, text.get("max_position_embeddings", CLIP_POSITIONS))
-    return ClipTextEncoder(_pooled_model(folder, facts, text, dtype), tokenizer, max_length=length)
+    return ClipTextEncoder(_pooled_model(folder, values, text, dtype), tokenizer, max_length=length)
 
 
-def _language_model(folder: Path, facts: dict[str, Any], dtype: torch.dtype | None) -> nn.Module:
-    text = facts.get("text_config", facts)
+def _language_model(folder: Path, values: dict[str, Any], dtype: torch.dtype | None) -> nn.Module:
+    text = values.get("text_config", values)
     native = _config(LlamaConfig.from_dict, text) if text.get("model_type") == "llama" else None
     if native is None:
-        return ForeignLanguageModel(_transformers_model(folder, facts, dtype))
+        return ForeignLanguageModel(_transformers_model(folder, values, dtype))
     return load_weights(_on_meta(LlamaModel, native), folder, "embed_tokens.weight", dtype)
 
 
-def _pooled_model(folder: Path, facts: dict[str, Any], text: dict[str, Any], dtype: torch.dtype | None) -> nn.Module:
-    kind = facts.get("model_type")
+def _pooled_model(folder: Path, values: dict[str, Any], text: dict[str, Any], dtype: torch.dtype | None) -> nn.Module:
+    kind = values.get("model_type")
     native = _config(ClipTextConfig.from_dict, text) if kind in ("clip", "clip_text_model") else None
     if native is None:
-        return ForeignPooledModel(_transformers_model(folder, facts, dtype))
+        return ForeignPooledModel(_transformers_model(folder, values, dtype))
     return load_weights(_on_meta(ClipTextModel, native), folder, "embeddings.token_embedding.weight", dtype)
 
 
@@ -136,12 +136,12 @@ def open_weights(folder: Path) -> TensorSource:
         return SafetensorsFile(whole)
     if index.is_file():
         return open_shards(index)
-    found = next((file for file in (whole, *sorted(folder.glob("*.safetensors"))) if file.is_file()), None)
-    if found is None:
+    weights = next((file for file in (whole, *sorted(folder.glob("*.safetensors"))) if file.is_file()), None)
+    if weights is None:
         raise UserError(
             f"{folder}: no model.safetensors; text encoders are read from safetensors only, save it as such"
         )
-    return SafetensorsFile(found)
+    return SafetensorsFile(weights)
 
 
 def _existing(folder: str | Path) -> Path:
@@ -163,8 +163,8 @@ def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
     setattr(model.get_submodule(path), leaf, nn.Parameter(tensor, requires_grad=False))
 
 
-def _transformers_model(folder: Path, facts: dict[str, Any], dtype: torch.dtype | None) -> Any:
-    transformers = transformers_package(f"{folder} holds a model of type {facts.get('model_type')!r}")
+def _transformers_model(folder: Path, values: dict[str, Any], dtype: torch.dtype | None) -> Any:
+    transformers = transformers_package(f"{folder} holds a model of type {values.get('model_type')!r}")
     version = tuple(int(part) for part in transformers.__version__.split(".")[:2])
     keyword = "dtype" if version >= (4, 56) else "torch_dtype"
     try:

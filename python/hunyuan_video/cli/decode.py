@@ -57,9 +57,9 @@ def run(args: argparse.Namespace) -> int:
         prompt = state.prompts[video // state.settings.num_videos_per_prompt]
         for path in names:
             command = shlex.join(["hunyuan-video", "decode", Path(args.latents).name])
-            facts = {"program": "hunyuan-video", "command": command, "prompt": prompt}
-            facts["settings"] = state.settings.as_dict()
-            save_video(path, frames[video], fps=fps, metadata=facts, contact_sheet=args.contact_sheet)
+            metadata = {"program": "hunyuan-video", "command": command, "prompt": prompt}
+            metadata["settings"] = state.settings.as_dict()
+            save_video(path, frames[video], fps=fps, metadata=metadata, contact_sheet=args.contact_sheet)
             print(path)
     return 0
 

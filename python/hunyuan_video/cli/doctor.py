@@ -25,8 +25,8 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    facts = collect()
-    print(json.dumps(facts, indent=2, default=str) if args.json else "\n".join(in_words(facts)))
+    report = collect()
+    print(json.dumps(report, indent=2, default=str) if args.json else "\n".join(in_words(report)))
     return 0
 
 
@@ -61,8 +61,12 @@ def memory() -> dict[str, float] | None:
 def gpu(index: int) -> dict[str, Any]:
     import torch
 
-    facts = torch.cuda.get_device_properties(index)
-    return {"name": facts.name, "memory": facts.total_memory, "capability": f"sm_{facts.major}{facts.minor}"}
+    properties = torch.cuda.get_device_properties(index)
+    return {
+        "name": properties.name,
+        "memory": properties.total_memory,
+        "capability": f"sm_{properties.major}{properties.minor}",
+    }
 
 
 def bundled() -> dict[str, Any]:
@@ -82,33 +86,33 @@ def video_codec() -> dict[str, Any]:
     return {"pyav": av.__version__, "h264": "libx264" in av.codecs_available}
 
 
-def in_words(facts: dict[str, Any]) -> list[str]:
+def in_words(report: dict[str, Any]) -> list[str]:
     """The report, one thought per line, problems with what to do about them."""
-    kernels = facts["kernels"]
+    kernels = report["kernels"]
     machine = kernels["machine"]
-    title = f"hunyuan-video {facts['version']} with Python {machine['python']} and torch {machine['torch']}"
-    lines = [f"{title} on {machine['system']}", "", "Machine", *machine_lines(facts)]
+    title = f"hunyuan-video {report['version']} with Python {machine['python']} and torch {machine['torch']}"
+    lines = [f"{title} on {machine['system']}", "", "Machine", *machine_lines(report)]
     lines += ["", "Build", *build_lines(kernels)]
     if kernels["cuda_kernels"]:
-        lines += ["", "Kernels for GPUs", *cuda_kernel_lines(kernels["cuda_kernels"], facts["gpus"])]
-    lines += ["", "Files", *file_lines(facts)]
+        lines += ["", "Kernels for GPUs", *cuda_kernel_lines(kernels["cuda_kernels"], report["gpus"])]
+    lines += ["", "Files", *file_lines(report)]
     lines += ["", "Operations", *operation_lines(kernels), f"  {kernels['conditions']}"]
     lines += ["", "Training on the processor in bfloat16", *training_lines(kernels)]
     return lines
 
 
-def machine_lines(facts: dict[str, Any]) -> list[str]:
-    machine, free = facts["kernels"]["machine"], facts["memory"]
-    lines = [f"  processor: {machine['cpu']}, {facts['cores']} usable cores; torch uses {machine['threads']} threads"]
+def machine_lines(report: dict[str, Any]) -> list[str]:
+    machine, free = report["kernels"]["machine"], report["memory"]
+    lines = [f"  processor: {machine['cpu']}, {report['cores']} usable cores; torch uses {machine['threads']} threads"]
     fast = "has a" if machine["bfloat16_matmul"] else "has no"
     lines.append(f"  it {fast} matrix unit for bfloat16")
     if free:
         lines.append(f"  memory: {free['total'] / GB:.1f} GB, {free['free'] / GB:.1f} GB of it free")
-    for i, one in enumerate(facts["gpus"]):
-        size = f"{one['memory'] / GB:.0f} GB"
-        lines.append(f"  GPU {i}: {one['name']}, {size}, {one['capability']}; models run here in bfloat16")
-    if not facts["gpus"]:
-        why = "torch finds no usable device" if facts["cuda_build"] else "this torch was built without CUDA"
+    for i, gpu in enumerate(report["gpus"]):
+        size = f"{gpu['memory'] / GB:.0f} GB"
+        lines.append(f"  GPU {i}: {gpu['name']}, {size}, {gpu['capability']}; models run here in bfloat16")
+    if not report["gpus"]:
+        why = "torch finds no usable device" if report["cuda_build"] else "this torch was built without CUDA"
         lines.append(f"  GPU: none ({why}); models run on the processor in float32")
     return lines
 
@@ -141,8 +145,8 @@ def cuda_kernel_lines(kernels: dict[str, Any], gpus: list[dict[str, Any]]) -> li
     return lines if gpus else [*lines, "  none of them runs here: torch finds no usable GPU"]
 
 
-def file_lines(facts: dict[str, Any]) -> list[str]:
-    tiny, video = facts["checkpoint"], facts["video"]
+def file_lines(report: dict[str, Any]) -> list[str]:
+    tiny, video = report["checkpoint"], report["video"]
     if tiny["present"]:
         lines = [f"  bundled checkpoint tiny: {tiny['bytes'] / 1e6:.1f} MB"]
     else:
@@ -169,8 +173,8 @@ def operation_lines(kernels: dict[str, Any]) -> list[str]:
 
 def training_lines(kernels: dict[str, Any]) -> list[str]:
     return [
-        f"  {op}: {WORDS[facts['implementation']]} ({_short(facts['reason'], kernels)})"
-        for op, facts in kernels["training"].items()
+        f"  {op}: {WORDS[kernel['implementation']]} ({_short(kernel['reason'], kernels)})"
+        for op, kernel in kernels["training"].items()
     ]
 
 

@@ -55,13 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.debug:
             warnings.simplefilter("ignore")  # libraries' notes to programmers; failures are told below
             warnings.simplefilter("always", Notice)
-            warnings.showwarning = _shower()
+            warnings.showwarning = _notice_printer()
             logging.getLogger("PIL").addHandler(logging.NullHandler())  # damaged pictures are told below, too
         return _run(args)
 
 
-def _shower() -> Callable[..., None]:
-    """What prints notices, each once, with the command line's names for arguments."""
+def _notice_printer() -> Callable[..., None]:
+    """Printer of notices, each once, with the command line's names for arguments."""
     shown: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning] = UserWarning, *_: object) -> None:

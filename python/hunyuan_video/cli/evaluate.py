@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.prompts < 2:
         raise ArgumentError(f"--prompts must be at least 2, got {args.prompts}")
-    facts = read_sampling_json(checkpoint_folder(args.model))
-    world, trained_on = facts.get("world"), facts.get("training")
+    sampling = read_sampling_json(checkpoint_folder(args.model))
+    world, trained_on = sampling.get("world"), sampling.get("training")
     if world not in WORLDS:
         raise UserError(
             f"{args.model} was not trained on a toyworld (no `world` in its sampling.json); use --model tiny"
@@ -57,16 +57,16 @@ def run(args: argparse.Namespace) -> int:
     generate = pipeline_generator(pipe, **settings)
     images = bool(pipe.transformer.config.image_condition)
     shape = {"size": (pipe.defaults.height, pipe.defaults.width), "num_frames": pipe.defaults.num_frames}
-    found = prompt_following(
+    following = prompt_following(
         generate, world, args.prompts, images=images, reconstruct=reconstruct, seed=args.seed, trained_on=trained_on,
         **shape,
     )  # fmt: skip
     psnr = vae_psnr(reconstruct, world, min(args.prompts, 64), seed=args.seed, **shape)
-    print(as_markdown(found.table))
+    print(as_markdown(following.table))
     continued = {}
     if images:
-        real = found.real
-        rows = {"real clips": real, "reconstructed by the VAE": found.reconstructed, "generated": found.clips}
+        real = following.real
+        rows = {"real clips": real, "reconstructed by the VAE": following.reconstructed, "generated": following.clips}
         continued = {"continuation": {row: continuation(clips, real) for row, clips in rows.items()}}
         print(as_lines(continued["continuation"]))
     trembling = {}
@@ -80,16 +80,16 @@ def run(args: argparse.Namespace) -> int:
     seconds = time.perf_counter() - started
     print(f"{args.prompts} prompts of the {world} world, {unseen}, seed {args.seed}, {seconds:.0f} s")
     if args.sheet:
-        contact_sheet(Path(args.sheet), list(found.clips[:16]), found.prompts[:16])
+        contact_sheet(Path(args.sheet), list(following.clips[:16]), following.prompts[:16])
         print(args.sheet)
     if args.output:
         used = {
-            "adapter": adapter_name(facts, args.adapter),
+            "adapter": adapter_name(sampling, args.adapter),
             **{name: settings.get(name, getattr(pipe.defaults, name)) for name in SETTINGS},
         }
         result = {"prompts": args.prompts, "seed": args.seed, "world": world, "trained_on": trained_on}
         write_json(
             Path(args.output),
-            {**result, "settings": used, "table": found.table, "vae_psnr": psnr, **continued, **trembling},
+            {**result, "settings": used, "table": following.table, "vae_psnr": psnr, **continued, **trembling},
         )
     return 0

@@ -1,4 +1,4 @@
-"""What one `sample` command makes: prompts, arguments, output names. As JSON it rides in the state for --resume."""
+"""Job of one `sample` command: prompts, arguments, output names. As JSON it rides in the state for --resume."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
-    """What is to be made, checked, and the models that make it."""
+    """The checked job, and the models that do it."""
     from hunyuan_video.media.images import read_image
     from hunyuan_video.sampling import HunyuanVideoPipeline
     from hunyuan_video.sampling.request import check_argument
@@ -181,8 +181,8 @@ def sample_prompt(pipe: HunyuanVideoPipeline, job: Job, args: argparse.Namespace
         if job.index == 0:
             print(f"if this run is cut off, continue with: {resume_command(job.state)}", file=sys.stderr)
     else:
-        asked = {name: getattr(args, name) for name in (*PIPELINE_OPTIONS, "seed")}
-        stream = pipe.stream(resume_from=resume_from, **asked, **common)
+        requested = {name: getattr(args, name) for name in (*PIPELINE_OPTIONS, "seed")}
+        stream = pipe.stream(resume_from=resume_from, **requested, **common)
     try:
         write_outputs(pipe, job, stream, drain(stream, job))
     except KeyboardInterrupt as error:
@@ -233,8 +233,8 @@ def write_outputs(pipe: HunyuanVideoPipeline, job: Job, stream: SampleStream, ou
     for video in range(len(output.latents)):
         for path in job.paths(job.index, video):
             if Path(path).suffix != LATENTS:
-                facts = facts_of(pipe, job, stream.state.prompts, output, video)
-                save_video(path, output.frames[video], fps=fps, metadata=facts, contact_sheet=job.contact_sheet)
+                metadata = metadata_of(pipe, job, stream.state.prompts, output, video)
+                save_video(path, output.frames[video], fps=fps, metadata=metadata, contact_sheet=job.contact_sheet)
             elif video == 0:  # the file holds all videos of its prompt
                 stream.state.save(path)
             else:
@@ -242,10 +242,10 @@ def write_outputs(pipe: HunyuanVideoPipeline, job: Job, stream: SampleStream, ou
             print(path)
 
 
-def facts_of(
+def metadata_of(
     pipe: HunyuanVideoPipeline, job: Job, prompts: list[str], output: SampleOutput, video: int
 ) -> dict[str, Any]:
-    """What goes into a file's metadata: nothing of this machine or the file's name, so equal videos are equal files."""
+    """Metadata of a file: nothing of this machine or the file's name, so equal videos are equal files."""
     settings = {**output.settings, "fps": job.fps}
     number = video // settings.pop("num_videos_per_prompt")
     if not pipe.transformer.config.guidance_embed:

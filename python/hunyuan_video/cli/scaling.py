@@ -56,15 +56,15 @@ def _fit(args: argparse.Namespace) -> None:
     if min(args.bootstrap, args.seed) < 0 or not 0 < args.level < 1:
         raise ArgumentError("--bootstrap and --seed must be 0 or more and --level between 0 and 1")
     curves = read_curves(args.curves)
-    found = fit_study(curves, bootstrap=args.bootstrap, level=args.level, seed=args.seed, report=_line)
+    fit = fit_study(curves, bootstrap=args.bootstrap, level=args.level, seed=args.seed, report=_line)
     output = Path(args.output or Path(args.curves).with_name("fit.json"))
     picture = Path(args.plot or Path(args.curves).with_name("fit.png"))
-    content = to_json(found, args.level, curves)
+    content = to_json(fit, args.level, curves)
     for name in ("envelope", "parametric"):
         if name in content:
             _line(f"{name}: {_law_line(content[name], args.level)}")
     write_json(output, content)
-    plot(picture, curves, found)
+    plot(picture, curves, fit)
     _line(f"{output}\n{picture}")
 
 

@@ -22,21 +22,21 @@ def add_parser(commands) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     from hunyuan_video.media.metadata import read_metadata
 
-    facts = state_facts(args.file) if args.file.endswith(LATENTS) else read_metadata(args.file)
-    if "command" not in facts:
+    metadata = state_metadata(args.file) if args.file.endswith(LATENTS) else read_metadata(args.file)
+    if "command" not in metadata:
         raise UserError(f"{args.file} does not say how it was made; only files written by hunyuan-video do")
     if not args.file.endswith(LATENTS):
-        facts["command"] += f" -o {shlex.quote(output_name(args.file))}"
-    print(json.dumps(facts, indent=2) if args.json else facts["command"])
+        metadata["command"] += f" -o {shlex.quote(output_name(args.file))}"
+    print(json.dumps(metadata, indent=2) if args.json else metadata["command"])
     return 0
 
 
 def output_name(path: str) -> str:
-    """What to give to -o for such a file: its name, a folder's with a slash."""
+    """Value of -o for such a file: its name, a folder's with a slash."""
     return Path(path).name + ("/" if Path(path).is_dir() else "")
 
 
-def state_facts(path: str) -> dict[str, Any]:
+def state_metadata(path: str) -> dict[str, Any]:
     """What a state file knows; its command resumes the run, or decodes the latents of a complete one."""
     from hunyuan_video.sampling.state import SamplingState
 

@@ -65,17 +65,17 @@ def make_buckets(anchor: int, frames: Sequence[int], aspects: Sequence[str], gri
     cell = grid.multiple
     if anchor < cell:
         raise UserError(f"anchor {anchor}: at least {cell} pixels")
-    found = []
+    buckets = []
     for count in frames:
         for aspect in aspects:
             height = max(round(anchor / math.sqrt(ratio(aspect)) / cell), 1) * cell
             width = max(round(anchor**2 / height / cell), 1) * cell
-            found.append(Bucket.parse(f"{count}x{height}x{width}", grid))
-    return list(dict.fromkeys(found))
+            buckets.append(Bucket.parse(f"{count}x{height}x{width}", grid))
+    return list(dict.fromkeys(buckets))
 
 
 def nearest(buckets: Sequence[Bucket], frames: int, height: int, width: int) -> Bucket | None:
-    """Where a clip belongs: the longest duration that it fills, then the nearest aspect ratio, then the nearest area.
+    """Bucket of a clip: the longest duration that it fills, then the nearest aspect ratio, then the nearest area.
 
     None for a clip that is shorter than all buckets.
     """

@@ -1,4 +1,4 @@
-"""What the model is told of a clip: structured captions with fields dropped and permuted (paper section 3.2)."""
+"""Captions as the model gets them: structured captions with fields dropped and permuted (paper section 3.2)."""
 
 from __future__ import annotations
 

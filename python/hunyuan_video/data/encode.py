@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from hunyuan_video.checkpoints.layout import checkpoint_folder
 from hunyuan_video.checkpoints.pipeline import load_parts, read_grid
 from hunyuan_video.data.buckets import Bucket
-from hunyuan_video.data.latent_dataset import FORMAT, EncodedClip, pack, read_facts
+from hunyuan_video.data.latent_dataset import FORMAT, EncodedClip, pack, read_description
 from hunyuan_video.data.shards import ShardWriter, is_complete, read_index
 from hunyuan_video.data.sources import Clip, open_source
 from hunyuan_video.errors import Notice, UserError
@@ -61,7 +61,7 @@ def encode_clips(
 
 @dataclass(frozen=True)
 class EncodeRequest:
-    """What to encode and how."""
+    """Settings of an encoding run."""
 
     source: str
     output: Path
@@ -101,11 +101,11 @@ class Encoder:
         self.clip: ClipTextEncoder = parts["clip_text_encoder"]
         self.device = device
 
-    def facts(self) -> dict:
+    def description(self) -> dict:
         return {"format": FORMAT, **self.hashes(), "text_length": self.text.text_length}
 
     def hashes(self) -> dict[str, str]:
-        """What data that goes with these encoders was made with."""
+        """Fingerprints of the encoders; data encoded with equal ones fits."""
         return {"vae": vae_fingerprint(self.vae), "text": text_fingerprint(self.text, self.clip)}
 
     @torch.no_grad()
@@ -121,11 +121,11 @@ class Encoder:
         """Clips of one bucket with their pixels, uint8 [F, H, W, 3] each."""
         video = to_unit(torch.stack(pixels)).to(self.device, next(self.vae.parameters()).dtype)
         latents = encode_clips(self.vae, video, image_first=image_first).half().cpu()
-        found = []
+        encoded = []
         for clip, latent in zip(clips, latents, strict=True):
             texts, pooled = self.sentences(clip.captions, clip.bucket.frames > 1)
-            found.append(EncodedClip(clip.key, latent, clip.captions, texts, pooled))
-        return found
+            encoded.append(EncodedClip(clip.key, latent, clip.captions, texts, pooled))
+        return encoded
 
 
 def encode(request: EncodeRequest, report: Callable[[str], None] = print) -> dict[str, int]:
@@ -135,10 +135,10 @@ def encode(request: EncodeRequest, report: Callable[[str], None] = print) -> dic
     prepare(request.output, encoder, request)
     missing = [job for job in jobs if not is_complete(job[0])]
     report(f"{len(jobs)} shards, {len(jobs) - len(missing)} of them done")
-    mine = missing[request.part[0] :: request.part[1]]
-    for done, (path, skipped) in enumerate(_run(mine, encoder, request), 1):
-        said = f", {skipped} clips skipped" if skipped else ""
-        report(f"{path.parent.name}/{path.name} ({done}/{len(mine)}){said}")
+    part = missing[request.part[0] :: request.part[1]]
+    for done, (path, skipped) in enumerate(_run(part, encoder, request), 1):
+        left_out = f", {skipped} clips skipped" if skipped else ""
+        report(f"{path.parent.name}/{path.name} ({done}/{len(part)}){left_out}")
     complete = [job[0] for job in jobs if is_complete(job[0])]
     clips = sum(len(read_index(path)) for path in complete)
     skipped = sum(len(job[1]) for job in jobs if is_complete(job[0])) - clips
@@ -161,26 +161,26 @@ def plan(request: EncodeRequest) -> list[tuple[Path, list[Clip]]]:
         raise UserError(f"{request.source}: every video is shorter than the shortest bucket at {request.fps:g} fps")
     jobs = []
     for bucket in buckets:
-        mine = [clip for clip in clips if clip.bucket == bucket]
-        for number, start in enumerate(range(0, len(mine), request.shard)):
+        in_bucket = [clip for clip in clips if clip.bucket == bucket]
+        for number, start in enumerate(range(0, len(in_bucket), request.shard)):
             path = request.output / str(bucket) / f"{number:05d}.tar"
-            jobs.append((path, mine[start : start + request.shard]))
+            jobs.append((path, in_bucket[start : start + request.shard]))
     return jobs
 
 
 def prepare(folder: Path, encoder: Encoder, request: EncodeRequest) -> None:
-    """Write the data set's facts, or check that those already there are the same."""
-    facts = {**encoder.facts(), "source": {k: v for k, v in vars(request).items() if k in SOURCE_KEYS}}
-    facts["source"]["buckets"] = list(request.buckets)
+    """Write the description of the data set, or check that the one already there is the same."""
+    description = {**encoder.description(), "source": {k: v for k, v in vars(request).items() if k in SOURCE_KEYS}}
+    description["source"]["buckets"] = list(request.buckets)
     if request.image_first:
-        facts["source"]["image_first"] = True
+        description["source"]["image_first"] = True
     path = folder / "dataset.json"
     if path.exists():
         try:
-            known = read_facts(path)
+            known = read_description(path)
         except ValueError:
             raise UserError(f"{path}: damaged; remove {folder} and encode again") from None
-        changed = _difference({**known, **known["source"]}, {**facts, **facts["source"]})
+        changed = _difference({**known, **known["source"]}, {**description, **description["source"]})
         if changed:
             raise UserError(f"{folder} was begun with another {changed}; choose another output")
         return
@@ -188,14 +188,14 @@ def prepare(folder: Path, encoder: Encoder, request: EncodeRequest) -> None:
     empty = EncodedClip("", torch.zeros(0, dtype=torch.float32, device="cpu"), [""], texts, pooled)
     with staged_file(folder / "empty.safetensors") as file:
         file.write(pack(empty))
-    write_json(path, facts)
+    write_json(path, description)
 
 
-def _difference(known: dict, facts: dict) -> str:
+def _difference(known: dict, now: dict) -> str:
     """The first setting that differs: its name and both values; "" where none does."""
-    names = (name for name in (*facts, *known) if name != "source" or isinstance(facts[name], str))
-    found = next((name for name in names if known.get(name) != facts.get(name)), None)
-    return f"{found} ({known.get(found)}, now {facts.get(found)})" if found else ""
+    names = (name for name in (*now, *known) if name != "source" or isinstance(now[name], str))
+    changed = next((name for name in names if known.get(name) != now.get(name)), None)
+    return f"{changed} ({known.get(changed)}, now {now.get(changed)})" if changed else ""
 
 
 SOURCE_KEYS = ("source", "clips", "captions", "fps", "seed", "shard", "model")
@@ -214,8 +214,8 @@ def encode_shard(encoder: Encoder, path: Path, clips: list[Clip], request: Encod
                 except (OSError, ValueError) as error:
                     warnings.warn(f"left out: {error}", Notice, stacklevel=2)
                     skipped += 1
-            for one in encoder.encode(readable, pixels, image_first=request.image_first) if readable else ():
-                writer.add(f"{one.key}.safetensors", pack(one))
+            for encoded in encoder.encode(readable, pixels, image_first=request.image_first) if readable else ():
+                writer.add(f"{encoded.key}.safetensors", pack(encoded))
     return skipped
 
 

@@ -57,21 +57,21 @@ def unpack(content: bytes) -> EncodedClip:
     try:
         tensors = load_safetensors(content)
         size = int.from_bytes(content[:8], "little")
-        facts = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["clip"])
+        metadata = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["clip"])
         texts = list(tensors["text"].split(tensors["lengths"].tolist()))
-        return EncodedClip(facts["key"], tensors["latents"], facts["captions"], texts, tensors["pooled"])
+        return EncodedClip(metadata["key"], tensors["latents"], metadata["captions"], texts, tensors["pooled"])
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ValueError(f"not an encoded clip ({error})") from None
 
 
-def read_facts(path: Path) -> dict[str, Any]:
+def read_description(path: Path) -> dict[str, Any]:
     """A data set's dataset.json. Raises OSError, or ValueError where it is damaged."""
-    facts = json.loads(path.read_text())
-    if not isinstance(facts, dict) or not {"format", "vae", "text", "text_length", "source"} <= set(facts):
+    description = json.loads(path.read_text())
+    if not isinstance(description, dict) or not {"format", "vae", "text", "text_length", "source"} <= set(description):
         raise ValueError(f"{path.name} is damaged")
-    if facts["format"] != FORMAT:
-        raise ValueError(f"{path.name} has format {facts['format']!r}, this version reads {FORMAT}")
-    return facts
+    if description["format"] != FORMAT:
+        raise ValueError(f"{path.name} has format {description['format']!r}, this version reads {FORMAT}")
+    return description
 
 
 @lru_cache(maxsize=64)
@@ -109,14 +109,14 @@ class EncodedDataset:
     def __post_init__(self):
         self.folder = Path(self.folder)
         try:
-            self.facts = read_facts(self.folder / "dataset.json")
+            self.description = read_description(self.folder / "dataset.json")
             self.empty = unpack((self.folder / "empty.safetensors").read_bytes())
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{self.folder}: no encoded data set ({error}); make one with `hunyuan-video encode`"
             ) from None
         self.check_encoders(self.expect)
-        if self.image_first and not self.facts["source"].get("image_first"):
+        if self.image_first and not self.description["source"].get("image_first"):
             raise UserError(f"{self.folder}: image-to-video wants data of `hunyuan-video encode --image-first`")
         self.buckets: dict[str, list[Member]] = {}
         for shard in sorted(self.folder.glob("*x*x*/*.tar")):
@@ -136,9 +136,10 @@ class EncodedDataset:
     def check_encoders(self, expect: dict[str, str]) -> None:
         """UserError unless the data was made with encoders of these hashes."""
         for name, value in expect.items():
-            if self.facts[name] != value:
+            if self.description[name] != value:
                 raise UserError(
-                    f"{self.folder}: encoded with another {name} encoder ({self.facts[name]}, this run has {value}); "
+                    f"{self.folder}: encoded with another {name} encoder "
+                    f"({self.description[name]}, this run has {value}); "
                     "encode the data again or train with that encoder"
                 )
 
@@ -164,13 +165,13 @@ class EncodedDataset:
         Raises UserError when ten in a row cannot be read.
         """
         for following in range(10):
-            if found := self._read(self.member(bucket, position + following, seed)):
-                return found
+            if clip := self._read(self.member(bucket, position + following, seed)):
+                return clip
         raise UserError(f"{self.folder}/{bucket}: ten clips in a row cannot be read; encode the data again")
 
     def held_out_clips(self, bucket: str) -> list[EncodedClip]:
         """The readable ones of the clips kept back."""
-        return [found for found in map(self._read, self.kept_back[bucket]) if found]
+        return [clip for clip in map(self._read, self.kept_back[bucket]) if clip]
 
     def _read(self, member: Member) -> EncodedClip | None:
         try:
@@ -194,12 +195,12 @@ class EncodedDataset:
             (self.empty.texts[0], self.empty.pooled[0], "") if k < 0 else (c.texts[k], c.pooled[k], c.captions[k])
             for c, k in zip(clips, choices, strict=True)
         ]
-        length = max(self.facts["text_length"], *(len(text) for text, _, _ in picked))
+        length = max(self.description["text_length"], *(len(text) for text, _, _ in picked))
         text = torch.zeros(len(clips), length, picked[0][0].shape[1], dtype=torch.float32, device="cpu")
         mask = torch.zeros(len(clips), length, dtype=torch.int64, device="cpu")
         for row, (states, _, _) in enumerate(picked):
             text[row, : len(states)] = states.float()
             mask[row, : len(states)] = 1
         latents = torch.stack([clip.latents.float() for clip in clips])
-        pooled = torch.stack([one.float() for _, one, _ in picked])
-        return Batch(latents, text, mask, pooled, [clip.key for clip in clips], [said for _, _, said in picked])
+        pooled = torch.stack([clip_text.float() for _, clip_text, _ in picked])
+        return Batch(latents, text, mask, pooled, [clip.key for clip in clips], [caption for _, _, caption in picked])

@@ -23,7 +23,7 @@ BLOCK = 512  # of a tar file
 
 @dataclass(frozen=True)
 class Member:
-    """Where one file of a shard lies."""
+    """Position of one file in a shard."""
 
     shard: Path
     name: str

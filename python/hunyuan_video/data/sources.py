@@ -1,4 +1,4 @@
-"""Where clips to encode come from: the toyworld, a folder of videos with captions, or a JSON-lines manifest."""
+"""Sources of clips to encode: the toyworld, a folder of videos with captions, or a JSON-lines manifest."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def open_source(
     entries = _manifest(path) if path.suffix == ".jsonl" else _folder(path)
     if not entries:
         raise UserError(f"{name}: no captioned videos; put clip.mp4 beside clip.txt, or give a .jsonl manifest")
-    found = []
-    for video, said in entries[:clips]:
+    readable = []
+    for video, captions_of in entries[:clips]:
         bucket = _bucket_for(video, buckets, fps)
         if bucket is not None:
-            found.append(Clip(video.stem, said, bucket, _reader(video, bucket, fps)))
-    return found
+            readable.append(Clip(video.stem, captions_of, bucket, _reader(video, bucket, fps)))
+    return readable
 
 
 def _toyworld(world: str, buckets: list[Bucket], count: int, captions: int, seed: int) -> list[Clip]:
@@ -53,13 +53,13 @@ def _toyworld(world: str, buckets: list[Bucket], count: int, captions: int, seed
         raise UserError(f"toyworld {world!r}: the worlds are {', '.join(WORLDS)}")
     if any(bucket.height != bucket.width for bucket in buckets):
         raise UserError("toyworld clips are square; give buckets like 17x64x64")
-    found = []
+    rendered = []
     for index in range(count):
         scene = WORLDS[world].scene(index, seed=seed)
-        said = [caption(scene, rng=random.Random(f"{seed}/{index}/{k}")).text for k in range(captions)]
+        sentences = [caption(scene, rng=random.Random(f"{seed}/{index}/{k}")).text for k in range(captions)]
         bucket = buckets[index % len(buckets)]
-        found.append(Clip(f"{index:08d}", said, bucket, _renderer(scene, bucket)))
-    return found
+        rendered.append(Clip(f"{index:08d}", sentences, bucket, _renderer(scene, bucket)))
+    return rendered
 
 
 def _renderer(scene, bucket: Bucket) -> Callable[[], Tensor]:
@@ -88,11 +88,11 @@ def _manifest(path: Path) -> list[tuple[Path, list[str]]]:
             continue
         try:
             row = json.loads(line)
-            said = row["caption"]
-            said = [said] if isinstance(said, str) else list(said)
-            if not said or not all(isinstance(one, str) for one in said):
+            sentences = row["caption"]
+            sentences = [sentences] if isinstance(sentences, str) else list(sentences)
+            if not sentences or not all(isinstance(sentence, str) for sentence in sentences):
                 raise ValueError
-            entries.append((path.parent / row["path"], said))
+            entries.append((path.parent / row["path"], sentences))
         except (ValueError, KeyError, TypeError):
             raise UserError(f'{path}:{number}: needs "path" and "caption" (a sentence, or a list of them)') from None
     return entries

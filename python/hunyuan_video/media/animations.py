@@ -1,4 +1,4 @@
-"""PNG, APNG, GIF and WebP through Pillow, each with the run's facts inside and lasting as long as the video."""
+"""PNG, APNG, GIF and WebP through Pillow, each with the run's metadata inside and lasting as long as the video."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _webp_of_one_frame(image: Image.Image, milliseconds: int, exif: bytes) -> by
 
 
 def read_image_comment(path: Path) -> str | None:
-    """The facts that `write_png`, `write_gif` or `write_webp` put in, None where there are none."""
+    """The metadata that `write_png`, `write_gif` or `write_webp` put in, None where there are none."""
     with Image.open(path) as image:
         if image.format == "PNG":
             return image.info.get(PNG_KEY)

@@ -6,7 +6,7 @@ IMAGE, EXTENSION, TRAILER = 0x2C, 0x21, 0x3B
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether the blocks of a GIF lead to its trailer."""
+    """True if the blocks of a GIF lead to its trailer."""
     if len(data) < 13:
         return False
     at = 13 + _table(data[10])

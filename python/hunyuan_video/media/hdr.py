@@ -25,7 +25,7 @@ C1, C2, C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
 
 
 def side_data(frame: VideoFrame) -> dict[str, bytes]:
-    """What a stream says beside a frame's pixels, by FFmpeg's names."""
+    """Side data of a frame, by FFmpeg's names."""
     sides: Any = frame.side_data
     return {side.type.name: bytes(side) for side in sides}
 

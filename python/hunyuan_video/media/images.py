@@ -73,7 +73,7 @@ def open_animation(path: Path) -> Animation:
 
 
 def _lasts(image: Image.Image, path: Path) -> bool:
-    """Whether an image of one frame is an animation, whose equal frames an encoder has put together."""
+    """True if an image of one frame is an animation whose equal frames an encoder has merged."""
     if image.format == "WEBP":
         with path.open("rb") as file:
             head = file.read(21)
@@ -91,7 +91,7 @@ def _milliseconds(image: Image.Image, number: int) -> int:
 
 
 def is_image(head: bytes) -> bool:
-    """Whether a file that begins with `head` (32 bytes) is for this module, by its signature."""
+    """True if this module reads a file that begins with `head` (32 bytes), by its signature."""
     return (
         head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*"))
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
@@ -101,7 +101,7 @@ def is_image(head: bytes) -> bool:
 
 
 def is_heic(head: bytes) -> bool:
-    """Whether a file is a HEIC picture: Pillow has no decoder, and FFmpeg hands out one of its tiles."""
+    """True if a file is a HEIC picture: Pillow has no decoder, and FFmpeg hands out one of its tiles."""
     return head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"heim", b"heis", b"mif1")
 
 
@@ -145,7 +145,7 @@ def rgb(image: Image.Image) -> np.ndarray:  # uint8 [H, W, 3]
 
 
 def _orientation(image: Image.Image) -> Orientation:
-    """How to lay a loaded image down; Pillow turns TIFF itself while loading, and then says so."""
+    """Orientation of a loaded image; Pillow turns TIFF itself while loading, and then says so."""
     return EXIF.get(image.getexif().get(ORIENTATION, 1), EXIF[1])
 
 

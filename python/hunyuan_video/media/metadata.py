@@ -1,4 +1,4 @@
-"""What `save_video` wrote about a run into a file, read back."""
+"""Reading of the metadata that `save_video` wrote about a run into a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hunyuan_video.errors import UserError
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """The facts that `save_video` put into a file (or into the first frame of a folder); {} where it holds none."""
+    """The metadata that `save_video` put into a file (or into the first frame of a folder); {} where it holds none."""
     from hunyuan_video.media.animations import read_image_comment
     from hunyuan_video.media.images import IMAGE_SUFFIXES, is_image
     from hunyuan_video.media.mp4 import read_mp4_comment
@@ -29,7 +29,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} is not a video or image this program can read ({reason})") from error
     try:
-        facts = json.loads(comment or "{}")
+        metadata = json.loads(comment or "{}")
     except ValueError:
         return {}
-    return facts if isinstance(facts, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}

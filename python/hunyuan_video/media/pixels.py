@@ -1,4 +1,4 @@
-"""What pixel values mean: bytes on disk and screen, [-1, 1] in the models, 0..1 as a tensor for programs."""
+"""Ranges of pixel values: bytes on disk and screen, [-1, 1] in the models, 0..1 as a tensor for programs."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class ClipShape(Protocol):
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What a video or picture holds, as it is shown."""
+    """Size, rate and length of a video or picture as it is shown."""
 
     kind: str  # "video", "animation" or "image"
     codec: str
@@ -58,7 +58,7 @@ class MediaInfo:
 
 
 def probe(path: str | Path) -> MediaInfo:
-    """What a file holds. Reads it whole, without decoding it. Raises UnreadableError."""
+    """Size, rate and length of a file, which is read whole but not decoded. Raises UnreadableError."""
     media = _opened(Path(path))
     frames = len(media.timeline.times)
     kind = "video" if isinstance(media, Video) else "animation" if frames > 1 else "image"
@@ -78,7 +78,7 @@ def video_size(path: str | Path, fps: float, most: int | None = None) -> tuple[i
 
 
 def read_clip(video: str | Path, bucket: ClipShape, fps: float) -> Tensor:  # uint8 [F, H, W, 3]
-    """What is on screen at 0, 1 / fps, 2 / fps, ..., scaled to cover the bucket and cropped in the middle.
+    """Frames on screen at 0, 1 / fps, 2 / fps, ..., scaled to cover the bucket and cropped in the middle.
 
     Raises UnreadableError (a ValueError) if the video cannot be decoded or is too short.
     """
@@ -86,8 +86,8 @@ def read_clip(video: str | Path, bucket: ClipShape, fps: float) -> Tensor:  # ui
     media = _opened(path, bucket.frames / fps)
     shown = media.timeline.shown(fps, bucket.frames)
     if len(shown) < bucket.frames:
-        found = f"{len(shown)} frames at {fps:g} per second, the bucket {bucket} needs {bucket.frames}"
-        raise UnreadableError(f"{path}: {found}{'; ' + media.missing if media.missing else ''}")
+        length = f"{len(shown)} frames at {fps:g} per second, the bucket {bucket} needs {bucket.frames}"
+        raise UnreadableError(f"{path}: {length}{'; ' + media.missing if media.missing else ''}")
     frames: list[Tensor] = []
     last: np.ndarray | None = None
     with _explained(path):

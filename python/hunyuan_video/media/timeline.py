@@ -54,7 +54,7 @@ class Timeline:
         return tick if tick <= COARSEST_ROUNDED else Fraction(0)
 
     def _is_steady(self, step: Fraction) -> bool:
-        """Whether the frames are meant to be `step` apart: NTSC's rates, and times that were rounded to a clock."""
+        """True if the frames are meant to be `step` apart: NTSC's rates, and times that were rounded to a clock."""
         count = len(self.times) - 1
         if count < 1 or abs(self.times[-1] / (count * step) - 1) > SAME_RATE:
             return False
@@ -63,14 +63,14 @@ class Timeline:
 
 
 def _on_screen(times: Sequence[int], end: int, step: int, slack: int, most: int | None) -> list[int]:
-    found: list[int] = []
+    frames: list[int] = []
     frame = 0
-    while (most is None or len(found) < most) and (not found or len(found) * step < end - slack):
-        now = len(found) * step + slack
+    while (most is None or len(frames) < most) and (not frames or len(frames) * step < end - slack):
+        now = len(frames) * step + slack
         while frame + 1 < len(times) and times[frame + 1] <= now:
             frame += 1
-        found.append(frame)
-    return found
+        frames.append(frame)
+    return frames
 
 
 def rate(fps: float) -> Fraction:

@@ -54,20 +54,20 @@ class Video:
 
     def _on_screen(self, frames: Iterable[av.VideoFrame], times: Sequence[int]) -> Iterator[av.VideoFrame]:
         """The frame on screen at each of some ascending times of the stream."""
-        current, shown, found = None, 0, 0
+        current, shown, emitted = None, 0, 0
         for number, frame in enumerate(frames):
             time = self._time(number, frame)
-            while found < len(times) and current is not None and times[found] < time:
+            while emitted < len(times) and current is not None and times[emitted] < time:
                 yield current
-                found += 1
-            if found == len(times):
+                emitted += 1
+            if emitted == len(times):
                 return
             current, shown = frame, time
-        while found < len(times) and current is not None and times[found] <= shown:
+        while emitted < len(times) and current is not None and times[emitted] <= shown:
             yield current
-            found += 1
-        if found < len(times):
-            at = float((times[found] - self.start) * self.timeline.unit)
+            emitted += 1
+        if emitted < len(times):
+            at = float((times[emitted] - self.start) * self.timeline.unit)
             raise ValueError(f"the frame at {at:.3f} s cannot be decoded: {self.missing or 'it is damaged'}")
 
     def _time(self, number: int, frame: av.VideoFrame) -> int:
@@ -153,7 +153,7 @@ class _PacketTimes:
         self._latest = packet.dts if packet.dts is not None else time
 
     def beyond(self, seconds: float) -> bool:
-        """Whether everything up to `seconds` is there: what follows is decoded later, so it is shown later, too."""
+        """True if everything up to `seconds` is there: what follows is decoded later, so it is shown later, too."""
         if not self.shown or (self._latest - min(self.shown[0][0], self.shown[-1][0])) * self.tick <= seconds + 1:
             return False
         self.whole = False

@@ -1,7 +1,7 @@
-"""Frames to files by name ending, with the facts of the run inside, readable back with `read_metadata`.
+"""Frames to files by name ending, with the metadata of the run inside, readable back with `read_metadata`.
 
 .mp4 H.264; .gif, .webp and .apng animated; .png one image, or with `contact_sheet` all frames on one; a folder (its
-name ends in "/") one PNG per frame. The same frames and facts give the same bytes. A file lasts as long as its video.
+name ends in "/") one PNG per frame. Equal frames and metadata give equal bytes. A file lasts as long as the video.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEAST_BYTES = {".mp4": 1 / 400, ".gif": 1 / 100, ".webp": 1 / 50, ".apng": 1 / 5
 
 
 def is_frame_folder(path: str | Path) -> bool:
-    """Whether an output name asks for a folder of PNG frames."""
+    """True if an output name asks for a folder of PNG frames."""
     return str(path).endswith("/")
 
 
@@ -58,8 +58,8 @@ def check_output(
 
 def _check_kind(what: str, ending: str, num_frames: int, contact_sheet: bool) -> None:
     if ending not in ENDINGS:
-        found = f"ends in {ending}" if ending else "has no ending"
-        raise UserError(f"{what} {found}; use one of {', '.join(ENDINGS)} or a folder name ending in /")
+        ending_text = f"ends in {ending}" if ending else "has no ending"
+        raise UserError(f"{what} {ending_text}; use one of {', '.join(ENDINGS)} or a folder name ending in /")
     if ending == ".png" and num_frames > 1 and not contact_sheet:
         raise UserError(
             f"{what}: a PNG holds one image and the video has {num_frames} frames; "

@@ -31,15 +31,15 @@ def decode_latents(
     weight = next(vae.parameters())
     chosen = automatic_mode(vae, latents, weight.device) if mode == "auto" else mode
     videos = []
-    for one in latents.split(1):
-        check_finite(one, "the latents", "sample again with --dtype float32 (or bfloat16)")
-        video = _decoded(vae, one, chosen)
+    for latent in latents.split(1):
+        check_finite(latent, "the latents", "sample again with --dtype float32 (or bfloat16)")
+        video = _decoded(vae, latent, chosen)
         if weight.dtype == torch.float16 and not video.isfinite().all():
             text = "the VAE leaves the range of float16 on this video; it decodes again in bfloat16"
             warnings.warn(text, PrecisionWarning, stacklevel=2)
             vae = deepcopy(vae).to(torch.bfloat16)
             weight = next(vae.parameters())
-            video = _decoded(vae, one, chosen)
+            video = _decoded(vae, latent, chosen)
         check_finite(video, "the decoded frames", _remedy(weight.dtype))
         videos.append(to_display(video))
     return torch.cat(videos)
@@ -82,4 +82,4 @@ def as_output(video: Tensor, output_type: str) -> Any:  # video: [N, 3, F, H, W]
         return frames
     from PIL import Image
 
-    return [[Image.fromarray(frame) for frame in one] for one in frames]
+    return [[Image.fromarray(frame) for frame in clip] for clip in frames]

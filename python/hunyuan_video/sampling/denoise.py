@@ -40,12 +40,12 @@ class ModulationTables:
         guidance: Tensor | None,  # [B]; the same at every step
     ) -> Modulations | None:
         """The vectors at a timestep of the schedule; None at any other."""
-        found = (self.timesteps == timestep).nonzero()
-        if not len(found):
+        rows = (self.timesteps == timestep).nonzero()
+        if not len(rows):
             return None
         if id(pooled_text) not in self._table_of:
             self._table_of[id(pooled_text)] = self._table(pooled_text, guidance)
-        return self._table_of[id(pooled_text)].step(int(found[0]))
+        return self._table_of[id(pooled_text)].step(int(rows[0]))
 
     def _table(self, pooled_text: Tensor, guidance: Tensor | None) -> Modulations:
         for known, table in self._tables:  # videos of one prompt share theirs

@@ -37,7 +37,9 @@ def first_frames(
     images = list(image) if isinstance(image, (list, tuple)) else [image] * prompts
     if len(images) != prompts:
         raise ArgumentError(f"image has {len(images)} entries for {prompts} prompts; give one, or one each")
-    return encode_images(models.vae, [fit_image(read_image(one), settings.height, settings.width) for one in images])
+    return encode_images(
+        models.vae, [fit_image(read_image(picture), settings.height, settings.width) for picture in images]
+    )
 
 
 def encode_images(

@@ -102,7 +102,7 @@ class LoadedModels:
             return self._preview(latents)
 
     def fingerprints(self) -> dict[str, str]:
-        """What identifies the models that decide a video's bits."""
+        """Fingerprints of the models that decide a video's bits."""
         parts = {"transformer": self.transformer, "vae": self.vae}
         return {name: fingerprint(part) for name, part in parts.items() if part is not None}
 

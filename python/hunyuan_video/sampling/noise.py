@@ -26,7 +26,7 @@ def video_seeds(seed: int | Sequence[int] | None, prompts: int, per_prompt: int)
     total = prompts * per_prompt
     if seed is None:
         return [random.SystemRandom().randrange(2**31) for _ in range(total)]
-    starts = [_checked(seed)] * prompts if not isinstance(seed, (list, tuple)) else [_checked(one) for one in seed]
+    starts = [_checked(seed)] * prompts if not isinstance(seed, (list, tuple)) else [_checked(value) for value in seed]
     if len(starts) == total:
         return starts if isinstance(seed, (list, tuple)) else [s + i for s in starts for i in range(per_prompt)]
     if len(starts) != prompts:
@@ -54,10 +54,10 @@ def given_generators(
     chosen = [generator] * videos if isinstance(generator, torch.Generator) else list(generator)
     if len(chosen) != videos:
         raise ArgumentError(f"generator has {len(chosen)} entries for {videos} videos; give one, or one per video")
-    for one in chosen:
-        if not isinstance(one, torch.Generator) or one.device.type != "cpu":
+    for source in chosen:
+        if not isinstance(source, torch.Generator) or source.device.type != "cpu":
             raise ArgumentError("generator must be a CPU torch.Generator: noise is drawn on the CPU on every machine")
-    return chosen, [one.initial_seed() for one in chosen]
+    return chosen, [source.initial_seed() for source in chosen]
 
 
 def draw_noise(

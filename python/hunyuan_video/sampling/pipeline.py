@@ -216,5 +216,5 @@ class HunyuanVideoPipeline:
         return self.models.preview(latents)
 
     def fingerprints(self) -> dict[str, str]:
-        """What identifies the models that decide a video's bits."""
+        """Fingerprints of the models that decide a video's bits."""
         return self.models.fingerprints()

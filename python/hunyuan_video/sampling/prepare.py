@@ -132,14 +132,14 @@ def _resumed(models: LoadedModels, request: SampleRequest, source: str | Path | 
         if state.models.get(name, now) != now:
             raise UserError(f"cannot resume with another {name}: its weights, config or dtype are not the run's")
     settings = state.settings.as_dict()
-    asked = {name: value for name, value in vars(request).items() if name in settings and value is not None}
+    requested = {name: value for name, value in vars(request).items() if name in settings and value is not None}
     if request.prompt is not None:
-        asked["prompts"] = check_prompts("prompt", request.prompt)
+        requested["prompts"] = check_prompts("prompt", request.prompt)
     if request.negative_prompt is not None:
-        asked["negative_prompts"] = _negative_prompts(models, request, len(state.prompts))
+        requested["negative_prompts"] = _negative_prompts(models, request, len(state.prompts))
     if request.seed is not None:
-        asked["seeds"] = video_seeds(request.seed, len(state.prompts), state.settings.num_videos_per_prompt)
-    changed = differences({**vars(state), **settings}, asked)
+        requested["seeds"] = video_seeds(request.seed, len(state.prompts), state.settings.num_videos_per_prompt)
+    changed = differences({**vars(state), **settings}, requested)
     if changed:
         raise UserError(f"cannot resume with other settings ({changed[0]}); leave them out, or start a new run")
     return state

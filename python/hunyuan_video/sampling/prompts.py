@@ -89,7 +89,7 @@ def encode_prompts(
     )
     reports = {
         "text_encoder": [state.tokens[0] for state in states],
-        "clip_text_encoder": [one.tokens[0] for one in pooled],
+        "clip_text_encoder": [encoded.tokens[0] for encoded in pooled],
     }
     return embeds, reports
 

@@ -1,4 +1,4 @@
-"""What a call asks for: every argument of a sampling run, declared once, checked before any work starts.
+"""Request of a call: every argument of a sampling run, declared once, checked before any work starts.
 
 A field of `SampleRequest` carries what is known of its argument. From there come the checks, the flags of the command
 line, the defaults of checkpoints (`SamplingDefaults`) and the settings of a run (`Settings`); `HunyuanVideoPipeline`
@@ -36,7 +36,7 @@ RELEASED = Grid()  # of the released model, for texts about it
 
 @dataclass(frozen=True)
 class Argument:
-    """What is known of an argument besides its name, Python type and default.
+    """Description of an argument besides its name, Python type and default.
 
     rule: its bounds or choices, for numbers and words. unit: of numbers. help: one line for people.
     flag: type of its command-line flag, None without one; metavar: the flag's word for the value; group: of the flags.
@@ -176,7 +176,7 @@ _Stored: Any = make_dataclass(
 
 
 class SamplingDefaults(_Stored):
-    """What a checkpoint wants to be sampled with where a call leaves a value out, and the frame rate of its videos.
+    """Sampling values of a checkpoint for what a call leaves out, and the frame rate of its videos.
 
     The defaults of this class are the released 13B model's; a checkpoint's sampling.json overrides them.
     """

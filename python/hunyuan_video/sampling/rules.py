@@ -1,4 +1,4 @@
-"""What values an argument may have: a rule is the check, and what a form or a schema needs to know of it."""
+"""Rules for the values of arguments: a rule is the check, and what a form or a schema needs to know of it."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class SamplingState:
             raise UserError(f"cannot write the sampling state {path}: folder {path.parent} does not exist")
         temporary = path.with_name(f".{path.name}.tmp")
         with staged_file(path, "the sampling state", "free some space", temporary) as file:
-            file.write(save(self._tensors(), metadata={"hunyuan_video": json.dumps(self._facts())}))
+            file.write(save(self._tensors(), metadata={"hunyuan_video": json.dumps(self._values())}))
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {"latents": self.latents} | ({} if self.image is None else {"image": self.image})
@@ -69,16 +69,16 @@ class SamplingState:
                 tensors |= {f"{kind}.{part}": getattr(embeds, part) for part in PARTS}
         return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
-    def _facts(self) -> dict[str, Any]:
+    def _values(self) -> dict[str, Any]:
         names = ("step", "prompts", "negative_prompts", "seeds", "models", "tokens", "extra")
         return {"format": FORMAT, "settings": self.settings.as_dict(), **{name: getattr(self, name) for name in names}}
 
     @classmethod
     def load(cls, path: str | Path) -> SamplingState:
         """Reads a state; UserError if the file is missing, damaged or something else."""
-        facts, tensors = _read(Path(path))
-        settings = _settings(facts.pop("settings"), path)
-        facts.pop("format")
+        values, tensors = _read(Path(path))
+        settings = _settings(values.pop("settings"), path)
+        values.pop("format")
         embeds = PromptEmbeds(*(tensors[f"embeds.{part}"] for part in PARTS))
         negative = None
         if "negative.text" in tensors:
@@ -86,7 +86,7 @@ class SamplingState:
         solver = {name[7:]: tensor for name, tensor in tensors.items() if name.startswith("solver.")}
         return cls(
             latents=tensors["latents"], solver=solver, embeds=embeds, negative=negative, settings=settings,
-            image=tensors.get("image"), **facts,
+            image=tensors.get("image"), **values,
         )  # fmt: skip
 
 
@@ -104,15 +104,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise UserError(f"no sampling state at {path}; start the run without resuming")
     try:
         with safe_open(path, "pt") as file:
-            facts = json.loads((file.metadata() or {}).get("hunyuan_video", "{}"))
+            values = json.loads((file.metadata() or {}).get("hunyuan_video", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is not a readable sampling state ({error}); start the run without resuming") from error
-    if facts.get("format") != FORMAT:
+    if values.get("format") != FORMAT:
         raise UserError(
             f"{path} is not a sampling state of this version (wants {FORMAT!r}); start the run without resuming"
         )
-    return facts, tensors
+    return values, tensors
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
