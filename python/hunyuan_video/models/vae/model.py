@@ -19,6 +19,11 @@ MODES = ("plain", "tiled", "exact")
 STREAM_LATENTS = 64  # frames x rows x columns of latents from which plain mode may run slab by slab
 
 
+def gaussian_kl(mean: Tensor, logvar: Tensor) -> Tensor:  # any shape, alike
+    """Divergence of a normal distribution from the standard one, element by element."""
+    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar)
+
+
 class Posterior:
     """Diagonal Gaussian over latents.
 
@@ -41,7 +46,7 @@ class Posterior:
     def kl(self) -> Tensor:  # [B, latent_channels, T, h, w], float32
         """Kullback-Leibler divergence from the standard normal, per latent element, in nats."""
         mean, logvar = self.mean.float(), self.logvar.float()
-        return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar)
+        return gaussian_kl(mean, logvar)
 
 
 class Encoder(nn.Module):

@@ -21,6 +21,7 @@ from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.media.pixels import to_frames, to_unit
 from hunyuan_video.models import CausalVAE, VAEConfig
 from hunyuan_video.models.grid import Grid
+from hunyuan_video.models.vae.model import gaussian_kl
 from hunyuan_video.training.config import VAERun
 from hunyuan_video.training.tasks.pca import PCALatents
 
@@ -93,7 +94,7 @@ class VAETask:
         latents = latents + config.latent_noise * torch.randn(target.shape, generator=generator)
         out = self.network.decode(latents).float()
         l1, mse, edges = F.l1_loss(out, video), F.mse_loss(out, video), gradient_l1(out, video)
-        kl = posterior.kl().sum() / video.numel()  # per pixel, as the other terms
+        kl = gaussian_kl(mean, logvar).sum() / video.numel()  # per pixel, as the other terms
         weight = config.weight_latent if bootstrap else config.weight_latent_joint
         loss = (config.weight_l1 * l1 + config.weight_mse * mse + config.weight_gradient * edges
                 + config.weight_kl * kl + weight * latent)  # fmt: skip

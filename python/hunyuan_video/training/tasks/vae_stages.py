@@ -27,6 +27,7 @@ from hunyuan_video.evaluation.ssim import ssim
 from hunyuan_video.media.pixels import to_frames, to_unit
 from hunyuan_video.models import CausalVAE, VAEConfig
 from hunyuan_video.models.grid import Grid
+from hunyuan_video.models.vae.model import gaussian_kl
 from hunyuan_video.training.auxiliary import AuxiliaryNetwork
 from hunyuan_video.training.config import VAEStage, VAEStagesRun
 from hunyuan_video.training.tasks.discriminator import PatchDiscriminator, discriminator_loss, generator_loss
@@ -123,7 +124,7 @@ class VAEStagesTask:
         tiled = rng.random() < stage.tiled
         out = self.network.decode(latents, mode="tiled" if tiled else "plain").float()
         l1 = F.l1_loss(out, video)
-        kl = posterior.kl().sum() / video.numel()  # per pixel, as the other terms
+        kl = gaussian_kl(mean, logvar).sum() / video.numel()  # per pixel, as the other terms
         loss = config.weight_l1 * l1 + config.weight_kl * kl
         parts = {"l1": l1.item(), "kl": kl.item(), "samples": float(len(video))}
         if self.perceptual is not None:
