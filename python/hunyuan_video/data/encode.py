@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -219,7 +219,7 @@ def encode_shard(encoder: Encoder, path: Path, clips: list[Clip], request: Encod
     return skipped
 
 
-def _run(jobs: list[tuple[Path, list[Clip]]], encoder: Encoder, request: EncodeRequest):
+def _run(jobs: list[tuple[Path, list[Clip]]], encoder: Encoder, request: EncodeRequest) -> Iterator[tuple[Path, int]]:
     """(path, skipped) as shards are finished, here or in worker processes."""
     if request.workers == 1:
         for path, clips in jobs:

@@ -35,8 +35,10 @@ def render(
     )
     unit = WORLD_UNITS / min(height, width)
     for clip, scene in zip(clips, scenes, strict=True):
-        draw = picture.draw if isinstance(scene, WideScene) else _draw
-        draw(clip, scene, progress, unit)
+        if isinstance(scene, WideScene):
+            picture.draw(clip, scene, progress, unit)
+        else:
+            _draw(clip, scene, progress, unit)
     return clips
 
 

@@ -1,11 +1,13 @@
 """How well judgements follow what was asked."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from hunyuan_video.data.toyworld.analyser import Judgement
 from hunyuan_video.data.toyworld.scene import Attributes
 from hunyuan_video.data.toyworld.vocabulary import DIRECTIONS, UNTEXTURED
 from hunyuan_video.data.toyworld.wide import score as wide
+from hunyuan_video.data.toyworld.wide.judge import WideJudgement
 from hunyuan_video.data.toyworld.wide.parsing import Asked
 from hunyuan_video.data.toyworld.wide.scene import WideScene
 
@@ -30,8 +32,8 @@ def hits(judgements: Sequence[Judgement], scenes: Sequence[Attributes]) -> dict[
     on the scenes alone, so the lists of two models for the same scenes are pairs.
     The wide world has columns of its own (`wide.score`). ValueError where the two lists differ in length.
     """
-    if len(scenes) and isinstance(scenes[0], WideScene | Asked):
-        return wide.hits(judgements, scenes)
+    if _is_wide(scenes):
+        return wide.hits(cast(Sequence[WideJudgement], judgements), cast(Sequence[WideScene | Asked], scenes))
     if len(judgements) != len(scenes):
         raise ValueError(f"{len(judgements)} judgements for {len(scenes)} scenes; give one each")
     table: dict[str, list[bool]] = {name: [] for name in (*_JUDGED, "direction", "camera_moving", "all")}
@@ -45,6 +47,10 @@ def hits(judgements: Sequence[Judgement], scenes: Sequence[Attributes]) -> dict[
             table["camera_moving"].append(followed["camera"])
         table["all"].append(all(hit for name, hit in followed.items() if name != "background"))
     return table
+
+
+def _is_wide(scenes: Sequence[object]) -> bool:
+    return bool(scenes) and isinstance(scenes[0], WideScene | Asked)
 
 
 def shuffled_floor(judgements: Sequence[Judgement], scenes: Sequence[Attributes]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """What stands behind: which background, under which light, and how far each pixel is from it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,7 +84,12 @@ def _nearest(unlit: Tensor, kind: str, color: str | None) -> tuple[Tensor, Tenso
     return offsets.gather(0, nearest[None, :, None].expand(1, *sky.shape))[0], tone
 
 
-def _to_segment(pictures: Tensor, start, end, slack: float = 0.05) -> tuple[Tensor, Tensor]:
+def _to_segment(
+    pictures: Tensor,  # [F, 3, h, w]
+    start: Sequence[float],
+    end: Sequence[float],
+    slack: float = 0.05,
+) -> tuple[Tensor, Tensor]:
     first, way = torch.tensor(start), torch.tensor(end) - torch.tensor(start)
     offset = pictures - first.view(3, 1, 1)
     tone = (torch.einsum("fchw,c->fhw", offset, way) / way.square().sum()).clamp(-slack, 1.0 + slack)

@@ -41,14 +41,13 @@ def find_motion(
         if abs(turn) > _TURN:
             return Motion("rotate", _between(abs(turn), words.TURNS))
         return Motion("rest", "normal")
-    fits = {"straight": _straight(progress, paths), "hops": _hops(progress, paths), "circle": _circle(progress, paths)}
-    name = min(fits, key=lambda key: fits[key][0])
-    value = fits[name][1]
-    if name == "hops":
-        return Motion("bounce", next(speed for speed, hops in words.HOPS.items() if hops == value))
-    if name == "circle":
-        return Motion("orbit", _between(math.degrees(abs(value)), words.ORBITS))
-    way_x, way_y = value
+    straight, (way_x, way_y) = _straight(progress, paths)
+    bounced, hops = _hops(progress, paths)
+    circled, pace = _circle(progress, paths)
+    if bounced < straight and bounced <= circled:
+        return Motion("bounce", next(speed for speed, number in words.HOPS.items() if number == hops))
+    if circled < straight:
+        return Motion("orbit", _between(math.degrees(abs(pace)), words.ORBITS))
     side = max(words.DIRECTIONS, key=lambda key: _cosine((way_x, way_y), words.DIRECTIONS[key]))
     unit = math.hypot(*words.DIRECTIONS[side])
     return Motion(side, _between(math.hypot(way_x, way_y) / unit, words.WAYS), (way_x, way_y))

@@ -96,8 +96,8 @@ def _owners(pictures: Tensor, votes: Tensor, colors: list[int], front: Tensor, g
         before = owner
         near = torch.stack([F.avg_pool2d((owner == n + 1).float()[:, None], 3, 1, 1)[:, 0] for n in range(len(colors))])
         likely = torch.where(inner, 1.0 / (0.05 + away), near) * (near > 0)
-        best, number = likely.max(0)
-        owner = torch.where(front & (owner == 0) & (best > 0), number + 1.0, owner)
+        best, likeliest = likely.max(0)
+        owner = torch.where(front & (owner == 0) & (best > 0), likeliest + 1.0, owner)
         if torch.equal(owner, before):
             break
     return owner

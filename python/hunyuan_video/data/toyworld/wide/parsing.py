@@ -1,6 +1,7 @@
 """Words back to what they ask for: the inverse of `captions` for every form, a search for known words elsewhere."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -147,11 +148,11 @@ def _things(line: str) -> tuple[tuple[ThingAsked, ...], str | None]:
     if len(spans) > 1:
         start, stop = spans[0][2], spans[1][1]
         for name, pattern, turned in _RELATION_WORDS:
-            match = re.search(pattern, line[start:stop])
-            if match:
+            joint = re.search(pattern, line[start:stop])
+            if joint:
                 relation, swapped = name, turned
-                blank = " " * (match.end() - match.start())
-                line = line[: start + match.start()] + blank + line[start + match.end() :]
+                blank = " " * (joint.end() - joint.start())
+                line = line[: start + joint.start()] + blank + line[start + joint.end() :]
                 break
     found = _motions(line, things[:2], [(number, end) for number, _, end in spans], relation)
     return tuple(found[::-1] if swapped else found), relation
@@ -167,13 +168,13 @@ _NOUN = re.compile(
 
 
 def _noun(match: re.Match) -> ThingAsked:
-    said = match["adjectives"].split()
+    adjectives = match["adjectives"].split()
     singular = {plural: shape for shape, plural in phrases.PLURALS.items()}
     shape = singular.get(match["shape"], match["shape"])
     count = _NUMBER_WORDS.get((match["count"] or "").strip())
 
-    def first(names) -> str | None:
-        return next((word for word in said if word in names), None)
+    def first(names: Iterable[str]) -> str | None:
+        return next((word for word in adjectives if word in names), None)
 
     return ThingAsked(count, first(words.SIZES), first(words.FILLS), first(words.COLORS), shape)
 

@@ -176,6 +176,7 @@ def draw_pair(rng: random.Random, relation: str) -> tuple[Thing, Thing]:
     together = relation == "chasing" or (relation != "orbiting" and rng.random() < 0.4)
     sizes = _pair_sizes(rng, relation, count, together)
     colors = rng.sample(tuple(words.COLORS), 2)
+    motions: tuple[tuple[str, str] | None, tuple[str, str] | None]
     if together:
         motion = rng.choice(TOGETHER.get(relation, tuple(words.DIRECTIONS)))
         speed = rng.choice(words.SPEEDS[: 3 if relation == "chasing" else 2])
