@@ -1,4 +1,4 @@
-"""Whether two checkouts compute the same, bit for bit: for a change that must not change results.
+"""True if two checkouts compute the same, bit for bit: for a change that must not change results.
 
     python benchmarks/same_outputs.py OTHER_CHECKOUT [--quick] [--only REGEX] [--keep FOLDER]
 

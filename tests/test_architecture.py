@@ -324,7 +324,7 @@ def test_pickle_rule(code, unsafe):
 
 
 def unsafe_load(call: ast.Call) -> bool:
-    """Whether a call may run code that a file holds."""
+    """True if a call may run code that a file holds."""
     keywords = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
     name = ast.unparse(call.func)
     if name == "torch.load":

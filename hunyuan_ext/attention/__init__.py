@@ -298,7 +298,7 @@ def _reason(name: str, x: Tensor, dtype: torch.dtype) -> str:
 
 
 def describe(device: str, dtype: torch.dtype) -> dict:
-    """What `capabilities` says of rope_attention."""
+    """Entry of `capabilities` for rope_attention."""
     what, torch_part = "norm and rotation of q and k", "torch's scaled_dot_product_attention"
     around = around_torch("qk_norm_rope", what, torch_part, device, dtype)
     if device == "cpu":

@@ -197,7 +197,7 @@ def attention_fits(
     block_mask: BlockMask | None,
     precision: str,
 ) -> bool:
-    """Whether `RopeAttention` takes this call."""
+    """True if `RopeAttention` takes this call."""
     dim = q.shape[3]
     return (
         q.dtype == k.dtype == v.dtype == BFLOAT

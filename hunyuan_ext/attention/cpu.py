@@ -67,7 +67,7 @@ def find_row(dtype: torch.dtype) -> Row | None:
 
 
 def too_short(x: Tensor) -> bool:  # [B, S, H, D]
-    """Whether torch is faster on few tokens of many heads: the kernel starts with blocks of 32 for every head.
+    """True if torch is faster on few tokens of many heads: the kernel starts with blocks of 32 for every head.
 
     Only in float32, whose blocks are split in three; in bfloat16 the kernel is faster from one token on.
     """
@@ -76,7 +76,7 @@ def too_short(x: Tensor) -> bool:  # [B, S, H, D]
 
 
 def preferred(row: Row) -> bool:
-    """Whether the kernel runs: where it is faster, or where the environment asks for native kernels."""
+    """True if the kernel runs: where it is faster, or where the environment asks for native kernels."""
     return row.faster or native.insisted() or native.forced_isa is not None
 
 

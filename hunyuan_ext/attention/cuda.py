@@ -26,13 +26,13 @@ kernel("attention_fp8", cuda=(BFLOAT,), tensor_cores={"sm_90a": "wgmma and TMA"}
 
 
 def attention_fits(head_dim: int, block_mask: BlockMask | None, scale: float) -> bool:
-    """Whether the attention kernels take q, k and v of one dtype with heads of this size."""
+    """True if the attention kernels take q, k and v of one dtype with heads of this size."""
     tiles = (128,) if block_mask is None else (block_mask.query_tile, block_mask.key_tile)
     return head_dim in (64, 128) and 0 < scale < float("inf") and all(tile % 128 == 0 for tile in tiles)
 
 
 def fp8_fits(q: Tensor, norms: Norms, rope: Pair | None, block_mask: BlockMask | None, scale: float) -> bool:
-    """Whether the FP8 attention kernel takes these norms and tables with q, k and v of bfloat16."""
+    """True if the FP8 attention kernel takes these norms and tables with q, k and v of bfloat16."""
     weights = {norm.dtype for norm in norms if norm is not None}
     return (
         q.shape[-1] == 128

@@ -52,7 +52,7 @@ def convolution_backward(
 
 
 def takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether a convolution of these computes in bfloat16 on the CPU, for training: plain tensors."""
+    """True if a convolution of these computes in bfloat16 on the CPU, for training: plain tensors."""
     narrow = plain.autocast_enabled("cpu") or x.dtype == weight.dtype == BFLOAT
     return narrow and trains(x, weight, bias)
 

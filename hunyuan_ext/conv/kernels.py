@@ -37,7 +37,7 @@ def conv_fits(
     residual: Tensor | None,
     stride: Triple,
 ) -> bool:
-    """Whether the convolution kernel takes this call: channels-last, one dtype, strides of 1 and 2, at most 64 taps."""
+    """True if the convolution kernel takes this call: channels-last, one dtype, strides of 1 and 2, at most 64 taps."""
     taps = weight.shape[2] * weight.shape[3] * weight.shape[4]
     return (
         (is_channels_last(x) or is_channels_last(weight))
@@ -50,7 +50,7 @@ def conv_fits(
 
 
 def moments_fit(channels: int, groups: int) -> bool:
-    """Whether the convolution can leave a GroupNorm's statistics: no group crosses a tile of 32 or 128 channels."""
+    """True if the convolution can leave a GroupNorm's statistics: no group crosses a tile of 32 or 128 channels."""
     if groups <= 0 or channels % groups:
         return False
     return (32 if channels <= 32 else 128) % (channels // groups) == 0

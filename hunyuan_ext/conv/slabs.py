@@ -27,7 +27,7 @@ def native_norm(x: Tensor, *others: Tensor) -> bool:
 
 
 def native_slabs(x: Tensor, *others: Tensor) -> bool:
-    """Whether every step below is native for tensors like these: plain, without gradients, float32 or bfloat16, CPU."""
+    """True if every step below is native for tensors like these: plain, without gradients, float32 or bfloat16, CPU."""
     return native_norm(x, *others) and packs(x)
 
 
@@ -140,7 +140,7 @@ class SlabConvolution:
 
 
 def packs(weight: Tensor) -> bool:
-    """Whether torch's oneDNN convolves with weights of this dtype and device that are laid out beforehand."""
+    """True if torch's oneDNN convolves with weights of this dtype and device that are laid out beforehand."""
     return bool(
         weight.device.type == "cpu"
         and weight.dtype in (torch.float32, torch.bfloat16)

@@ -64,7 +64,7 @@ def kernel(
 
 
 def choice(name: str, device: str, dtype: torch.dtype, index: int | None = None) -> Choice:
-    """Whether a kernel runs for plain tensors of this device and dtype without gradients, and why."""
+    """True if a kernel runs for plain tensors of this device and dtype without gradients, and why."""
     key = name, device, dtype, index
     if key not in _choices:
         _choices[key] = _decide(*key)
@@ -103,14 +103,14 @@ def _decide_cuda(name: str, index: int | None) -> Choice:
 
 @constant_while_tracing
 def exists(name: str, device: str, dtype: torch.dtype, index: int | None) -> bool:
-    """Whether the kernel may run there; RuntimeError where it must and cannot."""
+    """True if the kernel may run there; RuntimeError where it must and cannot."""
     if native.module is None and native.mode == "native":
         raise RuntimeError(f"HUNYUAN_EXT_BACKEND=native, but {native.missing}")
     return choice(name, device, dtype, index).native
 
 
 def takes(name: str, x: Tensor, *others: Tensor | None, dtype: torch.dtype | None = None) -> bool:
-    """Whether a kernel takes a call: x picks the device and, if it is not given, the dtype; all tensors must be plain.
+    """True if a kernel takes a call: x picks the device and, if it is not given, the dtype; all tensors must be plain.
 
     Gradients, autocast, tensor subclasses, torch.func transforms and dispatch modes get the composed form. While
     torch.compile or torch.export traces, True means the torch.library op.
@@ -119,7 +119,7 @@ def takes(name: str, x: Tensor, *others: Tensor | None, dtype: torch.dtype | Non
 
 
 def trains(x: Tensor, *others: Tensor | None) -> bool:
-    """Whether these are plain CPU tensors of which one at least needs a gradient, seen in bfloat16 or without autocast.
+    """True if these are plain CPU tensors of which one at least needs a gradient, seen in bfloat16 or without autocast.
 
     For autograd functions that go past torch's dispatcher.
     """
@@ -140,7 +140,7 @@ def no_gradients() -> str:
 
 
 def trains_native(x: Tensor, *others: Tensor | None) -> bool:
-    """Whether native gradients are here for a call: plain bfloat16 CPU tensors, of which one needs a gradient."""
+    """True if native gradients are here for a call: plain bfloat16 CPU tensors, of which one needs a gradient."""
     for tensor in (x, *others):
         if tensor is not None and tensor.dtype != BFLOAT:
             return False
@@ -212,7 +212,7 @@ def explain(op: Callable[..., Any], *arguments: Any, **options: Any) -> dict[str
 
 
 def one_kernel(name: str, device: str, dtype: torch.dtype) -> dict:
-    """What `capabilities` says of an op that is one kernel."""
+    """Entry of `capabilities` for an op that is one kernel."""
     picked = choice(name, device, dtype)
     return {"implementation": "native" if picked.native else "torch", "reason": picked.reason}
 
@@ -220,7 +220,7 @@ def one_kernel(name: str, device: str, dtype: torch.dtype) -> dict:
 def around_torch(
     name: str, what: str, torch_part: str, device: str, dtype: torch.dtype, key: torch.dtype | None = None
 ) -> dict:
-    """What `capabilities` says of an op whose main loop is torch's, with a native pass before it."""
+    """Entry of `capabilities` for an op whose main loop is torch's, with a native pass before it."""
     picked = choice(name, device, key or dtype)
     loop = torch_part
     if device == "cpu" and dtype == BFLOAT and not native.bfloat16_matmul():

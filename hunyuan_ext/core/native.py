@@ -88,7 +88,7 @@ def forced(new_mode: str | None = None, new_isa: str | None = None) -> Iterator[
 
 
 def insisted() -> bool:
-    """Whether kernels run even where torch is at least as fast."""
+    """True if kernels run even where torch is at least as fast."""
     return mode == "native"
 
 
@@ -109,7 +109,7 @@ def cuda_capability(index: int | None) -> tuple[int, int] | None:
 
 
 def runs_on(arch: str, major: int, minor: int) -> bool:
-    """Whether machine code for "sm_80" runs on a device: same major, minor not above; "sm_90a" on 9.0 only."""
+    """True if machine code for "sm_80" runs on a device: same major, minor not above; "sm_90a" on 9.0 only."""
     number = arch.removeprefix("sm_")
     if number.endswith("a"):
         return number[:-1] == f"{major}{minor}"
@@ -118,10 +118,10 @@ def runs_on(arch: str, major: int, minor: int) -> bool:
 
 @constant_while_tracing
 def bfloat16_matmul() -> bool:
-    """Whether the processor's matrix units take bfloat16."""
+    """True if the processor's matrix units take bfloat16."""
     return torch.ops.mkldnn._is_mkldnn_bf16_supported() if torch.backends.mkldnn.is_available() else False
 
 
 def slow_bfloat16(x: Tensor) -> bool:
-    """Whether x is bfloat16 on a processor whose matrix units cannot take it: float32 arithmetic is then faster."""
+    """True if x is bfloat16 on a processor whose matrix units cannot take it: float32 arithmetic is then faster."""
     return x.dtype == BFLOAT and plain.device_type(x) == "cpu" and not bfloat16_matmul()

@@ -15,7 +15,7 @@ LAST = torch.channels_last_3d
 
 
 def in_rows(x: Tensor) -> bool:
-    """Whether the last dimension is contiguous."""
+    """True if the last dimension is contiguous."""
     return x.stride(-1) == 1 or x.shape[-1] == 1
 
 
@@ -72,7 +72,7 @@ def as_matrix(x: Tensor) -> Tensor:  # [..., C] -> [N, C]
 
 
 def is_channels_last(x: Tensor) -> bool:  # [B, C, T, H, W]
-    """Whether kernels treat x as channels_last_3d; a volume that is both counts as NCDHW, one that is neither by C."""
+    """True if kernels treat x as channels_last_3d; a volume that is both counts as NCDHW, one that is neither by C."""
     if x.is_contiguous():
         return False
     return x.is_contiguous(memory_format=LAST) or x.stride(1) == 1
@@ -94,20 +94,20 @@ def dense_last(x: Tensor) -> Tensor:
 
 
 def affine_fits(x: Tensor, *weights: Tensor | None) -> bool:
-    """Whether weights and biases have one dtype that kernels on x read: x's own, or float32."""
+    """True if weights and biases have one dtype that kernels on x read: x's own, or float32."""
     dtypes = {weight.dtype for weight in weights if weight is not None}
     return not dtypes or (len(dtypes) == 1 and dtypes <= {x.dtype, FLOAT})
 
 
 def volume_fits(x: Tensor) -> bool:  # [B, C, T, H, W]
-    """Whether the GroupNorm kernel takes this volume; on CUDA channels-last ones of whole 16-byte packs."""
+    """True if the GroupNorm kernel takes this volume; on CUDA channels-last ones of whole 16-byte packs."""
     step = 16 // x.element_size()
     on_device = plain.device_type(x) == "cuda"
     return not on_device or (is_channels_last(x) and x.shape[1] % step == 0 and x.shape[1] <= 256 * step)
 
 
 def qk_fits(q: Tensor, k: Tensor, norms: Norms, rope: Pair | None) -> bool:  # [B, S, H, D]
-    """Whether dtypes suit the kernels of norm and rotation: q and k alike, weights of one dtype, tables in float32.
+    """True if dtypes suit the kernels of norm and rotation: q and k alike, weights of one dtype, tables in float32.
 
     On CUDA a head must be 16 bytes times a power of two up to 32: 8 to 256 elements of two bytes.
     """

@@ -1,4 +1,4 @@
-"""Whether a call may go past torch's dispatcher: ordinary tensors that nothing watches, and autocast.
+"""True if a call may go past torch's dispatcher: ordinary tensors that nothing watches, and autocast.
 
 Everything here can also be asked while torch.compile or torch.export traces.
 """
@@ -35,7 +35,7 @@ def _knows_autocast(device: str) -> bool:
 
 
 def autocast_enabled(device: str) -> bool:
-    """Whether autocast is in effect on a device type; never on those that know no autocast, such as meta."""
+    """True if autocast is in effect on a device type; never on those that know no autocast, such as meta."""
     return _knows_autocast(device) and torch.is_autocast_enabled(device)
 
 
@@ -50,7 +50,7 @@ def device_type(x: Tensor) -> str:
 
 
 def is_plain(*tensors: Tensor | None) -> bool:
-    """Whether these are ordinary tensors of one device, and nothing watches what is done with them.
+    """True if these are ordinary tensors of one device, and nothing watches what is done with them.
 
     Not plain are subclasses, and any tensor under a torch.func transform or a dispatch mode (fake tensors, FLOP
     counters). While a compiler traces, tensors stand for plain ones.
@@ -72,10 +72,10 @@ def is_plain(*tensors: Tensor | None) -> bool:
 
 
 def wants_gradient(*tensors: Tensor | None) -> bool:
-    """Whether autograd follows what is done with these tensors."""
+    """True if autograd follows what is done with these tensors."""
     return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def may_bypass(x: Tensor, *others: Tensor | None) -> bool:
-    """Whether a call may go past torch's dispatcher: plain tensors, no gradient to record, no autocast."""
+    """True if a call may go past torch's dispatcher: plain tensors, no gradient to record, no autocast."""
     return not autocast_enabled(device_type(x)) and is_plain(x, *others) and not wants_gradient(x, *others)

@@ -119,7 +119,7 @@ def _then_epilogue(product: Callable[..., Tensor], activation: str | None) -> Ca
 
 
 def _gates(inputs: Inputs, weight: Tensor, bias: Tensor | None, gate: Tensor | None, residual: Tensor | None) -> bool:
-    """Whether the kernel of `gate_residual` takes torch's product of these, a gate and a residual as they are."""
+    """True if the kernel of `gate_residual` takes torch's product of these, a gate and a residual as they are."""
     if gate is None or residual is None or torch.compiler.is_compiling():
         return False
     return (
@@ -287,14 +287,14 @@ def check_scale(inputs: Inputs, scale: Tensor) -> None:
 
 
 def describe_linear(device: str, dtype: torch.dtype) -> dict:
-    """What `capabilities` says of `linear`."""
+    """Entry of `capabilities` for `linear`."""
     if device == "cpu" and dtype == FLOAT and native.mode != "reference" and cpu.has_onednn():
         return {"implementation": "torch", "reason": "torch's linear; with GELU oneDNN's, which fuses the two"}
     return cpu.describe("bfloat16", "linear", "torch's linear", device, dtype)
 
 
 def describe_int8(device: str, dtype: torch.dtype) -> dict:
-    """What `capabilities` says of `int8_linear`."""
+    """Entry of `capabilities` for `int8_linear`."""
     return cpu.describe("int8", "int8_linear", "torch's integer matmul", device, dtype)
 
 

@@ -97,7 +97,7 @@ def epilogue_row(
 
 
 def runs_as_is(inputs: Inputs, weight: Tensor, others: tuple[Tensor | None, ...]) -> bool:
-    """Whether the kernel takes these bfloat16 tensors without views and copies; others: bias, gate, residual, out."""
+    """True if the kernel takes these bfloat16 tensors without views and copies; others: bias, gate, residual, out."""
     first, bias = inputs[0], others[0]
     return (
         (first.ndim == 3 or (first.ndim == 2 and others[1:] == (None, None, None)))
@@ -186,12 +186,12 @@ def call(
 
 @plain.constant_while_tracing
 def has_onednn() -> bool:
-    """Whether torch offers oneDNN's linear with an activation in its epilogue."""
+    """True if torch offers oneDNN's linear with an activation in its epilogue."""
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def fits_onednn(inputs: Inputs, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether oneDNN's fused linear and GELU is at least as fast as torch's two operations: large products in float32.
+    """True if oneDNN's fused linear and GELU is at least as fast as torch's two operations: large products in float32.
 
     (In bfloat16 too; but where there is a unit for that, the own kernel is faster, and where not, torch is.)
     """
@@ -207,7 +207,7 @@ def onednn_gelu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def describe(weights: str, name: str, fallback: str, device: str, dtype: torch.dtype) -> dict:
-    """What `capabilities` says of a linear layer: the unit that the table names, else torch."""
+    """Entry of `capabilities` for a linear layer: the unit that the table names, else torch."""
     picked = choice(name, device, dtype)
     row = find_row(weights) if picked.native else None
     if row is None:

@@ -26,7 +26,7 @@ LONG_INNER = 8192  # columns of K from which x is quantized by blocks: the kerne
 
 
 def linear_fits(weight: Tensor, *others: Tensor | None) -> bool:
-    """Whether the FP8 product takes this weight [N, K] and these bfloat16 tensors (bias, gate, residual)."""
+    """True if the FP8 product takes this weight [N, K] and these bfloat16 tensors (bias, gate, residual)."""
     return (
         weight.dtype == E4M3
         and weight.is_contiguous()
@@ -45,7 +45,7 @@ def scale_shape(count: int, columns: int, block: int) -> tuple[int, ...]:
 
 
 def parts_fit(parts: Sequence[Fp8Rows]) -> bool:
-    """Whether the product takes these as its x: one, or two with scales by block, the first of whole blocks."""
+    """True if the product takes these as its x: one, or two with scales by block, the first of whole blocks."""
     by_block = all(part.scale.ndim == 2 for part in parts)
     return len(parts) == 1 or (by_block and parts[0].codes.shape[-1] % SCALE_BLOCK == 0)
 

@@ -160,7 +160,7 @@ def _plan_cpu(
 
 
 def _takes(inputs: Inputs, w8: Tensor, scale: Tensor, *others: Tensor | None) -> bool:
-    """Whether the FP8 product takes plain inputs; others: bias, gate, residual."""
+    """True if the FP8 product takes plain inputs; others: bias, gate, residual."""
     some = any(x.numel() > 0 for x in inputs)
     return some and takes("linear_fp8", *inputs, w8, scale, *others) and cuda.linear_fits(w8, *others)
 
@@ -324,7 +324,7 @@ def _reason(x: Tensor) -> str:
 
 
 def describe(device: str, dtype: torch.dtype) -> dict:
-    """What `capabilities` says of fp8_linear."""
+    """Entry of `capabilities` for fp8_linear."""
     picked = choice("linear_fp8", device, dtype)
     if picked.native:
         return {"implementation": "native", "reason": f"W8A8 on FP8 tensor cores, {picked.reason}"}

@@ -145,7 +145,7 @@ def quantize_rows(x: Tensor, block: int) -> Fp8Rows:  # [..., K]
 
 
 def describe(device: str, dtype: torch.dtype) -> dict:
-    """What `capabilities` says of quantize_fp8 and quantize_int8."""
+    """Entry of `capabilities` for quantize_fp8 and quantize_int8."""
     return {"implementation": "torch", "reason": "runs once, when a checkpoint is converted"}
 
 

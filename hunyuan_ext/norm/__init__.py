@@ -145,7 +145,7 @@ def plan_group_norm(tensors: tuple, constants: tuple) -> Plan:
 
 
 def too_small(x: Tensor) -> bool:
-    """Whether torch is left to normalize a volume of so few elements."""
+    """True if torch is left to normalize a volume of so few elements."""
     return not native.insisted() and x.numel() < SMALL_VOLUME and plain.device_type(x) == "cpu"
 
 

@@ -102,9 +102,9 @@ def lora_target(key: str) -> Target | None:
     """Target of an entry; None for a name that no known program writes."""
     key = _WRAPPERS.sub("", key).removeprefix(".")
     for leaf, pattern in _LEAVES:
-        found = pattern.search(key)
-        if found is not None:
-            place = _module(key[: found.start()])
+        match = pattern.search(key)
+        if match is not None:
+            place = _module(key[: match.start()])
             return None if place is None else Target(place[0], place[1], leaf, place[2], place[3])
     return None
 
@@ -117,9 +117,9 @@ def other_form(key: str) -> str | None:
 def _module(name: str) -> tuple[str, int | None, str, str] | None:
     """(official module, part, the name without prefix, whose names) of a module's name in a file."""
     while True:
-        found = _named(name)
-        if found is not None:
-            return found
+        place = _named(name)
+        if place is not None:
+            return place
         word, dot, rest = name.partition(".")
         if not dot or not _WORD.fullmatch(word):
             return _flat(name) if "." not in name else None
@@ -152,8 +152,8 @@ def _flat(name: str) -> tuple[str, int | None, str, str] | None:
     """As `_module`, for names with underscores for dots, from which prefixes are taken word by word."""
     marked = False
     while True:
-        if marked and (found := _underscored(name)) is not None:
-            return (*found, name, "kohya")
+        if marked and (place := _underscored(name)) is not None:
+            return (*place, name, "kohya")
         word = _FLAT_WORDS.match(name)
         if word is None:
             return None
@@ -165,7 +165,7 @@ def _underscored(name: str) -> tuple[str, int | None] | None:
     for pattern, replacement in _FLAT_COMFYUI:
         name = pattern.sub(replacement, name)
     for expression, official, part in _patterns():
-        found = expression.fullmatch(name)
-        if found is not None:
-            return official.format(*found.groups()), part
+        match = expression.fullmatch(name)
+        if match is not None:
+            return official.format(*match.groups()), part
     return None

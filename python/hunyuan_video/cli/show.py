@@ -37,7 +37,7 @@ def output_name(path: str) -> str:
 
 
 def state_metadata(path: str) -> dict[str, Any]:
-    """What a state file knows; its command resumes the run, or decodes the latents of a complete one."""
+    """Metadata of a state file; its command resumes the run, or decodes the latents of a complete one."""
     from hunyuan_video.sampling.state import SamplingState
 
     state = SamplingState.load(path)

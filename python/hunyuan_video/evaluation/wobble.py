@@ -1,4 +1,4 @@
-"""How much the outline of an object at rest moves from frame to frame, in parts of a pixel.
+"""Motion of the outline of an object at rest from frame to frame, in parts of a pixel.
 
 Rays go out from the object's middle; along each, the place where its opacity falls through one half is found between
 pixels. A drawn clip has 0; a decoder that draws every frame anew lets the outline tremble.
@@ -41,10 +41,10 @@ def outline_wobble(frames: Tensor) -> float:  # uint8 [F, H, W, 3]
     grid = points[None].expand(len(opacity), -1, -1, -1)
     seen = F.grid_sample(opacity[:, None], grid, align_corners=False)[:, 0]  # [F, directions, steps]
     places = _crossings(seen)
-    found = ~places.isnan().any(0)
-    if found.float().mean() < LEAST:
+    complete = ~places.isnan().any(0)
+    if complete.float().mean() < LEAST:
         return float("nan")
-    return (STEP * places[:, found].std(0, correction=0)).mean().item()
+    return (STEP * places[:, complete].std(0, correction=0)).mean().item()
 
 
 def _opacity(pictures: Tensor) -> Tensor:  # [F, H, W, 3]
@@ -70,19 +70,19 @@ def _crossings(seen: Tensor) -> Tensor:
 
 def resting_scenes(world: str, count: int, seed: int = 2026) -> list[Scene] | list[WideScene]:
     """Scenes of a world with one object at rest on a plain background before a static camera."""
-    found: list = []
+    scenes: list = []
     index = 0
-    while len(found) < count:
+    while len(scenes) < count:
         scene = WORLDS[world].scene(index, seed=seed)
         index += 1
         if isinstance(scene, WideScene):
             thing = replace(scene.things[0], motion="rest", speed="normal", count=1, fill="plain")
             if scene.relation is None and scene.background == "plain":
-                found.append(replace(scene, things=(thing,), camera="static shot"))
+                scenes.append(replace(scene, things=(thing,), camera="static shot"))
         else:
             words = {**scene.attributes(), "motion": "static", "texture": "plain", "camera": "static shot"}
-            found.append(with_details(Attributes(**words), seed=index))
-    return found
+            scenes.append(with_details(Attributes(**words), seed=index))
+    return scenes
 
 
 def mean_wobble(clips: Tensor) -> dict[str, float]:  # uint8 [N, F, H, W, 3]

@@ -61,7 +61,7 @@ def _remedy(dtype: torch.dtype) -> str:
 
 
 def automatic_mode(vae: CausalVAE, latents: Tensor, device: torch.device) -> str:  # latents: [N, C, T, h, w]
-    """What "auto" is for videos of this size on this device."""
+    """Mode that "auto" stands for, for videos of this size on this device."""
     config = vae.config
     frames, size = config.tile_frames // config.temporal_compression, config.tile_size // config.spatial_compression
     if latents.shape[2] <= frames and max(latents.shape[3:]) <= size:

@@ -14,7 +14,7 @@ from hunyuan_video.files import staged_folder, write_json
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 from hunyuan_video.sampling.request import SamplingDefaults
 from hunyuan_video.training.config import BundleRun, build
-from hunyuan_video.training.parts import copy_text, text_facts
+from hunyuan_video.training.parts import copy_text, read_text_json
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 INDEX = {
@@ -62,14 +62,14 @@ def fill(folder: Path, config: BundleRun) -> None:
     dtype = DTYPES[config.dtype]
     HunyuanVideoTransformer.from_pretrained(config.transformer, dtype=dtype).save_pretrained(folder / "transformer")
     CausalVAE.from_pretrained(config.vae, dtype=dtype).save_pretrained(folder / "vae")
-    facts = text_facts(Path(config.text))
+    text = read_text_json(Path(config.text))
     copy_text(Path(config.text), folder)
     for name, file in config.adapters.items():
         (folder / ADAPTERS).mkdir(exist_ok=True)
         shutil.copyfile(file, folder / ADAPTERS / f"{name}.safetensors")
     shift = config.sampling.get("flow_shift", 1.0)
     scheduler = {"_class_name": INDEX["scheduler"][1], "num_train_timesteps": 1000, "shift": shift}
-    sampling = {**config.sampling, "text_length": facts["text_length"], "prompt_template": facts["prompt_template"]}
+    sampling = {**config.sampling, "text_length": text["text_length"], "prompt_template": text["prompt_template"]}
     files = {MODEL_INDEX: INDEX, SAMPLING: sampling, SCHEDULER: scheduler}
     for name, content in files.items():
         write_json(folder / name, content, indent=2)

@@ -135,7 +135,7 @@ class Checkpoints:
 
     def newest(self) -> tuple[int, dict[str, Any]] | None:
         """Step and run.json of the newest checkpoint that is whole and undamaged; others are named and passed over."""
-        found = None
+        newest = None
         if self.ranks.first:
             for left in self.folder.glob("step_*.tmp"):
                 self.report(f"{left}: half written, ignored")
@@ -143,13 +143,13 @@ class Checkpoints:
             for step in self.steps():
                 damage = _damage(self.path(step))
                 if damage is None:
-                    found = step, json.loads((self.path(step) / "run.json").read_text())
+                    newest = step, json.loads((self.path(step) / "run.json").read_text())
                     break
                 self._set_aside(step, damage)
-        return self.ranks.agree(found)
+        return self.ranks.agree(newest)
 
     def saved(self, step: int) -> dict[str, TensorStorageMetadata]:
-        """What tensors a checkpoint holds: name -> size and dtype."""
+        """Tensors of a checkpoint: name -> size and dtype."""
         return dcp.FileSystemReader(self.path(step)).read_metadata().state_dict_metadata
 
     def load(self, step: int, places: dict[str, Tensor]) -> None:
@@ -198,7 +198,7 @@ def _fingerprint(path: Path) -> list[int]:
 
 
 def _damage(path: Path, *, sums: bool = True) -> str | None:
-    """What is wrong with a checkpoint's files, or None. sums: whether they are read whole."""
+    """Damage of a checkpoint's files, or None. sums: whether they are read whole."""
     try:
         files = json.loads((path / "files.json").read_text())
         for name, expected in files.items():
@@ -226,7 +226,7 @@ def reason(error: BaseException) -> str:
 
 
 def remedy(error: BaseException) -> str:
-    """What to do after that."""
+    """Remedy for an error while a checkpoint is written."""
     full = getattr(_first(error), "errno", None) in FULL
     return f"{'make room' if full else 'put that right'} and continue with --resume"
 

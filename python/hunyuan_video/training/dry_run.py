@@ -126,13 +126,13 @@ def check_data(config: StagesRun, model: TransformerConfig, grid: Grid) -> None:
 
 def check_sizes(where: str, model: TransformerConfig, channels: int, text: Tensor, pooled: Tensor) -> None:
     """UserError where the transformer takes other sizes than a sample has."""
-    for key, wanted, found in (
+    for key, wanted, size in (
         ("in_channels", model.in_channels, channels),
         ("text_dim", model.text_dim, text.shape[-1]),
         ("pooled_text_dim", model.pooled_text_dim, pooled.shape[-1]),
     ):
-        if wanted != found:
-            raise UserError(f"{where}: the data has {found} where model.{key} is {wanted}; set it to {found}")
+        if wanted != size:
+            raise UserError(f"{where}: the data has {size} where model.{key} is {wanted}; set it to {size}")
 
 
 def plan_encoded(config: EncodedFlowRun, report: Callable[[str], None] = print) -> None:

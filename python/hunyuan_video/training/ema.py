@@ -39,7 +39,7 @@ class EMA:
             self._fill(network, live)
 
     def _live(self, network: nn.Module) -> list[Tensor]:
-        """What this rank has of the network's weights, in the order of the averages."""
+        """This rank's part of the network's weights, in the order of the averages."""
         parameters = dict(network.named_parameters())
         return [local(parameters[name].detach()) for name in self.weights]
 

@@ -56,7 +56,7 @@ class Trainer:
             raise UserError("loop.parallel.sequence: only the transformer's tokens can be split; set it to 1")
         self.ema = EMA(task.network, optimizer.ema)
         self.auxiliary: dict[str, Prepared] = {
-            name: one.prepare(self.loop, self.ranks) for name, one in getattr(task, "auxiliary", {}).items()
+            name: auxiliary.prepare(self.loop, self.ranks) for name, auxiliary in getattr(task, "auxiliary", {}).items()
         }
         self.checkpoints = Checkpoints(folder / "checkpoints", loop.keep, self.ranks, self.line)
         self.together = loop.parallel.fsdp or loop.parallel.sequence > 1  # every rank is needed to run the network
@@ -75,8 +75,8 @@ class Trainer:
         for step in range(first, self.loop.steps):
             values = self.step(step)
             done = step + 1
-            facts = {"skipped": self.skips.total, **self.skips.facts(), "unreadable": self.unreadable}
-            report.step(done, values, {**facts, "lr": self.main.rates.factor})
+            counts = {"skipped": self.skips.total, **self.skips.counts(), "unreadable": self.unreadable}
+            report.step(done, values, {**counts, "lr": self.main.rates.factor})
             if done % self.loop.save_every == 0 or done == self.loop.steps:
                 self.save(done)
             if self.evaluates(done):
@@ -90,7 +90,7 @@ class Trainer:
         return metrics
 
     def evaluates(self, done: int) -> bool:
-        """Whether weights are exported and evaluated after so many steps."""
+        """True if weights are exported and evaluated after so many steps."""
         every = self.loop.sheet_every
         return done == self.loop.steps or bool(every and done % every == 0 and done < self.loop.steps)
 
@@ -162,24 +162,26 @@ class Trainer:
 
     def restore(self) -> int:
         """The step to continue with: weights, average, optimizers and the task's own state are back."""
-        found = self.checkpoints.newest()
-        if found is None:
+        checkpoint = self.checkpoints.newest()
+        if checkpoint is None:
             self.line(f"{self.checkpoints.folder}: no checkpoint to continue from; starting at step 0")
             return 0
-        step, run = found
+        step, run = checkpoint
         check_resumed(self.folder, self.settings, self.line)
         saved = self.checkpoints.saved(step)
         # In checkpoints EMA weights are called "average", auxiliary networks "companion": names of the format.
-        parts = {"": self.main, **{f"companion/{name}/": one for name, one in self.auxiliary.items()}}
+        parts = {"": self.main, **{f"companion/{name}/": part for name, part in self.auxiliary.items()}}
         places: dict[str, torch.Tensor] = {f"average/{name}": w for name, w in self.ema.weights.items()}
-        for prefix, one in parts.items():
-            inside = {name.removeprefix(prefix): facts for name, facts in saved.items() if name.startswith(prefix)}
-            places |= {prefix + name: place for name, place in one.places(inside).items()}
-        extra = {name: torch.zeros(tuple(facts.size), dtype=facts.properties.dtype, device="cpu")
-                 for name, facts in saved.items() if name.startswith("extra/")}  # fmt: skip
+        for prefix, part in parts.items():
+            inside = {
+                name.removeprefix(prefix): metadata for name, metadata in saved.items() if name.startswith(prefix)
+            }
+            places |= {prefix + name: place for name, place in part.places(inside).items()}
+        extra = {name: torch.zeros(tuple(metadata.size), dtype=metadata.properties.dtype, device="cpu")
+                 for name, metadata in saved.items() if name.startswith("extra/")}  # fmt: skip
         self.checkpoints.load(step, {**places, **extra})
-        for prefix, one in parts.items():
-            one.set({name.removeprefix(prefix): t for name, t in places.items() if name.startswith(prefix)})
+        for prefix, part in parts.items():
+            part.set({name.removeprefix(prefix): t for name, t in places.items() if name.startswith(prefix)})
         if hasattr(self.task, "load_extra_state"):
             tensors = {name.removeprefix("extra/"): tensor for name, tensor in extra.items()}
             self.task.load_extra_state({**run["extra"], **tensors})
@@ -196,8 +198,8 @@ class Trainer:
 
     def save(self, done: int) -> None:
         tensors = {f"average/{name}": weight for name, weight in self.ema.weights.items()} | self.main.state()
-        for name, one in self.auxiliary.items():
-            tensors |= {f"companion/{name}/{key}": tensor for key, tensor in one.state().items()}
+        for name, auxiliary in self.auxiliary.items():
+            tensors |= {f"companion/{name}/{key}": tensor for key, tensor in auxiliary.state().items()}
         extra: dict[str, Any] = self.task.extra_state() if hasattr(self.task, "extra_state") else {}
         tensors |= {f"extra/{key}": value for key, value in extra.items() if isinstance(value, torch.Tensor)}
         plain = {key: value for key, value in extra.items() if not isinstance(value, torch.Tensor)}

@@ -69,7 +69,7 @@ def set_state(network: nn.Module, optimizers: list[torch.optim.Optimizer], state
 def _owners(
     network: nn.Module, optimizers: list[torch.optim.Optimizer]
 ) -> Iterator[tuple[str, nn.Parameter, torch.optim.Optimizer]]:
-    owner = {id(p): one for one in optimizers for group in one.param_groups for p in group["params"]}
+    owner = {id(p): optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in network.named_parameters():
         if id(parameter) in owner:
             yield name, parameter, owner[id(parameter)]

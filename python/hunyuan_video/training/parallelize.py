@@ -79,7 +79,11 @@ class Prepared:
     def places(self, saved: dict) -> dict[str, Tensor]:
         """Tensors to load a saved state into; `set` takes them back. saved: name -> metadata of the tensor."""
         weights = {f"network/{name}": tensor.detach() for name, tensor in self.network.state_dict().items()}
-        names = {name.removeprefix("optimizer/"): one for name, one in saved.items() if name.startswith("optimizer/")}
+        names = {
+            name.removeprefix("optimizer/"): metadata
+            for name, metadata in saved.items()
+            if name.startswith("optimizer/")
+        }
         return {**weights, **{f"optimizer/{k}": v for k, v in empty_state(self.network, names).items()}}
 
     def set(self, state: dict[str, Tensor]) -> None:

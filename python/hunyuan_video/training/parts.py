@@ -18,7 +18,7 @@ from hunyuan_video.models.text.templates import PromptTemplate
 TEXT_FOLDERS = tuple(name for pair in TEXT.items() for name in pair)
 
 
-def text_facts(folder: Path) -> dict:
+def read_text_json(folder: Path) -> dict:
     """prompt_template and text_length: from a text run's text.json, or a checkpoint's sampling.json."""
     for name in ("text.json", SAMPLING):
         if (folder / name).exists():
@@ -40,8 +40,8 @@ def load_trainable(path: str | Path) -> HunyuanVideoTransformer:
 def load_text(folder: str | Path) -> tuple[TextEncoder, ClipTextEncoder]:
     """Both text encoders of a text run, in float32 on the CPU."""
     folder = Path(folder)
-    facts = text_facts(folder)
-    template = PromptTemplate.from_dict(facts["prompt_template"], facts["text_length"])
+    text = read_text_json(folder)
+    template = PromptTemplate.from_dict(text["prompt_template"], text["text_length"])
     (encoder, tokenizer), clip = ((folder / name, folder / its) for name, its in TEXT.items())
     return load_text_encoder(encoder, tokenizer, template, torch.float32), load_clip_encoder(*clip, torch.float32)
 

@@ -1,4 +1,4 @@
-"""What people see of a run: a line, log.jsonl, TensorBoard, Weights & Biases."""
+"""Reports of a run for people: a line, log.jsonl, TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Report:
             self.board = _tensorboard(folder, first_step) if loop.tensorboard else None
             self.run = _wandb(loop, folder) if loop.wandb else None
 
-    def step(self, done: int, values: dict[str, float], facts: dict[str, float]) -> None:
+    def step(self, done: int, values: dict[str, float], counts: dict[str, float]) -> None:
         """values: averaged since the last line; of them "samples" is the size of a micro-batch, where it varies.
-        facts: said as they are."""
+        counts: logged as they are."""
         size = values.get("samples", self.loop.micro_batch)
         self.samples += size * max(self.loop.micro_batches, 1)
         for key, value in values.items():
@@ -52,9 +52,9 @@ class Report:
         rate = (done - self.first_step) / seconds
         left = (self.loop.steps - done) / rate
         speed = {"steps_per_s": rate, "samples_per_s": self.samples / seconds, "memory_gb": memory_gb()}
-        self.record(done, {**speed, **facts, **means})
+        self.record(done, {**speed, **counts, **means})
         numbers = " ".join(f"{key} {value:.4f}" for key, value in means.items() if key != "samples")
-        skipped = "".join(f" {name} {facts[name]:.0f} |" for name in ("skipped", "unreadable") if facts.get(name))
+        skipped = "".join(f" {name} {counts[name]:.0f} |" for name in ("skipped", "unreadable") if counts.get(name))
         self.line(
             f"step {done}/{self.loop.steps} | {numbers} |{skipped} {speed['samples_per_s']:.2f} samples/s | "
             f"{duration(left)} left | {speed['memory_gb']:.2f} GB"
@@ -99,7 +99,7 @@ class Report:
 
 
 def mean(values: list[float]) -> float:
-    """Of the finite ones: a skipped step among twenty leaves the number of the others."""
+    """Mean of the finite values, so one skipped step does not hide the others."""
     finite = [value for value in values if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan
 
@@ -139,7 +139,7 @@ def forget_later(folder: Path, step: int) -> None:
 
 
 def evaluated(folder: Path, step: int) -> bool:
-    """Whether a run has told its evaluation of a step, the last thing after the export."""
+    """True if the evaluation at `step` was logged; it is logged last, after the export."""
     return any(line["step"] == step and "evaluation" in line for line in read_log(folder))
 
 

@@ -1,4 +1,4 @@
-"""What a run was made of, kept beside its checkpoints: `resolved.json`; what has changed when the run is continued."""
+"""Settings of a run beside its checkpoints (`resolved.json`), and what has changed when the run is continued."""
 
 from __future__ import annotations
 

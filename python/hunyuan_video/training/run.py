@@ -55,8 +55,8 @@ def start(
 ) -> dict[str, float]:
     """Train what a configuration says. path: its file, beside which a sequence's files are; options: of `run`."""
     if isinstance(config, SequenceRun):
-        one = partial(run, resume=resume, report=report, **options)
-        run_sequence(config, path, one, resume, options.get("dry_run", False), report)
+        run_one = partial(run, resume=resume, report=report, **options)
+        run_sequence(config, path, run_one, resume, options.get("dry_run", False), report)
     elif isinstance(config, TextRun):
         run_text(config, resume, report)
     elif config.kind == "stages":
@@ -76,7 +76,7 @@ def start(
 
 
 def show(config: Any, path: Path, report: Callable[[str], None], gpu: str, ranks: int) -> None:
-    """What a dry run prints: the run with all its defaults, its plan or data, and what is missing."""
+    """Print a dry run: the run with all its defaults, its plan or data, and what is missing."""
     for line in as_yaml(config).splitlines():
         report(line)
     plan = importlib.import_module("hunyuan_video.training.dry_run")
@@ -97,7 +97,7 @@ def show(config: Any, path: Path, report: Callable[[str], None], gpu: str, ranks
 def run_sequence(
     config: SequenceRun,
     path: Path,
-    one: Callable[[Path], object],
+    run_one: Callable[[Path], object],
     resume: bool,
     dry_run: bool,
     report: Callable[[str], None],
@@ -113,11 +113,11 @@ def run_sequence(
             side_by_side(chains, path.parent, train_command(resume), report)
             continue
         for name in (name for chain in chains for name in chain):
-            one(path.parent / name)
+            run_one(path.parent / name)
 
 
 def restarted() -> bool:
-    """Whether torchrun has started this process again after one of its ranks was lost."""
+    """True if torchrun has started this process again after one of its ranks was lost."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 

@@ -130,7 +130,7 @@ class Chain(threading.Thread):
             self.lines.put(None)
 
     def run_one(self, path: Path) -> bool:
-        """Whether it ended well."""
+        """Run a file; True if it ended well."""
         with self.lock:
             if self.stopping:
                 return False

@@ -30,17 +30,17 @@ class Skips:
         self.clips.update(name for name in clips if name in self.clips or len(self.clips) < KEPT)
 
     def diverged(self, steps: int) -> bool:
-        """Whether nothing was learned at the end of a run of so many steps."""
+        """True if nothing was learned at the end of a run of so many steps."""
         return self.in_row >= min(ENOUGH, steps)
 
-    def facts(self) -> dict[str, Any]:
+    def counts(self) -> dict[str, Any]:
         """For log.jsonl; nothing where no step was skipped."""
         if not self.total:
             return {}
         return {"skipped_by": dict(self.causes), "skipped_clips": dict(self.clips.most_common(20))}
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of them."""
+        """Counts that a checkpoint keeps."""
         if not self.total:
             return {"skipped": 0}
         return {"skipped": self.total, "skipped_by": dict(self.causes), "skipped_clips": dict(self.clips)}

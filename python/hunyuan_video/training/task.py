@@ -1,4 +1,4 @@
-"""What a training run supplies to the loop."""
+"""Interface of a training run to the loop."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Task(Protocol):
 
 
 class ExtendedTask(Task, Protocol):
-    """What a task may have on top; the loop looks for each name."""
+    """Optional parts of a task; the loop looks for each name."""
 
     auxiliary: dict[str, AuxiliaryNetwork]
     """Networks that are trained inside the loss, by name: sharded and checkpointed with the first."""
@@ -56,7 +56,7 @@ class ExtendedTask(Task, Protocol):
         ...
 
     def extra_state(self) -> dict[str, Any]:
-        """What else must survive a restart: tensors (equal on all ranks) and values of JSON."""
+        """Further state that must survive a restart: tensors (equal on all ranks) and values of JSON."""
         ...
 
     def load_extra_state(self, state: dict[str, Any]) -> None:

@@ -113,7 +113,7 @@ class World:
 
 
 def is_test(attributes: Attributes) -> bool:
-    """Whether this combination of attributes belongs to the split "test" rather than "train"."""
+    """True if this combination of attributes belongs to the split "test" rather than "train"."""
     text = "/".join(str(word) for word in attributes.attributes().values())
     return zlib.crc32(text.encode()) % TEST_SHARE == 0
 

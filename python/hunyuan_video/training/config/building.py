@@ -97,7 +97,7 @@ def coerce(hint, value, where: str):
 
 
 def _advice(hint: typing.Any, value: typing.Any) -> str:
-    """What to change, where YAML reads something else than the eye."""
+    """Advice where YAML reads something else than the eye."""
     if hint is str and (value is None or isinstance(value, (bool, int, float))):
         return f"; put it in quotes: '{'~' if value is None else str(value).lower()}'"
     if hint is int and isinstance(value, str) and value.lstrip("+-").isdigit():

@@ -25,7 +25,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """What every training run has."""
+    """Settings of every training run."""
 
     steps: int = 1000
     batch: int = 16  # samples in a step, over all ranks

@@ -1,4 +1,4 @@
-"""What values a setting may have. By name: a name means the same in every section that has it."""
+"""Limits of the values of settings. By name: a name means the same in every section that has it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check_value(name: str, value: Any, where: str) -> None:
 
 
 def _wanted(name: str, number: float) -> str:
-    """What the number should be, or "" where it is."""
+    """Limit that the number breaks, or ""."""
     if not math.isfinite(number):
         return "a finite number"
     if name in AT_LEAST_ONE and number < 1:

@@ -37,8 +37,8 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()):
     if not isinstance(raw, dict):
         raise UserError(f"{path}: kind must be one of {', '.join(KINDS)}, got {raw!r}")
     for item in overrides:
-        key, found, value = item.partition("=")
-        if not found:
+        key, equals, value = item.partition("=")
+        if not equals:
             raise UserError(f"--set {item}: write key=value, for example loop.steps=100")
         *parents, leaf = key.split(".")
         place = raw

@@ -143,7 +143,7 @@ def fit_envelope(
     rng = np.random.default_rng(seed)
     draws = []
     for _ in range(bootstrap):
-        noisy = [disturbed(one, rng) for one in smooth]
+        noisy = [disturbed(curve, rng) for curve in smooth]
         again = lower_envelope(noisy)
         picked = [again[i] for i in rng.integers(len(again), size=len(again))] if again else []
         if len({p.compute for p in picked}) >= 2:

@@ -81,7 +81,7 @@ class CaptionedLatents:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:  # [N, C, T, h, w] -> uint8 [N, F, H, W, 3]
         with torch.autocast("cpu", torch.bfloat16):  # one at a time: several would need more than a step's training
-            videos = (self.vae.decode(one / self.vae.config.scaling_factor) for one in latents.split(1))
+            videos = (self.vae.decode(latent / self.vae.config.scaling_factor) for latent in latents.split(1))
             return torch.cat([to_frames(video) for video in videos])
 
     def samples(

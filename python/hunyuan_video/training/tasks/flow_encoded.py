@@ -43,8 +43,8 @@ class BucketOrder:
         self.draws = draws.tolist()
         self.earlier = torch.zeros(steps, dtype=torch.int64, device="cpu")
         for index in range(len(self.names)):
-            mine = draws == index
-            self.earlier[mine] = torch.arange(int(mine.sum()), device="cpu")
+            of_bucket = draws == index
+            self.earlier[of_bucket] = torch.arange(int(of_bucket.sum()), device="cpu")
 
     def at(self, step: int) -> tuple[str, int]:
         """(bucket, its number of batches before this step)."""

@@ -160,7 +160,7 @@ class StagedData:
 
     @property
     def names(self) -> list[str]:
-        """Of the clips drawn last, by their place in the bucket's order."""
+        """Names of the clips drawn last, by their place in the bucket's order."""
         draw = self.plans[self.place[0]][self.place[1]]
         return [f"{draw.bucket} number {draw.start + index}" for index in range(draw.count)]
 

@@ -23,6 +23,6 @@ def frames_of(vae: CausalVAE, latents: Tensor) -> Tensor:  # [N, C, T, h, w] mod
     scaled = (latents / vae.config.scaling_factor).to(weight)
     for budget in BUDGETS:
         with suppress(ValueError):  # too small for this size
-            videos = (vae.decode(one, mode="exact", memory_budget=budget) for one in scaled.split(1))
+            videos = (vae.decode(latent, mode="exact", memory_budget=budget) for latent in scaled.split(1))
             return torch.cat([to_frames(video) for video in videos])
     return to_uint8(decode_latents(vae, latents))

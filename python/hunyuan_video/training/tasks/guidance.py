@@ -66,8 +66,8 @@ def target_energy(
     scale: Tensor,  # [B]
 ) -> Tensor:
     """[B] |v_c|^2 + (w - 1)^2 |v_c - v_u|^2 per element: what the target's square would be, were the two unrelated."""
-    own, apart = (x.square().flatten(1).mean(dim=1) for x in (full, full - empty))
-    return own + (scale - 1) ** 2 * apart
+    energy, apart = (x.square().flatten(1).mean(dim=1) for x in (full, full - empty))
+    return energy + (scale - 1) ** 2 * apart
 
 
 class GuidanceDistillationTask:
@@ -162,16 +162,14 @@ def guidance_report(task: GuidanceDistillationTask, student: Teacher, path: Path
     report: dict = {"velocity_error": velocity_errors(task, student), "prompt_following": {}}
     write_json(path, report)
     for scale in config.report_scales if config.report_prompts else ():
-        found = {
-            name: followed(task, model, scale) for name, model in (("student", student), ("teacher", task.teacher))
-        }
-        report["prompt_following"][f"{scale:g}"] = compare(**found)
+        hits = {name: followed(task, model, scale) for name, model in (("student", student), ("teacher", task.teacher))}
+        report["prompt_following"][f"{scale:g}"] = compare(**hits)
         write_json(path, report)
     return report
 
 
 def followed(task: GuidanceDistillationTask, model: Teacher, scale: float) -> Hits:
-    """What each clip of `report_prompts` prompts shows of what was asked; the same seeds for every model."""
+    """Prompt following of the clips of `report_prompts` prompts, with the same seeds for every model."""
     sample = functools.partial(task.sample, model, scale)
     clips, scenes, _ = task.data.samples(sample, task.config.report_prompts, at_once(task.config))
     return hits([judge_clip(clip, scene) for clip, scene in zip(clips, scenes, strict=True)], scenes)
@@ -179,11 +177,11 @@ def followed(task: GuidanceDistillationTask, model: Teacher, scale: float) -> Hi
 
 def compare(student: Hits, teacher: Hits) -> dict[str, dict]:
     """Fractions of both, and "difference": student - teacher over pairs of clips with its standard error."""
-    asked = [name for name, found in student.items() if found]
+    attributes = [name for name, hits in student.items() if hits]
     return {
-        "student": {name: sum(student[name]) / len(student[name]) for name in asked},
-        "teacher": {name: sum(teacher[name]) / len(teacher[name]) for name in asked},
-        "difference": {name: paired_difference(student[name], teacher[name]) for name in asked},
+        "student": {name: sum(student[name]) / len(student[name]) for name in attributes},
+        "teacher": {name: sum(teacher[name]) / len(teacher[name]) for name in attributes},
+        "difference": {name: paired_difference(student[name], teacher[name]) for name in attributes},
     }
 
 

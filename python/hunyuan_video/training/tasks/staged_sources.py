@@ -23,7 +23,7 @@ Samples = tuple[Tensor, dict[str, Tensor]]  # latents [B, C, T, h, w] float32, t
 
 
 class Source(Protocol):
-    """Where samples come from; the same draw and rng give the same samples."""
+    """Source of samples; the same draw and rng give the same samples."""
 
     unreadable: int  # clips passed over so far
     contents: str  # of a data set, in short; "" where clips are drawn without end
@@ -51,8 +51,8 @@ class ToyworldSource:
         with torch.autocast(weight.device.type, enabled=False):
             video = to_unit(pixels).to(weight.device, weight.dtype)
             latents = encode_clips(vae, video, image_first=self.image_first)
-        said = [self.captioner(scene, rng) for scene in scenes]
-        return latents, embed(self.encoder, said, video=bucket.frames > 1)
+        captions = [self.captioner(scene, rng) for scene in scenes]
+        return latents, embed(self.encoder, captions, video=bucket.frames > 1)
 
 
 class EncodedSource:
@@ -98,9 +98,9 @@ def embed(encoder: Encoder, prompts: list[str], *, video: bool) -> dict[str, Ten
 def open_data(config: StagesRun, buckets: list[Bucket], encoder: Callable[[], Encoder]) -> Source:
     """The source that `config.data` names. Raises UserError."""
     captioner = Captioner(config.text_dropout, config.structured, config.field_dropout)
-    kind, found, world = config.data.partition(":")
+    kind, colon, world = config.data.partition(":")
     images = bool(config.image_condition)
-    if kind == "toyworld" and found:
+    if kind == "toyworld" and colon:
         return ToyworldSource(world, config.data_seed, encoder(), captioner, images)
     source = EncodedSource(Path(config.data), config.data_seed, buckets, config.text_dropout, images)
     source.data.check_encoders(encoder().hashes())

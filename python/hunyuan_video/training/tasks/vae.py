@@ -47,7 +47,7 @@ class VAETask:
         fitted = torch.from_numpy(self.clips[: config.pca_clips].copy())
         self.pca = PCALatents.fit(to_unit(fitted), self.grid, config.whiten)
         if not config.init_from:
-            self.initialise()
+            self.initialize()
         if config.train == "decoder":
             self.network.encoder.requires_grad_(False)
             self.network.quant_conv.requires_grad_(False)
@@ -55,7 +55,7 @@ class VAETask:
         linear = psnr(to_frames(self.pca.decode(self.pca.encode(to_unit(self.truth)))), self.truth).mean().item()
         report(f"linear (PCA) reconstruction of held-out clips: {linear:.2f} dB")
 
-    def initialise(self) -> None:
+    def initialize(self) -> None:
         """Residual branches start at zero and the posterior narrow, so the network starts as a plain pyramid."""
         channels = self.network.config.latent_channels
         with torch.no_grad():

@@ -142,12 +142,12 @@ class VAEStagesTask:
         discriminator = self.auxiliary["discriminator"]
         judge = discriminator.network
         real, fake = judge(torch.cat((video, out.detach()))).chunk(2)
-        own = discriminator_loss(real, fake)
-        discriminator.update(own, step)
+        loss = discriminator_loss(real, fake)
+        discriminator.update(loss, step)
         judge.requires_grad_(False)  # the VAE's gradient passes through it and leaves none in it
         extra = generator_loss(judge(out))
         judge.requires_grad_(True)
-        return extra, {"discriminator": own.item(), "real": real.mean().item(), "fake": fake.mean().item()}
+        return extra, {"discriminator": loss.item(), "real": real.mean().item(), "fake": fake.mean().item()}
 
     def truth(self) -> Tensor:
         """The held-out clips that can be read: uint8 [N, F, H, W, 3]."""

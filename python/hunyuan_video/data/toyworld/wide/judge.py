@@ -134,7 +134,7 @@ def _relation(found: list[Found], motions: list[Motion], matrices: Tensor) -> tu
 
 
 def _touching(found: list[Found], unit: float) -> bool:
-    """Whether the two things meet in most frames."""
+    """True if the two things meet in most frames."""
     grown = F.max_pool2d((found[0].opacity[:, None] > 0.5).float(), 3, 1, 1)[:, 0] > 0
     line = (grown & (found[1].opacity > 0.5)).flatten(1).sum(1) * unit
     return (line > _TOUCH).float().mean().item() > 0.5

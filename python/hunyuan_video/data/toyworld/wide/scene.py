@@ -129,7 +129,7 @@ CAMERAS_MOVING = (
 
 
 def is_test(scene: WideScene) -> bool:
-    """Whether this combination of words belongs to the split "test" rather than "train"."""
+    """True if this combination of words belongs to the split "test" rather than "train"."""
     return zlib.crc32("/".join(scene.words()).encode()) % TEST_SHARE == 0
 
 
@@ -224,7 +224,7 @@ def _thing(
 
 
 def fits(shape: str, size: str, shapes: dict[str, str], order: tuple[str, ...] = tuple(words.SIZES)) -> bool:
-    """Whether a fill with this column of FILL_SIZES can be seen on the shape at this size."""
+    """True if a fill with this column of FILL_SIZES can be seen on the shape at this size."""
     return shape in shapes and order.index(size) >= order.index(shapes[shape])
 
 

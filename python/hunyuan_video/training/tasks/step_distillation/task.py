@@ -20,7 +20,7 @@ from hunyuan_video.training.tasks.teacher import Teacher
 
 
 class Method(Protocol):
-    """What a method of step distillation supplies, made from (config, student, teacher, data).
+    """Method of step distillation, made from (config, student, teacher, data).
 
     solver: with which the student samples, a name in `flow.SOLVERS`. The rest as in `ExtendedTask`.
     """
