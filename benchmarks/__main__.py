@@ -88,8 +88,8 @@ def run_part(name: str, args: argparse.Namespace) -> dict:
     seconds = round(time.perf_counter() - started, 1)
     tell(f"{name}: {seconds:.0f} s")
     loads = {"load_before": before, "load_after": machine.load(), "others": others.share()}
-    facts = {**machine.part_facts(), "seconds": seconds, **loads}
-    return results.as_part(measured, **facts)
+    about = {**machine.part_facts(), "seconds": seconds, **loads}
+    return results.as_part(measured, **about)
 
 
 def write_report(args: argparse.Namespace) -> str:

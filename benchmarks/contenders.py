@@ -180,7 +180,7 @@ def _gelu_torch(inputs: Inputs) -> Run:
 
 
 def _gelu_packed(inputs: Inputs) -> Run:
-    """What torch.compile's freezing makes of it: a second copy of the weights, in oneDNN's layout."""
+    """GELU as torch.compile's freezing makes it: a second copy of the weights, in oneDNN's layout."""
     x, bias = inputs["x"], inputs["bias"]
     packed = torch.ops.mkldnn._reorder_linear_weight(inputs["weight"], x.shape[1])
     return lambda: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "gelu", [], "tanh")

@@ -1,4 +1,4 @@
-"""What a call of this package costs beside its kernel, in this checkout and in another one.
+"""Cost of a call of this package beside its kernel, in this checkout and in another one.
 
     python benchmarks/dispatch.py OTHER_CHECKOUT [--rounds N] [--output FOLDER]
 
@@ -247,15 +247,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [measure(this, other, key, args.rounds) for key in CASES]
     this.close()
     other.close()
-    facts = machine.part_facts() | {"load": machine.load()}
+    about = machine.part_facts() | {"load": machine.load()}
     text = (
-        f"# Cost of calls\n\n{machine.cpu_name()}, 1 thread; {facts['date']}, commit {facts['commit']}, load "
-        f"{facts['load']}. Medians of {args.rounds} rounds and, in brackets, the smallest.\n\n{table(rows)}\n"
+        f"# Cost of calls\n\n{machine.cpu_name()}, 1 thread; {about['date']}, commit {about['commit']}, load "
+        f"{about['load']}. Medians of {args.rounds} rounds and, in brackets, the smallest.\n\n{table(rows)}\n"
     )
     print(text)
     path = (args.output or results.RESULTS) / f"{machine.slug()}-dispatch.json"
     found = {"format": results.FORMAT, "machine": machine.machine_facts(), "parts": {}}
-    found["parts"]["dispatch"] = results.as_part(rows, **facts)
+    found["parts"]["dispatch"] = results.as_part(rows, **about)
     results.save_results(path, found)
     results.write(path.with_suffix(".md"), text)
 

@@ -1,4 +1,4 @@
-"""What a measurement was made on: device, libraries, commit, load; and the best rates that the device reaches then."""
+"""Description of the machine: device, libraries, commit, load; and the best rates that the device reaches then."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def machine_facts() -> dict[str, Any]:
 
 def gpu_facts() -> dict[str, Any]:
     """The same of a machine with a GPU: device, driver, compiler and what the peers come from."""
-    facts: dict[str, Any] = {
+    about: dict[str, Any] = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
@@ -56,7 +56,7 @@ def gpu_facts() -> dict[str, Any]:
         "cores": os.cpu_count(),
     }
     if not torch.cuda.is_available():
-        return facts
+        return about
     properties = torch.cuda.get_device_properties(0)
     query = "--query-gpu=driver_version,power.limit,clocks.max.sm,clocks.max.mem"
     return {
@@ -66,7 +66,7 @@ def gpu_facts() -> dict[str, Any]:
         "memory_gb": round(properties.total_memory / 1e9, 1),
         "l2_mb": round(getattr(properties, "L2_cache_size", 0) / 1e6, 1),
         "driver, power limit, clocks": _output("nvidia-smi", query, "--format=csv,noheader"),
-        **facts,
+        **about,
     }
 
 
@@ -129,7 +129,7 @@ def scaled_mm(a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor, bias: Tens
 
 
 def part_facts() -> dict[str, Any]:
-    """What may differ between the parts of a run."""
+    """Description of what may differ between the parts of a run."""
     now = datetime.datetime.now(datetime.timezone.utc)
     return {"date": now.isoformat(timespec="seconds"), "commit": commit()}
 
@@ -147,7 +147,7 @@ def load() -> float:
 
 
 class Others:
-    """How much of the processors other processes took (or the host, from a virtual machine) since this was made."""
+    """Share of the processors that other processes (or a virtual machine's host) took since this was made."""
 
     def __init__(self) -> None:
         self.started, self.busy, self.own = time.perf_counter(), _busy(), _own()
@@ -209,7 +209,7 @@ def _git(*words: str) -> str:
 
 
 def _output(*command: str) -> str:
-    """What a tool prints; nothing where it is not installed."""
+    """Output of a tool; nothing where it is not installed."""
     if shutil.which(command[0]) is None:
         return ""
     return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()

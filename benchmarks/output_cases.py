@@ -1,4 +1,4 @@
-"""What `same_outputs.py` runs in each checkout: commands of `hunyuan-video`, recipes for them, and a few Python calls.
+"""Cases that `same_outputs.py` runs in each checkout: commands of `hunyuan-video`, recipes for them, some Python calls.
 
 Public commands and names only, so that code may move. As a program, with the Python of the checkout that is asked:
 
@@ -161,8 +161,8 @@ def golden(folder: Path) -> dict[str, Any]:
         for path in sorted(folder.glob("*.safetensors")):
             kind = path.stem.partition("_")[0]
             if kind in GOLDEN:
-                facts, tensors = json.loads(path.with_suffix(".json").read_text()), load_file(path)
-                for name, value in GOLDEN[kind](facts["config"], tensors):
+                case, tensors = json.loads(path.with_suffix(".json").read_text()), load_file(path)
+                for name, value in GOLDEN[kind](case["config"], tensors):
                     found[f"{path.stem}.{name}"] = value.contiguous()
     return found
 
@@ -179,34 +179,34 @@ TRANSFORMER_FIELDS = {
 VAE_FIELDS = {"norm_num_groups": "norm_groups", "sample_size": "tile_size", "sample_tsize": "tile_frames"}
 
 
-def _config(cls: Any, facts: dict[str, Any], names: dict[str, str]) -> Any:
+def _config(cls: Any, case: dict[str, Any], names: dict[str, str]) -> Any:
     """The fields of a recorded configuration that ours has, tuples in the place of lists."""
     known = cls.__dataclass_fields__
-    renamed = {names.get(name, name): value for name, value in facts.items()}
+    renamed = {names.get(name, name): value for name, value in case.items()}
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in renamed.items() if k in known})
 
 
-def _transformer(facts: dict[str, Any], weights: dict[str, Any]) -> Any:
+def _transformer(case: dict[str, Any], weights: dict[str, Any]) -> Any:
     from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 
-    model = HunyuanVideoTransformer(_config(TransformerConfig, facts, TRANSFORMER_FIELDS))
+    model = HunyuanVideoTransformer(_config(TransformerConfig, case, TRANSFORMER_FIELDS))
     model.load_state_dict(weights, strict=True)
     return model.eval()
 
 
-def _vae(facts: dict[str, Any], weights: dict[str, Any]) -> Any:
+def _vae(case: dict[str, Any], weights: dict[str, Any]) -> Any:
     from hunyuan_video.models import CausalVAE, VAEConfig
 
-    model = CausalVAE(_config(VAEConfig, facts, VAE_FIELDS))
+    model = CausalVAE(_config(VAEConfig, case, VAE_FIELDS))
     model.load_state_dict(weights, strict=False)  # those of the pipelines have no encoder
     return model.eval()
 
 
-def _dit_outputs(facts: dict[str, Any], tensors: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _dit_outputs(case: dict[str, Any], tensors: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     import torch
 
     given = _part(tensors, "in")
-    model = _transformer(facts, _part(tensors, "weights"))
+    model = _transformer(case, _part(tensors, "weights"))
     for dtype in (torch.float32, torch.bfloat16):
         velocity = model.to(dtype)(
             given["x"].to(dtype), given["t"], text=given["text_states"].to(dtype), text_mask=given["text_mask"],
@@ -215,8 +215,8 @@ def _dit_outputs(facts: dict[str, Any], tensors: dict[str, Any]) -> Iterator[tup
         yield str(dtype), velocity
 
 
-def _vae_outputs(facts: dict[str, Any], tensors: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    model = _vae(facts, _part(tensors, "weights"))
+def _vae_outputs(case: dict[str, Any], tensors: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    model = _vae(case, _part(tensors, "weights"))
     for name, value in _part(tensors, "in").items():
         for mode in ("plain", "tiled", "exact"):
             if name.endswith("video"):
@@ -227,13 +227,13 @@ def _vae_outputs(facts: dict[str, Any], tensors: dict[str, Any]) -> Iterator[tup
                 yield f"{name}.{mode}", model.decode(value, mode=mode)
 
 
-def _pipeline_outputs(facts: dict[str, Any], tensors: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _pipeline_outputs(case: dict[str, Any], tensors: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     from hunyuan_video import HunyuanVideoPipeline, PromptEmbeds
 
     parts, given = _part(tensors, "weights"), _part(tensors, "in")
     pipe = HunyuanVideoPipeline(
-        _transformer({"in_channels": 16, "out_channels": 16, **facts["dit"]}, _part(parts, "dit")),
-        _vae(facts["vae"], _part(parts, "vae")),
+        _transformer({"in_channels": 16, "out_channels": 16, **case["dit"]}, _part(parts, "dit")),
+        _vae(case["vae"], _part(parts, "vae")),
     )
     embeds = [
         PromptEmbeds(*(given[f"{prefix}prompt_{part}"] for part in ("embeds", "mask", "embeds_2")))
@@ -242,27 +242,27 @@ def _pipeline_outputs(facts: dict[str, Any], tensors: dict[str, Any]) -> Iterato
     ]
     out = pipe(
         prompt_embeds=embeds[0], negative_prompt_embeds=embeds[1] if len(embeds) > 1 else None, output_type="pt",
-        height=facts["height"], width=facts["width"], num_frames=facts["video_length"], latents=given["latents"],
-        num_inference_steps=facts["num_inference_steps"], flow_shift=facts["shift"],
-        true_cfg_scale=facts["guidance_scale"], guidance_scale=facts["embedded_guidance_scale"],
-        vae_mode="tiled" if facts["enable_tiling"] else "plain",
+        height=case["height"], width=case["width"], num_frames=case["video_length"], latents=given["latents"],
+        num_inference_steps=case["num_inference_steps"], flow_shift=case["shift"],
+        true_cfg_scale=case["guidance_scale"], guidance_scale=case["embedded_guidance_scale"],
+        vae_mode="tiled" if case["enable_tiling"] else "plain",
     )  # fmt: skip
     yield "latents", out.latents
     yield "frames", out.frames
 
 
-def _rope_outputs(facts: dict[str, Any], tensors: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _rope_outputs(case: dict[str, Any], tensors: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     from hunyuan_video.models import rope_table
 
-    for number, one in facts.items():
+    for number, one in case.items():
         tables = rope_table(tuple(one["grid_thw"]), dims=tuple(one["rope_dim_list"]), theta=float(one["theta"]))
         yield from ((f"{number}.{name}", table) for name, table in zip(("cos", "sin"), tables, strict=True))
 
 
-def _schedule_outputs(facts: dict[str, Any], tensors: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _schedule_outputs(case: dict[str, Any], tensors: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     from hunyuan_video.flow import FlowSchedule
 
-    for number, one in facts.items():
+    for number, one in case.items():
         yield number, FlowSchedule(steps=one["num_inference_steps"], shift=one["shift"]).sigmas
 
 

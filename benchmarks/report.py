@@ -44,7 +44,7 @@ def targets(results: Results) -> str:
 
 
 def _targets(rows: Sequence[Row]) -> str:
-    """Of a CPU: the table of targets.py; on a GPU each row has its own."""
+    """Targets of a CPU, from the table of targets.py; on a GPU each row has its own."""
     rows = [row for row in rows if row.device == "cpu"]
     if not rows:
         return ""
@@ -152,11 +152,11 @@ def _error(taken: Taken) -> str:
 
 
 def _machine(results: Results) -> str:
-    facts = dict(results["machine"])
+    details = dict(results["machine"])
     lines = ["# Benchmark results", ""]
-    if facts:
-        libraries = ", ".join(f"{name} {number}" for name, number in facts.pop("libraries", {}).items() if number)
-        described = [str(facts.pop("device", "no device")), *_facts(facts), libraries]
+    if details:
+        libraries = ", ".join(f"{name} {number}" for name, number in details.pop("libraries", {}).items() if number)
+        described = [str(details.pop("device", "no device")), *_facts(details), libraries]
         lines += ["; ".join(part for part in described if part) + ".", ""]
     explained = (
         "Median and, where it is known, (minimum). Ratio: peer / ours, above 1 is better for this package, of the race "
@@ -167,8 +167,8 @@ def _machine(results: Results) -> str:
     return "\n".join(lines) + "\n" + markdown([head, *_parts(results)])
 
 
-def _facts(facts: Results) -> Iterator[str]:
-    for name, value in facts.items():
+def _facts(details: Results) -> Iterator[str]:
+    for name, value in details.items():
         if value not in (None, "", {}, []):
             shown = ", ".join(map(str, value)) if isinstance(value, list) else value
             yield f"{name.replace('_', ' ')} {shown}"
@@ -212,6 +212,6 @@ def line(row: Row) -> str:
 
 
 def _details(peer: Peer) -> str:
-    facts = [f"error {peer.error:.1e}"] if peer.error is not None else []
-    facts += [f"{peer.memory_gb:.1f} GB"] if peer.memory_gb is not None else []
-    return f" ({', '.join(facts)})" if facts else ""
+    details = [f"error {peer.error:.1e}"] if peer.error is not None else []
+    details += [f"{peer.memory_gb:.1f} GB"] if peer.memory_gb is not None else []
+    return f" ({', '.join(details)})" if details else ""

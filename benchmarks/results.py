@@ -77,7 +77,7 @@ class Row:
         self.error, self.memory_gb, self.note = peer.error, peer.memory_gb, peer.note
 
     def ratio(self, name: str) -> float | None:
-        """How many times as fast as a peer; without times, how many times less memory."""
+        """Speed relative to a peer; without times, memory of the peer relative to ours."""
         peer = self.peers[name]
         ours, theirs = (self.ms, peer.ms) if self.ms is not None else (self.memory_gb, peer.memory_gb)
         return theirs / ours if theirs and ours else None
@@ -183,9 +183,9 @@ def as_object(row: Row | Peer) -> dict[str, Any]:
     return values
 
 
-def as_part(rows: Iterable[Row], **facts: Any) -> dict[str, Any]:
+def as_part(rows: Iterable[Row], **about: Any) -> dict[str, Any]:
     """A part of a run: date, commit and whatever else is known of it, and its rows."""
-    return {**facts, "rows": [as_object(row) for row in rows]}
+    return {**about, "rows": [as_object(row) for row in rows]}
 
 
 def rows_of(results: Mapping[str, Any]) -> Iterator[Row]:

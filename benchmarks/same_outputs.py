@@ -68,7 +68,7 @@ class Checkout:
         return self.run("-m", "hunyuan_video", *arguments)
 
     def origin(self) -> dict[str, str]:
-        """Where its packages come from; SystemExit unless that is its own source tree, built."""
+        """Origin of its packages; SystemExit unless that is its own source tree, built."""
         if not Path(self.python).exists():
             raise SystemExit(f"{self.root} has no .venv/bin/python; run `make install` there")
         found = json.loads(self.run(output_cases.__file__, "origin"))
@@ -198,7 +198,7 @@ def differences(a: Path, b: Path) -> Iterator[str]:
 
 
 def of_files(a: Path, b: Path) -> str:
-    """How two files differ that have other bytes; "" if only in what says how fast a run was."""
+    """Difference of two files with other bytes; "" if only in what says how fast a run was."""
     if a.suffix == ".safetensors":
         return of_values(tensors_of(a), tensors_of(b))
     if a.suffix in (".pt", ".bin"):

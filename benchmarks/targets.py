@@ -1,4 +1,4 @@
-"""What the project asks of a CPU and of a GPU, and whether the numbers that were measured meet it."""
+"""Targets of the project on a CPU and on a GPU, and whether the measured numbers meet them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _number_in(size: str, position: int) -> int:
 
 @dataclass(frozen=True)
 class Target:
-    """How many times less than someone this package must need on a CPU. dtype: "" for any.
+    """Factor by which this package must need less than a peer on a CPU. dtype: "" for any.
 
     against: the start of a contender's name, BEST, or FLOOR; "" for a limit on this package's own number (`at_most`,
     milliseconds or, with memory, GB).
@@ -44,8 +44,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Rate:
-    """What a case on a GPU must reach (gate), what is wanted (goal), in the unit of its work; peer: times the best
-    peer's speed.
+    """Rate that a case on a GPU must reach (gate) and should reach (goal), in the unit of its work; peer: times the
+    best peer's speed.
     """
 
     gate: float | None = None
@@ -150,7 +150,7 @@ def table_of(verdicts: Iterable[Verdict]) -> str:
 
 
 def _wanted(target: Target) -> str:
-    """Of memory and of floors a target says how much of the other's is allowed."""
+    """Text of a target; for memory and floors it is the allowed share of the other's."""
     if target.memory or target.against == FLOOR:
         return f"at most {1 / target.ratio:.2g} of it"
     return f"{target.ratio:.2g}x"

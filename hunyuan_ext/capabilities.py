@@ -1,4 +1,4 @@
-"""What was built, what this machine can run and what each op would pick: for `hunyuan-video doctor`."""
+"""Capabilities of the build and the machine, and the choice of each op: for `hunyuan-video doctor`."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def _version() -> str:
 def _build() -> dict:
     if native.module is None:
         return {"native": False, "reason": native.missing}
-    facts = dict(native.module.build_facts())
-    facts["cuda_archs"] = list(native.cuda_archs())
-    return {"native": True, **facts, "isa": list(facts["isa"]), "file": Path(str(native.module.__file__)).name}
+    entries = dict(native.module.build_facts())
+    entries["cuda_archs"] = list(native.cuda_archs())
+    return {"native": True, **entries, "isa": list(entries["isa"]), "file": Path(str(native.module.__file__)).name}
 
 
 def _machine() -> dict:
@@ -77,19 +77,19 @@ def _machine() -> dict:
 
 def _cpu_name() -> str:
     """The processor's name as the kernel reports it, else its architecture."""
-    facts = Path("/proc/cpuinfo")
-    if facts.exists():
-        for line in facts.read_text().splitlines():
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 
 def _cuda_kernels() -> dict:
-    """What was built for GPUs, kernel by kernel; empty without CUDA kernels."""
+    """Kernels built for GPUs, one by one; empty without CUDA kernels."""
     built = native.cuda_archs()
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    facts = {}
+    entries = {}
     for name, kernel in KERNELS.items():
         if not built or "cuda" not in kernel.dtypes:
             continue
@@ -99,14 +99,17 @@ def _cuda_kernels() -> dict:
             i for i in range(gpus) if any(native.runs_on(arch, *torch.cuda.get_device_capability(i)) for arch in archs)
         ]
         dtypes = [str(dtype).removeprefix("torch.") for dtype in kernel.dtypes["cuda"]]
-        facts[name] = {"dtypes": dtypes, "archs": archs, "gpus": runs}
-    return facts
+        entries[name] = {"dtypes": dtypes, "archs": archs, "gpus": runs}
+    return entries
 
 
 def _training() -> dict[str, dict]:
     """{op: {"implementation", "reason"}} of training in bfloat16 on the CPU."""
-    facts = {}
+    entries = {}
     for op in ("rope_attention", "layer_norm_modulate", "gate_residual", "split_gelu"):
         why = missing_attention() if op == "rope_attention" else no_gradients()
-        facts[op] = {"implementation": "torch" if why else "native", "reason": why or "own forward and backward passes"}
-    return facts
+        entries[op] = {
+            "implementation": "torch" if why else "native",
+            "reason": why or "own forward and backward passes",
+        }
+    return entries

@@ -41,7 +41,7 @@ def run_native(x: Tensor, factor: float) -> Tensor:
 
 
 def implementation(x: Tensor, factor: float) -> Tensor:
-    """What torch.ops.hunyuan_ext.template_scale does; its result is always contiguous."""
+    """Implementation of torch.ops.hunyuan_ext.template_scale; its result is always contiguous."""
     return run_native(x, factor) if takes("template_scale", x) else reference.template_scale(x, factor).contiguous()
 
 

@@ -115,13 +115,13 @@ def test_example_runs(path, workplace, monkeypatch):
 
 
 def test_table_of_operations_is_what_doctor_says():
-    facts = hunyuan_ext.capabilities()
+    report = hunyuan_ext.capabilities()
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
-    assert sorted(name for name, _ in rows) == sorted(facts["ops"])
-    if not facts["build"]["native"] or facts["machine"]["isa"] == "scalar":
+    assert sorted(name for name, _ in rows) == sorted(report["ops"])
+    if not report["build"]["native"] or report["machine"]["isa"] == "scalar":
         pytest.skip("the table is about a machine with AVX2 and a built extension")
     for name, cell in rows:  # "a, or b": by processor
-        assert facts["ops"][name]["cpu"]["float32"]["implementation"] in cell.split(", or "), name
+        assert report["ops"][name]["cpu"]["float32"]["implementation"] in cell.split(", or "), name
 
 
 def test_the_readme_can_be_read_in_one_sitting_and_names_the_path():

@@ -1,4 +1,4 @@
-"""What needs a process of its own: other settings, or the peak of its memory.
+"""Measurements in a process of their own: other settings, or the peak of its memory.
 
     python -m benchmarks.cpu.child tasks SCALE FILE TASK...              FILE holds the rows so far, after each of them
     python -m benchmarks.cpu.child peak TASK SIDE FOLDER SCALE VIDEO     prints bytes: {"baseline": ..., "peak": ...}
@@ -49,7 +49,7 @@ def status(key: str) -> int:
 
 
 def load_libraries(side: str) -> None:
-    """What a side needs before it loads weights."""
+    """Import the libraries of a side before it loads weights."""
     if side != OURS:
         from diffusers import AutoencoderKLHunyuanVideo, HunyuanVideoPipeline  # noqa: F401
     torch.nn.functional.conv3d(torch.zeros(1, 1, 3, 3, 3), torch.zeros(1, 1, 3, 3, 3))

@@ -1,4 +1,4 @@
-"""What `hunyuan-video sample` does with the bundled checkpoint, as a diffusers user would write it.
+"""Sampling from the bundled checkpoint as a diffusers user would write it, to compare `hunyuan-video sample` with.
 
 python -m benchmarks.cpu.cold_diffusers PROMPT OUT.mp4 [STEPS]; nothing of this package is imported.
 """

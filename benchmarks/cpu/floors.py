@@ -1,4 +1,4 @@
-"""Where the time of a forward and of a decode goes, and how much of it the machine would need at least.
+"""Breakdown of the time of a forward and of a decode, and the least time that the machine would need.
 
     python -m benchmarks.cpu.floors [--quick] [--output FOLDER]
 
@@ -194,10 +194,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     ceilings = machine.measure_ceilings("cpu", args.quick)
     others = machine.Others()
     parts = list(tables(recorder, ceilings, "quick" if args.quick else "mini"))
-    facts = machine.part_facts()
+    about = machine.part_facts()
     lines = [
         "# Profile and floors",
-        f"{machine.cpu_name()}, {torch.get_num_threads()} threads; {facts['date']}, commit {facts['commit']}; "
+        f"{machine.cpu_name()}, {torch.get_num_threads()} threads; {about['date']}, commit {about['commit']}; "
         f"processors used by others: {others.share() or 0:.0%}. Copy: {1e3 * ceilings.copy:.1f} GB/s read and written; "
         + ", ".join(f"{dtype} product: {rate:.2f} TFLOP/s" for dtype, rate in ceilings.product.items())
         + ".",

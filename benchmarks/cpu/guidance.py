@@ -30,8 +30,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=12.0, help="for each row")
     args = parser.parse_args()
-    facts = machine.machine_facts()
-    print(f"{facts['device']}, {facts['cores']} cores, {facts['torch_threads']} threads, kernels {facts['kernels']}")
+    about = machine.machine_facts()
+    print(f"{about['device']}, {about['cores']} cores, {about['torch_threads']} threads, kernels {about['kernels']}")
     print("| dtype | videos a call | prompts | two passes | one pass | times as fast |\n|---|---|---|---|---|---|")
     for name, dtype in DTYPES.items():
         teacher = HunyuanVideoPipeline.from_pretrained("tiny", adapter="none", device="cpu", dtype=dtype)

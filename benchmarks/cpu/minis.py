@@ -18,7 +18,7 @@ from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, Transformer
 
 @dataclass(frozen=True)
 class Video:
-    """What a pipeline makes: frames x height x width pixels in some steps."""
+    """Video that a pipeline makes: frames x height x width pixels in some steps."""
 
     frames: int
     height: int

@@ -1,4 +1,4 @@
-"""What is measured in processes of their own: operations, peak memory, imports, cold start, other allocators."""
+"""Measurements in processes of their own: operations, peak memory, imports, cold start, other allocators."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def memory(scale_name: str, runs: Sequence[tuple[str, str, str]] = MEMORY_RUNS) 
     with saved(transformer(scale.transformer), vae(scale.vae)) as folder:
         for task, which, side in runs:
             words = python("-m", "benchmarks.cpu.child", "peak", task, side, str(folder), scale_name, which)
-            facts, video = json.loads(words.splitlines()[-1]), getattr(scale, which)
+            sizes, video = json.loads(words.splitlines()[-1]), getattr(scale, which)
             size = str(video) if task == "pipeline" else f"{video.frames}x{video.height}x{video.width}"
             row = rows.setdefault((task, size), Row(task, size, "bfloat16"))
-            used = (facts["peak"] - facts["baseline"]) / 1e9
+            used = (sizes["peak"] - sizes["baseline"]) / 1e9
             if side == OURS:
                 row.memory_gb = used
             else:

@@ -1,4 +1,4 @@
-"""What is measured inside one process: blocks, transformer, VAE, pipeline, and the cost of calls."""
+"""Measurements inside one process: blocks, transformer, VAE, pipeline, and the cost of calls."""
 
 from __future__ import annotations
 

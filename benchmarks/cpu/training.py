@@ -139,9 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path = args.output / f"training-{machine.slug()}.json"
     found = load_results(path)
     found["machine"] = machine.machine_facts()
-    facts = {**machine.part_facts(), "load_before": before, "load_after": machine.load()}
+    about = {**machine.part_facts(), "load_before": before, "load_after": machine.load()}
     losses = {row.shape: of_sides for row, of_sides in timed}
-    found["parts"] = {"training": as_part([*(row for row, _ in timed), *memory], losses=losses, **facts)}
+    found["parts"] = {"training": as_part([*(row for row, _ in timed), *memory], losses=losses, **about)}
     save_results(path, found)
     write(path.with_suffix(".md"), text)
 

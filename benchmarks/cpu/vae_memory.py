@@ -73,13 +73,13 @@ def measure(frames: int, size: int, budget: int, dtype: str, plain_frames: list[
     The row of plain mode with as many frames as exact mode's has, too, the largest difference of the two.
     """
     with tempfile.TemporaryDirectory() as folder:
-        facts, exact = in_own_process("exact", frames, size, budget, dtype, folder)
-        yield {"mode": "exact", "frames": frames, **facts}
+        measured, exact = in_own_process("exact", frames, size, budget, dtype, folder)
+        yield {"mode": "exact", "frames": frames, **measured}
         for count in plain_frames:
-            facts, plain = in_own_process("plain", count, size, budget, dtype, folder)
+            measured, plain = in_own_process("plain", count, size, budget, dtype, folder)
             if count == frames:
-                facts |= {"difference": float((exact - plain).abs().max()), "largest": float(plain.abs().max())}
-            yield {"mode": "plain", "frames": count, **facts}
+                measured |= {"difference": float((exact - plain).abs().max()), "largest": float(plain.abs().max())}
+            yield {"mode": "plain", "frames": count, **measured}
 
 
 def compare(options: argparse.Namespace) -> list[dict]:
@@ -111,8 +111,8 @@ def main() -> None:
         raise SystemExit("resident memory is read from /proc, which this system does not have")
     if options.worker:
         dtype = DTYPES[options.dtype]
-        facts = decode(options.worker, options.frames, options.size, dtype, options.budget, options.sample)
-        print(json.dumps(facts))
+        measured = decode(options.worker, options.frames, options.size, dtype, options.budget, options.sample)
+        print(json.dumps(measured))
         return
     exact = compare(options)[0]
     if exact["peak"] > options.budget + exact["result"]:

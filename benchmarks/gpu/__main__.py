@@ -63,18 +63,18 @@ def table(options: argparse.Namespace, deadline: Deadline, done: dict[str, stage
     """Measures, prints and writes; whether a line of ours failed."""
     from benchmarks.gpu.worker import run_table
 
-    facts, rows = machine.gpu_facts(), []
+    described, rows = machine.gpu_facts(), []
     path = (
         Path(options.output)
-        / f"{re.sub(r'[^a-z0-9]+', '-', facts['device'].lower())}-{datetime.now():%Y-%m-%d-%H%M}.json"
+        / f"{re.sub(r'[^a-z0-9]+', '-', described['device'].lower())}-{datetime.now():%Y-%m-%d-%H%M}.json"
     )
-    print("\n".join(f"{key}: {value}" for key, value in facts.items()), flush=True)
+    print("\n".join(f"{key}: {value}" for key, value in described.items()), flush=True)
     parts = {name: {"summary": stage.summary, "seconds": round(stage.seconds, 1)} for name, stage in done.items()}
     about: dict[str, Any] = {"title": "Kernels and models", **machine.part_facts()}
 
     def save() -> dict[str, Any]:
         table_part = results.as_part(rows, **about)
-        found = {"format": results.FORMAT, "machine": facts, "parts": {**parts, "table": table_part}}
+        found = {"format": results.FORMAT, "machine": described, "parts": {**parts, "table": table_part}}
         results.save_results(path, found)
         return found
 

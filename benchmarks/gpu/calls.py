@@ -1,4 +1,4 @@
-"""What the peers share. Off a GPU, as in a dry run, nothing is compiled and no backend is forced."""
+"""Shared code of the peers. Off a GPU, as in a dry run, nothing is compiled and no backend is forced."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def _linear_inputs(noise: Callable, rows: int, inner: int, outer: int, epilogue:
 
 
 def _mlp_inputs(noise: Callable, rows: int, inner: int, outer: int) -> Inputs:
-    """Of two layers, the second back to the width of the first; x is a residual stream in front of its norm."""
+    """Inputs of two layers, the second back to the width of the first; x is a residual stream in front of its norm."""
     wide, back = (shared.INPUTS["fp8_linear"](noise, 1, *sizes) for sizes in ((inner, outer), (outer, inner)))
     vectors = {name: noise(1, inner, scale=0.3) for name in ("shift", "scale", "gate")}
     weights = dict(weight=wide["weight"], bias=wide["bias"], weight2=back["weight"], bias2=back["bias"])

@@ -66,7 +66,7 @@ def scaled_weight(weight: Tensor, quantize: Callable[[Tensor], tuple[Tensor, Ten
 
 
 def product_ours(inputs: Inputs) -> Run:
-    """Of rows that are quantized already, as layer_norm_modulate_fp8 leaves them."""
+    """Product of rows that are quantized already, as layer_norm_modulate_fp8 leaves them."""
     weight, scale = ops.quantize_fp8(inputs["weight"])
     codes, row_scale = rowwise(inputs["x"])
     rows = ops.Fp8Rows(codes, row_scale.flatten())

@@ -1,4 +1,4 @@
-"""What `python benchmarks/gpu.py` runs before the table: build, tests that need a GPU, compute-sanitizer."""
+"""Stages of `python benchmarks/gpu.py` before the table: build, tests that need a GPU, compute-sanitizer."""
 
 from __future__ import annotations
 

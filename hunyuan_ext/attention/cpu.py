@@ -48,7 +48,7 @@ SHORT, FEW_HEADS = 24, 8  # tokens, heads of all samples; the table of short seq
 
 
 def arithmetic(dtype: torch.dtype, precision: str) -> torch.dtype:
-    """What the kernel multiplies in: as asked for, else the tensors' type where a unit for it exists."""
+    """Arithmetic of the kernel's products: as requested, else the tensors' type where a unit for it exists."""
     if precision != "auto":
         return FLOAT if precision == "fp32" else BFLOAT
     return BFLOAT if dtype == BFLOAT and find_row(BFLOAT) is not None else FLOAT

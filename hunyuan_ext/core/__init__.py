@@ -1,1 +1,1 @@
-"""What all op families share: the native module, the choice of a kernel, plans of calls, checks, torch.library."""
+"""Shared parts of all op families: the native module, the choice of a kernel, plans of calls, checks, torch.library."""

@@ -29,7 +29,7 @@ def like(name: str, value: Tensor, layout: str, shape: tuple[int, ...], x: Tenso
 
 
 def described(value: object) -> str:
-    """What an argument is, for an error message."""
+    """Description of an argument for an error message."""
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 

@@ -156,7 +156,7 @@ class Op:
         native.memos.append(self.plans)
 
     def plan(self, tensors: tuple, constants: tuple) -> Callable[..., Any]:
-        """What runs a call with these tensors (or None) and other arguments; raises what is wrong with them."""
+        """Plan of a call with these tensors (or None) and other arguments; raises what is wrong with them."""
         if torch.compiler.is_compiling() or dispatch_modes() or transform() is not None:
             return self.plan_once(tensors, constants)
         key = signature(tensors, torch.is_grad_enabled()), constants, autocast_state() if any_autocast() else None

@@ -1,4 +1,4 @@
-"""What kernels ask of their operands: which layout, alignment and types they read, and copies of what differs."""
+"""Operands of kernels: which layout, alignment and types they read, and copies of what differs."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def autocast_enabled(device: str) -> bool:
 
 
 def autocast_state() -> tuple:
-    """What autocast does on the devices that have kernels: a value to compare."""
+    """State of autocast on the devices that have kernels: a value to compare."""
     return tuple((torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in ("cpu", "cuda"))
 
 

@@ -23,7 +23,7 @@ class Fp8Rows(NamedTuple):
     scale: Tensor  # fp32: [M], or [ceil(K / 128), M]
 
     def decoded(self, dtype: torch.dtype) -> Tensor:  # [..., K]
-        """What it stands for."""
+        """Values that the codes and scales stand for."""
         columns = self.codes.shape[-1]
         by_row = self.scale.ndim == 1
         spread = self.scale[:, None] if by_row else self.scale.repeat_interleave(SCALE_BLOCK, 0)[:columns].T

@@ -163,7 +163,7 @@ def plan_int8_linear(tensors: tuple, constants: tuple) -> Plan:
 
 
 def autocast_dtype(weight: Tensor) -> torch.dtype | None:
-    """What autocast makes of the inputs of a product on this device, if it does."""
+    """Dtype that autocast casts a product's inputs to on this device, if it does."""
     device = plain.device_type(weight)
     return torch.get_autocast_dtype(device) if plain.autocast_enabled(device) else None
 
@@ -171,7 +171,7 @@ def autocast_dtype(weight: Tensor) -> torch.dtype | None:
 def coded_product(
     inputs: Inputs, bias: Tensor | None, library: Callable[..., Tensor], eager: Callable[..., Tensor]
 ) -> Callable[..., Tensor]:
-    """What multiplies with weights of one byte, where no kernel does the whole call."""
+    """Product with weights of one byte, where no kernel does the whole call."""
     if torch.compiler.is_compiling() or plain.wants_gradient(*inputs, bias):
         return library
     return _meta_product if inputs[0].is_meta else eager

@@ -110,7 +110,7 @@ def _tensors(part: Part) -> tuple[Tensor, ...]:
 
 
 def as_parts(coded: tuple[bool, ...], flat: Sequence[Tensor]) -> Parts:
-    """What `flattened` took apart."""
+    """Parts that `flattened` took apart, joined again."""
     rest = iter(flat)
     return tuple(Fp8Rows(next(rest), next(rest)) if rows else next(rest) for rows in coded)
 

@@ -162,10 +162,10 @@ def _reason(name: str, x: Tensor) -> str:
 
 
 def _describe_group_norm(device: str, dtype: torch.dtype) -> dict:
-    facts = one_kernel("group_norm_silu", device, dtype)
-    if facts["implementation"] == "native" and native.mode == "auto":
-        facts["reason"] += f"; torch below {SMALL_VOLUME} elements"
-    return facts
+    entry = one_kernel("group_norm_silu", device, dtype)
+    if entry["implementation"] == "native" and native.mode == "auto":
+        entry["reason"] += f"; torch below {SMALL_VOLUME} elements"
+    return entry
 
 
 LAYER_NORM, GATE_RESIDUAL, GROUP_NORM = Op(plan_layer_norm), Op(plan_gate_residual), Op(plan_group_norm)

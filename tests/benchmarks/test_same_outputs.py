@@ -42,7 +42,7 @@ def test_equal_but_for_speed(folders):
 
 
 @pytest.mark.parametrize(
-    ("tensors", "said"),
+    ("tensors", "message"),
     [
         ({"w": torch.tensor([0.0, 1.0, 2.25, 3.0]), "b": torch.zeros(2)}, "1 values differ, most by 0.25 in w"),
         ({"w": torch.arange(4.0), "b": torch.zeros(2) * -1.0}, "1 values differ, most by 0 in b"),
@@ -50,9 +50,9 @@ def test_equal_but_for_speed(folders):
         ({"w": torch.arange(4.0)}, "b is in one alone"),
     ],
 )
-def test_tensors(folders, tensors, said):
+def test_tensors(folders, tensors, message):
     save_file(tensors, folders[0] / "run/a.safetensors", {"about": '{"steps": 3}'})
-    assert f"a.safetensors: {said}" in found(folders)
+    assert f"a.safetensors: {message}" in found(folders)
 
 
 def test_metadata_logs_bytes_and_absent_files(folders):

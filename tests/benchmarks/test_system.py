@@ -133,8 +133,8 @@ def test_report_of_the_kernel_suite_is_read():
     (row,) = processes.operation_rows({"benchmarks": benchmarks})
     assert row.ms == 2000.0 and row.rate == 2e-3 and row.unit == "TB/s" and row.error == 1e-7
     assert row.peers["torch"] == Peer(2000.0, 1000.0, 3, 1e-7)
-    facts = {"date": "2026-01-01", "commit": "c0ffee", "load_before": 0.1, "load_after": 1.9, "others": 0.02}
-    part = results.as_part([row], **facts)
+    description = {"date": "2026-01-01", "commit": "c0ffee", "load_before": 0.1, "load_after": 1.9, "others": 0.02}
+    part = results.as_part([row], **description)
     table = report.tables({"machine": {}, "parts": {"operations": part}})
     assert "| operations | 2026-01-01 | c0ffee | 0.1, 1.9 | 2% | - |" in table
     assert table.count("| norm | 8x8 | float32 |") == 3 and "2.00 (1.00) s" in table
@@ -153,8 +153,8 @@ def test_work_of_operations(op, sizes, expected):
 
 
 def stub_parts(monkeypatch, **runs):
-    facts = {**hunyuan_ext.capabilities(), "build": {"native": True}}
-    monkeypatch.setattr(hunyuan_ext, "capabilities", lambda: facts)
+    description = {**hunyuan_ext.capabilities(), "build": {"native": True}}
+    monkeypatch.setattr(hunyuan_ext, "capabilities", lambda: description)
     monkeypatch.setattr(bench, "PARTS", {name: parts.Part(run, 1) for name, run in runs.items()})
 
 
@@ -194,8 +194,8 @@ def test_without_diffusers_a_line_says_how_to_get_it_and_the_rest_runs(tmp_path,
     monkeypatch.setitem(bench.PARTS, "alone", parts.Part(one_row, 1, peer=False))
     monkeypatch.setattr(machine, "version", lambda name: None)
     assert bench.main(["--quick", "--output", str(tmp_path)]) == 0
-    told = [line for line in capsys.readouterr().err.splitlines() if "pip install diffusers" in line]
-    assert len(told) == 1 and "diffusers is not installed" in told[0]
+    hints = [line for line in capsys.readouterr().err.splitlines() if "pip install diffusers" in line]
+    assert len(hints) == 1 and "diffusers is not installed" in hints[0]
     assert list(json.loads(next(tmp_path.glob("*.json")).read_text())["parts"]) == ["alone"]
 
 

@@ -1,4 +1,4 @@
-"""What users get wrong: one line that names file and key and says what to do."""
+"""Mistakes of users: one line that names file and key and says what to do."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_several_weight_files(tmp_path, transformer):
 
 
 class Attack:
-    """What a malicious pickle does: run a command when it is loaded."""
+    """Malicious pickle: it would run a command when it is loaded."""
 
     def __init__(self, path):
         self.path = path

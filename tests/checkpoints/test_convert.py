@@ -183,8 +183,8 @@ def test_tokenizers_are_read_by_transformers_as_here(tmp_path, official_root, st
     with warnings.catch_warnings(record=True) as notices:
         warnings.simplefilter("always", Notice)
         convert(official_root, tmp_path / "made", "diffusers")
-    told = [str(notice.message) for notice in notices if "drops the spaces" in str(notice.message)]
-    assert len(told) == (stated == "LlamaTokenizerFast")
+    texts = [str(notice.message) for notice in notices if "drops the spaces" in str(notice.message)]
+    assert len(texts) == (stated == "LlamaTokenizerFast")
     index = json.loads((tmp_path / "made/model_index.json").read_text())
     assert index["tokenizer"] == index["tokenizer_2"] == ["transformers", "PreTrainedTokenizerFast"]
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "made/tokenizer")

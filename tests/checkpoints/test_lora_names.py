@@ -112,15 +112,15 @@ def test_every_module_is_found_under_every_spelling():
 
 
 @pytest.mark.parametrize(
-    ("key", "said"),
+    ("key", "message"),
     [("lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", "text encoder"),
      ("lora_unet_input_blocks_1_proj_in.lora_down.weight", "no low-rank weight"),
      ("diffusion_model.double_blocks.0.img_attn_qkv.dora_scale", "without its low-rank pair"),
      ("diffusion_model.double_blocks.7.img_attn_qkv.lora_A.weight", "no double_blocks.7")],
 )  # fmt: skip
-def test_other_files_are_refused_in_one_line(tmp_path, key, said):
+def test_other_files_are_refused_in_one_line(tmp_path, key, message):
     save_file({key: torch.zeros(2, 32), key.replace("A", "B"): torch.zeros(96, 2)}, tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match=said) as error:
+    with pytest.raises(UserError, match=message) as error:
         load_adapter(make(), tmp_path / "x.safetensors")
     assert "\n" not in str(error.value)
 

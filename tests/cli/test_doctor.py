@@ -12,7 +12,7 @@ from hunyuan_video.cli import doctor
 
 
 @pytest.fixture(scope="module")
-def facts():
+def report():
     return doctor.collect()
 
 
@@ -27,13 +27,13 @@ def test_report_names_every_operation_with_a_reason(command):
         assert after.startswith("    cpu, float32") and "(" in after
 
 
-def test_json_holds_the_same_facts(command, facts):
-    told = json.loads(command("doctor", "--json").out)
-    assert told["kernels"]["ops"] == facts["kernels"]["ops"] and told["version"] == facts["version"]
+def test_json_holds_the_same_facts(command, report):
+    printed = json.loads(command("doctor", "--json").out)
+    assert printed["kernels"]["ops"] == report["kernels"]["ops"] and printed["version"] == report["version"]
 
 
-def test_what_is_missing_comes_with_advice(facts):
-    bare = copy.deepcopy(facts)
+def test_what_is_missing_comes_with_advice(report):
+    bare = copy.deepcopy(report)
     why = "hunyuan_ext._C is not built; `pip install .` builds it"
     bare["kernels"]["build"] = {"native": False, "reason": why}
     bare["kernels"]["ops"] = {"op": {"cpu": {"float32": {"implementation": "torch", "reason": f"torch's conv; {why}"}}}}
@@ -46,8 +46,8 @@ def test_what_is_missing_comes_with_advice(facts):
     assert "GPU: none (this torch was built without CUDA); models run on the processor in float32" in text
 
 
-def test_a_gpu_and_a_forced_backend_are_told(facts):
-    rich = copy.deepcopy(facts)
+def test_a_gpu_and_a_forced_backend_are_told(report):
+    rich = copy.deepcopy(report)
     rich["gpus"] = [{"name": "Big One", "memory": 80e9, "capability": "sm_90"}]
     rich["kernels"]["backend"] = "reference"
     rich["kernels"]["build"] = {"native": True, "isa": ["scalar", "avx2"], "cuda_archs": ["sm_80", "sm_90a"]}

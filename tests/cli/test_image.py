@@ -41,19 +41,19 @@ def test_a_video_from_an_image(command, image_checkpoint, image, work):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (("--image", "missing.png"), 1, "cannot read the image missing.png: No such file or directory"),
         (("--image", "text.png"), 1, "cannot read the image text.png: no image format"),
         ((), 2, "this model continues an image and none was given"),
     ],
 )
-def test_what_cannot_work_is_one_line(command, image_checkpoint, work, words, code, said):
+def test_what_cannot_work_is_one_line(command, image_checkpoint, work, words, code, message):
     (work / "text.png").write_text("no image")
     result = command("sample", "a red star", "--model", image_checkpoint, "--seed", 3, *words, "-o", "out.webp")
     assert result.code == code
     line = result.err.strip().splitlines()[-1]
-    assert said in line
+    assert message in line
     assert "Traceback" not in result.err
     assert not (work / "out.webp").exists()
 

@@ -1,4 +1,4 @@
-"""What an import costs: the package alone is nothing, and sampling needs neither transformers nor diffusers."""
+"""Cost of an import: the package alone is nothing, and sampling needs neither transformers nor diffusers."""
 
 from __future__ import annotations
 

@@ -21,10 +21,10 @@ end(3)
 THREAD = "threading.Thread(target=lambda: (time.sleep(0.3), print('thread done'))).start()"
 
 
-@pytest.mark.parametrize(("extra", "told"), [("", "buffered handlers run"), (THREAD, "buffered thread done")])
-def test_the_end_keeps_output_handlers_threads_and_code(extra, told):
+@pytest.mark.parametrize(("extra", "shown"), [("", "buffered handlers run"), (THREAD, "buffered thread done")])
+def test_the_end_keeps_output_handlers_threads_and_code(extra, shown):
     done = subprocess.run([sys.executable, "-c", ENDS.format(extra=extra)], capture_output=True, text=True)
-    assert done.returncode == 3 and done.stdout.split("\n")[0] == told and "handlers run" in done.stdout
+    assert done.returncode == 3 and done.stdout.split("\n")[0] == shown and "handlers run" in done.stdout
 
 
 def test_a_reader_that_is_gone_does_not_hang_the_end():

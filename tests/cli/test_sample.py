@@ -91,8 +91,8 @@ def test_show_prints_a_command_that_makes_the_file_again(sample, command, work, 
     content = [file.read_bytes() for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
     assert command(*words[1:]).code == 0
     assert [file.read_bytes() for file in (sorted(path.iterdir()) if path.is_dir() else [path])] == content
-    facts = json.loads(command("show", "--json", second).out)
-    assert facts["prompt"] == PROMPT and facts["settings"]["num_inference_steps"] == 4 and facts["version"]
+    metadata = json.loads(command("show", "--json", second).out)
+    assert metadata["prompt"] == PROMPT and metadata["settings"]["num_inference_steps"] == 4 and metadata["version"]
 
 
 def test_a_random_seed_is_told(sample, work):

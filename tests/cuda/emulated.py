@@ -93,7 +93,7 @@ class Kernels:
             raise RuntimeError(self.library.hunyuan_last_error().decode())
 
     def prepare_heads(self, norms=(None,) * 4, rope=None, text_tokens: int = 0, eps: float = 1e-6) -> None:
-        """What the next FP8 attention does to q and k first; norms of q, k, text q, text k."""
+        """Preparation of q and k in the next FP8 attention; norms of q, k, text q, text k."""
         pointers = [None if norm is None else norm.data_ptr() for norm in norms]
         dtype = next((norm.dtype for norm in norms if norm is not None), torch.float32)
         tables = {}

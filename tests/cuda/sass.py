@@ -77,7 +77,7 @@ def compiled(source: str, arch: str) -> tuple[dict[str, Kernel], str]:
 
 
 def read_log(text: str) -> dict[str, Kernel]:
-    """What `ptxas -v` reports of each kernel."""
+    """Report of `ptxas -v` on each kernel."""
     pattern = (
         r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
         r".*?Used (\d+) registers"

@@ -1,4 +1,4 @@
-"""What would run on a GPU, on a machine without one: choices by architecture, graphs of fake CUDA tensors."""
+"""Choices for a GPU, on a machine without one: picks by architecture, graphs of fake CUDA tensors."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_no_gpu_and_no_kernels_are_told(machine):
 
 
 class OnDevice:
-    """What the binding reads of a tensor, on a CUDA device that need not exist."""
+    """Tensor as the binding reads it, on a CUDA device that need not exist."""
 
     dtype, shape, device = torch.float32, (1, 2, 4), SimpleNamespace(type="cuda", index=0)
 

@@ -14,7 +14,7 @@ AMPERE = ("LDSM", "LDGSTS")  # ldmatrix, cp.async
 
 
 class Machine(NamedTuple):
-    """What the machine code of every kernel of a source must look like."""
+    """Requirements on the machine code of every kernel of a source."""
 
     source: str
     arch: str

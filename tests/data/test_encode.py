@@ -50,7 +50,7 @@ def test_latents_and_text_are_those_of_the_encoders(folder, pipe):
         text = pipe.text_encoder(clip.captions)
         pooled = pipe.clip_text_encoder(clip.captions).pooled
     assert clip.key == "00000007" and len(clip.captions) == 2
-    assert all(scene.color in said for said in clip.captions)
+    assert all(scene.color in message for message in clip.captions)
     torch.testing.assert_close(clip.latents.float(), expected.float(), atol=2e-3, rtol=2e-3)
     batch = data.collate([clip], [1])
     torch.testing.assert_close(batch.text[0], (text.hidden * text.mask[..., None])[1].float(), atol=0.02, rtol=0.02)
@@ -72,8 +72,8 @@ def test_a_batch_is_a_function_of_its_position(folder):
     seen = [key for keys, _ in whole for key in keys]
     assert sorted(seen[:10]) == sorted(f"{i:08d}" for i in range(10))  # an epoch holds every clip once
     assert seen[:10] != seen[10:20]
-    said = [text for _, captions in take(0, 40) for text in captions]
-    assert 15 < said.count("") < 60
+    message = [text for _, captions in take(0, 40) for text in captions]
+    assert 15 < message.count("") < 60
 
 
 def test_dropped_captions_have_the_empty_features(folder):
@@ -198,9 +198,9 @@ def test_what_is_left_out_is_named_with_its_reason(tmp_path, capfd, workers):
         (tmp_path / f"{name}.txt").write_text("a clip")
     words = ["encode", str(tmp_path), "-o", str(tmp_path / "data"), "--bucket", "5x32x32", "--workers", str(workers)]
     assert main(words) == 0
-    told = capfd.readouterr()
-    assert "2 skipped" in told.out
-    lines = [line for line in told.err.splitlines() if line.startswith("note: left out: ")]
+    output = capfd.readouterr()
+    assert "2 skipped" in output.out
+    lines = [line for line in output.err.splitlines() if line.startswith("note: left out: ")]
     assert [name in lines[i] for i, name in enumerate(("damaged.mp4", "empty.webp"))] == [True, True] and len(
         lines
     ) == 2
@@ -216,15 +216,15 @@ def test_manifest_lines_name_what_is_missing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [(["toyworld:nowhere", "--bucket", "1x16x16"], "the worlds are"), (["toyworld:narrow"], "at least one bucket"),
      (["toyworld:narrow", "--bucket", "6x16x16"], "4k + 1"), (["toyworld:narrow", "--bucket", "1x16x32"], "square"),
      (["nowhere", "--bucket", "1x16x16"], "no such folder"), (["x", "--bucket", "wide"], "FRAMESxHEIGHTxWIDTH"),
      (["toyworld:narrow", "--bucket", "1x16x16", "--part", "2"], "I/N"),
      (["toyworld:narrow", "--bucket", "1x16x16", "--part", "2/2"], "I/N")],
 )  # fmt: skip
-def test_bad_requests_are_one_line(tmp_path, capsys, arguments, said):
+def test_bad_requests_are_one_line(tmp_path, capsys, arguments, message):
     assert main(["encode", *arguments, "-o", str(tmp_path / "out")]) in (1, 2)
     error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()

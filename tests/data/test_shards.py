@@ -39,8 +39,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, size):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
     try:
-        said = "cannot write .*00000.tar: File too large; free some space"
-        with pytest.raises(UserError, match=said), ShardWriter(path) as writer:
+        message = "cannot write .*00000.tar: File too large; free some space"
+        with pytest.raises(UserError, match=message), ShardWriter(path) as writer:
             writer.add("one", b"1" * size)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

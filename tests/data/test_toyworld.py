@@ -17,8 +17,8 @@ NARROW, FULL = WORLDS["narrow"], WORLDS["full"]
 both_worlds = pytest.mark.parametrize("world", [NARROW, FULL], ids=lambda world: world.name)
 
 
-def plain(**said):
-    return with_details(Attributes(**{**dict.fromkeys(NARROW.words()), **said}))
+def plain(**wanted_words):
+    return with_details(Attributes(**{**dict.fromkeys(NARROW.words()), **wanted_words}))
 
 
 def object_center(clip):
@@ -191,11 +191,11 @@ def test_captions_use_only_the_vocabulary(world):
     known, rng = set(vocabulary(world)), random.Random(0)
     used = set()
     for scene in world.scenes(800, seed=10):
-        said = caption(scene, rng)
-        for text in (said.text, *said.fields.values()):
+        wanted_words = caption(scene, rng)
+        for text in (wanted_words.text, *wanted_words.fields.values()):
             used.update(tokens(text))
-        assert tuple(said.fields) == FIELD_NAMES
-        assert len(tokens(said.text)) <= 64
+        assert tuple(wanted_words.fields) == FIELD_NAMES
+        assert len(tokens(wanted_words.text)) <= 64
     assert used <= known and len(known) < 130
     assert len(known - used) < 10
 
@@ -214,7 +214,7 @@ def test_captions_are_deterministic_and_say_what_the_issue_says():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "wanted_words"),
     [
         (
             "A big red ball flying upwards over a grey striped background while the camera slowly pans to the left",
@@ -228,8 +228,8 @@ def test_captions_are_deterministic_and_say_what_the_issue_says():
         ("", (None,) * 7),
     ],
 )
-def test_parse_makes_the_best_of_free_words(text, said):
-    assert tuple(parse(text, FULL).attributes().values()) == said
+def test_parse_makes_the_best_of_free_words(text, wanted_words):
+    assert tuple(parse(text, FULL).attributes().values()) == wanted_words
 
 
 def test_parse_leaves_out_what_the_world_lacks():

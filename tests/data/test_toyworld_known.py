@@ -1,4 +1,4 @@
-"""What a world does not know is said, with what is nearest."""
+"""Words that a world does not know are named, with the nearest that it knows."""
 
 import random
 

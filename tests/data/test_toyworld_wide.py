@@ -183,7 +183,7 @@ def test_synonyms_are_understood(index, state):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "mentioned"),
     [
         (
             "two small stars chase a red ball at night",
@@ -204,10 +204,10 @@ def test_synonyms_are_understood(index, state):
         ("una estrella roja", {}),
     ],
 )  # fmt: skip
-def test_prompts_as_people_write_them(text, said):
+def test_prompts_as_people_write_them(text, mentioned):
     found = parse(text).attributes()
-    assert {name: found[name] for name in said} == said
-    if not said:
+    assert {name: found[name] for name in mentioned} == mentioned
+    if not mentioned:
         assert not any(found.values())
 
 

@@ -33,7 +33,7 @@ PATIENCE = float(os.environ.get("HUNYUAN_GPU_TEST_SECONDS", "25"))
 
 @pytest.fixture(scope="session", autouse=True)
 def _device_is_ready():
-    """What the first call of a process waits for belongs to no test."""
+    """Set-up of the device, so that no test pays for the first call of a process."""
     if torch.cuda.is_available():
         one = torch.ones(8, 8, device="cuda", dtype=torch.double)
         assert (one @ one).sum().item() == 512

@@ -104,7 +104,7 @@ def test_the_same_bits_again():
 
 
 def test_parts_of_the_keys_merge():
-    """What sequence parallelism does with the log-sum-exp."""
+    """Merging by log-sum-exp, as in sequence parallelism."""
     q, k, v = inputs(1, 500, 1200, 4, 128)
     parts = [ops.attention_with_lse(q, k[:, part], v[:, part]) for part in (slice(0, 700), slice(700, 1200))]
     weights = torch.stack([lse for _, lse in parts]).softmax(0).transpose(2, 3)[..., None]
@@ -157,7 +157,7 @@ def test_fp8_ignores_what_lies_behind_the_keys():
 
 @needs_fp8
 def test_fp8_block_lists():
-    """Of blocks of two tiles, with a row of none, and lengths that cut a block."""
+    """Lists of blocks of two tiles, with a row of none, and lengths that cut a block."""
     q, k, v = inputs(2, 1500, 1500, 3, 128)
     allowed = torch.rand(12, 6) < 0.5
     allowed[0], allowed[1] = False, True

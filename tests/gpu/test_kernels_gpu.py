@@ -21,7 +21,7 @@ def randn(*shape, dtype=torch.bfloat16):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op} {case.case.name}")
 def test_smoke(case):
-    """What compute-sanitizer watches computes the right thing, too."""
+    """Correct results of the calls that compute-sanitizer watches."""
     assert error_of(case, "cuda") <= (FP8_ERROR if case.label == "fp8" else ERROR)
 
 

@@ -1,1 +1,1 @@
-"""What tests of several packages share: small models and checkpoints, peers, runs on several ranks."""
+"""Shared helpers of the tests: small models and checkpoints, peers, runs on several ranks."""

@@ -15,7 +15,7 @@ MODEL = {"hidden_size": 32, "num_heads": 1, "double_blocks": 1, "single_blocks":
 
 
 def save_transformer(folder: Path, channels: int) -> HunyuanVideoTransformer:
-    """Of MODEL's sizes, away from the zeros it starts with; saved in folder/transformer."""
+    """Transformer of MODEL's sizes, away from the zeros it starts with; saved in folder/transformer."""
     model = HunyuanVideoTransformer(TransformerConfig(**MODEL, in_channels=channels, out_channels=channels))
     with torch.no_grad():
         for parameter in model.parameters():

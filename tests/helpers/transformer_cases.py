@@ -26,8 +26,8 @@ GOLDEN_NAMES = {
 
 def golden_model(case) -> HunyuanVideoTransformer:
     """The model of a golden dit case, its official keys loaded strictly."""
-    facts = case.facts["config"]
-    model = HunyuanVideoTransformer(TransformerConfig(**{ours: facts[key] for key, ours in GOLDEN_NAMES.items()}))
+    settings = case.facts["config"]
+    model = HunyuanVideoTransformer(TransformerConfig(**{ours: settings[key] for key, ours in GOLDEN_NAMES.items()}))
     model.load_state_dict(case.part("weights"), strict=True)
     return model.eval()
 

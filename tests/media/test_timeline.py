@@ -13,7 +13,7 @@ MS = Fraction(1, 1000)
 
 
 def line(times, end, tick=Fraction(1, 90000)):
-    """Of times in seconds, whatever their fractions, read from a clock."""
+    """Timeline of times in seconds, whatever their fractions, read from a clock."""
     unit = Fraction(1, lcm(*(Fraction(time).denominator for time in (*times, end))))
     return Timeline(tuple(int(time / unit) for time in times), int(end / unit), unit, tick)
 

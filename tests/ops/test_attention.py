@@ -148,8 +148,8 @@ def test_gradients_of_the_composed_form_equal_the_reference():
     leaves = [x.detach().clone().requires_grad_() for x in (q, k, v)]
     ours = torch.autograd.grad(ops.rope_attention(*leaves, kv_len=lengths, **options).square().sum(), leaves)
     theirs = torch.autograd.grad(reference.rope_attention(*leaves, kv_len=lengths, **options).square().sum(), leaves)
-    for mine, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine, other)
+    for ours_of, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(ours_of, other)
 
 
 def test_autocast_computes_in_bfloat16_like_the_reference():

@@ -189,11 +189,11 @@ def test_capabilities_tell_what_runs(dtype, monkeypatch):
         calls.clear()
         with native.forced(mode):
             out = ops.rope_attention(q, k, v, **options)
-            said = ops.capabilities()["ops"]["rope_attention"]["cpu"][str(dtype).removeprefix("torch.")]
+            entry = ops.capabilities()["ops"]["rope_attention"]["cpu"][str(dtype).removeprefix("torch.")]
             assert out.shape == q.shape
-            assert bool(calls) == (said["implementation"] == "native")
+            assert bool(calls) == (entry["implementation"] == "native")
             if calls:
-                assert f"own {cpu.UNITS[calls[0]]} kernel" in said["reason"]
+                assert f"own {cpu.UNITS[calls[0]]} kernel" in entry["reason"]
 
 
 def test_what_the_kernel_cannot_take_is_composed(monkeypatch):

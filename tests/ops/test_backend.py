@@ -51,9 +51,9 @@ def test_without_the_native_module_ops_are_composed(switches):
     switches.setattr(native, "missing", "hunyuan_ext._C is not built")
     x, shift = torch.randn(1, 2, 4), torch.randn(1, 4)
     assert torch.equal(ops.layer_norm_modulate(x, shift, shift), reference.layer_norm_modulate(x, shift, shift))
-    facts = ops.capabilities()
-    assert facts["build"] == {"native": False, "reason": "hunyuan_ext._C is not built"}
-    assert facts["ops"]["gate_residual"]["cpu"]["float32"]["implementation"] == "torch"
+    report = ops.capabilities()
+    assert report["build"] == {"native": False, "reason": "hunyuan_ext._C is not built"}
+    assert report["ops"]["gate_residual"]["cpu"]["float32"]["implementation"] == "torch"
     switches.setattr(native, "mode", "native")
     native.forget()
     assert ops.capabilities()["backend"] == "native"
@@ -62,15 +62,15 @@ def test_without_the_native_module_ops_are_composed(switches):
 
 
 def test_capabilities_are_plain_data_and_complete():
-    facts = ops.capabilities()
-    assert json.loads(json.dumps(facts)) == facts
+    report = ops.capabilities()
+    assert json.loads(json.dumps(report)) == report
     public = {"rope_attention", "causal_conv3d", "group_norm_silu", "layer_norm_modulate", "gate_residual"}
     linears = {"linear", "fp8_linear", "int8_linear", "quantize_fp8", "quantize_int8"}
-    assert set(facts["ops"]) == public | linears
-    for op in facts["ops"].values():
+    assert set(report["ops"]) == public | linears
+    for op in report["ops"].values():
         for choice in op["cpu"].values():
             assert choice["implementation"] in ("native", "torch", "native + torch") and choice["reason"]
-    assert facts["machine"]["cpu"] and facts["machine"]["threads"] == torch.get_num_threads()
+    assert report["machine"]["cpu"] and report["machine"]["threads"] == torch.get_num_threads()
 
 
 @needs_native
@@ -85,10 +85,10 @@ def test_capabilities_tell_which_gradients_are_native(switches, mode):
         "gate_residual": ops.gate_residual(x, x, row),
         "split_gelu": ops.split_gelu(x, 8)[1],
     }
-    said = ops.capabilities()["training"]
+    training = ops.capabilities()["training"]
     own = {"RopeAttentionBackward", "LayerNormModulateBackward", "GateResidualBackward", "SplitGeluBackward"}
     ran = {op: "native" if type(out.grad_fn).__name__ in own else "torch" for op, out in results.items()}
-    assert {op: facts["implementation"] for op, facts in said.items()} == ran
+    assert {op: report["implementation"] for op, report in training.items()} == ran
 
 
 @needs_native

@@ -83,8 +83,8 @@ def test_weight_gradients_in_bfloat16_are_numbers(autocast, frames):
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         out, *found = conv_gradients(*(one.to(own) for one in (x, weight, bias)), grad)
     assert out.dtype == torch.bfloat16 and all(one.dtype == own for one in found)
-    for mine, right in zip((out, *found), (exact_out, *exact), strict=True):
-        assert (mine.float() - right).abs().max() < 0.02 * right.abs().max()
+    for result, right in zip((out, *found), (exact_out, *exact), strict=True):
+        assert (result.float() - right).abs().max() < 0.02 * right.abs().max()
 
 
 def conv_gradients(x, weight, bias, grad):

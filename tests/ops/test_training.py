@@ -35,10 +35,10 @@ def assert_gradients(op, plain, inputs: list[Tensor | None], name: str) -> None:
     leaves = [None if one is None else one.requires_grad_() for one in inputs]
     assert name in type(op(*leaves).grad_fn).__name__, "the native path was not taken"
     exact = gradients(plain, inputs, grad, torch.float64)
-    for mine, right, torchs in zip(
+    for result, right, torchs in zip(
         gradients(op, inputs, grad, BF16), exact, gradients(plain, inputs, grad, BF16), strict=True
     ):
-        assert_error_within(mine, right, torchs.to(mine.dtype))
+        assert_error_within(result, right, torchs.to(result.dtype))
 
 
 def rotation(tokens: int, dim: int) -> tuple[Tensor, Tensor]:
@@ -142,8 +142,8 @@ def test_split_gelu_and_its_gradient_obey_the_rule(split):
     assert "SplitGelu" in type(ops.split_gelu(x.clone().requires_grad_(), split)[1].grad_fn).__name__
     grad = torch.randn(x.shape)
     results = [gradients(op, [x], grad, dtype) for op, dtype in ((both, BF16), (plain, torch.float64), (plain, BF16))]
-    for mine, right, torchs in zip(*results, strict=True):
-        assert_error_within(mine, right, torchs)
+    for result, right, torchs in zip(*results, strict=True):
+        assert_error_within(result, right, torchs)
 
 
 @needs_gradients

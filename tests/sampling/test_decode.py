@@ -1,4 +1,4 @@
-"""How latents become frames: which way the VAE decodes, and what its failures say."""
+"""Decoding of latents: which way the VAE decodes, and what its failures say."""
 
 import pytest
 import torch

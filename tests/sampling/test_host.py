@@ -79,7 +79,7 @@ MODES = {
 
 
 def state():
-    """What a program may have set, and its random numbers."""
+    """State that a program may have set, and its random numbers."""
     return (
         *(torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled(), torch.get_num_threads()),
         *(torch.is_autocast_enabled("cpu"), torch.are_deterministic_algorithms_enabled(), list(warnings.filters)),

@@ -56,7 +56,7 @@ def test_the_first_latent_is_the_images_at_every_step(image_pipe, image, monkeyp
 
 
 def test_the_first_frame_is_near_the_vaes_reconstruction():
-    """Of the bundled checkpoint's VAE; the later latents reach it through the norms' statistics only."""
+    """Comparison with the bundled checkpoint's VAE; the later latents reach it through the norms' statistics only."""
     pipe = HunyuanVideoPipeline.from_pretrained("tiny", device="cpu")
     pipe.transformer.config = dataclasses.replace(pipe.transformer.config, image_condition="token_replace")
     world = WORLDS["narrow"]
@@ -127,7 +127,7 @@ def test_previews_show_the_image(image_pipe, image):
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "said"),
+    ("given", "error", "message"),
     [
         ({}, ArgumentError, "this model continues an image and none was given"),
         ({"image": "nowhere.png"}, UserError, "cannot read the image nowhere.png: No such file"),
@@ -138,8 +138,8 @@ def test_previews_show_the_image(image_pipe, image):
         ({"image": np.zeros((4, 4, 3), np.uint8), "num_frames": 1}, ArgumentError, "num_frames must be at least 5"),
     ],
 )
-def test_bad_images_are_one_line(image_pipe, given, error, said):
-    with pytest.raises(error, match=said) as found:
+def test_bad_images_are_one_line(image_pipe, given, error, message):
+    with pytest.raises(error, match=message) as found:
         image_pipe(PROMPT, seed=1, **given)
     assert "\n" not in str(found.value)
 

@@ -11,7 +11,7 @@ PROMPT = "a red star moves left"
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"negative_prompt": "blur", "true_cfg_scale": 1.0}, "negative_prompt has no effect without guidance"),
         ({"guidance_rescale": 0.7, "true_cfg_scale": 1.0}, "guidance_rescale has no effect without guidance"),
@@ -20,9 +20,9 @@ PROMPT = "a red star moves left"
         ({"checkpoint_every": 5}, "checkpoint_every has no effect without checkpoint_to"),
     ],
 )
-def test_what_has_no_effect_is_told(pipe, given, told):
+def test_what_has_no_effect_is_told(pipe, given, message):
     common = {"output_type": "latent", "seed": 1, "num_inference_steps": 1}
-    with pytest.warns(IneffectiveArgument, match=told):
+    with pytest.warns(IneffectiveArgument, match=message):
         found = pipe(PROMPT, **common, **given).latents
     without = {name: value for name, value in given.items() if name == "true_cfg_scale"}
     assert torch.equal(found, pipe(PROMPT, **common, **without).latents)
@@ -54,7 +54,7 @@ def test_the_command_line_says_it_once_in_its_own_words(checkpoint, tmp_path, mo
     common = ["sample", "--prompt-file", "prompts", "--model", str(checkpoint), "--device", "cpu", "--num-frames", "1"]
     options = ["--true-cfg-scale", "1", "--negative-prompt", "blur", "--contact-sheet", "--fps", "8"]
     assert main([*common, *options, "-o", "x.safetensors"]) == 0
-    told = capsys.readouterr().err
-    assert told.count("note: --negative-prompt has no effect without guidance; set --true-cfg-scale above 1") == 1
-    assert told.count("note: --contact-sheet has no effect without a .png output") == 1
-    assert told.count("note: --fps has no effect on images and latents") == 1
+    message = capsys.readouterr().err
+    assert message.count("note: --negative-prompt has no effect without guidance; set --true-cfg-scale above 1") == 1
+    assert message.count("note: --contact-sheet has no effect without a .png output") == 1
+    assert message.count("note: --fps has no effect on images and latents") == 1

@@ -26,7 +26,7 @@ def models(checkpoint):
 
 @pytest.fixture(scope="module")
 def alone(checkpoint):
-    """What each run makes on models that nothing else uses."""
+    """Result of each run on models that nothing else uses."""
     return [finished(SampleStream(LoadedModels.from_pretrained(checkpoint, device="cpu"), run)) for run in RUNS]
 
 

@@ -1,4 +1,4 @@
-"""What a call promises: defaults, guidance, batches, seeds, output types, callbacks."""
+"""Promises of a call: defaults, guidance, batches, seeds, output types, callbacks."""
 
 from __future__ import annotations
 

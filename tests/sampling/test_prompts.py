@@ -1,4 +1,4 @@
-"""What a person is told about words that an encoder did not read, and about memory that ran out."""
+"""Notices about words that an encoder did not read, and about memory that ran out."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_reports_survive_json():
     ],
 )
 def test_memory_errors_are_explained(error):
-    told = pytest.raises(UserError, match="^not enough memory for decoding; use tiles$")
-    with told, explained_memory_errors("decoding", "use tiles"):
+    refusal = pytest.raises(UserError, match="^not enough memory for decoding; use tiles$")
+    with refusal, explained_memory_errors("decoding", "use tiles"):
         raise error
 
 

@@ -72,12 +72,12 @@ def test_only_the_adapter_has_gradients_also_beside_fp8(base):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [({"rank": 2}, "init_from"), ({"rank": -1}, "rank must be"), ({"rank": 2, "targets": ("nothing",)}, "no linear")],
 )
-def test_bad_settings_say_what_to_do(base, settings, said):
-    start = "" if said == "init_from" else str(base / "transformer")
-    with pytest.raises(UserError, match=said):
+def test_bad_settings_say_what_to_do(base, settings, message):
+    start = "" if message == "init_from" else str(base / "transformer")
+    with pytest.raises(UserError, match=message):
         make_network(start, MODEL, LoRAConfig(**settings), "")
 
 

@@ -1,4 +1,4 @@
-"""What people see: the line, log.jsonl, TensorBoard and W&B (stand-ins for both), messages where they are missing."""
+"""Reports of a run: the line, log.jsonl, TensorBoard and W&B (stand-ins for both), messages where they are missing."""
 
 import contextlib
 import json

@@ -153,12 +153,12 @@ def test_parquet_round_trip_and_damage(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "said"),
+    ("column", "value", "message"),
     [("loss", None, "positive"), ("loss", math.nan, "positive"), ("compute", -1.0, "positive"),
      ("parameters", 7.0, "a run has one size"), ("parameters", math.nan, "a run has one size"),
      ("loss", "x", "numbers in every row")],
 )  # fmt: skip
-def test_wrong_rows_of_a_table_are_named(tmp_path, column, value, said):
+def test_wrong_rows_of_a_table_are_named(tmp_path, column, value, message):
     pa = pytest.importorskip("pyarrow", reason="loss curves are Parquet; install the extra 'scaling'")
     import pyarrow.parquet as parquet
 
@@ -167,7 +167,7 @@ def test_wrong_rows_of_a_table_are_named(tmp_path, column, value, said):
     rows = parquet.read_table(path).to_pydict()
     rows[column] = [value] * len(rows[column]) if isinstance(value, str) else [value, *rows[column][1:]]
     parquet.write_table(pa.table(rows), path)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         read_curves(path)
 
 

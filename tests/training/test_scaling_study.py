@@ -75,18 +75,18 @@ def test_fit_and_plan(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [({"budgets": []}, "budget"), ({"sizes": [{}]}, "3 sizes"), ({"budget": [1]}, "unknown key 'budget'"),
      ({"flow": {"vaee": "x"}}, "unknown key 'vaee'"), ({"kind": "flow"}, "kind: scaling"),
      ({"points": 0}, "points must be at least 1"), ({"budgets": [float("nan")]}, "budgets must be a finite number"),
      ({"sizes": [{}, {"hidden_sise": 4}, {}]}, "sizes[1]"),
      ({"sizes": [{}, {}, {"rope_dims": [2, 2, 2]}]}, "sizes[2]")],
 )  # fmt: skip
-def test_bad_study_is_one_line(study, capsys, change, said):
+def test_bad_study_is_one_line(study, capsys, change, message):
     study.write_text(yaml.safe_dump({**yaml.safe_load(study.read_text()), **change}))
     assert main(["scaling", "run", str(study)]) == 1
     error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -33,36 +33,36 @@ def trained(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("text")
     lines: list[str] = []
-    facts = train_text(WORLD, folder, SMALL, log=lines.append)
-    return folder, facts, lines
+    summary = train_text(WORLD, folder, SMALL, log=lines.append)
+    return folder, summary, lines
 
 
 def test_losses_fall_and_are_reported(trained):
-    folder, facts, lines = trained
-    for first, last in facts["losses"].values():
+    folder, summary, lines = trained
+    for first, last in summary["losses"].values():
         assert last < 0.97 * first
     assert lines[0].startswith("language model 0") and lines[-1].startswith("clip 7")
-    assert json.loads((folder / "text.json").read_text()) == facts
-    assert set(facts["evaluation"]["clip_pooled"]) == set(WORLD.words())
+    assert json.loads((folder / "text.json").read_text()) == summary
+    assert set(summary["evaluation"]["clip_pooled"]) == set(WORLD.words())
     assert not list(folder.rglob("*.part"))
 
 
 def test_outputs_load_without_transformers(trained):
-    folder, facts, _ = trained
-    template = PromptTemplate.from_dict(facts["prompt_template"], facts["text_length"])
+    folder, summary, _ = trained
+    template = PromptTemplate.from_dict(summary["prompt_template"], summary["text_length"])
     encoder = load_text_encoder(folder / "text_encoder", folder / "tokenizer", template)
     out = encoder(["A red circle moves left!", "zzz " * 60])
     assert out.hidden.shape == (2, 48, 32) and out.hidden.dtype == torch.bfloat16
     assert out.tokens[0].dropped == "" and out.tokens[1].dropped == " ".join(["zzz"] * 12)
     pooled = load_clip_encoder(folder / "text_encoder_2", folder / "tokenizer_2")("a red circle").pooled
-    assert pooled.shape == (1, facts["pooled_dim"]) and pooled.isfinite().all()
+    assert pooled.shape == (1, summary["pooled_dim"]) and pooled.isfinite().all()
 
 
 def test_outputs_load_in_transformers(trained):
     transformers = pytest.importorskip("transformers")
-    folder, facts, _ = trained
+    folder, summary, _ = trained
     words = transformers.PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
-    template = PromptTemplate.from_dict(facts["prompt_template"], facts["text_length"])
+    template = PromptTemplate.from_dict(summary["prompt_template"], summary["text_length"])
     ours = load_text_encoder(folder / "text_encoder", folder / "tokenizer", template, torch.float32)
     text, crop = template.video.fill("a red circle moves left"), template.video.crop_start
     batch = words([text], padding="max_length", max_length=crop + 48, truncation=True, return_tensors="pt")

@@ -73,12 +73,12 @@ def test_a_run_trains_validates_and_resumes_exactly(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [({"weights": {"9x9x9": 1}}, "no bucket"), ({"weights": {"5x16x16": 0}}, "above it"),
      ({"held_out": 99}, "leaves nothing"),
      ({"checkpoint": "nowhere"}, "nowhere")],
 )  # fmt: skip
-def test_bad_configurations_say_what_to_do(data, tmp_path, changes, said):
+def test_bad_configurations_say_what_to_do(data, tmp_path, changes, message):
     config = build(EncodedFlowRun, settings(data, tmp_path, **changes), "test")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         encoded_flow(config, tmp_path, lambda line: None)

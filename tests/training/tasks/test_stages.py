@@ -192,9 +192,9 @@ def test_captions_are_dropped_structured_and_plain_at_their_rates():
 
     rng = random.Random(1)
     captioner = Captioner(0.2, 0.5, 0.5)
-    said = [captioner(WORLDS["narrow"].scene(index), rng) for index in range(500)]
-    assert 70 < said.count("") < 130
-    assert 150 < sum(text.startswith("{") for text in said) < 250
+    captions = [captioner(WORLDS["narrow"].scene(index), rng) for index in range(500)]
+    assert 70 < captions.count("") < 130
+    assert 150 < sum(text.startswith("{") for text in captions) < 250
     wide = [captioner(WORLDS["wide"].scene(index), rng) for index in range(200)]
     assert len(set(wide)) > 100 and 20 < sum(text.startswith("{") for text in wide) < 120
     with pytest.raises(UserError, match="field_dropout must be between 0 and 1"):

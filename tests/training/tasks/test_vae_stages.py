@@ -144,14 +144,14 @@ def test_a_short_run_trains_reports_and_exports(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [({"stages": []}, "at least one stage"), ({"loop": {"steps": 3}}, "make them equal"),
      ({"stages": [{"steps": 10, "frames": 6, "size": 16}]}, r"4k \+ 1"), ({"held_out": 0}, "held_out"),
      ({"stages": [{"steps": 10, "frames": 5, "size": 640}]}, "do not fit"), ({"discriminator_width": 9}, "width must"),
      ({"data": "toyworld:nowhere"}, "the worlds are"), ({"perceptual": "nothing"}, "module:factory")],
 )  # fmt: skip
-def test_bad_configurations_say_what_to_do(tmp_path, changes, said):
-    with pytest.raises(UserError, match=said):
+def test_bad_configurations_say_what_to_do(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
         VAEStagesTask(build(VAEStagesRun, settings(tmp_path, **changes), "test"), tmp_path, lambda line: None)
 
 

@@ -23,7 +23,7 @@ _MIN_VISIBLE = 0.6  # of the frames
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the analyser sees. A word is None where it cannot tell: no object, or a single frame for the motions."""
+    """Attributes that the analyser sees. A word is None without an object, and in motions of a single frame."""
 
     color: str | None
     shape: str | None
@@ -90,7 +90,7 @@ def _to_world_units(frames: Tensor) -> Tensor:
 
 
 def _object_cover(pictures: Tensor) -> Tensor:
-    """How much of each pixel the object covers, 0 to 1: [F, h, w].
+    """Share of each pixel that the object covers, 0 to 1: [F, h, w].
 
     The object's largest channel is at least 0.8, the background's at most 0.46; the threshold lies half-way between
     what this clip shows of both, so that a pale object of a blurred clip is still cut at its outline, and is sharp

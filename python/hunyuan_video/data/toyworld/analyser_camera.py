@@ -63,7 +63,7 @@ def _textured(texture: Tensor, restless: Tensor) -> bool:
 def _back_and_forth(
     shake: Tensor,  # [F, 3, 3] shifts
 ) -> float:
-    """How much longer the view's way is than the straight line from its start to its end, on the worse axis."""
+    """Length of the view's way beyond the straight line from its start to its end, on the worse axis."""
     path = shake[:, :2, 2]
     return (path.diff(dim=0).abs().sum(0) - (path[-1] - path[0]).abs()).max().item()
 
@@ -77,7 +77,7 @@ def _grids(
     matrices: Tensor,  # [K, F, 3, 3] pixel -> world
     size: tuple[int, int],
 ) -> Tensor:
-    """Where each frame shows the points of one world grid, in grid_sample's coordinates: [F, K * rows, columns, 2].
+    """Positions in each frame of the points of one world grid, in grid_sample's coordinates: [F, K * rows, columns, 2].
 
     The points lie between pixels, so that interpolation smooths noise at least as much for a still camera as for a
     moving one, which would otherwise explain the noise of a plain background better.

@@ -1,4 +1,4 @@
-"""What the object of a clip does and which outline it has, with the camera's motion undone."""
+"""Motion and outline of a clip's object, with the camera's motion undone."""
 
 import math
 from dataclasses import dataclass, replace
@@ -53,7 +53,7 @@ class Outline:
 
 
 def follow(view: View) -> Path:
-    """Where the object goes in the world and how its area changes."""
+    """Path of the object in the world, and the change of its area."""
     x, y, area = _world_places(view)
     line = view.progress - view.progress.mean()
     slope = line / line.square().sum().clamp(min=1e-9)

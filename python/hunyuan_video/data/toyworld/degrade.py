@@ -1,4 +1,4 @@
-"""What a video autoencoder does to a clip, roughly: a blur and some noise. The analyser is measured on such clips."""
+"""Degradation of clips, roughly that of a video autoencoder: blur and noise. The analyser is tested on such clips."""
 
 import torch
 import torch.nn.functional as F

@@ -13,5 +13,5 @@ def judge_clip(
     frames: Tensor,  # uint8 [F, H, W, 3]
     asked: Attributes | WideScene | Asked,
 ) -> Judgement | WideJudgement:
-    """What a clip shows, from its pixels alone, in the words of the world that `asked` belongs to."""
+    """Judgement of a clip from its pixels alone, in the words of the world that `asked` belongs to."""
     return judge(frames) if isinstance(asked, WideScene | Asked) else analyse(frames)

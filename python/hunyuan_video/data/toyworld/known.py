@@ -74,8 +74,8 @@ def known_words(world: World | WideWorld) -> set[str]:
 def unknown_words(prompt: str, world: World | WideWorld) -> list[Unknown]:
     """The words of a prompt that the world does not know, each once, in their order."""
     known = known_words(world)
-    said = dict.fromkeys(re.findall(r"[^\W\d_]+|\d+", prompt.lower()))
-    return [Unknown(word, nearest(word, known)) for word in said if word not in known and word not in FILLERS]
+    prompt_words = dict.fromkeys(re.findall(r"[^\W\d_]+|\d+", prompt.lower()))
+    return [Unknown(word, nearest(word, known)) for word in prompt_words if word not in known and word not in FILLERS]
 
 
 def nearest(word: str, known: set[str]) -> str | None:

@@ -31,7 +31,7 @@ _STILL = re.compile(r"\b(static|still|motionless|not mov\w*|not move)\b")
 
 
 def parse(text: str, world: World) -> Attributes:
-    """What `text` asks of this world. Attributes that it does not mention, or that the world lacks, are None.
+    """Attributes of this world that `text` asks for. Those that it does not mention, or that the world lacks, are None.
 
     The inverse of `caption` for every form; for other texts a search for the same words and a few synonyms. A
     background of which no texture is said is plain.
@@ -77,7 +77,7 @@ _CAMERA_PHRASES = {
         *phrases.CAMERA_LABELS[camera],
     )
 }
-_MOTION_PHRASES = {phrase: motion for motion, said in phrases.MOTION_PHRASES.items() for phrase in said}
+_MOTION_PHRASES = {phrase: motion for motion, wordings in phrases.MOTION_PHRASES.items() for phrase in wordings}
 
 
 def _camera(text: str) -> tuple[str | None, str]:

@@ -1,4 +1,4 @@
-"""How each attribute is said. `captions` puts the phrases together, `parsing` finds them again."""
+"""Phrases for each attribute. `captions` puts the phrases together, `parsing` finds them again."""
 
 from hunyuan_video.data.toyworld.vocabulary import DIRECTIONS
 

@@ -1,4 +1,4 @@
-"""What a clip shows: its attributes (words), its details (random numbers), and the worlds they are drawn from."""
+"""Scene of a clip: its attributes (words), its details (random numbers), and the worlds they are drawn from."""
 
 import random
 import zlib
@@ -13,7 +13,7 @@ TEST_SHARE = 10  # one combination of attributes in so many belongs to the split
 
 @dataclass(frozen=True)
 class Attributes:
-    """The words of a clip. None: not said (only what comes from `parse`; a Scene has them all)."""
+    """The words of a clip. None: not chosen (only what comes from `parse`; a Scene has them all)."""
 
     shape: str | None
     color: str | None
@@ -30,7 +30,7 @@ class Attributes:
 
 @dataclass(frozen=True)
 class Scene(Attributes):
-    """One clip, completely: all seven words are said, and rendering it twice gives the same pixels.
+    """One clip, completely: all seven words are chosen, and rendering it twice gives the same pixels.
 
     Lengths in world units (64 = the shorter side), origin in the middle of the picture, y down.
     """
@@ -74,9 +74,9 @@ class World:
             raise ValueError(f"split is {split!r}; use None, 'train' or 'test'")
         rng = random.Random(f"toyworld/{self.name}/{seed}/{index}")
         while True:
-            said = self._draw(rng)
-            if split is None or is_test(Attributes(**said)) == (split == "test"):
-                return _with_details(said, rng)
+            chosen = self._draw(rng)
+            if split is None or is_test(Attributes(**chosen)) == (split == "test"):
+                return _with_details(chosen, rng)
 
     def scenes(self, count: int, seed: int = 0, split: str | None = None, start: int = 0) -> list[Scene]:
         """The scenes start, ..., start + count - 1."""
@@ -119,16 +119,16 @@ def is_test(attributes: Attributes) -> bool:
 
 
 def with_details(attributes: Attributes, seed: int = 0) -> Scene:
-    """A Scene that shows these attributes; random details from `seed`. What is not said becomes the plainest choice."""
-    said = dict(zip(ATTRIBUTES, ("circle", "white", "medium", "static", "plain", "gray", "static shot"), strict=True))
-    said.update({name: word for name, word in attributes.attributes().items() if word is not None})
-    return _with_details(said, random.Random(f"toyworld/details/{seed}"))
+    """A Scene that shows these attributes; random details from `seed`. A missing one becomes the plainest choice."""
+    chosen = dict(zip(ATTRIBUTES, ("circle", "white", "medium", "static", "plain", "gray", "static shot"), strict=True))
+    chosen.update({name: word for name, word in attributes.attributes().items() if word is not None})
+    return _with_details(chosen, random.Random(f"toyworld/details/{seed}"))
 
 
-def _with_details(said: dict[str, str], rng: random.Random) -> Scene:
-    radius = words.SIZES[said["size"]] * rng.uniform(0.93, 1.07)
+def _with_details(chosen: dict[str, str], rng: random.Random) -> Scene:
+    radius = words.SIZES[chosen["size"]] * rng.uniform(0.93, 1.07)
     return Scene(
-        **said,
+        **chosen,
         position=(rng.uniform(-9.0, 9.0), rng.uniform(-9.0, 9.0)),
         radius=radius,
         travel=rng.uniform(26.0, 32.0),

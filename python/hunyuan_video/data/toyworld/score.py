@@ -1,4 +1,4 @@
-"""How well judgements follow what was asked."""
+"""Scores of judgements against the requested attributes."""
 
 from collections.abc import Sequence
 from typing import cast

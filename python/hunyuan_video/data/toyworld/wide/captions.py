@@ -81,8 +81,8 @@ def _what(scene: WideScene, rng: random.Random) -> str:
     second = scene.things[1]
     verbs = {name: forms[first.count > 1] for name, forms in phrases.VERBS.items()}
     names = {"first": noun_phrase(first, rng), "second": noun_phrase(second, rng), "is_second": "is"}
-    said = rng.choice(phrases.RELATIONS[scene.relation]).format(**names, **verbs)
-    return f"{said}{_pair_motion(scene, rng)}"
+    relation_text = rng.choice(phrases.RELATIONS[scene.relation]).format(**names, **verbs)
+    return f"{relation_text}{_pair_motion(scene, rng)}"
 
 
 def _pair_motion(scene: WideScene, rng: random.Random) -> str:
@@ -99,8 +99,8 @@ def _pair_motion(scene: WideScene, rng: random.Random) -> str:
             return f", {rng.choice(phrases.NOTHING_MOVES)}" if rng.random() < 0.5 else ""
         does = f"{rng.choice(phrases.MOTIONS[first.motion])[1]} {adverb}".rstrip()
         return f", {rng.choice(phrases.TOGETHER).format(does=does)}"
-    told = [f"{noun_phrase(thing, rng, definite=True)} {_does(thing, rng)}" for thing in scene.things]
-    return f", {told[0]} and {told[1]}"
+    sentences = [f"{noun_phrase(thing, rng, definite=True)} {_does(thing, rng)}" for thing in scene.things]
+    return f", {sentences[0]} and {sentences[1]}"
 
 
 def _does(thing: Thing, rng: random.Random) -> str:

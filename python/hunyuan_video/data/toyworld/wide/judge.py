@@ -27,7 +27,7 @@ _TOUCH = 4.0  # units: the line along which two things meet that overlap, at lea
 
 @dataclass(frozen=True)
 class WideJudgement:
-    """What the judge sees. With a relation the first thing stands in it to the second."""
+    """Attributes that the judge sees. With a relation the first thing stands in it to the second."""
 
     things: tuple[Thing, ...]
     relation: str | None

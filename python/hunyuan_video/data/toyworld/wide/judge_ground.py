@@ -1,4 +1,4 @@
-"""What stands behind: which background, under which light, and how far each pixel is from it."""
+"""Judgement of the background: which background, under which light, and how far each pixel is from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

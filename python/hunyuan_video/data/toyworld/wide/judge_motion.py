@@ -1,4 +1,4 @@
-"""What an object does, from its places in the world and how it turns and grows."""
+"""Motion of an object, from its places in the world and how it turns and grows."""
 
 import math
 from dataclasses import dataclass

@@ -109,7 +109,7 @@ def _from_tones(pictures: Tensor, tones: Tensor) -> Tensor:  # [F, 3, h, w], [2,
 
 
 def _opacity(distance: Tensor, mask: Tensor, front: Tensor) -> Tensor:
-    """How much of each pixel near the thing it covers: its distance from the background over the thing's own."""
+    """Share of each pixel near the thing that it covers: its distance from the background over the thing's own."""
     level = distance[mask].median() if mask.any() else torch.ones(())
     near = F.max_pool2d(mask.float()[:, None], 3, 1, 1)[:, 0] > 0
     other = front & ~mask

@@ -67,7 +67,7 @@ def find_outline(
 
 
 def owned_overlap(first: Found, second: Found, matrices: Tensor) -> tuple[float, float]:
-    """How much of where both outlines would be each of two things shows.
+    """Share of the overlap of both outlines that each of two things shows.
 
     The outlines are those of what is seen; where they do not overlap, those completed behind the other.
     """
@@ -97,7 +97,7 @@ def _cover(one: Found, hidden: Tensor, frames: Tensor, matrices: Tensor) -> Tens
 
 
 def _inside(shape: str, angles: Tensor, radius: Tensor, places: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Where a fitted shape lies well inside its outline: bool [L, h, w] for points of the world."""
+    """Points at which a fitted shape lies well inside its outline: bool [L, h, w] for points of the world."""
     cx, cy = _template(shape, _BLURS[0]).center
     u, v = ((w - places[:, i].view(-1, 1, 1)) / radius.view(-1, 1, 1) for i, w in enumerate((x, y)))
     cos, sin = torch.cos(angles).view(-1, 1, 1), torch.sin(angles).view(-1, 1, 1)

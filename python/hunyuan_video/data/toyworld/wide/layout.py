@@ -1,4 +1,4 @@
-"""Where the objects of a wide scene are in every frame."""
+"""Places of the objects of a wide scene in every frame."""
 
 import math
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ def tracks(
 
 
 def reach(scene: WideScene, number: int) -> float:
-    """How far the objects of a thing reach from their middles, half-way through the clip."""
+    """Reach of the objects of a thing from their middles, half-way through the clip."""
     return scene.radii[number] * EXTENT.get(scene.things[number].shape, 1.0)
 
 
@@ -121,7 +121,7 @@ def _orbit_radius(scene: WideScene, number: int) -> float:
 
 
 def _freedom(scene: WideScene) -> tuple[float, float]:
-    """How far everything may be shifted to the sides and up or down."""
+    """Room to shift everything to the sides and up or down."""
     motions = {thing.motion for thing in scene.things}
     if "orbit" in motions:
         return 0.0, 0.0  # around the middle

@@ -25,7 +25,7 @@ class ThingAsked:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a text asks for; None: not said. With a relation the first thing stands in it to the second."""
+    """Attributes that a text asks for; None: left out. With a relation the first thing stands in it to the second."""
 
     things: tuple[ThingAsked, ...] = ()
     relation: str | None = None
@@ -45,7 +45,7 @@ class Asked:
 
 
 def parse(text: str) -> Asked:
-    """What `text` asks of the wide world."""
+    """Attributes of the wide world that `text` asks for."""
     line = " ".join(_canonical().get(t, t) for t in re.findall(r"[a-z]+|\d+|[^\sa-z\d]", text.lower()))
     line = re.sub(r"[^a-z\d.,;: ]", " ", line)
     line = re.sub(r"\s+", " ", line)
@@ -77,7 +77,7 @@ def _take(line: str, table: dict[str, str]) -> tuple[str | None, str]:
 
 @cache
 def _light_phrases() -> dict[str, str]:
-    table = {phrase: light for light, said in phrases.LIGHTS.items() for phrase in said}
+    table = {phrase: light for light, adjectives in phrases.LIGHTS.items() for phrase in adjectives}
     return table | {light: light for light in words.LIGHTS} | {"daylight": "day", "evening": "dusk"}
 
 

@@ -1,4 +1,4 @@
-"""How the wide world's words are said: verbs, prepositions, synonyms. `captions` joins them, `parsing` finds them."""
+"""Phrases for the wide world's words: verbs, prepositions, synonyms. `captions` joins them, `parsing` finds them."""
 
 from hunyuan_video.data.toyworld.phrases import CAMERA_CLAUSES, CAMERA_LABELS
 from hunyuan_video.data.toyworld.wide import vocabulary as words

@@ -1,4 +1,4 @@
-"""What a clip of the wide world shows: things with words, a relation between them, and where it takes place."""
+"""Scene of a clip of the wide world: things with words, a relation between them, and where it takes place."""
 
 import math
 import random
@@ -50,9 +50,9 @@ class WideScene:
 
     def words(self) -> tuple[str, ...]:
         """Everything that words say of it, in a fixed order."""
-        said = [f"{t.count} {t.size} {t.fill} {t.color} {t.shape} {t.motion} {t.speed}" for t in self.things]
+        descriptions = [f"{t.count} {t.size} {t.fill} {t.color} {t.shape} {t.motion} {t.speed}" for t in self.things]
         place = (self.relation or "", self.background, self.background_color or "", self.light, self.camera)
-        return (*said, *place)
+        return (*descriptions, *place)
 
     def attributes(self) -> dict[str, str | int | None]:
         """Every word of it by the names of LABELS; None where there is no such thing."""

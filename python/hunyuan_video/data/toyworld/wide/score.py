@@ -1,4 +1,4 @@
-"""How well judgements of wide clips follow what was asked."""
+"""Scores of judgements of wide clips against the requested words."""
 
 from collections.abc import Sequence
 
@@ -54,9 +54,9 @@ def _followed(judgement: WideJudgement, scene: WideScene | Asked) -> dict[str, b
 def _things_followed(seen: Sequence[Thing], asked: Sequence[Thing | ThingAsked]) -> dict[str, bool]:
     found: dict[str, bool] = {}
     for name in THING:
-        said = [getattr(thing, name) for thing in asked]
-        if any(word is not None for word in said):
-            pairs = zip(said, seen, strict=False)
+        wanted = [getattr(thing, name) for thing in asked]
+        if any(word is not None for word in wanted):
+            pairs = zip(wanted, seen, strict=False)
             right = all(word is None or word == getattr(thing, name) for word, thing in pairs)
             found[name] = right and len(seen) == len(asked)
     return found
