@@ -32,13 +32,13 @@ def native_slabs(x: Tensor, *others: Tensor) -> bool:
 
 
 class ChannelMoments:
-    """Mean and variance of every channel of a volume that arrives in slabs, summed in float64 around a fixed centre."""
+    """Mean and variance of every channel of a volume that arrives in slabs, summed in float64 around a fixed center."""
 
     def __init__(self) -> None:
         self.count = 0  # positions
         self.totals = torch.empty(
             0, dtype=torch.float32, device="cpu"
-        )  # [3, C] float64: centre, sum and sum of squares of the distances from it
+        )  # [3, C] float64: center, sum and sum of squares of the distances from it
 
     def add(self, slab: Tensor) -> None:  # [t, h, W, C]
         if self.count == 0:
@@ -54,21 +54,21 @@ class ChannelMoments:
         if self.count == 0:
             self.totals[0] = rows[:64].double().mean(0)
             self.totals[1:] = 0
-        centre = self.totals[0].to(torch.promote_types(rows.dtype, FLOAT))
+        center = self.totals[0].to(torch.promote_types(rows.dtype, FLOAT))
         for part in rows.split(max(1, (1 << 18) // rows.shape[1])):  # wide copies stay in the cache
-            distance = part - centre
+            distance = part - center
             self.totals[1] += distance.sum(0)
             self.totals[2] += distance.square_().sum(0)
 
     def affine(self, norm: torch.nn.GroupNorm) -> Tensor:
         """[3, C]: (x - affine[0]) * affine[1] + affine[2] = norm(x); float32, or float64 for a float64 norm."""
-        centre, first, second = (row.view(norm.num_groups, -1) for row in self.totals)
+        center, first, second = (row.view(norm.num_groups, -1) for row in self.totals)
         shift = first / self.count
-        channel_mean = centre + shift
+        channel_mean = center + shift
         mean = channel_mean.mean(1, keepdim=True)
         variance = second / self.count - shift.square() + (channel_mean - mean).square()
-        scale = torch.rsqrt(variance.mean(1, keepdim=True) + norm.eps) * norm.weight.double().view_as(centre)
-        out = torch.stack((mean.expand_as(centre).flatten(), scale.flatten(), norm.bias.double()))
+        scale = torch.rsqrt(variance.mean(1, keepdim=True) + norm.eps) * norm.weight.double().view_as(center)
+        out = torch.stack((mean.expand_as(center).flatten(), scale.flatten(), norm.bias.double()))
         return out.to(torch.promote_types(norm.weight.dtype, FLOAT))
 
 

@@ -22,9 +22,9 @@ from hunyuan_ext.core.types import Gradients, widen
 
 def layer_norm_modulate(grad: Tensor, x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Gradients:
     grad, wide = widen(grad), widen(x)
-    centred = wide - wide.mean(-1, keepdim=True)
-    inverse = torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
-    normed = centred * inverse
+    centered = wide - wide.mean(-1, keepdim=True)
+    inverse = torch.rsqrt(centered.square().mean(-1, keepdim=True) + eps)
+    normed = centered * inverse
     inner = grad * (1 + scale[:, None])
     moved = inner - inner.mean(-1, keepdim=True) - normed * (inner * normed).mean(-1, keepdim=True)
     return (moved * inverse).to(x.dtype), grad.sum(1).to(shift.dtype), (grad * normed).sum(1).to(scale.dtype), None
@@ -53,9 +53,9 @@ def group_norm_silu(
         return mean.repeat_interleave(x.shape[1] // groups, 1)[:, :, None, None, None]
 
     grad, wide = unpad(grad, x, pad), widen(x)
-    centred = wide - grouped_mean(wide)
-    inverse = torch.rsqrt(grouped_mean(centred.square()) + eps)
-    normed = centred * inverse
+    centered = wide - grouped_mean(wide)
+    inverse = torch.rsqrt(grouped_mean(centered.square()) + eps)
+    normed = centered * inverse
     if silu:
         z = normed * per_channel(weight, 1.0) + per_channel(bias, 0.0)
         sigmoid = torch.sigmoid(z)

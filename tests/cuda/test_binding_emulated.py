@@ -50,7 +50,7 @@ def test_linear_of_every_weight_scale(native, granularity):
     torch.testing.assert_close(out.double(), exact, rtol=2**-8, atol=1e-3)
 
 
-def test_linear_of_quantised_rows_and_to_quantised_rows(native):
+def test_linear_of_quantized_rows_and_to_quantized_rows(native):
     x = torch.randn(1, 9, 64).bfloat16()
     shift, scale = torch.randn(2, 1, 64).bfloat16()
     normed = cuda.layer_norm_modulate_fp8(x, shift, scale, 1e-6)

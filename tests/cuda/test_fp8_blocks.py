@@ -61,7 +61,7 @@ def block_and_inputs(kind):
     ("kind", "first_tokens", "products"),
     [(DoubleBlock, 0, 8), (SingleBlock, 0, 3), (DoubleBlock, 2, 9), (SingleBlock, 2, 2)],
 )
-def test_blocks_compute_the_same_with_quantised_activations(emulated, kind, first_tokens, products):
+def test_blocks_compute_the_same_with_quantized_activations(emulated, kind, first_tokens, products):
     """Also in image-to-video, whose first tokens have gates, and so products, of their own. Its norms do not quantise:
     the product behind the first is, on these CPU tensors, written in place and none of the kernel's.
     """

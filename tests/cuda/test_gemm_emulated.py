@@ -156,7 +156,7 @@ def test_one_row():
 
 @pytest.mark.parametrize("arch", ["sm89", "sm90"])
 @pytest.mark.parametrize("shape", [(130, 144, 200 // 16 * 16), (70, 128, 256)])
-def test_quantised_output(arch, shape):
+def test_quantized_output(arch, shape):
     x8, x_scale, w8, w_scale = operands(*shape)
     bias = torch.randn(shape[2]).bfloat16()
     codes, scale = linear(arch, x8, x_scale, w8, w_scale, bias=bias, gelu=True, out_block=True)

@@ -88,7 +88,7 @@ def test_gate_residual(shape, dtype):
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 3072), (1, 5, 33), (1, 2, 12288)])
-def test_fp8_output_is_the_quantised_row(shape):
+def test_fp8_output_is_the_quantized_row(shape):
     x = (torch.randn(shape) * 3 + 1.5).bfloat16()
     shift, scale = torch.randn(2, shape[0], shape[2]).bfloat16()
     out, out_scale = modulate(x, shift, scale, quantised=True)

@@ -60,7 +60,7 @@ def test_error_within_twice_that_of_torch(shape, dtype, unit):
     rows=st.integers(1, 100),
     dtype=st.sampled_from([*DTYPES, torch.float16]),
 )
-def test_any_shape_is_as_close_as_its_quantisation(leading, columns, rows, dtype):
+def test_any_shape_is_as_close_as_its_quantization(leading, columns, rows, dtype):
     x, w = torch.randn(*leading, columns).to(dtype), torch.randn(rows, columns)
     w8, scale = ops.quantize_int8(w)
     out = ops.int8_linear(x, w8, scale)
@@ -74,7 +74,7 @@ def test_any_shape_is_as_close_as_its_quantisation(leading, columns, rows, dtype
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("columns", [(1,), (33,), (64, 31), (300,)])
-def test_rows_are_quantised_to_nearest(columns, dtype, level):
+def test_rows_are_quantized_to_nearest(columns, dtype, level):
     parts = tuple(torch.randn(2, 9, count).to(dtype) for count in columns)
     parts[0][0, 0] = 0
     for plus in (False, True):
@@ -104,7 +104,7 @@ def test_gradients_pass_straight_through():
     torch.testing.assert_close(bias.grad, torch.full((6,), 3.0))
 
 
-def test_weights_are_quantised_by_rows():
+def test_weights_are_quantized_by_rows():
     w = torch.randn(20, 30)
     w[4] = 0
     w8, scale = ops.quantize_int8(w)

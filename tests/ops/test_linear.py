@@ -103,7 +103,7 @@ def test_e5m2_weights():
 
 
 @pytest.mark.parametrize("granularity", ["row", "tensor", "block"])
-def test_quantisation_error_is_at_most_half_a_step(granularity):
+def test_quantization_error_is_at_most_half_a_step(granularity):
     w = torch.randn(200, 150)
     w[3] = 0
     w8, scale = ops.quantize_fp8(w, granularity=granularity)

@@ -83,7 +83,7 @@ def test_every_form_of_an_image_gives_the_same_video(image_pipe, image, tmp_path
     assert torch.equal(two[1:, :, :1], first_latent(image_pipe, 255 - image))
 
 
-def test_images_are_cut_to_the_centre_and_resized():
+def test_images_are_cut_to_the_center_and_resized():
     wide = np.zeros((20, 60, 3), np.uint8)
     wide[:, 20:40] = 200  # the centre square
     assert fit_image(Image.fromarray(wide), 40, 40).float().mean() > 195

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hunyuan_video import Finished, StepEvent
-from hunyuan_video.sampling.preview import LatentPreview, colour_chart
+from hunyuan_video.sampling.preview import LatentPreview, color_chart
 from hunyuan_video.sampling.state import SamplingState
 
 PROMPT = "a red star moves left"
@@ -41,8 +41,8 @@ def test_previews_are_lazy_and_approach_the_video(pipe):
     )  # the last step ends at its prediction
 
 
-def test_preview_recovers_colours_through_a_linear_vae():
-    """A stand-in VAE whose latents hold the mean colours, mixed: the fitted map must undo the mixing."""
+def test_preview_recovers_colors_through_a_linear_vae():
+    """A stand-in VAE whose latents hold the mean colors, mixed: the fitted map must undo the mixing."""
 
     class Linear(torch.nn.Module):
         class config:
@@ -59,10 +59,10 @@ def test_preview_recovers_colours_through_a_linear_vae():
 
     vae = Linear()
     preview = LatentPreview.fit(vae)
-    colours = torch.tensor([[1.0, -1.0, 0.0], [-0.5, 0.5, 1.0]])
-    video = colours[:, :, None, None, None].expand(2, 3, 1, 16, 16)
+    colors = torch.tensor([[1.0, -1.0, 0.0], [-0.5, 0.5, 1.0]])
+    video = colors[:, :, None, None, None].expand(2, 3, 1, 16, 16)
     shown = preview(vae.encode(video).mode() * vae.config.scaling_factor).float()
-    wanted = (colours * 127.5 + 127.5)[:, None, None, None].expand_as(shown)
+    wanted = (colors * 127.5 + 127.5)[:, None, None, None].expand_as(shown)
     assert (shown - wanted).abs().max() <= 2
 
 
@@ -74,8 +74,8 @@ def test_preview_without_a_vae_shows_structure():
     assert LatentPreview()(torch.zeros(1, 2, 1, 3, 3)).shape == (1, 1, 3, 3, 3)
 
 
-def test_the_chart_covers_the_colours():
-    chart = colour_chart(96)
+def test_the_chart_covers_the_colors():
+    chart = color_chart(96)
     assert (
         chart.shape == (1, 3, 96, 96)
         and chart.abs().max() <= 1

@@ -120,7 +120,7 @@ def test_labels_ignore_what_a_caption_leaves_out():
     assert full["camera"].item() == WORLD.cameras.index(scene.camera)
 
 
-def test_groups_share_colours_and_stay_visible():
+def test_groups_share_colors_and_stay_visible():
     scenes = grouped_scenes(WORLD, 40, seed=0)
     for first in range(0, 40, GROUP):
         assert len({scene.color for scene in scenes[first : first + GROUP]}) == 1

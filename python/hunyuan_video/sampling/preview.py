@@ -2,7 +2,7 @@
 
 The map is fitted once per VAE by least squares: the VAE encodes a chart of smooth colour fields, and its latents are
 regressed on the chart's mean colour in each latent cell. A pipeline without a VAE shows the three strongest principal
-components of the latents instead, as false colours.
+components of the latents instead, as false colors.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ class LatentPreview:
         config = vae.config
         parameter = next(vae.parameters())
         size = CHART_CELLS * config.spatial_compression
-        chart = colour_chart(size)[:, :, None]  # [1, 3, 1, H, W]
+        chart = color_chart(size)[:, :, None]  # [1, 3, 1, H, W]
         with torch.no_grad():
             latents = vae.encode(chart.to(parameter.device, parameter.dtype)).mode().float().cpu()
         latents = latents * config.scaling_factor
-        colours = F.avg_pool2d(chart[:, :, 0], config.spatial_compression)  # [1, 3, h, w]
+        colors = F.avg_pool2d(chart[:, :, 0], config.spatial_compression)  # [1, 3, h, w]
         inputs = _with_ones(latents[0, :, 0].flatten(1).T.double())  # [h * w, C + 1]
         gram = inputs.T @ inputs + RIDGE * torch.eye(inputs.shape[1], dtype=torch.float64, device="cpu")
-        return cls(torch.linalg.solve(gram, inputs.T @ colours[0].flatten(1).T.double()).float())
+        return cls(torch.linalg.solve(gram, inputs.T @ colors[0].flatten(1).T.double()).float())
 
     def __call__(self, latents: Tensor) -> Tensor:
         rows = latents.detach().float().cpu().permute(0, 2, 3, 4, 1)  # [N, T, h, w, C]
-        rgb = _with_ones(rows) @ self.weight if self.weight is not None else _false_colours(rows)
+        rgb = _with_ones(rows) @ self.weight if self.weight is not None else _false_colors(rows)
         check_finite(rgb, "the latents of the preview")
         return to_bytes(to_display(rgb))
 
 
-def colour_chart(size: int) -> Tensor:
+def color_chart(size: int) -> Tensor:
     """An image [1, 3, size, size] in [-1, 1] in which the three channels vary smoothly and independently."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand((1, 3, 5, 5), generator=generator, dtype=torch.float32, device="cpu") * 2.4 - 1.2
@@ -61,7 +61,7 @@ def _with_ones(rows: Tensor) -> Tensor:  # [..., C] -> [..., C + 1]
     return torch.cat((rows, torch.ones_like(rows[..., :1])), dim=-1)
 
 
-def _false_colours(rows: Tensor) -> Tensor:  # [N, T, h, w, C] -> [N, T, h, w, 3], two standard deviations to [-1, 1]
+def _false_colors(rows: Tensor) -> Tensor:  # [N, T, h, w, C] -> [N, T, h, w, 3], two standard deviations to [-1, 1]
     flat = rows.flatten(0, -2)
     centred = flat - flat.mean(0)
     _, axes = torch.linalg.eigh(centred.T @ centred)  # ascending

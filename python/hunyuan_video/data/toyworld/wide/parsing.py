@@ -12,7 +12,7 @@ from hunyuan_video.data.toyworld.wide.scene import LABELS, PLACE, THING
 
 @dataclass(frozen=True)
 class ThingAsked:
-    """A thing as far as words say it; None: not said."""
+    """A thing as far as words say it; None: not mentioned."""
 
     count: int | None = None
     size: str | None = None
