@@ -21,6 +21,7 @@ _BLURS = (0.05, 0.15, 0.28)  # how far an outline may be blurred, standard devia
 _SYMMETRY = {"circle": 0, "ring": 0, "square": 90, "cross": 90, "triangle": 120, "star": 72, "heart": 360, "moon": 360}
 _ANGLE_STEP = 9  # degrees
 _LIKELY = 3  # shapes that are compared at every blur
+_LARGER = 1.7  # area of an object over what may be seen of it
 _COMPLETIONS = 10  # times that the hidden part of an object is guessed again
 _CORE = 0.7  # units inside the outline, from where on fills are compared
 
@@ -52,8 +53,10 @@ def find_outline(
     views = found.opacity[frames], hidden[frames], matrices[frames], places
     likely = sorted(words.SHAPES, key=lambda name: -_fit(*views, name, _BLURS[1])[0])[:_LIKELY]
     fits = {(name, blur): _fit(*views, name, blur) for name in likely for blur in _BLURS}
-    shape, blur = max(fits, key=lambda key: fits[key][0])
-    overlap, angles, radius, places = fits[shape, blur]
+    if hidden.any():  # from what is seen of it, a larger object may be meant as well
+        larger = places * torch.tensor([1.0, 1.0, _LARGER])
+        fits |= {(name, 0.0): _fit(*views[:3], larger, name, _BLURS[0]) for name in words.SHAPES}
+    (shape, _), (overlap, angles, radius, places) = max(fits.items(), key=lambda item: item[1][0])
     middle = radius.log().mean().exp().item()
     size = min(words.SIZES, key=lambda name: abs(math.log(words.SIZES[name] / middle)))
     fill, fill_angles = _fill(
