@@ -1,4 +1,4 @@
-"""Runs a function on several gloo ranks: forked processes of the test, each with one thread."""
+"""Runs functions in processes of their own, among them several gloo ranks, each with one thread."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ import torch
 import torch.distributed as dist
 
 PATIENCE = 500  # seconds; on a busy machine ranks wait for each other many times
+# Processes are forked from a server that has imported torch and done nothing else: importing torch takes longer than
+# the test, and a fork of the test's own process cannot differentiate once an earlier test has used autograd's threads.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["torch", "torch.distributed", "pytest", "hunyuan_video.training.loop"])
 
 
 def on_ranks(count: int, function: Callable, *args) -> list:
     """function(rank, *args) on each rank; what the ranks return (plain data), in order. Fails with a rank's traceback.
 
-    Forked, because importing torch takes longer than the test.
+    function: of a module, so that a process finds it by its name.
     """
-    context = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory() as folder:
         pipes, processes = [], []
         for rank in range(count):
-            here, there = context.Pipe(duplex=False)
-            process = context.Process(target=_rank, args=(rank, count, f"{folder}/store", there, function, args))
+            here, there = PROCESSES.Pipe(duplex=False)
+            process = PROCESSES.Process(target=_rank, args=(rank, count, f"{folder}/store", there, function, args))
             process.start()
             there.close()
             pipes.append(here)

@@ -1,6 +1,5 @@
 """Runs that are killed: continued, they end with the same bits as an unbroken run."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.elastic_run import LOOP, OPTIMIZER, SHARDED
-from helpers.several_ranks import PATIENCE, on_ranks
+from helpers.several_ranks import PATIENCE, PROCESSES, on_ranks
 from helpers.small_transformer import SmallTask
 
 from hunyuan_video.errors import UserError
@@ -38,14 +37,14 @@ class Kills(SmallTask):
         return super().loss(step, generator)
 
 
+def until_killed(folder, step, resume):
+    torch.set_num_threads(1)
+    train(Kills(step), LOOP, OPTIMIZER, folder, resume, quiet)
+
+
 def process(folder, step, resume):
     """Trains in a process of its own; its exit code."""
-
-    def work():
-        torch.set_num_threads(1)
-        train(Kills(step), LOOP, OPTIMIZER, folder, resume, quiet)
-
-    child = multiprocessing.get_context("fork").Process(target=work)
+    child = PROCESSES.Process(target=until_killed, args=(folder, step, resume))
     child.start()
     child.join(PATIENCE)
     return child.exitcode
