@@ -1,10 +1,7 @@
 """The transformer, token refiner and FP8 blocks against recorded outputs of the released network."""
 
-import json
-
 import pytest
 import torch
-from conftest import golden_folder
 from helpers.transformer_cases import golden_inputs, golden_model
 
 import hunyuan_ext as ops
@@ -136,17 +133,14 @@ def test_golden_fp8_dit(golden):
 @pytest.mark.parametrize(
     ("guidance_embed", "parameters", "keys"), [(True, 12_821_012_544, 856), (False, 12_810_782_784, 852)]
 )
-def test_golden_13b_keys(guidance_embed, parameters, keys):
+def test_golden_13b_keys(golden_facts, guidance_embed, parameters, keys):
     with torch.device("meta"):
         model = HunyuanVideoTransformer(TransformerConfig(guidance_embed=guidance_embed))
     state = {key: list(value.shape) for key, value in model.state_dict().items()}
     assert len(state) == keys
     assert sum(p.numel() for p in model.parameters()) == parameters
 
-    path = golden_folder() / "official_13b_keys.json"
-    if not path.exists():
-        pytest.skip(f"{path.name} not found in {golden_folder()}; set HUNYUAN_GOLDEN to its folder")
-    official = json.loads(path.read_text())
+    official = golden_facts("official_13b_keys")
     if not guidance_embed:
         official = {key: shape for key, shape in official.items() if not key.startswith("guidance_in.")}
     assert state == official
