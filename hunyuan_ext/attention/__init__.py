@@ -103,7 +103,7 @@ def plan_rope_attention(tensors: tuple, constants: tuple) -> Plan:
 
 
 def _train(q, k, v, norms, rope, text_len, kv_len, eps, scale, _):
-    lengths = None if kv_len is None else cuda.checked_lengths(kv_len, k.shape[1])
+    lengths = None if kv_len is None else check.lengths(kv_len, k.shape[1])
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     return autograd.RopeAttention.apply(q, k, v, *norms, rope, text_len, lengths, eps, scale)
 
@@ -219,7 +219,7 @@ def _torch_product(
         allowed, kv_len = valid if allowed is None else valid & allowed, None
     if kv_len is None:
         return F.scaled_dot_product_attention(q, k, v, allowed, scale=scale)
-    lengths = cuda.checked_lengths(kv_len, k.shape[2])
+    lengths = check.lengths(kv_len, k.shape[2])
     if len(set(lengths)) <= 1:
         return _attend_prefix(q, k, v, lengths[0] if lengths else k.shape[2], allowed, scale)
     samples = [

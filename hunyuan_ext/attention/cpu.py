@@ -7,9 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hunyuan_ext.attention.cuda import checked_lengths
 from hunyuan_ext.block_mask import BlockMask
-from hunyuan_ext.core import native
+from hunyuan_ext.core import check, native
 from hunyuan_ext.core.dispatch import Plan, choice, kernel, takes
 from hunyuan_ext.core.operands import in_rows, qk_fits, rows
 from hunyuan_ext.core.types import BFLOAT, FLOAT, Norms, Pair
@@ -119,7 +118,7 @@ class Attention:
 
     def call(self, q, k, v, norms, rope, text_len, kv_len, eps, scale, block_mask):  # -> [B, S, H, D], contiguous
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
-        lengths = None if kv_len is None else checked_lengths(kv_len, self.keys)
+        lengths = None if kv_len is None else check.lengths(kv_len, self.keys)
         tiles = None if block_mask is None else tiles_of(block_mask, q.shape[1], self.keys)
         scale, threads = self.scale if scale is None else scale, torch.get_num_threads()
         native.module.rope_attention(

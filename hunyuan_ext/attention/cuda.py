@@ -10,7 +10,7 @@ from torch import Tensor
 from hunyuan_ext import reference
 from hunyuan_ext.attention import autograd
 from hunyuan_ext.block_mask import BlockMask
-from hunyuan_ext.core import native, plain
+from hunyuan_ext.core import check, native, plain
 from hunyuan_ext.core.dispatch import kernel, takes
 from hunyuan_ext.core.library import register
 from hunyuan_ext.core.operands import contiguous_strides, qk_fits, rows, vectors
@@ -142,21 +142,12 @@ def rope_attention_fp8(
     return out
 
 
-def checked_lengths(kv_len: Tensor, keys: int) -> list[int]:
-    """The values of kv_len; ValueError for one that is not possible."""
-    lengths = kv_len.tolist()
-    for length in lengths:
-        if not 1 <= length <= keys:
-            raise ValueError(f"kv_len: {length} valid tokens, but 1 to {keys} are possible")
-    return lengths
-
-
 def lengths_on(device: torch.device, keys: int, kv_len: Tensor | None) -> Tensor | None:
     """kv_len as the kernels read it, int32 on the device; checked where that costs no synchronization."""
     if kv_len is None:
         return None
     if kv_len.device.type == "cpu" and not torch.compiler.is_compiling():
-        checked_lengths(kv_len, keys)
+        check.lengths(kv_len, keys)
     return kv_len.to(device=device, dtype=torch.int32, non_blocking=True)
 
 

@@ -43,6 +43,15 @@ def positive(name: str, value: float) -> None:
         raise ValueError(f"{name}: must be positive, got {value}")
 
 
+def lengths(kv_len: Tensor, keys: int) -> list[int]:
+    """The values of kv_len; ValueError for one that is not possible."""
+    values = kv_len.tolist()
+    for length in values:
+        if not 1 <= length <= keys:
+            raise ValueError(f"kv_len: {length} valid tokens, but 1 to {keys} are possible")
+    return values
+
+
 def layout(x: object) -> tuple[int, ...] | None:
     """Strides as torch has them, for plans that look at those of dimensions of one element; a signature does not."""
     return None if torch.compiler.is_compiling() or not isinstance(x, Tensor) else x.stride()
