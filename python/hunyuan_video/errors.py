@@ -1,9 +1,11 @@
-"""The exceptions meant for people: each text is one line that says what is wrong and what to do."""
+"""Exceptions and lines meant for people: each text is one line that says what is wrong and what to do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+Print = Callable[[str], None]  # where lines for people go
 
 
 class UserError(Exception):

@@ -9,7 +9,7 @@ from hunyuan_video.cli.options import DTYPES
 from hunyuan_video.errors import ArgumentError
 
 
-def add_parser(commands) -> argparse.ArgumentParser:
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     parser = commands.add_parser("convert", help="convert a checkpoint between layouts, or an adapter between names")
     parser.add_argument(
         "source", metavar="SOURCE", help="a weight file, a component's folder or a whole checkpoint folder; an adapter"

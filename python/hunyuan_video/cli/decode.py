@@ -12,7 +12,7 @@ from hunyuan_video.cli.options import add_model_options, add_output_options, cho
 from hunyuan_video.errors import ArgumentError
 
 
-def add_parser(commands) -> argparse.ArgumentParser:
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     parser = commands.add_parser("decode", help="decode saved latents to a video")
     parser.add_argument(
         "latents", metavar="STATE", help="a state file, or latents saved with sample -o NAME.safetensors"

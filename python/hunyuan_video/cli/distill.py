@@ -10,7 +10,7 @@ from hunyuan_video.errors import UserError
 KINDS = ("guidance_distillation", "step_distillation")
 
 
-def add_parser(commands) -> argparse.ArgumentParser:
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     return train.add_run_options(
         commands.add_parser("distill", help="make a faster model: one pass for guidance, or a few steps"),
         example="recipes/tiny/distill_consistency.yaml",

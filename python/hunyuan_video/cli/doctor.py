@@ -18,7 +18,7 @@ WORDS = {
 }
 
 
-def add_parser(commands) -> argparse.ArgumentParser:
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     parser = commands.add_parser("doctor", help="explain the machine, the build and each operation's choice")
     parser.add_argument("--json", action="store_true", help="print the facts as JSON")
     return parser

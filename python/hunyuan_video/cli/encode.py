@@ -9,7 +9,7 @@ from hunyuan_video.cli.options import working_device
 from hunyuan_video.errors import ArgumentError, UserError
 
 
-def add_parser(commands) -> argparse.ArgumentParser:
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     parser = commands.add_parser("encode", help="encode videos and captions ahead of training")
     parser.add_argument(
         "source",

@@ -12,7 +12,7 @@ from hunyuan_video.errors import ArgumentError, UserError
 SETTINGS = ("num_inference_steps", "true_cfg_scale", "guidance_scale", "flow_shift", "solver")
 
 
-def add_parser(commands) -> argparse.ArgumentParser:
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     parser = commands.add_parser("eval", help="measure prompt following on held-out toyworld prompts")
     parser.add_argument("--model", default="tiny", help="a checkpoint trained on a toyworld (default: tiny)")
     parser.add_argument("--prompts", type=int, default=200, metavar="N", help="held-out prompts (default: 200)")
@@ -65,8 +65,9 @@ def run(args: argparse.Namespace) -> int:
     print(as_markdown(following.table))
     continued = {}
     if images:
-        real = following.real
-        rows = {"real clips": real, "reconstructed by the VAE": following.reconstructed, "generated": following.clips}
+        real, reconstructed = following.real, following.reconstructed
+        assert real is not None and reconstructed is not None  # a VAE was given
+        rows = {"real clips": real, "reconstructed by the VAE": reconstructed, "generated": following.clips}
         continued = {"continuation": {row: continuation(clips, real) for row, clips in rows.items()}}
         print(as_lines(continued["continuation"]))
     trembling = {}

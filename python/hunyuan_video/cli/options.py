@@ -23,7 +23,7 @@ def add_request_flags(group: argparse._ActionsContainer, names: Iterable[str], h
         words = known.rule.words if isinstance(known.rule, Choice) else None
         group.add_argument(
             flag_of(name),
-            type=known.flag,
+            type=known.flag or str,
             metavar=known.metavar,
             choices=words if isinstance(words, tuple) else None,  # others are listed by the check
             help=help or known.help,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hunyuan_video.sampling.run import SampleStream
 
 
-def add_parser(commands) -> argparse.ArgumentParser:
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     parser = commands.add_parser("sample", help="make a video (or an image) from a sentence")
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what the video shows")
     parser.add_argument("--prompt-file", metavar="FILE", help="one prompt per line; outputs are numbered")

@@ -8,7 +8,7 @@ from pathlib import Path
 from hunyuan_video.errors import ArgumentError, UserError
 
 
-def add_parser(commands) -> argparse.ArgumentParser:
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     parser = commands.add_parser("scaling", help="scaling laws: run a study, fit the laws, plan a budget")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(parser))
     study = actions.add_parser("run", help="train every size of a study at every budget")

@@ -12,7 +12,7 @@ from hunyuan_video.cli.job import LATENTS, resume_command
 from hunyuan_video.errors import UserError
 
 
-def add_parser(commands) -> argparse.ArgumentParser:
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     parser = commands.add_parser("show", help="print the command that made a video, or that finishes a run")
     parser.add_argument("file", metavar="FILE", help="an .mp4, .gif, .webp, .apng, .png, frame folder or state file")
     parser.add_argument("--json", action="store_true", help="print everything that is known as JSON")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 
-def add_parser(commands) -> argparse.ArgumentParser:
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     return add_run_options(
         commands.add_parser("train", help="train a model from a YAML recipe"), example="recipes/tiny/flow.yaml"
     )

@@ -14,12 +14,13 @@ from torch import Tensor
 from hunyuan_video.data.encode import encode_clips, vae_fingerprint
 from hunyuan_video.data.toyworld import render
 from hunyuan_video.data.world import WorldConfig, scenes_of
+from hunyuan_video.errors import Print
 from hunyuan_video.files import staged_file, staged_path
 from hunyuan_video.media.pixels import to_unit
 from hunyuan_video.models import CausalVAE
 
 
-def clip_cache(config: WorldConfig, folder: Path, report=print) -> np.ndarray:
+def clip_cache(config: WorldConfig, folder: Path, report: Print = print) -> np.ndarray:
     """uint8 [clips, F, H, W, 3], memory-mapped; rendered once under a name that carries every setting."""
     name = f"clips_{config.name}_{config.size}_{config.num_frames}_{config.seed}_{config.clips}.npy"
     path = folder / name
@@ -29,7 +30,7 @@ def clip_cache(config: WorldConfig, folder: Path, report=print) -> np.ndarray:
     return np.load(path, mmap_mode="r")
 
 
-def _render_all(config: WorldConfig, path: Path, report) -> None:
+def _render_all(config: WorldConfig, path: Path, report: Print) -> None:
     shape = (config.clips, config.num_frames, config.size, config.size, 3)
     clips = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     for start in range(0, config.clips, 64):
@@ -63,7 +64,12 @@ def encode_shard(
 
 
 def latent_cache(
-    vae: CausalVAE, config: WorldConfig, folder: Path, report=print, *, image_first: bool = False
+    vae: CausalVAE,
+    config: WorldConfig,
+    folder: Path,
+    report: Print = print,
+    *,
+    image_first: bool = False,
 ) -> Tensor:
     """float16 [clips, C, T, h, w] of `encode_clips`; missing shards of 512 clips are made now."""
     key = vae_fingerprint(vae)

@@ -6,8 +6,9 @@ import json
 import random
 from dataclasses import dataclass
 
-from hunyuan_video.data.toyworld import Scene, caption
+from hunyuan_video.data.toyworld import caption
 from hunyuan_video.data.toyworld.phrases import FORMS
+from hunyuan_video.data.toyworld.scene import AnyScene
 from hunyuan_video.data.toyworld.wide import captions as wide
 from hunyuan_video.data.toyworld.wide.scene import WideScene
 from hunyuan_video.errors import UserError
@@ -35,7 +36,7 @@ class Captioner:
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
 
-    def __call__(self, scene: Scene | WideScene, rng: random.Random) -> str:
+    def __call__(self, scene: AnyScene, rng: random.Random) -> str:
         if rng.random() < self.text_dropout:
             return ""
         if rng.random() < self.structured:

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from hunyuan_video.data.buckets import Bucket
 from hunyuan_video.data.toyworld import WORLDS, caption, render
-from hunyuan_video.data.toyworld.scene import Scene
-from hunyuan_video.data.toyworld.wide.scene import WideScene
+from hunyuan_video.data.toyworld.scene import AnyScene
 from hunyuan_video.errors import UserError
 from hunyuan_video.media.read import SUFFIXES, read_clip, video_size
 
@@ -64,7 +63,7 @@ def _toyworld(world: str, buckets: list[Bucket], count: int, captions: int, seed
     return rendered
 
 
-def _renderer(scene: Scene | WideScene, bucket: Bucket) -> Callable[[], Tensor]:
+def _renderer(scene: AnyScene, bucket: Bucket) -> Callable[[], Tensor]:
     return lambda: render([scene], num_frames=bucket.frames, size=bucket.width)[0]
 
 

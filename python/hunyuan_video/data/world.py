@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hunyuan_video.data.toyworld import WORLDS, Scene, render
+from hunyuan_video.data.toyworld import WORLDS, render
+from hunyuan_video.data.toyworld.scene import AnyScene
 from hunyuan_video.errors import UserError
 from hunyuan_video.models.grid import Grid
 
@@ -35,12 +36,12 @@ class WorldConfig:
             )
 
 
-def scenes_of(config: WorldConfig, start: int, count: int, seed: int | None = None) -> list[Scene]:
+def scenes_of(config: WorldConfig, start: int, count: int, seed: int | None = None) -> list[AnyScene]:
     world = WORLDS[config.name]
     return [world.scene(index, seed=config.seed if seed is None else seed) for index in range(start, start + count)]
 
 
-def held_out(config: WorldConfig, count: int) -> tuple[Tensor, list[Scene]]:
+def held_out(config: WorldConfig, count: int) -> tuple[Tensor, list[AnyScene]]:
     """Clips of a seed that training never uses: uint8 [N, F, H, W, 3] and their scenes."""
     scenes = scenes_of(config, 0, count, config.held_out_seed)
     return render(scenes, num_frames=config.num_frames, size=config.size), scenes

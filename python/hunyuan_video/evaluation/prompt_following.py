@@ -7,28 +7,33 @@ on generated clips, and on generated clips judged against somebody else's prompt
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hunyuan_video.data.toyworld import WORLDS, Scene, WideScene, caption, judge_clip, render, score
+from hunyuan_video.data.toyworld import WORLDS, WideScene, caption, judge_clip, render, score
+from hunyuan_video.data.toyworld.scene import AnyScene
 from hunyuan_video.data.toyworld.wide.captions import COMPLETE_FORMS
 from hunyuan_video.data.toyworld.wide.score import COLUMNS as WIDE_COLUMNS
 from hunyuan_video.media.pixels import to_frames, to_unit
 
+if TYPE_CHECKING:
+    from hunyuan_video.models import CausalVAE
+    from hunyuan_video.sampling.pipeline import HunyuanVideoPipeline
+
 COLUMNS = ("color", "shape", "motion", "direction", "camera", "camera_moving", "all")
 
 
-def attributes(scene: Scene) -> tuple:
+def attributes(scene: AnyScene) -> tuple:
     """Attributes of a scene that a caption states; details (position, tint, phases) are left out."""
     return tuple(scene.attributes().values())
 
 
 def held_out_prompts(
     world: str, count: int, seed: int = 4242, *, trained_on: dict[str, int] | None = None
-) -> tuple[list[Scene], list[str]]:
+) -> tuple[list[AnyScene], list[str]]:
     """Scenes of a seed that training does not use, and one caption each.
 
     trained_on: seed and clips of the training. With it, only combinations of attributes that no training clip showed.
@@ -36,7 +41,7 @@ def held_out_prompts(
     seen = set()
     if trained_on is not None:
         seen = {attributes(WORLDS[world].scene(i, seed=trained_on["seed"])) for i in range(trained_on["clips"])}
-    scenes: list[Scene] = []
+    scenes: list[AnyScene] = []
     index = 0
     while len(scenes) < count:
         scene = WORLDS[world].scene(index, seed=seed)
@@ -46,13 +51,13 @@ def held_out_prompts(
     return scenes, [complete_caption(scene, random.Random(f"{seed}/{i}")) for i, scene in enumerate(scenes)]
 
 
-def complete_caption(scene: Scene | WideScene, rng: random.Random) -> str:
+def complete_caption(scene: AnyScene, rng: random.Random) -> str:
     """A caption to be judged by; of a wide scene one that leaves nothing out but the usual."""
     form = rng.choice(COMPLETE_FORMS) if isinstance(scene, WideScene) else None
     return caption(scene, rng=rng, form=form).text
 
 
-def judge(clips: Tensor, scenes: list[Scene] | list[WideScene]) -> dict[str, float]:  # uint8 [N, F, H, W, 3]
+def judge(clips: Tensor, scenes: Sequence[AnyScene]) -> dict[str, float]:  # uint8 [N, F, H, W, 3]
     """Fractions of clips that show what their scene asks for, by the columns of `data.toyworld.hits`."""
     return score([judge_clip(clip, scene) for clip, scene in zip(clips, scenes, strict=True)], scenes)
 
@@ -70,7 +75,7 @@ def paired_difference(first: list[bool], second: list[bool]) -> tuple[float, flo
     return differences.mean().item(), error.item()
 
 
-def shifted(scenes: list[Scene]) -> list[Scene]:
+def shifted(scenes: list[AnyScene]) -> list[AnyScene]:
     """Every clip gets the scene of another prompt: what a model that ignores its prompt would score."""
     return scenes[1:] + scenes[:1]
 
@@ -133,19 +138,19 @@ def as_markdown(table: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def pipeline_generator(pipe, **settings) -> Callable[..., Tensor]:
+def pipeline_generator(pipe: HunyuanVideoPipeline, **settings: Any) -> Callable[..., Tensor]:
     """Adapts a HunyuanVideoPipeline: prompts, a first seed (seed + i for the i-th prompt) and images to uint8 clips."""
 
     def generate(prompts: list[str], seed: int, images: Tensor | None = None) -> Tensor:
         seeds = [seed + i for i in range(len(prompts))]
-        given = {} if images is None else {"image": list(images)}
+        given: dict[str, Any] = {} if images is None else {"image": list(images)}
         out = pipe(prompts, seed=seeds, output_type="np", batch_size=len(prompts), **given, **settings)
         return torch.from_numpy(out.frames)
 
     return generate
 
 
-def reconstruction(vae, batch: int = 8) -> Callable[[Tensor], Tensor]:
+def reconstruction(vae: CausalVAE, batch: int = 8) -> Callable[[Tensor], Tensor]:
     """uint8 clips [N, F, H, W, 3] through encoder (posterior mode) and decoder."""
 
     @torch.no_grad()

@@ -19,7 +19,8 @@ def contact_sheet(
     for index, clip in enumerate(rows):
         moments = np.linspace(0, len(clip) - 1, min(frames, len(clip))).round().astype(int)
         strip = np.concatenate([np.pad(clip[m].numpy(), ((1, 1), (1, 1), (0, 0))) for m in moments], axis=1)
-        picture = Image.fromarray(strip).resize((strip.shape[1] * scale, strip.shape[0] * scale), Image.NEAREST)
+        size = strip.shape[1] * scale, strip.shape[0] * scale
+        picture = Image.fromarray(strip).resize(size, Image.Resampling.NEAREST)
         if labels is not None:
             canvas = Image.new("RGB", (picture.width, picture.height + 14), "white")
             canvas.paste(picture, (0, 0))

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_video.data.toyworld import WORLDS, Attributes, Scene, WideScene, render, with_details
+from hunyuan_video.data.toyworld import WORLDS, Attributes, WideScene, render, with_details
+from hunyuan_video.data.toyworld.scene import AnyScene
 from hunyuan_video.evaluation.prompt_following import complete_caption
 
 DIRECTIONS = 90
@@ -68,9 +69,9 @@ def _crossings(seen: Tensor) -> Tensor:
     return torch.where(last >= 0, place, float("nan"))
 
 
-def resting_scenes(world: str, count: int, seed: int = 2026) -> list[Scene] | list[WideScene]:
+def resting_scenes(world: str, count: int, seed: int = 2026) -> list[AnyScene]:
     """Scenes of a world with one object at rest on a plain background before a static camera."""
-    scenes: list = []
+    scenes: list[AnyScene] = []
     index = 0
     while len(scenes) < count:
         scene = WORLDS[world].scene(index, seed=seed)

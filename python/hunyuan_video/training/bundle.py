@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from hunyuan_video.checkpoints.layout import ADAPTERS, MODEL_INDEX, SAMPLING, SCHEDULER
 from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile
-from hunyuan_video.errors import UserError
+from hunyuan_video.errors import Print, UserError
 from hunyuan_video.files import staged_folder, write_json
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 from hunyuan_video.sampling.request import SamplingDefaults
@@ -17,7 +18,7 @@ from hunyuan_video.training.config import BundleRun, build
 from hunyuan_video.training.parts import copy_text, read_text_json
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-INDEX = {
+INDEX: dict[str, Any] = {
     "_class_name": "HunyuanVideoPipeline",
     "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
     "text_encoder": ["transformers", "LlamaModel"],
@@ -30,7 +31,7 @@ INDEX = {
 OURS = {ADAPTERS, SAMPLING, MODEL_INDEX, *(name for name in INDEX if not name.startswith("_"))}
 
 
-def execute(config: BundleRun, report=print) -> None:
+def execute(config: BundleRun, report: Print = print) -> None:
     """Write config.output, replacing an older bundle there only when the new one is complete and small enough.
     UserError where the folder holds anything else: that would be lost.
     """
@@ -70,6 +71,6 @@ def fill(folder: Path, config: BundleRun) -> None:
     shift = config.sampling.get("flow_shift", 1.0)
     scheduler = {"_class_name": INDEX["scheduler"][1], "num_train_timesteps": 1000, "shift": shift}
     sampling = {**config.sampling, "text_length": text["text_length"], "prompt_template": text["prompt_template"]}
-    files = {MODEL_INDEX: INDEX, SAMPLING: sampling, SCHEDULER: scheduler}
+    files = {Path(MODEL_INDEX): INDEX, Path(SAMPLING): sampling, SCHEDULER: scheduler}
     for name, content in files.items():
         write_json(folder / name, content, indent=2)

@@ -16,7 +16,7 @@ import warnings
 import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -27,7 +27,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
 from hunyuan_video.distributed.ranks import Ranks
-from hunyuan_video.errors import UserError
+from hunyuan_video.errors import Print, UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, this user's share of it, a limit on files
 FAILURES = (OSError, RuntimeError, ValueError, KeyError, EOFError, CheckpointException)
@@ -48,7 +48,7 @@ class _Writer(dcp.FileSystemWriter):
 class Checkpoints:
     """Saves to and loads from one folder. All ranks call every method, at the same step."""
 
-    def __init__(self, folder: Path, keep: int, ranks: Ranks, report=print):
+    def __init__(self, folder: Path, keep: int, ranks: Ranks, report: Print = print):
         self.folder, self.keep, self.ranks, self.report = folder, max(keep, 1), ranks, report
         # A run of one process needs no process group; saying so in a thread cannot be silenced there.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
@@ -150,7 +150,8 @@ class Checkpoints:
 
     def saved(self, step: int) -> dict[str, TensorStorageMetadata]:
         """Tensors of a checkpoint: name -> size and dtype."""
-        return dcp.FileSystemReader(self.path(step)).read_metadata().state_dict_metadata
+        metadata = dcp.FileSystemReader(self.path(step)).read_metadata().state_dict_metadata
+        return cast(dict[str, TensorStorageMetadata], metadata)
 
     def load(self, step: int, places: dict[str, Tensor]) -> None:
         """Fills tensors in place, sharded as they are now. Raises UserError naming a tensor that does not fit."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from hunyuan_video.distributed.ranks import join_ranks
-from hunyuan_video.errors import UserError
+from hunyuan_video.errors import Print, UserError
 from hunyuan_video.training.checkpoint import Checkpoints, reason, remedy
 from hunyuan_video.training.config import LoopConfig, OptimizerConfig
 from hunyuan_video.training.ema import EMA
@@ -25,7 +25,14 @@ from hunyuan_video.training.skips import Skips
 from hunyuan_video.training.task import Task
 
 
-def train(task: Task, loop: LoopConfig, optimizer: OptimizerConfig, folder: Path, resume: bool, report=print) -> dict:
+def train(
+    task: Task,
+    loop: LoopConfig,
+    optimizer: OptimizerConfig,
+    folder: Path,
+    resume: bool,
+    report: Print = print,
+) -> dict:
     """Run to `loop.steps`; returns the last metrics. With `resume`, continues from the newest checkpoint in `folder`.
 
     A step's batch is drawn in `loop.micro_batches` parts from (seed, step, part) and dealt out to the ranks, so the
@@ -45,7 +52,14 @@ def train(task: Task, loop: LoopConfig, optimizer: OptimizerConfig, folder: Path
 class Trainer:
     """One run of one task on this rank."""
 
-    def __init__(self, task: Task, loop: LoopConfig, optimizer: OptimizerConfig, folder: Path, report=print):
+    def __init__(
+        self,
+        task: Task,
+        loop: LoopConfig,
+        optimizer: OptimizerConfig,
+        folder: Path,
+        report: Print = print,
+    ):
         self.ranks = join_ranks(loop.device, loop.parallel)
         self.loop = deal(loop, self.ranks)
         self.task, self.folder = task, folder

@@ -6,8 +6,11 @@ VAE it lowered the reconstruction loss about twice as fast as AdamW (recipes/tin
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # quintic that pushes all singular values towards 1
@@ -32,11 +35,11 @@ class Muon(torch.optim.Optimizer):
     params: parameters of two or more dimensions. lr > 0; momentum in [0, 1), Nesterov; weight_decay decoupled.
     """
 
-    def __init__(self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # takes no closure
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:

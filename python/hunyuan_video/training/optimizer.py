@@ -15,7 +15,8 @@ from hunyuan_video.training.muon import Muon
 
 def make_optimizers(network: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
     """AdamW for everything, or Muon for the matrices and convolutions inside blocks when muon_lr is set."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             inside = config.muon_lr > 0 and parameter.ndim >= 2 and "block" in name
@@ -53,8 +54,8 @@ def set_state(network: nn.Module, optimizers: list[torch.optim.Optimizer], state
     """The reverse of `state_by_name`, for freshly made optimizers. UserError for another optimizer's state."""
     by_parameter: dict[str, dict[str, Tensor]] = {}
     for name, value in state.items():
-        parameter, _, key = name.rpartition("/")
-        by_parameter.setdefault(parameter, {})[key] = value
+        owner, _, key = name.rpartition("/")
+        by_parameter.setdefault(owner, {})[key] = value
     for name, parameter, optimizer in _owners(network, optimizers):
         if name in by_parameter:
             if ("momentum" in by_parameter[name]) != isinstance(optimizer, Muon):

@@ -26,7 +26,7 @@ SHOWN = 60  # characters of a value
 def resolved(task: Any, loop: LoopConfig, optimizer: OptimizerConfig) -> dict[str, Any]:
     """The settings of a run with all defaults, as JSON, and what its data hold."""
     config = getattr(task, "config", None)
-    content = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else {}
+    content = dataclasses.asdict(config) if config is not None else {}
     content |= {"loop": dataclasses.asdict(loop), "optimizer": dataclasses.asdict(optimizer)}
     return json.loads(json.dumps({**content, "contents": getattr(task, "contents", "")}))
 

@@ -4,11 +4,13 @@ import argparse
 import random
 import sys
 import time
+from collections.abc import Sequence
 
 import torch
 
 from hunyuan_video.data.toyworld import WORLDS, caption, judge_clip, render, score, shuffled_floor
 from hunyuan_video.data.toyworld.degrade import degrade
+from hunyuan_video.data.toyworld.scene import AnyScene
 from hunyuan_video.data.toyworld.sheet import contact_sheet, save_sheet
 from hunyuan_video.errors import UserError
 
@@ -47,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(options: argparse.Namespace) -> None:
-    scenes = WORLDS[options.world].scenes(options.clips, options.seed, options.split)
+    scenes: Sequence[AnyScene] = WORLDS[options.world].scenes(options.clips, options.seed, options.split)
     start = time.process_time()
     clips = render(scenes, options.frames, options.size)
     drawn = time.process_time() - start
@@ -71,7 +73,7 @@ def _print_row(name: str, fractions: dict[str, float]) -> None:
 
 
 def _sheet(options: argparse.Namespace) -> None:
-    scenes = WORLDS[options.world].scenes(options.clips, options.seed, options.split)
+    scenes: Sequence[AnyScene] = WORLDS[options.world].scenes(options.clips, options.seed, options.split)
     clips = render(scenes, options.frames, options.size)
     texts = [caption(scene, random.Random(number)).text for number, scene in enumerate(scenes)]
     save_sheet(contact_sheet(list(clips), texts, zoom=max(1, 96 // options.size)), options.output)

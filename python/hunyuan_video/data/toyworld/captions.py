@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from hunyuan_video.data.toyworld import phrases
-from hunyuan_video.data.toyworld.scene import Scene, World
+from hunyuan_video.data.toyworld.scene import AnyScene, Scene, World
 from hunyuan_video.data.toyworld.wide import captions as wide
 from hunyuan_video.data.toyworld.wide.scene import WideScene, WideWorld
 
@@ -30,7 +30,7 @@ class Caption:
     fields: dict[str, str]
 
 
-def caption(scene: Scene | WideScene, rng: random.Random, form: str | None = None) -> Caption:
+def caption(scene: AnyScene, rng: random.Random, form: str | None = None) -> Caption:
     """Describes a scene.
 
     rng: chooses among phrases (and forms): equal states give equal captions. form: one of FORMS, or None to draw one.

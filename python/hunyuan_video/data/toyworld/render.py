@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.data.toyworld import geometry
-from hunyuan_video.data.toyworld.scene import Scene
+from hunyuan_video.data.toyworld.scene import AnyScene, Scene
 from hunyuan_video.data.toyworld.vocabulary import BACKGROUND_COLORS, OBJECT_COLORS, WORLD_UNITS
 from hunyuan_video.data.toyworld.wide import picture
 from hunyuan_video.data.toyworld.wide.scene import WideScene
 
 
 def render(
-    scenes: Sequence[Scene | WideScene],
+    scenes: Sequence[AnyScene],
     num_frames: int = 17,
     size: int | tuple[int, int] = 64,
 ) -> Tensor:

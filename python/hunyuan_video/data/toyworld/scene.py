@@ -5,7 +5,7 @@ import zlib
 from dataclasses import dataclass, replace
 
 from hunyuan_video.data.toyworld import vocabulary as words
-from hunyuan_video.data.toyworld.wide.scene import WideWorld
+from hunyuan_video.data.toyworld.wide.scene import WideScene, WideWorld
 
 ATTRIBUTES = ("shape", "color", "size", "motion", "texture", "background", "camera")
 TEST_SHARE = 10  # one combination of attributes in so many belongs to the split "test"
@@ -141,7 +141,10 @@ def _turn(rng: random.Random) -> float:
     return rng.uniform(0.0, 6.2831853)
 
 
-WORLDS: dict[str, World | WideWorld] = {
+AnyScene = Scene | WideScene
+AnyWorld = World | WideWorld
+
+WORLDS: dict[str, AnyWorld] = {
     # Moving cameras are seen only on a texture; static_share makes about 47 % of all clips static shots.
     "narrow": World(
         name="narrow",

@@ -11,10 +11,12 @@ from hunyuan_video.data.toyworld.wide.judge import WideJudgement
 from hunyuan_video.data.toyworld.wide.parsing import Asked
 from hunyuan_video.data.toyworld.wide.scene import WideScene
 
+AnyJudgement = Judgement | WideJudgement
+Prompt = Attributes | WideScene | Asked  # a scene, or a parsed prompt
 _JUDGED = ("color", "shape", "motion", "background", "camera")
 
 
-def score(judgements: Sequence[Judgement], scenes: Sequence[Attributes]) -> dict[str, float]:
+def score(judgements: Sequence[AnyJudgement], scenes: Sequence[Prompt]) -> dict[str, float]:
     """Fractions of the clips that show what their scene (or parsed prompt) asks for, in [0, 1]; NaN: nothing to judge.
 
     The columns are those of `hits`. ValueError where the two lists differ in length.
@@ -23,7 +25,7 @@ def score(judgements: Sequence[Judgement], scenes: Sequence[Attributes]) -> dict
     return {name: sum(found) / len(found) if found else float("nan") for name, found in table.items()}
 
 
-def hits(judgements: Sequence[Judgement], scenes: Sequence[Attributes]) -> dict[str, list[bool]]:
+def hits(judgements: Sequence[AnyJudgement], scenes: Sequence[Prompt]) -> dict[str, list[bool]]:
     """Column -> for every clip that it concerns, in order, whether the clip shows what its scene asks for.
 
     color, shape, motion, background: all clips that ask for one. direction: motion, of the objects asked to go
@@ -37,7 +39,8 @@ def hits(judgements: Sequence[Judgement], scenes: Sequence[Attributes]) -> dict[
     if len(judgements) != len(scenes):
         raise ValueError(f"{len(judgements)} judgements for {len(scenes)} scenes; give one each")
     table: dict[str, list[bool]] = {name: [] for name in (*_JUDGED, "direction", "camera_moving", "all")}
-    for judgement, scene in zip(judgements, scenes, strict=True):
+    pairs = zip(cast(Sequence[Judgement], judgements), cast(Sequence[Attributes], scenes), strict=True)
+    for judgement, scene in pairs:
         followed = _followed(judgement, scene)
         for name, hit in followed.items():
             table[name].append(hit)
@@ -53,7 +56,7 @@ def _is_wide(scenes: Sequence[object]) -> bool:
     return bool(scenes) and isinstance(scenes[0], WideScene | Asked)
 
 
-def shuffled_floor(judgements: Sequence[Judgement], scenes: Sequence[Attributes]) -> dict[str, float]:
+def shuffled_floor(judgements: Sequence[AnyJudgement], scenes: Sequence[Prompt]) -> dict[str, float]:
     """The same fractions with every clip judged against other clips' prompts: what a blind generator would get.
 
     The mean over the shifts by 1, 2, ..., up to 16 places.

@@ -13,6 +13,7 @@ from hunyuan_video.files import expand
 from hunyuan_video.training.config.limits import check_value
 from hunyuan_video.training.config.yaml_file import WrittenFloat, WrittenInt, plain
 
+T = typing.TypeVar("T")
 SWITCHES = {"on": True, "yes": True, "off": False, "no": False}
 
 
@@ -27,11 +28,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def build(cls, raw: dict, where: str):
+def build(cls: type[T], raw: dict[str, typing.Any], where: str) -> T:
     """A dataclass instance from a dict; errors carry `where`, the path to the offending key."""
-    known = {f.name: hint for f, hint in zip(dataclasses.fields(cls), typing.get_type_hints(cls).values(), strict=True)}
-    paths = {f.name for f in dataclasses.fields(cls) if f.metadata.get("path")}
-    values = {}
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # T is a dataclass
+    known = {f.name: hint for f, hint in zip(fields, typing.get_type_hints(cls).values(), strict=True)}
+    paths = {f.name for f in fields if f.metadata.get("path")}
+    values: dict[str, typing.Any] = {}
     for key, value in raw.items():
         if key not in known:
             raise UserError(f"{where}: unknown key {key!r}{nearest(str(key), known)}; known keys: {', '.join(known)}")
@@ -65,10 +67,10 @@ def expand_all(value: typing.Any, where: str) -> typing.Any:
         raise UserError(f"{where}: {error}") from None
 
 
-def coerce(hint, value, where: str):
+def coerce(hint: typing.Any, value: typing.Any, where: str) -> typing.Any:
     """Check one value against its type hint (int is accepted for float, lists for tuples)."""
     origin = typing.get_origin(hint)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise UserError(f"{where} must be a section of keys, got {value!r}")
         return build(hint, value, where)

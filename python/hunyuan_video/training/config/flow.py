@@ -43,7 +43,8 @@ class FlowRun:
     cfg_scale: float = 3.0
     eval_prompts: int = 40
 
-    __post_init__ = check_transformer
+    def __post_init__(self) -> None:
+        check_transformer(self)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class EncodedFlowRun:
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
-    __post_init__ = check_transformer
+    def __post_init__(self) -> None:
+        check_transformer(self)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -28,7 +29,7 @@ KINDS: dict[str, type] = {
 }
 
 
-def load_config(path: str | Path, overrides: tuple[str, ...] = ()):
+def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> Any:
     """Read a YAML run configuration; overrides are "a.b=value" strings with YAML values.
 
     Raises UserError naming file, key and reason for a missing file, bad YAML, unknown keys or wrong types.

@@ -15,6 +15,7 @@ import numpy as np
 from hunyuan_video.errors import UserError
 from hunyuan_video.training.scaling.laws import PFLOP_PER_BILLION_SQUARED, PowerLaw, ScalingLaw
 
+Values = Sequence[float] | np.ndarray
 EXPONENTS = (0.02, 2.0)  # searched range
 CELLS = 40  # per axis and round
 ROUNDS = 8  # each shrinks the range around the best cell by a quarter
@@ -63,7 +64,7 @@ def solve(parameters, tokens, loss, weight, alpha, beta):
     return best, error
 
 
-def fit_surface(parameters: Sequence[float], tokens: Sequence[float], loss: Sequence[float]) -> LossSurface:
+def fit_surface(parameters: Values, tokens: Values, loss: Values) -> LossSurface:
     """Fit to final losses of runs with N, D in billions; robust (Huber weights on the relative residuals).
 
     Raises UserError for fewer than six runs or runs that differ in N or D only.
@@ -96,7 +97,7 @@ def fit_surface(parameters: Sequence[float], tokens: Sequence[float], loss: Sequ
 
 
 def bootstrap_surface(
-    parameters: Sequence[float], tokens: Sequence[float], loss: Sequence[float], *, draws: int, level: float, seed: int
+    parameters: Values, tokens: Values, loss: Values, *, draws: int, level: float, seed: int
 ) -> dict[str, tuple[float, float]]:
     """Intervals of b1 and b2 (the exponents of N_opt and D_opt) from runs drawn with replacement."""
     n, d, y = (np.asarray(values, float) for values in (parameters, tokens, loss))

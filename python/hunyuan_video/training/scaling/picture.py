@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,10 @@ from hunyuan_video.errors import UserError
 from hunyuan_video.files import staged_file
 from hunyuan_video.training.scaling.curves import Curve
 from hunyuan_video.training.scaling.report import Fit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 SAME_BUDGET = 1.2  # the last step of a run may end a little before or after its budget
 
@@ -30,7 +35,7 @@ def plot(path: Path, curves: list[Curve], fit: Fit) -> None:
         figure.savefig(file, dpi=110, format="png")
 
 
-def _losses(axis, curves: list[Curve], fit: Fit) -> None:
+def _losses(axis: Axes, curves: list[Curve], fit: Fit) -> None:
     ordered = sorted({curve.parameters for curve in curves})
     for size, parameters in enumerate(ordered):
         same_size = sorted((c for c in curves if c.parameters == parameters), key=lambda c: -c.compute[-1])
@@ -45,7 +50,7 @@ def _losses(axis, curves: list[Curve], fit: Fit) -> None:
     axis.legend(fontsize=7)
 
 
-def _law(axis, curves: list[Curve], fit: Fit, key: str, unit: str, title: str) -> None:
+def _law(axis: Axes, curves: list[Curve], fit: Fit, key: str, unit: str, title: str) -> None:
     span = np.geomspace(min(c.compute[0] for c in curves), max(c.compute[-1] for c in curves), 50)
     if fit.envelope:
         at = [p.compute for p in fit.envelope.points]
@@ -60,7 +65,7 @@ def _law(axis, curves: list[Curve], fit: Fit, key: str, unit: str, title: str) -
     axis.legend(fontsize=7)
 
 
-def _profiles(axis, curves: list[Curve]) -> None:
+def _profiles(axis: Axes, curves: list[Curve]) -> None:
     for ends in by_budget(curves):
         points = sorted((curve.parameters, float(curve.loss[-1])) for curve in ends)
         compute = np.median([curve.compute[-1] for curve in ends])
@@ -81,7 +86,7 @@ def by_budget(curves: list[Curve]) -> list[list[Curve]]:
     return groups
 
 
-def _plain_ticks(*axes) -> None:
+def _plain_ticks(*axes: Axis) -> None:
     """Logarithmic axes of any length with a few numbers that do not run into each other."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hunyuan_video.errors import UserError
+from hunyuan_video.errors import Print, UserError
 from hunyuan_video.training.scaling.curves import Curve
 from hunyuan_video.training.scaling.envelope import EnvelopeFit, fit_envelope
 from hunyuan_video.training.scaling.laws import PAPER, PowerLaw, ScalingLaw
@@ -25,7 +25,7 @@ class Fit:
     surface_intervals: dict[str, tuple[float, float]]
 
 
-def fit_study(curves: list[Curve], *, bootstrap: int, level: float, seed: int, report=print) -> Fit:
+def fit_study(curves: list[Curve], *, bootstrap: int, level: float, seed: int, report: Print = print) -> Fit:
     """Envelope and parametric fit; what one of them lacks is reported, both lacking raises UserError."""
     envelope = surface = None
     intervals: dict[str, tuple[float, float]] = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hunyuan_video.errors import UserError
+from hunyuan_video.errors import Print, UserError
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.training.config import VALIDATION_SEED, FlowRun
@@ -26,9 +26,10 @@ from hunyuan_video.training.tasks.flow_cached import CachedData
 class ScalingTask(FlowTask):
     """Flow matching whose evaluation is the loss on clips that are not trained on, at fixed noise and timesteps."""
 
-    def __init__(self, config: FlowRun, folder: Path, validation: int, report=print):
-        super().__init__(config, CachedData(config, folder, report), report)
-        self.clips = self.data.clips
+    def __init__(self, config: FlowRun, folder: Path, validation: int, report: Print = print):
+        data = CachedData(config, folder, report)
+        super().__init__(config, data, report)
+        self.clips = data.clips
         clips = len(self.clips.latents)
         if clips <= validation:
             raise UserError(f"validation_clips {validation} leaves nothing of world.clips {clips}")
@@ -81,7 +82,7 @@ def read_curve(log: Path, run: str, parameters: int, tokens_per_step: int, confi
     return Curve(run, parameters / 1e9, tokens, compute, np.array([losses[s] for s in steps.tolist()]), cooldown)
 
 
-def run_study(study: ScalingRun, *, resume: bool, dry_run: bool, report=print) -> Path:
+def run_study(study: ScalingRun, *, resume: bool, dry_run: bool, report: Print = print) -> Path:
     """Train what is missing; returns the table of curves. Raises UserError, or asks for --resume on a started study."""
     folder = Path(study.output)
     table = folder / "curves.parquet"
@@ -115,7 +116,15 @@ def clip_tokens_and_channels(config: FlowRun) -> tuple[int, int]:
     return grid.tokens(world.num_frames, world.size, world.size), vae.latent_channels
 
 
-def _one_run(study: ScalingRun, size: int, steps: int, folder: Path, parameters: int, tokens: int, report) -> Curve:
+def _one_run(
+    study: ScalingRun,
+    size: int,
+    steps: int,
+    folder: Path,
+    parameters: int,
+    tokens: int,
+    report: Print,
+) -> Curve:
     config = replace(flow_run(study, size, steps), output=str(folder))
     task = ScalingTask(config, Path(study.output) / "shared", study.validation_clips, lambda line: None)
     train(task, config.loop, config.optimizer, folder, (folder / "checkpoints").exists(), report)

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from hunyuan_video.data.cache import latent_cache
 from hunyuan_video.data.encode import encode_clips
-from hunyuan_video.data.toyworld import Scene, caption, render
+from hunyuan_video.data.toyworld import caption, render
+from hunyuan_video.data.toyworld.scene import AnyScene
 from hunyuan_video.data.world import WorldConfig, scenes_of
+from hunyuan_video.errors import Print
 from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge, shifted
 from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.media.pixels import to_frames, to_unit
@@ -33,7 +35,13 @@ class CaptionedLatents:
     """
 
     def __init__(
-        self, world: WorldConfig, vae: str | Path, text: str | Path, folder: Path, report=print, image_first=False
+        self,
+        world: WorldConfig,
+        vae: str | Path,
+        text: str | Path,
+        folder: Path,
+        report: Print = print,
+        image_first: bool = False,
     ):
         self.world = world
         self.image_first = image_first
@@ -89,7 +97,7 @@ class CaptionedLatents:
         sample: Sampler,
         count: int,
         batch: int,  # clips at once: those of the training's micro-batch
-    ) -> tuple[Tensor, list[Scene], list[str]]:  # uint8 [N, F, H, W, 3]
+    ) -> tuple[Tensor, list[AnyScene], list[str]]:  # uint8 [N, F, H, W, 3]
         """Clips for `count` held-out prompts, with the scenes that these describe; the seeds depend on nothing else."""
         scenes, prompts = held_out_prompts(self.world.name, count, self.world.held_out_seed)
         starts = range(0, len(prompts), batch)
@@ -99,7 +107,7 @@ class CaptionedLatents:
             clips.append(self.decode(sample(prompts[i : i + batch], 100 + i, *first)))
         return torch.cat(clips), scenes, prompts
 
-    def first_frames(self, scenes: list[Scene]) -> Tensor:
+    def first_frames(self, scenes: list[AnyScene]) -> Tensor:
         """Latents of the scenes' first frames, [N, C, 1, h, w] float32."""
         frames = render(scenes, num_frames=self.world.num_frames, size=self.world.size)[:, :1]
         return encode_clips(self.vae, to_unit(frames))

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from hunyuan_video.errors import Print
 from hunyuan_video.flow import EulerSolver, FlowBatch, FlowObjective, FlowSchedule, integrate, resolution_shift
 from hunyuan_video.training.config import EncodedFlowRun, FlowRun, LoRAConfig, StagesRun
 from hunyuan_video.training.network import check_frames, export_network, make_network
@@ -32,11 +33,13 @@ class FlowData(Protocol):
     frames: dict[str, int]  # latent frames of what is drawn, by the setting that says so
     t_shift: float  # of the training times, and of samples
     t_shift_tokens: int  # for clips of so many tokens; 0: of any size
-    unreadable: int  # clips passed over so far
     varies: bool  # whether micro-batches have several sizes
-    names: list[str]  # of the clips drawn last
     contents: str  # of a data set, in short; "" where clips are drawn without end
 
+    @property
+    def names(self) -> list[str]: ...  # of the clips drawn last
+    @property
+    def unreadable(self) -> int: ...  # clips passed over so far
     def begin(self, step: int, part: int, parts: int) -> None: ...
     def draw(self, generator: torch.Generator) -> Sample: ...
     def evaluate(self, task: FlowTask, step: int, folder: Path) -> dict[str, float]: ...
@@ -48,7 +51,7 @@ class FlowData(Protocol):
 class FlowTask:
     """The flow-matching run as a task of `training.loop.train`."""
 
-    def __init__(self, config: FlowRun | EncodedFlowRun | StagesRun, data: FlowData, report=print):
+    def __init__(self, config: FlowRun | EncodedFlowRun | StagesRun, data: FlowData, report: Print = print):
         self.config, self.data, self.device = config, data, config.loop.device
         torch.manual_seed(config.loop.seed)
         model, self.lora = dict(config.model), getattr(config, "lora", LoRAConfig())

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hunyuan_video.errors import Print
 from hunyuan_video.training.config import FlowRun
 from hunyuan_video.training.tasks.captioned import CaptionedLatents
 from hunyuan_video.training.tasks.flow import FlowTask, Sample
 
 
-def cached_flow(config: FlowRun, folder: Path, report=print) -> FlowTask:
+def cached_flow(config: FlowRun, folder: Path, report: Print = print) -> FlowTask:
     """The run as a task. Raises UserError."""
     data = CachedData(config, folder, report)
     task = FlowTask(config, data, report)
@@ -28,7 +29,7 @@ class CachedData:
 
     unreadable, varies, contents = 0, False, ""
 
-    def __init__(self, config: FlowRun, folder: Path, report=print):
+    def __init__(self, config: FlowRun, folder: Path, report: Print = print):
         self.config = config
         self.clips = CaptionedLatents(
             config.world, config.vae, config.text, folder, report, bool(config.image_condition)

@@ -18,7 +18,7 @@ from hunyuan_video.data.buckets import Bucket
 from hunyuan_video.data.encode import Encoder
 from hunyuan_video.data.latent_dataset import Batch, EncodedDataset
 from hunyuan_video.data.prefetch import Prefetcher
-from hunyuan_video.errors import UserError
+from hunyuan_video.errors import Print, UserError
 from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.training.config import VALIDATION_SEED, EncodedFlowRun
@@ -28,7 +28,7 @@ from hunyuan_video.training.tasks.frames import frames_of
 SHOWN = 4  # clips of each bucket in a sheet
 
 
-def encoded_flow(config: EncodedFlowRun, folder: Path, report=print) -> FlowTask:
+def encoded_flow(config: EncodedFlowRun, folder: Path, report: Print = print) -> FlowTask:
     """The run as a task. Raises UserError."""
     return FlowTask(config, EncodedData(config), report)
 

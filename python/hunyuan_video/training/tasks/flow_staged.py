@@ -23,7 +23,8 @@ from hunyuan_video.checkpoints.pipeline import read_grid
 from hunyuan_video.data.buckets import Bucket, BucketSampler, Draw, Group, batch_size, make_buckets
 from hunyuan_video.data.encode import Encoder, encode_clips
 from hunyuan_video.data.prefetch import Prefetcher
-from hunyuan_video.data.toyworld import Scene, render
+from hunyuan_video.data.toyworld import render
+from hunyuan_video.data.toyworld.scene import AnyScene
 from hunyuan_video.distributed.ranks import join_ranks
 from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge
@@ -88,9 +89,8 @@ def finished(folder: Path, steps: int) -> bool:
 
 def grid_of(config: StagesRun) -> Grid:
     """Pixels per latent of the VAE that encodes the clips, and per token of the transformer. Raises UserError."""
-    if config.init_from:
-        transformer = open_checkpoint(config.init_from, "transformer").config
-    else:
+    transformer = open_checkpoint(config.init_from, "transformer").config if config.init_from else None
+    if not isinstance(transformer, TransformerConfig):
         transformer = TransformerConfig(**config.model)
     return replace(read_grid(checkpoint_folder(config.encoders)), patch=Grid.of(transformer=transformer).patch)
 
@@ -122,7 +122,8 @@ def groups_of(config: StagesRun, stage: StageConfig, grid: Grid, where: str = "s
 class StagedData:
     """Micro-batches of a stage's buckets, planned step by step and read ahead; judged as `eval_prompts` samples."""
 
-    channels, t_shift_tokens, varies = None, 0, True
+    channels: int | None = None
+    t_shift_tokens, varies = 0, True
     frames: dict[str, int] = {}
 
     def __init__(self, config: StagesRun, stage: StageConfig):
@@ -193,7 +194,7 @@ class StagedData:
             save_video(folder / "sheets" / f"{name}.mp4", side_by_side(clips[:4]).numpy(), fps=8)
         return judge(clips, scenes)
 
-    def sample(self, task: FlowTask, prompts: list[str], scenes: list[Scene], bucket: Bucket, seed: int) -> Tensor:
+    def sample(self, task: FlowTask, prompts: list[str], scenes: list[AnyScene], bucket: Bucket, seed: int) -> Tensor:
         """Clips of a bucket, uint8 [N, F, H, W, 3]. In image-to-video the scenes' first frames are given."""
         vae, count = self.encoder().vae, len(prompts)
         shape = (1, task.network.config.in_channels, *self.grid.latent_shape(*bucket.shape)[1:])

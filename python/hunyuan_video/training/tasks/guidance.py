@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hunyuan_video.data.toyworld import hits, judge_clip
-from hunyuan_video.errors import UserError
+from hunyuan_video.errors import Print, UserError
 from hunyuan_video.evaluation.prompt_following import paired_difference
 from hunyuan_video.files import write_json
 from hunyuan_video.flow import (
@@ -73,7 +73,7 @@ def target_energy(
 class GuidanceDistillationTask:
     """The run as a task of `training.loop.train`."""
 
-    def __init__(self, config: GuidanceDistillationRun, folder: Path, report=print):
+    def __init__(self, config: GuidanceDistillationRun, folder: Path, report: Print = print):
         self.config = config
         self.data = CaptionedLatents(config.world, config.vae, config.text, folder, report)
         torch.manual_seed(config.loop.seed)
@@ -86,7 +86,7 @@ class GuidanceDistillationTask:
         self.teacher = Teacher(network, self.data.embed([""]))
         self.objective = FlowObjective(config.t_mean, config.t_std, config.t_shift)
 
-    def loss(self, step: int, generator: torch.Generator):
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         config = self.config
         latents, picks = self.data.pick(config.loop.micro_batch, generator)
         batch = self.draw(latents, generator)

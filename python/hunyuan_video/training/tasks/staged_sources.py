@@ -25,7 +25,9 @@ Samples = tuple[Tensor, dict[str, Tensor]]  # latents [B, C, T, h, w] float32, t
 class Source(Protocol):
     """Source of samples; the same draw and rng give the same samples."""
 
-    unreadable: int  # clips passed over so far
+    @property
+    def unreadable(self) -> int: ...  # clips passed over so far
+
     contents: str  # of a data set, in short; "" where clips are drawn without end
 
     def samples(self, draw: Draw, rng: random.Random) -> Samples: ...

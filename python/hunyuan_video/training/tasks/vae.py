@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hunyuan_video.data.cache import clip_cache
 from hunyuan_video.data.world import held_out
+from hunyuan_video.errors import Print
 from hunyuan_video.evaluation.prompt_following import psnr
 from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.media.pixels import to_frames, to_unit
@@ -28,13 +29,14 @@ from hunyuan_video.training.tasks.pca import PCALatents
 
 def gradient_l1(a: Tensor, b: Tensor) -> Tensor:  # [B, 3, F, H, W] each
     """Mean absolute difference of the first differences along rows, columns and frames: keeps edges sharp."""
-    return sum((a.diff(dim=d) - b.diff(dim=d)).abs().mean() for d in (2, 3, 4) if a.shape[d] > 1)
+    parts = ((a.diff(dim=d) - b.diff(dim=d)).abs().mean() for d in (2, 3, 4) if a.shape[d] > 1)
+    return sum(parts, a.new_zeros(()))
 
 
 class VAETask:
     """The VAE run as a task of `training.loop.train`."""
 
-    def __init__(self, config: VAERun, folder: Path, report=print):
+    def __init__(self, config: VAERun, folder: Path, report: Print = print):
         self.config = config
         torch.manual_seed(config.loop.seed)
         if config.init_from:
@@ -78,7 +80,7 @@ class VAETask:
         video = to_unit(torch.stack(crops))
         return video, self.pca.encode(video)
 
-    def loss(self, step: int, generator: torch.Generator):
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         config = self.config
         bootstrap = step < config.bootstrap * config.loop.steps
         if bootstrap:

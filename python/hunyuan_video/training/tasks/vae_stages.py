@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hunyuan_video.data.buckets import Bucket
 from hunyuan_video.data.sources import Clip, open_source
-from hunyuan_video.errors import UserError
+from hunyuan_video.errors import Print, UserError
 from hunyuan_video.evaluation.prompt_following import psnr
 from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.evaluation.ssim import ssim
@@ -71,7 +71,7 @@ def first_readable(clips: Iterable[Clip], where: str) -> tuple[Tensor, int]:
 class VAEStagesTask:
     """The staged VAE run as a task of `training.loop.train`."""
 
-    def __init__(self, config: VAEStagesRun, folder: Path, report=print):
+    def __init__(self, config: VAEStagesRun, folder: Path, report: Print = print):
         self.config = config
         torch.manual_seed(config.loop.seed)
         self.network = (
@@ -112,7 +112,7 @@ class VAEStagesTask:
         flat = F.interpolate(video.transpose(1, 2).flatten(0, 1), (stage.size, stage.size), mode="area")
         return flat.unflatten(0, (count, frames)).transpose(1, 2).contiguous()
 
-    def loss(self, step: int, generator: torch.Generator):
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         config, stage = self.config, stage_at(self.config.stages, step)
         rng = random.Random(int(torch.randint(2**62, (1,), generator=generator, device="cpu")))
         video = self.batch(stage, max(stage.batch // max(config.loop.micro_batches, 1), 1), rng)

@@ -10,19 +10,17 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.data.toyworld.captions import caption
-from hunyuan_video.data.toyworld.scene import Scene, World
+from hunyuan_video.data.toyworld.scene import AnyScene, AnyWorld, Scene
 from hunyuan_video.data.toyworld.wide.parsing import parse
 from hunyuan_video.data.toyworld.wide.phrases import plural_synonyms
-from hunyuan_video.data.toyworld.wide.scene import WideScene, WideWorld
+from hunyuan_video.data.toyworld.wide.scene import WideScene
 from hunyuan_video.training.text.words import SYNONYMS
 
-Worlds = World | WideWorld
-Scenes = Scene | WideScene
 NOT_MENTIONED = -100  # torch's "ignore" label
 SYNONYM_SHARE = 0.12
 
 
-def describe(scene: Scenes, rng: random.Random, *, synonyms: bool = True) -> str:
+def describe(scene: AnyScene, rng: random.Random, *, synonyms: bool = True) -> str:
     """A caption of the scene; now and then a word is replaced by a synonym and the full stop left out."""
     text = caption(scene, rng).text
     if not synonyms:
@@ -33,8 +31,8 @@ def describe(scene: Scenes, rng: random.Random, *, synonyms: bool = True) -> str
 
 
 def labels(
-    world: Worlds,
-    scenes: Sequence[Scenes],
+    world: AnyWorld,
+    scenes: Sequence[AnyScene],
     texts: Sequence[str] | None = None,  # None: as if everything were said
 ) -> dict[str, Tensor]:  # each [B] int64
     """Per attribute the index of its value, or NOT_MENTIONED where the scene has none or the caption leaves it out."""
@@ -47,7 +45,7 @@ def labels(
     }
 
 
-def _mentioned_attributes(scene: Scenes, text: str) -> dict:
+def _mentioned_attributes(scene: AnyScene, text: str) -> dict:
     """The scene's attributes; None for those that the text leaves out."""
     if isinstance(scene, WideScene):
         mentioned = parse(text).attributes()
@@ -55,7 +53,7 @@ def _mentioned_attributes(scene: Scenes, text: str) -> dict:
     return {name: value if _says(text, scene, name) else None for name, value in scene.attributes().items()}
 
 
-def attribute_sizes(world: Worlds) -> dict[str, int]:
+def attribute_sizes(world: AnyWorld) -> dict[str, int]:
     """Number of values of each attribute."""
     return {name: len(values) for name, values in world.words().items()}
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hunyuan_video.data.toyworld import render
-from hunyuan_video.data.toyworld.scene import Scene, World
+from hunyuan_video.data.toyworld.scene import AnyScene, AnyWorld
 from hunyuan_video.errors import UserError
 from hunyuan_video.media.pixels import to_unit
 from hunyuan_video.models.text import ClipTextConfig, ClipTextModel, NativeTokenizer
@@ -91,7 +91,7 @@ def info_nce(similarity: Tensor) -> Tensor:  # [B, B] -> scalar
 
 
 def train_clip(
-    world: World,
+    world: AnyWorld,
     tokenizer: Any,
     config: ClipConfig,
     *,
@@ -129,9 +129,9 @@ def train_clip(
     return model.eval().requires_grad_(False), contrast.eval().requires_grad_(False), descent.losses
 
 
-def grouped_scenes(world: World, count: int, seed: int, split: str = "train") -> list[Scene]:
+def grouped_scenes(world: AnyWorld, count: int, seed: int, split: str = "train") -> list[AnyScene]:
     """Scenes in runs of GROUP with the colours of the first of the run; about a tenth of those leave the split."""
-    scenes = world.scenes(count // GROUP * GROUP, seed=seed + 100, split=split)
+    scenes: list[Any] = list(world.scenes(count // GROUP * GROUP, seed=seed + 100, split=split))
     for first in range(0, len(scenes), GROUP):
         lead = scenes[first]
         for index in range(first + 1, first + GROUP):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.data.toyworld import render
-from hunyuan_video.data.toyworld.scene import World
+from hunyuan_video.data.toyworld.scene import AnyWorld
 from hunyuan_video.models.text import ClipTextEncoder, TextEncoder
 from hunyuan_video.training.text.captions import attribute_sizes, describe, labels
 from hunyuan_video.training.text.contrastive import ClipConfig, Contrast
@@ -18,7 +18,13 @@ from hunyuan_video.training.text.language_model import last_valid
 
 
 def evaluate(
-    world: World, text: TextEncoder, clip: ClipTextEncoder, contrast: Contrast, config: ClipConfig, *, count: int = 2000
+    world: AnyWorld,
+    text: TextEncoder,
+    clip: ClipTextEncoder,
+    contrast: Contrast,
+    config: ClipConfig,
+    *,
+    count: int = 2000,
 ) -> dict[str, Any]:
     """Probe accuracies and retrieval on the test split of the world.
 
@@ -43,7 +49,13 @@ def evaluate(
 
 @torch.no_grad()
 def retrieval(
-    world: World, clip: ClipTextEncoder, contrast: Contrast, config: ClipConfig, *, count: int = 500, among: int = 100
+    world: AnyWorld,
+    clip: ClipTextEncoder,
+    contrast: Contrast,
+    config: ClipConfig,
+    *,
+    count: int = 500,
+    among: int = 100,
 ) -> dict[str, float]:
     """Share of captions whose best clip among `among` is their own (text_to_video), and of clips (video_to_text)."""
     rng = random.Random(7)
@@ -61,7 +73,7 @@ def retrieval(
     return {"text_to_video": round(shares[0], 4), "video_to_text": round(shares[1], 4), "among": among}
 
 
-def _features(world: World, text: TextEncoder, clip: ClipTextEncoder, split: str, count: int) -> dict[str, Any]:
+def _features(world: AnyWorld, text: TextEncoder, clip: ClipTextEncoder, split: str, count: int) -> dict[str, Any]:
     rng = random.Random(3)
     scenes = world.scenes(count, seed=33, split=split)
     texts = [describe(scene, rng, synonyms=False) for scene in scenes]

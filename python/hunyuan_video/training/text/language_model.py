@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hunyuan_video.data.toyworld.scene import World
+from hunyuan_video.data.toyworld.scene import AnyWorld
 from hunyuan_video.errors import UserError
 from hunyuan_video.models.text import LlamaConfig, LlamaModel, NativeTokenizer, PromptTemplate, Template
 from hunyuan_video.training.text.captions import NOT_MENTIONED, attribute_sizes, describe, labels
@@ -59,7 +59,7 @@ def tiny_template(tokenizer: Any, text_length: int) -> PromptTemplate:
 
 
 def train_language_model(
-    world: World,
+    world: AnyWorld,
     tokenizer: Any,
     template: PromptTemplate,
     config: LanguageModelConfig,

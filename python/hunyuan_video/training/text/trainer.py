@@ -16,7 +16,7 @@ from hunyuan_video.checkpoints.text import (
     save_llama_model,
     save_tokenizer,
 )
-from hunyuan_video.data.toyworld.scene import World
+from hunyuan_video.data.toyworld.scene import AnyWorld
 from hunyuan_video.files import write_json
 from hunyuan_video.training.text import words
 from hunyuan_video.training.text.contrastive import ClipConfig, train_clip
@@ -38,7 +38,7 @@ class TextTrainingConfig:
 
 
 def train_text(
-    world: World,
+    world: AnyWorld,
     output_folder: str | Path,
     config: TextTrainingConfig = TextTrainingConfig(),
     *,

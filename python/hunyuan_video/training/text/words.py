@@ -7,7 +7,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from hunyuan_video.data.toyworld.captions import vocabulary
-from hunyuan_video.data.toyworld.scene import World
+from hunyuan_video.data.toyworld.scene import AnyWorld
 from hunyuan_video.data.toyworld.wide.phrases import plural_synonyms
 from hunyuan_video.data.toyworld.wide.scene import WideWorld
 
@@ -66,12 +66,12 @@ COMMON_WORDS = """
 """.split()
 
 
-def language_tokenizer(world: World) -> Tokenizer:
+def language_tokenizer(world: AnyWorld) -> Tokenizer:
     """For the language model: begin token in front, special tokens of the template recognised in the text."""
     return _tokenizer(world, LLM_SPECIAL, ["<|begin_of_text|>", "$A"])
 
 
-def clip_tokenizer(world: World) -> Tokenizer:
+def clip_tokenizer(world: AnyWorld) -> Tokenizer:
     """For CLIP: begin and end token around the text."""
     return _tokenizer(world, CLIP_SPECIAL, ["<|startoftext|>", "$A", "<|endoftext|>"])
 
@@ -90,7 +90,7 @@ def tokenizer_config(special: tuple[str, ...], length: int) -> dict[str, Any]:
     }
 
 
-def _tokenizer(world: World, special: tuple[str, ...], ends: list[str]) -> Tokenizer:
+def _tokenizer(world: AnyWorld, special: tuple[str, ...], ends: list[str]) -> Tokenizer:
     synonyms = plural_synonyms() if isinstance(world, WideWorld) else SYNONYMS
     known_words = (
         set(vocabulary(world)) | set(COMMON_WORDS) | set(synonyms) | {w for words in synonyms.values() for w in words}

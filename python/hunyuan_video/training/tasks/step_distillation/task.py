@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from hunyuan_video.errors import Print
 from hunyuan_video.flow import FlowSchedule, integrate, make_solver
 from hunyuan_video.models import HunyuanVideoTransformer
 from hunyuan_video.training.auxiliary import AuxiliaryNetwork
@@ -34,13 +36,13 @@ class Method(Protocol):
     def load_extra_state(self, state: dict[str, Any]) -> None: ...
 
 
-METHODS = {"consistency": Consistency, "dmd": DistributionMatching}
+METHODS: dict[str, Callable[..., Method]] = {"consistency": Consistency, "dmd": DistributionMatching}
 
 
 class StepDistillationTask:
     """A student of few steps, by the method that the configuration names."""
 
-    def __init__(self, config: StepDistillationRun, folder: Path, report=print):
+    def __init__(self, config: StepDistillationRun, folder: Path, report: Print = print):
         self.config = config
         self.data = CaptionedLatents(config.world, config.vae, config.text, folder, report)
         torch.manual_seed(config.loop.seed)
