@@ -47,17 +47,18 @@ ROOT_FILES = set(
 RETIRED = set(
     "serving integrations checkpoints.atomic checkpoints.defaults checkpoints.loading checkpoints.saving "
     "checkpoints.text_save data.encoded models.blocks models.config models.embeddings models.fp8_chain models.fused "
-    "models.modulation models.rope models.token_refiner models.vae_blocks models.vae_config models.vae_exact "
-    "models.vae_runner models.vae_slabs models.vae_store models.vae_tiling models.vae_upsample models.vae_window "
-    "sampling.adapters sampling.arguments sampling.defaults sampling.embeds sampling.files sampling.loading "
-    "sampling.media_images sampling.media_mp4 sampling.memory sampling.modulation sampling.output sampling.stream "
-    "sampling.tokens training.activations training.average training.buckets training.captioned training.cli "
-    "training.clips training.companion training.conditioning training.cost training.discriminator "
-    "training.distributed training.encode training.encoded_flow training.flow training.guidance_distillation "
-    "training.guidance_report training.latents training.lora training.pca training.perceptual training.plan "
-    "training.prepared training.read_ahead training.schedule training.sequence training.sequence_parallel "
-    "training.solve training.stage_data training.stages training.step_distillation training.tasks.encoded_flow "
-    "training.tasks.stage_data training.tasks.stages training.teacher training.vae training.vae_stages".split()
+    "models.lora_forms models.lora_patches models.modulation models.rope models.token_refiner models.vae_blocks "
+    "models.vae_config models.vae_exact models.vae_runner models.vae_slabs models.vae_store models.vae_tiling "
+    "models.vae_upsample models.vae_window sampling.adapters sampling.arguments sampling.defaults sampling.embeds "
+    "sampling.files sampling.loading sampling.media_images sampling.media_mp4 sampling.memory sampling.modulation "
+    "sampling.output sampling.state sampling.stream sampling.tokens training.activations training.average "
+    "training.buckets training.captioned training.cli training.clips training.companion training.conditioning "
+    "training.cost training.discriminator training.distributed training.encode training.encoded_flow training.flow "
+    "training.guidance_distillation training.guidance_report training.latents training.lora training.pca "
+    "training.perceptual training.plan training.prepared training.read_ahead training.schedule training.sequence "
+    "training.sequence_parallel training.solve training.stage_data training.stages training.step_distillation "
+    "training.tasks.encoded_flow training.tasks.guidance training.tasks.stage_data training.tasks.stages "
+    "training.teacher training.vae training.vae_stages".split()
 )
 FILE_LIBRARIES = {"json", "safetensors", "pickle", "av", "PIL", "yaml"}
 
@@ -201,6 +202,14 @@ def test_circle_rule_sees_an_import_for_type_checking(tmp_path, monkeypatch):
 def test_retired_modules_do_not_come_back():
     modules = {module_of(path).removeprefix("hunyuan_video.") for path in source_files() if path.is_relative_to(SYSTEM)}
     assert modules & RETIRED == set()
+
+
+def test_contributing_names_files_that_are_there():
+    """The table of concepts: every file and folder in it, below the package or the root."""
+    rows = re.findall(r"^\|([^|]+)\|([^|]+)\|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)[2:]
+    named = {name for _, places in rows for name in re.findall(r"`([\w/.]+)`", places) if "/" in name}
+    assert len(named) > 15
+    assert [name for name in named if not (SYSTEM / name).exists() and not (ROOT / name).exists()] == []
 
 
 # Rooms that handle pixels, latents and tokens, and the quotients in them that are of something else.

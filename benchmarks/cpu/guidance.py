@@ -17,7 +17,7 @@ import torch
 from benchmarks import machine
 from benchmarks.timing import race
 from hunyuan_video import HunyuanVideoPipeline
-from hunyuan_video.training.tasks.guidance import guidance_student
+from hunyuan_video.training.tasks.guidance_distillation import guidance_student
 
 PROMPT = "a large red star moves left on a striped navy background, the camera is static"
 # Videos a call, and the frames, height and width of each.

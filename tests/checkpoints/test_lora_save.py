@@ -13,7 +13,7 @@ from hunyuan_video.checkpoints.lora_save import write_adapter
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.models.lora import add_adapter, add_form, lora_layers, merge_adapters, remove_adapters
-from hunyuan_video.models.lora_forms import Adapter, DoRA, LoHa, LoKr
+from hunyuan_video.models.lora.forms import Adapter, DoRA, LoHa, LoKr
 
 CONFIG = TransformerConfig(
     hidden_size=32, num_heads=2, double_blocks=1, single_blocks=1, in_channels=4, out_channels=4, rope_dims=(4, 6, 6),

@@ -15,8 +15,8 @@ from PIL import Image
 
 from hunyuan_video import HunyuanVideoPipeline
 from hunyuan_video.media.metadata import read_metadata
+from hunyuan_video.sampling.resume_state import SamplingState
 from hunyuan_video.sampling.run import SampleStream
-from hunyuan_video.sampling.state import SamplingState
 
 PROMPT = "a red star moves left"
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from hunyuan_video import ArgumentError, HunyuanVideoPipeline, UserError
 from hunyuan_video.flow import SOLVERS
 from hunyuan_video.models.fingerprint import fingerprint
-from hunyuan_video.sampling.state import SamplingState
+from hunyuan_video.sampling.resume_state import SamplingState
 
 PROMPT = "a red star moves left"
 

@@ -10,7 +10,7 @@ import torch
 
 from hunyuan_video import Finished, StepEvent
 from hunyuan_video.sampling.preview import LatentPreview, color_chart
-from hunyuan_video.sampling.state import SamplingState
+from hunyuan_video.sampling.resume_state import SamplingState
 
 PROMPT = "a red star moves left"
 

@@ -22,7 +22,7 @@ from hunyuan_video.checkpoints.lora_strength import FIELDS, STATED
 from hunyuan_video.errors import Notice, UserError
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.models.lora import adapter_names, add_form, lora_layers
-from hunyuan_video.models.lora_patches import add_patch, patches
+from hunyuan_video.models.lora.patches import add_patch, patches
 
 __all__ = ["adapter_summary", "convert_adapter", "load_adapter", "save_adapter"]
 

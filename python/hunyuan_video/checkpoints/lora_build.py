@@ -14,8 +14,8 @@ from hunyuan_video.checkpoints.lora_file import AdapterFile, Layer
 from hunyuan_video.errors import UserError
 from hunyuan_video.models.fp8 import FP8Linear
 from hunyuan_video.models.lora import LoRALinear
-from hunyuan_video.models.lora_forms import Adapter, Difference, DoRA, Form, LoHa, LoKr, Rows, halves_exchanged
-from hunyuan_video.models.lora_patches import patched_value
+from hunyuan_video.models.lora.forms import Adapter, Difference, DoRA, Form, LoHa, LoKr, Rows, halves_exchanged
+from hunyuan_video.models.lora.patches import patched_value
 
 _KINDS = {
     "lora": (("A", "B"),),

@@ -27,7 +27,7 @@ from hunyuan_video.checkpoints.lora_strength import DIFFUSERS_KEY
 from hunyuan_video.checkpoints.safetensors_file import TensorInfo, write_safetensors
 from hunyuan_video.errors import UserError
 from hunyuan_video.files import staged_file
-from hunyuan_video.models.lora_forms import Adapter, Difference, DoRA, Form, LoHa, LoKr, Rows, halves_exchanged
+from hunyuan_video.models.lora.forms import Adapter, Difference, DoRA, Form, LoHa, LoKr, Rows, halves_exchanged
 
 Names = Literal["diffusers", "official", "kohya"]
 NAMES: tuple[Names, ...] = ("diffusers", "official", "kohya")

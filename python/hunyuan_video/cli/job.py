@@ -72,7 +72,7 @@ def new_job(args: argparse.Namespace) -> Job:
 
 def resumed_job(args: argparse.Namespace) -> Job:
     """The job inside a state file; model and output options of this command line replace the job's."""
-    from hunyuan_video.sampling.state import SamplingState
+    from hunyuan_video.sampling.resume_state import SamplingState
 
     if args.prompt is not None or args.prompt_file is not None:
         raise ArgumentError("--resume continues with the prompt of the state file; leave PROMPT and --prompt-file out")

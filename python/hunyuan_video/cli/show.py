@@ -38,7 +38,7 @@ def output_name(path: str) -> str:
 
 def state_metadata(path: str) -> dict[str, Any]:
     """Metadata of a state file; its command resumes the run, or decodes the latents of a complete one."""
-    from hunyuan_video.sampling.state import SamplingState
+    from hunyuan_video.sampling.resume_state import SamplingState
 
     state = SamplingState.load(path)
     decode = shlex.join(["hunyuan-video", "decode", path, "-o", "out.mp4"])

@@ -10,7 +10,8 @@ from hunyuan_video.flow.objective import (
     sample_timesteps,
     velocity_target,
 )
-from hunyuan_video.flow.schedule import FlowSchedule, default_shift, per_sample, resolution_shift, shift_times
+from hunyuan_video.flow.schedule import FlowSchedule, per_sample
+from hunyuan_video.flow.shift import default_shift, resolution_shift, shift_times
 from hunyuan_video.flow.solvers import (
     SOLVERS,
     AdamsBashforthSolver,

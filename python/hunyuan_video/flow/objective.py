@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.flow.first_frame import with_first_frame
-from hunyuan_video.flow.schedule import check_shift, per_sample, shift_times
+from hunyuan_video.flow.schedule import per_sample
+from hunyuan_video.flow.shift import check_shift, shift_times
 
 
 class FlowBatch(NamedTuple):

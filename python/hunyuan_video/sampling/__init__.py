@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from hunyuan_video.sampling.models import LoadedModels
     from hunyuan_video.sampling.pipeline import HunyuanVideoPipeline
     from hunyuan_video.sampling.prompts import PromptEmbeds, TokenReport
+    from hunyuan_video.sampling.resume_state import SamplingState
     from hunyuan_video.sampling.run import Finished, SampleOutput, StepEvent
-    from hunyuan_video.sampling.state import SamplingState
 
 _HOMES = {
     "HunyuanVideoPipeline": "pipeline",

@@ -17,7 +17,7 @@ from hunyuan_video.sampling.prompts import PromptEmbeds, concatenate
 if TYPE_CHECKING:
     from hunyuan_video.models import HunyuanVideoTransformer
     from hunyuan_video.models.transformer.modulation import Modulations
-    from hunyuan_video.sampling.state import SamplingState
+    from hunyuan_video.sampling.resume_state import SamplingState
 
 
 class ModulationTables:

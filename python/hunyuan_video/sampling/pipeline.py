@@ -19,9 +19,9 @@ from hunyuan_video.sampling.host import own_precision
 from hunyuan_video.sampling.models import LoadedModels
 from hunyuan_video.sampling.prompts import PromptEmbeds, encode_prompts
 from hunyuan_video.sampling.request import ARGUMENTS, FRAME_TYPES, SampleRequest, SamplingDefaults, check_argument
+from hunyuan_video.sampling.resume_state import SamplingState
 from hunyuan_video.sampling.rules import check_choice
 from hunyuan_video.sampling.run import Finished, SampleOutput, SampleStream
-from hunyuan_video.sampling.state import SamplingState
 
 if TYPE_CHECKING:
     from hunyuan_video.models import CausalVAE, ClipTextEncoder, HunyuanVideoTransformer, TextEncoder

@@ -17,7 +17,7 @@ from hunyuan_video.sampling.models import LoadedModels
 from hunyuan_video.sampling.noise import draw_noise, given_generators, seeded_generators, video_seeds
 from hunyuan_video.sampling.prompts import PromptEmbeds, encode_prompts, tokens_as_json
 from hunyuan_video.sampling.request import MAX_VIDEOS, SampleRequest, Settings, check_prompts, resolve_settings
-from hunyuan_video.sampling.state import SamplingState, differences
+from hunyuan_video.sampling.resume_state import SamplingState, differences
 
 
 def prepare(models: LoadedModels, request: SampleRequest) -> SamplingState:

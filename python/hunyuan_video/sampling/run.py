@@ -21,7 +21,7 @@ from hunyuan_video.sampling.models import LoadedModels
 from hunyuan_video.sampling.prepare import prepare
 from hunyuan_video.sampling.prompts import tokens_from_json
 from hunyuan_video.sampling.request import SampleRequest
-from hunyuan_video.sampling.state import SamplingState
+from hunyuan_video.sampling.resume_state import SamplingState
 
 
 @dataclass

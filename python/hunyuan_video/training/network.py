@@ -1,7 +1,7 @@
-"""LoRA training: the network of a run with an adapter on its frozen weights, and the adapter's file as its result.
+"""The transformer that a run trains: new, loaded, or frozen with an adapter that is trained; and its export.
 
-Low-rank products are trained in float32 beside weights that stay as they are, FP8 ones included (nothing is
-dequantised: the branch is a second, small product). Defaults: attention and MLP projections of both streams.
+An adapter's low-rank products are trained in float32 beside weights that stay as they are, FP8 ones included (nothing
+is dequantized: the branch is a second, small product).
 """
 
 from __future__ import annotations
@@ -14,16 +14,12 @@ import torch
 from hunyuan_video.checkpoints.lora import save_adapter
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
-from hunyuan_video.models.lora import add_adapter, target_linears
+from hunyuan_video.models.lora import STREAM_TARGETS, add_adapter, target_linears
 from hunyuan_video.training.config import LoRAConfig
 from hunyuan_video.training.parts import load_trainable
 
 NAME = "lora"
 FILE = "lora.safetensors"
-TARGETS = (
-    r"double_blocks\.\d+\.(img|txt)_(attn_qkv|attn_proj|mlp\.fc[12])",
-    r"single_blocks\.\d+\.linear[12]",
-)
 
 
 def make_network(init_from: str, model: dict, lora: LoRAConfig, image_condition: str) -> HunyuanVideoTransformer:
@@ -53,7 +49,7 @@ def make_network(init_from: str, model: dict, lora: LoRAConfig, image_condition:
         return network
     network.requires_grad_(False)
     try:
-        paths = target_linears(network, lora.targets or TARGETS)
+        paths = target_linears(network, lora.targets or STREAM_TARGETS)
         alphas = dict.fromkeys(paths, lora.alpha) if lora.alpha else None
         add_adapter(network, NAME, dict.fromkeys(paths, lora.rank), alphas)
     except ValueError as error:

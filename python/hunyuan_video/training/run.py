@@ -22,7 +22,7 @@ TASKS = {
     "vae_stages": ("hunyuan_video.training.tasks.vae_stages", "VAEStagesTask"),
     "flow": ("hunyuan_video.training.tasks.flow_cached", "cached_flow"),
     "flow_encoded": ("hunyuan_video.training.tasks.flow_encoded", "encoded_flow"),
-    "guidance_distillation": ("hunyuan_video.training.tasks.guidance", "GuidanceDistillationTask"),
+    "guidance_distillation": ("hunyuan_video.training.tasks.guidance_distillation", "GuidanceDistillationTask"),
     "step_distillation": ("hunyuan_video.training.tasks.step_distillation", "StepDistillationTask"),
 }
 

@@ -24,7 +24,12 @@ from hunyuan_video.training.config import (
 )
 from hunyuan_video.training.loop import train
 from hunyuan_video.training.tasks.fields import expand
-from hunyuan_video.training.tasks.guidance import GuidanceDistillationTask, compare, guidance_student, target_energy
+from hunyuan_video.training.tasks.guidance_distillation import (
+    GuidanceDistillationTask,
+    compare,
+    guidance_student,
+    target_energy,
+)
 from hunyuan_video.training.tasks.step_distillation.losses import distribution_matching_loss, pseudo_huber
 from hunyuan_video.training.tasks.step_distillation.student import ADAPTER_FILE, export_student, make_student
 from hunyuan_video.training.tasks.step_distillation.task import METHODS

@@ -13,7 +13,7 @@ from hunyuan_video.training.tasks.flow import FlowTask
 from hunyuan_video.training.tasks.flow_cached import cached_flow
 from hunyuan_video.training.tasks.flow_encoded import encoded_flow
 from hunyuan_video.training.tasks.flow_staged import StagedData
-from hunyuan_video.training.tasks.guidance import GuidanceDistillationTask, velocity_errors
+from hunyuan_video.training.tasks.guidance_distillation import GuidanceDistillationTask, velocity_errors
 from hunyuan_video.training.tasks.vae import VAETask
 
 LOOP = LoopConfig(batch=4, steps=2, precision="fp32")

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from hunyuan_video.flow import guided
 from hunyuan_video.flow.integrate import Field
+from hunyuan_video.models.transformer.embeddings import guidance_input
 
 Condition = dict[str, Tensor]  # text [B, L, text_dim], text_mask [B, L], pooled_text [B, pooled_dim]
 
@@ -28,8 +29,7 @@ def velocity_field(network: nn.Module, condition: Condition, guidance: float | T
         times = times.to(latents.device)
         extra = {}
         if guidance is not None:
-            scale = guidance if isinstance(guidance, Tensor) else torch.full_like(times, guidance)
-            extra["guidance"] = (1000 * scale).to(times).expand_as(times).contiguous()
+            extra["guidance"] = guidance_input(guidance, torch.float32).to(times).expand_as(times).contiguous()
         return network(latents, 1000 * times, **condition, **extra).float()
 
     return field

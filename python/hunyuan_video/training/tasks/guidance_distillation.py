@@ -27,7 +27,7 @@ from hunyuan_video.flow import (
     sample_timesteps,
 )
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
-from hunyuan_video.models.transformer.embeddings import SINUSOID_DIM, frequencies
+from hunyuan_video.models.transformer.embeddings import SINUSOID_DIM, frequencies, guidance_input
 from hunyuan_video.training.config import GuidanceDistillationRun
 from hunyuan_video.training.parts import load_trainable
 from hunyuan_video.training.tasks.captioned import CaptionedLatents
@@ -98,7 +98,9 @@ class GuidanceDistillationTask:
             * torch.rand(len(latents), generator=generator, dtype=torch.float32, device="cpu") ** config.scale_power
         )
         empty, full = self.teacher.branches(batch.latents, batch.times, condition)
-        velocity = self.network(batch.latents, batch.timesteps, **condition, guidance=1000 * scale)
+        velocity = self.network(
+            batch.latents, batch.timesteps, **condition, guidance=guidance_input(scale, torch.float32)
+        )
         target = classifier_free_guidance(full, empty, scale)
         losses = self.objective.loss_per_sample(velocity, batch._replace(target=target))
         return (losses / target_energy(empty, full, scale) if config.balanced else losses).mean(), {}

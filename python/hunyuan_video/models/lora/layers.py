@@ -1,28 +1,20 @@
-"""Adapters on chosen linears: W x + weight * alpha / rank * B (A x) for LoRA, other forms in `lora_forms`.
+"""Adapters on chosen linears: W x + weight * alpha / rank * B (A x) for LoRA, other forms in `forms`.
 
 An adapter lives beside a frozen base layer, so training it needs no second copy of the model, and several may be
 active at once. Merging adds the changes to the base weight; unmerging puts the kept original back, exactly. What an
-adapter changes beside linears' weights is in `lora_patches`.
+adapter changes beside linears' weights is in `patches`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from hunyuan_video.models.fp8 import FP8Linear
-from hunyuan_video.models.lora_forms import Adapter, Form
-from hunyuan_video.models.lora_patches import activate_patches, patches, remove_patches
-
-# Attention, MLP and modulation projections of the video and of the joint stream: what follows the timestep.
-TARGETS = (
-    r"double_blocks\.\d+\.img_(mod\.linear|attn_qkv|attn_proj|mlp\.fc[12])",
-    r"single_blocks\.\d+\.(modulation\.linear|linear[12])",
-    r"final_layer\.(adaLN_modulation\.1|linear)",
-)
+from hunyuan_video.models.lora.forms import Adapter, Form
+from hunyuan_video.models.lora.patches import activate_patches, patches
 
 
 class LoRALinear(nn.Module):
@@ -101,26 +93,6 @@ def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
             yield path, module
 
 
-def target_linears(model: nn.Module, targets: Iterable[str] = TARGETS) -> list[str]:
-    """Paths of the linears whose whole path matches one of the regular expressions.
-
-    Raises ValueError on none, and on what is no expression.
-    """
-    try:
-        patterns = [re.compile(target) for target in targets]
-    except re.error as error:
-        raise ValueError(f"target {error.pattern!r} is no regular expression: {error}") from None
-    paths = [
-        path
-        for path, module in model.named_modules()
-        if isinstance(module, nn.Linear | FP8Linear | LoRALinear)
-        and any(pattern.fullmatch(path) for pattern in patterns)
-    ]
-    if not paths:
-        raise ValueError(f"no linear of the model matches the targets {[p.pattern for p in patterns]}")
-    return paths
-
-
 def add_adapter(
     model: nn.Module,
     name: str,
@@ -184,31 +156,3 @@ def set_adapters(model: nn.Module, weights: Mapping[str, float]) -> None:
         layer.unmerge()
         layer.weights = {name: weight for name, weight in weights.items() if name in layer.adapters}
     activate_patches(model, weights)
-
-
-def merge_adapters(model: nn.Module) -> None:
-    """Adds every active adapter to its base weight, so that it costs nothing in a forward; undone exactly."""
-    for _, layer in lora_layers(model):
-        layer.merge()
-
-
-def unmerge_adapters(model: nn.Module) -> None:
-    """Every base weight as it was before `merge_adapters`, bit for bit."""
-    for _, layer in lora_layers(model):
-        layer.unmerge()
-
-
-def remove_adapters(model: nn.Module, *, keep_merged: bool = False) -> nn.Module:
-    """Plain linears again, with their original weights, or with `keep_merged` with what is merged into them.
-
-    With `keep_merged` the adapters beside FP8 weights stay: nothing can be merged into those.
-    """
-    for path, layer in list(lora_layers(model)):
-        if keep_merged and isinstance(layer.base_layer, FP8Linear):
-            continue
-        if not keep_merged:
-            layer.unmerge()
-        parent, _, leaf = path.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, layer.base_layer)
-    remove_patches(model, keep=keep_merged)
-    return model

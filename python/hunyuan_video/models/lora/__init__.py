@@ -1,0 +1,29 @@
+"""Adapters on a model's linears: LoRA and its relatives, side by side or merged into the weights."""
+
+from hunyuan_video.models.lora.layers import (
+    LoRALinear,
+    adapter_names,
+    add_adapter,
+    add_form,
+    lora_layer,
+    lora_layers,
+    set_adapters,
+)
+from hunyuan_video.models.lora.merge import merge_adapters, remove_adapters, unmerge_adapters
+from hunyuan_video.models.lora.targets import STREAM_TARGETS, TARGETS, target_linears
+
+__all__ = [
+    "STREAM_TARGETS",
+    "TARGETS",
+    "LoRALinear",
+    "adapter_names",
+    "add_adapter",
+    "add_form",
+    "lora_layer",
+    "lora_layers",
+    "merge_adapters",
+    "remove_adapters",
+    "set_adapters",
+    "target_linears",
+    "unmerge_adapters",
+]
