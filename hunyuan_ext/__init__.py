@@ -6,6 +6,7 @@ Every op exists in `hunyuan_ext.reference` in plain PyTorch (the specification) 
 
 from hunyuan_ext import template  # noqa: F401  (registers its op)
 from hunyuan_ext.attention import attention_with_lse, rope_attention
+from hunyuan_ext.attention.in_place import rope_attention_
 from hunyuan_ext.block_mask import BlockMask, tile_order
 from hunyuan_ext.capabilities import capabilities
 from hunyuan_ext.conv import causal_conv3d, causal_conv3d_moments, pad_causal
@@ -36,6 +37,7 @@ __all__ = [
     "quantize_fp8",
     "quantize_int8",
     "rope_attention",
+    "rope_attention_",
     "split_gelu",
     "tile_order",
 ]

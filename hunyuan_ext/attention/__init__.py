@@ -111,8 +111,7 @@ def _train(q, k, v, norms, rope, text_len, kv_len, eps, scale, _):
 def _plan_fp8(
     q: Tensor, k: Tensor, v: Tensor, norms: Norms, rope: Pair | None, block_mask: BlockMask | None, scale: float
 ) -> Plan:  # [B, S, H, D]
-    native = takes("attention_fp8", q, k, v, *norms, *(rope or ()), dtype=BFLOAT)
-    if not (native and cuda.fp8_fits(q, norms, rope, block_mask, scale)):
+    if not fp8_kernel(q, k, v, norms, rope, block_mask, scale):
         why = choice("attention_fp8", q.device.type, BFLOAT).reason
         raise ValueError(
             "precision: the fp8 kernel takes plain CUDA tensors of head dimension 128 without gradients on sm_90a "
@@ -121,6 +120,14 @@ def _plan_fp8(
     if torch.compiler.is_compiling():
         return Plan(_library_fp8, "hunyuan_ext::rope_attention_fp8")
     return Plan(_run_fp8, "attention_fp8", _reason("attention_fp8", q, BFLOAT))
+
+
+def fp8_kernel(
+    q: Tensor, k: Tensor, v: Tensor, norms: Norms, rope: Pair | None, block_mask: BlockMask | None, scale: float
+) -> bool:
+    """True if the FP8 kernel takes a call."""
+    native = takes("attention_fp8", q, k, v, *norms, *(rope or ()), dtype=BFLOAT)
+    return native and cuda.fp8_fits(q, norms, rope, block_mask, scale)
 
 
 def _run_fp8(q, k, v, norms, rope, text_len, kv_len, eps, scale, block_mask):
@@ -148,9 +155,7 @@ def _plan_parts(
 ) -> Plan:
     """Norm and rotation, then the product in `dtype`: each native or torch's."""
     rotates = rope is not None or norms[0] is not None or norms[1] is not None
-    tensors = (q, k, v, *norms, *(rope or ()))
-    kernel = takes("attention", *tensors, dtype=dtype) and cuda.attention_fits(q.shape[-1], block_mask, scale)
-    rotation = not rotates or (takes("qk_norm_rope", q, k, *norms, *(rope or ())) and qk_fits(q, k, norms, rope))
+    kernel, rotation = parts_kernels(q, k, v, norms, rope, block_mask, scale, dtype)
     if torch.compiler.is_compiling():
         rotate = _library_rotation if rotation else _torch_rotation
         return Plan(_parts(rotate if rotates else None, _library_product if kernel else _torch_product, dtype), "")
@@ -161,6 +166,24 @@ def _plan_parts(
     name = ("qk_norm_rope, " if rotates and rotation else "") + ("attention" if kernel else "torch")
     product = _product if kernel else _torch_product
     return Plan(_parts(rotate if rotates else None, product, dtype), name, _reason("attention", q, dtype))
+
+
+def parts_kernels(
+    q: Tensor,  # [B, S, H, D]
+    k: Tensor,
+    v: Tensor,
+    norms: Norms,
+    rope: Pair | None,
+    block_mask: BlockMask | None,
+    scale: float,
+    dtype: torch.dtype,
+) -> tuple[bool, bool]:
+    """(A kernel takes the attention in `dtype`, a kernel takes norm and rotation, if there are any)."""
+    rotates = rope is not None or norms[0] is not None or norms[1] is not None
+    tensors = (q, k, v, *norms, *(rope or ()))
+    kernel = takes("attention", *tensors, dtype=dtype) and cuda.attention_fits(q.shape[-1], block_mask, scale)
+    rotation = not rotates or (takes("qk_norm_rope", q, k, *norms, *(rope or ())) and qk_fits(q, k, norms, rope))
+    return kernel, rotation
 
 
 def _parts(rotate: Callable[..., Pair] | None, product: Callable[..., Tensor], dtype: torch.dtype) -> Callable:

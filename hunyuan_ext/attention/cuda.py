@@ -73,10 +73,11 @@ def attention(
     kv_len: Tensor | None,  # [B] int32, on q's device
     block_mask: BlockMask | None,  # on q's device
     scale: float,
+    out: Tensor | None = None,  # [B, Q, H, D]; may be q's memory
 ) -> Pair:  # [B, Q, H, D], [B, H, Q] float32
     batch, heads, queries, dim = q.shape
     q, k, v = (vectors(x.transpose(1, 2)) for x in (q, k, v))
-    out = torch.empty((batch, queries, heads, dim), dtype=q.dtype, device=q.device)
+    out = torch.empty((batch, queries, heads, dim), dtype=q.dtype, device=q.device) if out is None else out
     lse = torch.empty((batch, heads, queries), dtype=FLOAT, device=q.device)
     native.module.attention(q, k, v, out, lse, kv_len, lists_of(block_mask), scale)
     return out, lse
@@ -128,13 +129,14 @@ def rope_attention_fp8(
     kv_len: Tensor | None,  # [B] int32, on q's device
     block_mask: BlockMask | None,  # on q's device
     scale: float,
+    out: Tensor | None = None,  # [B, S, H, 128]; may be q
 ) -> Tensor:  # [B, S, H, 128]
     """Norm, rotation and quantization in one pass, then attention of e4m3 products."""
     batch, tokens, heads, dim = q.shape
     q, k, v = (vectors(x) for x in (q, k, v))
     norm_vectors = tuple(None if norm is None else vectors(norm) for norm in norms)
     rope = None if rope is None else (vectors(rope[0]), vectors(rope[1]))
-    out = torch.empty((batch, tokens, heads, dim), dtype=q.dtype, device=q.device)
+    out = torch.empty((batch, tokens, heads, dim), dtype=q.dtype, device=q.device) if out is None else out
     size = native.module.attention_fp8_workspace(batch, tokens, tokens, heads, dim)
     workspace = torch.empty(size, dtype=torch.uint8, device=q.device)
     blocks = lists_of(block_mask)

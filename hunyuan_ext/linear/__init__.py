@@ -12,7 +12,7 @@ from hunyuan_ext.core import check, native, plain
 from hunyuan_ext.core.dispatch import DESCRIPTIONS, Op, Plan, takes, trains_native
 from hunyuan_ext.core.operands import in_rows
 from hunyuan_ext.core.types import FLOAT
-from hunyuan_ext.linear import autograd, cpu, quantize
+from hunyuan_ext.linear import autograd, blas, cpu, quantize
 from hunyuan_ext.norm import gate_residual, kernels
 
 ACTIVATIONS = (None, "gelu_tanh")
@@ -100,12 +100,32 @@ def plan_linear(tensors: tuple, constants: tuple) -> Plan:
     whole = activation == "gelu_tanh" and activation_from == 0
     if whole and cpu.fits_onednn(inputs, weight, bias):
         return Plan(_then_epilogue(cpu.onednn_gelu, None), "torch", "oneDNN, with the GELU in its epilogue")
+    planned = _plan_blas(inputs, weight, bias, activation, activation_from, gate, residual, out)
+    if planned is not None:
+        return planned
     simple = activation is None or (whole and not plain.wants_gradient(*inputs, weight, bias))
     if simple and gate is None and residual is None and out is None:
         return Plan(_float_linear(len(inputs) > 1, whole, False), "torch")
     if simple and out is None and _gates(inputs, weight, bias, gate, residual):
         return Plan(_float_linear(len(inputs) > 1, whole, True), "torch, gate_residual")
     return Plan(_then_epilogue(F.linear, activation), "torch")
+
+
+def _plan_blas(
+    inputs: Inputs, weight: Tensor, bias: Tensor | None, activation: str | None, activation_from: int,
+    gate: Tensor | None, residual: Tensor | None, out: Tensor | None,
+) -> Plan | None:  # fmt: skip
+    """A plan on CUDA for what torch's linear alone does not do."""
+    gated, two = gate is not None or residual is not None, len(inputs) > 1
+    if not (gated or two or activation or out is not None) or (activation and activation_from):
+        return None
+    if not blas.takes(inputs, weight, bias, gate, residual, out):
+        return None
+    if gated and not _gates(inputs, weight, bias, gate, residual):
+        return None
+    direct = out is not None and out.is_contiguous()
+    run = blas.runner(two, activation == "gelu_tanh", gated, direct)
+    return Plan(run, "torch, gate_residual" if gated else "torch", "cuBLAS, with what its epilogue takes")
 
 
 def _then_epilogue(product: Callable[..., Tensor], activation: str | None) -> Callable[..., Tensor]:

@@ -24,9 +24,11 @@ def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> 
     return out
 
 
-def gate_residual(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:  # [B, S, C], [B, S, C], [B, C]
-    """For tensors that are contiguous in C."""
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+def gate_residual(  # [B, S, C], [B, S, C], [B, C]
+    x: Tensor, y: Tensor, gate: Tensor, out: Tensor | None = None
+) -> Tensor:
+    """For tensors that are contiguous in C, and a contiguous `out`."""
+    out = torch.empty_like(x, memory_format=torch.contiguous_format) if out is None else out
     native.module.gate_residual(x, y, gate, out, torch.get_num_threads())
     return out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections import Counter
 from types import SimpleNamespace
 
@@ -14,6 +15,8 @@ from test_fake_cuda import TINY
 
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, VAEConfig
 from hunyuan_video.models.fp8 import convert_to_fp8_modules
+from hunyuan_video.models.transformer.chunks import TokenChunks
+from hunyuan_video.models.transformer.executor import PLAIN
 
 BF16 = torch.bfloat16
 
@@ -80,6 +83,33 @@ def test_transformer(device, precision):
     assert error(out, exact) < {"bf16": 0.03, "fp8": 0.08}[precision], counts
     names = {"bf16": ("attention", "qk_norm_rope"), "fp8": ("attention_fp8", "linear_fp8", "layer_norm_modulate_fp8")}
     assert all(counts[name] for name in (*names[precision], "layer_norm_modulate", "gate_residual")), counts
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("image", ["", "token_replace"])
+@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+def test_transformer_in_parts(device, precision, image):
+    """Attention over the queries, norm and rotation in place, products into what is there: the same values."""
+    latents, time, condition = inputs(BF16)
+    model = transformer(dataclasses.replace(TINY, image_condition=image)).to(BF16)
+    exact = model.double()(latents.double(), time, **condition)
+    model.to(BF16)
+    if precision == "fp8":
+        convert_to_fp8_modules(model).set_attention_precision("fp8")
+    counts = device()
+    model.executor = PLAIN
+    whole = model(latents, time, **condition)
+    before = counts.copy()
+    model.executor = PLAIN.adding(TokenChunks(19))
+    in_parts = model(latents, time, **condition)
+    assert counts["layer_norm_modulate"] + counts["layer_norm_modulate_fp8"] > 3 * sum(
+        before[name] for name in ("layer_norm_modulate", "layer_norm_modulate_fp8")
+    )
+    assert error(in_parts, exact) < {"bf16": 0.03, "fp8": 0.08}[precision]
+    if image and precision == "fp8":  # parts have one vector each, so FP8 goes on where the whole has to leave it
+        assert error(in_parts, whole.double()) < 0.08
+    else:
+        assert torch.equal(in_parts, whole)
 
 
 @torch.no_grad()

@@ -45,14 +45,19 @@ class TokenShare(Layer):
         self.group = group
         self.tokens = 0  # of the whole sequence in the forward pass under way
 
-    def all_blocks(self, run: Run, img: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # [B, S, D] -> [B, S' / P, D]
-        self.tokens = img.shape[1]
-        padded = F.pad(img, (0, 0, 0, -self.tokens % dist.get_world_size(self.group)))
+    def all_blocks(  # [B, S, D] -> [B, S' / P, D]
+        self, run: Run, img: list[Tensor], *args: Any, **kwargs: Any
+    ) -> Tensor:
+        whole = img.pop()
+        self.tokens = whole.shape[1]
+        padded = F.pad(whole, (0, 0, 0, -self.tokens % dist.get_world_size(self.group)))
         share = padded.chunk(dist.get_world_size(self.group), dim=1)[dist.get_rank(self.group)]
         if "first_tokens" in kwargs:  # of the clean frame of image-to-video: those that this rank has
             before = dist.get_rank(self.group) * share.shape[1]
             kwargs["first_tokens"] = min(max(kwargs["first_tokens"] - before, 0), share.shape[1])
-        return run(share.contiguous(), *args, **kwargs)
+        taken = [share.contiguous()]
+        del whole, padded, share
+        return run(taken, *args, **kwargs)
 
     def output(self, out: Tensor) -> Tensor:  # [B, S' / P, C] -> [B, S, C]
         return gather(out, 1, self.group)[:, : self.tokens]

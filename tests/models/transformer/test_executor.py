@@ -93,9 +93,9 @@ def test_a_layer_may_leave_a_block_out(network):
 def test_one_layer_for_each_place(network):
     network.gradient_checkpointing = True
     network.gradient_checkpointing = True
-    assert [layer.place for layer in network.executor.layers] == ["activations"]
+    assert [layer.place for layer in network.executor.layers] == ["activations", "chunks"]
     network.gradient_checkpointing = False
-    assert network.executor.layers == () and not network.gradient_checkpointing
+    assert [layer.place for layer in network.executor.layers] == ["chunks"] and not network.gradient_checkpointing
     assert PLAIN.layers == () and PLAIN.attention is ops.rope_attention
     with pytest.raises(ValueError, match="nowhere"):
         BlockExecutor([Noting("nowhere", [])])

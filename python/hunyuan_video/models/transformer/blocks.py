@@ -9,13 +9,25 @@ weights for its own forward only.) `first` stands for `vec`, or for the video's 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 import hunyuan_ext as ops
+from hunyuan_video.models.transformer.chunks import Heads, border, normed, project_all, spans
 from hunyuan_video.models.transformer.config import TransformerConfig
 from hunyuan_video.models.transformer.executor import PLAIN, Attention, BlockExecutor
-from hunyuan_video.models.transformer.linear import Part, fp8_hidden, linear, linear_and_gelu, linear_pair, modulated
+from hunyuan_video.models.transformer.linear import (
+    Part,
+    columns,
+    fp8_hidden,
+    linear,
+    linear_and_gelu,
+    linear_pair,
+    modulated,
+)
 from hunyuan_video.models.transformer.modulation import (
     Modulation,
     SplitVector,
@@ -49,11 +61,14 @@ class MLP(nn.Module):
         x: Part,  # [B, S, D]
         gate: Vector | None = None,  # [B, D]
         residual: Tensor | None = None,  # [B, S, D]
+        out: Tensor | None = None,  # [B, S, D], where no gradient is wanted
     ) -> Tensor:
         """residual + gate * fc2(gelu(fc1(x)))."""
         hidden = None if isinstance(gate, SplitVector) else fp8_hidden(self.fc1, x, self.fc2)
         if hidden is None:
             hidden = linear(self.fc1, x, gelu=True)
+        if out is not None and not isinstance(gate, SplitVector):
+            return linear(self.fc2, hidden, gate=gate, residual=residual, out=out)
         return gated_linear(self.fc2, hidden, gate, residual)
 
 
@@ -124,6 +139,52 @@ class DoubleBlock(nn.Module):
         txt = self.txt_mlp(modulated(txt, txt_shift2, txt_scale2, self.txt_mlp.fc1), txt_gate2, txt)
         return img, txt
 
+    def compute_in_parts(
+        self,
+        size: int,  # of a part
+        img: Tensor,  # [B, S, D]; all as in `forward`
+        txt: Tensor,
+        vec: Tensor,
+        rope: Rope,
+        kv_len: Tensor | None,
+        modulation: tuple[Tensor, Tensor] | None,
+        first_tokens: int,
+        first: Tensor | None,
+        attention: Attention,
+    ) -> tuple[Tensor, Tensor]:
+        """`compute` without a gradient, all but attention a part of the tokens at a time (chunks.py)."""
+        img_mod, txt_mod = self.modulate(vec) if modulation is None else modulation
+        first_mod = self.img_mod(first) if first is not None and modulation is None else first
+        img_vectors = chunks(img_mod, 6, first_tokens, first_mod)
+        txt_vectors = txt_mod.chunk(6, dim=-1)
+        (batch, video, width), text = img.shape, txt.shape[1]
+        heads = Heads(batch, video + text, self.heads, width, like=img)
+        project_all(heads, self.img_attn_qkv, img, img_vectors[:2], size)
+        project_all(heads, self.txt_attn_qkv, txt, txt_vectors[:2], size, offset=video)
+        attended = heads.attend(attention, **self.attention_settings(text, rope, kv_len))
+        img_attended, txt_attended = attended.split((video, text), dim=1)
+        img = self.after(img, img_attended, self.img_attn_proj, self.img_mlp, img_vectors[2:], size)
+        txt = self.after(txt, txt_attended, self.txt_attn_proj, self.txt_mlp, txt_vectors[2:], size)
+        return img, txt
+
+    def after(
+        self,
+        x: Tensor,  # [B, S, D], video or text
+        attended: Tensor,  # [B, S, D]
+        proj: nn.Module,
+        mlp: MLP,
+        vectors: Sequence[Vector],  # gate; shift, scale, gate of the MLP
+        size: int,
+    ) -> Tensor:  # [B, S, D]
+        """All that follows attention, a part at a time."""
+        gate1, shift2, scale2, gate2 = vectors
+        out = torch.empty_like(x)
+        for span in spans(x, size, border(gate1)):
+            part = linear(proj, span.of(attended), gate=span.vector(gate1), residual=span.of(x))
+            reader = modulated(part, span.vector(shift2), span.vector(scale2), mlp.fc1)
+            mlp(reader, span.vector(gate2), part, out=span.of(out))
+        return out
+
     def modulate(self, vec: Tensor) -> tuple[Tensor, Tensor]:  # [..., D] -> video and text, [..., 6 D] each
         return self.img_mod(vec), self.txt_mod(vec)
 
@@ -136,19 +197,18 @@ class DoubleBlock(nn.Module):
         attention: Attention,
     ) -> Tensor:  # [B, S + L, D]
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
-        out = attention(
-            q,
-            k,
-            v,
-            rope=rope,
-            q_norm=self.img_attn_q_norm.weight,
-            k_norm=self.img_attn_k_norm.weight,
-            text_norms=(self.txt_attn_q_norm.weight, self.txt_attn_k_norm.weight),
-            text_len=text_len,
-            kv_len=kv_len,
-            precision=self.attention_precision,
-        )
-        return out.flatten(2)
+        return attention(q, k, v, **self.attention_settings(text_len, rope, kv_len)).flatten(2)
+
+    def attention_settings(self, text_len: int, rope: Rope, kv_len: Tensor | None) -> dict[str, Any]:
+        return {
+            "rope": rope,
+            "q_norm": self.img_attn_q_norm.weight,
+            "k_norm": self.img_attn_k_norm.weight,
+            "text_norms": (self.txt_attn_q_norm.weight, self.txt_attn_k_norm.weight),
+            "text_len": text_len,
+            "kv_len": kv_len,
+            "precision": self.attention_precision,
+        }
 
 
 class SingleBlock(nn.Module):
@@ -199,18 +259,49 @@ class SingleBlock(nn.Module):
         normed = modulated_spans(x, shift, scale, self.linear1)
         qkv, mlp = linear_and_gelu(self.linear1, normed, self.widths[0], self.linear2)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
-        attended = attention(
-            q,
-            k,
-            v,
-            rope=rope,
-            q_norm=self.q_norm.weight,
-            k_norm=self.k_norm.weight,
-            text_len=text_len,
-            kv_len=kv_len,
-            precision=self.attention_precision,
-        )
+        attended = attention(q, k, v, **self.attention_settings(text_len, rope, kv_len))
         return gated_linear(self.linear2, (attended.flatten(2), mlp), gate, x)
+
+    def compute_in_parts(
+        self,
+        size: int,  # of a part
+        x: Tensor,  # [B, S + L, D]; all as in `forward`
+        vec: Tensor,
+        rope: Rope,
+        text_len: int,
+        kv_len: Tensor | None,
+        modulation: Tensor | None,
+        first_tokens: int,
+        first: Tensor | None,
+        attention: Attention,
+    ) -> Tensor:
+        """`compute` without a gradient, all but attention a part of the tokens at a time (chunks.py)."""
+        first_modulation = self.modulate(first) if first is not None and modulation is None else first
+        all_tokens = self.modulate(vec) if modulation is None else modulation
+        shift, scale, gate = chunks(all_tokens, 3, first_tokens, first_modulation)
+        heads = Heads(x.shape[0], x.shape[1], self.heads, x.shape[2], like=x)
+        kept = project_all(heads, self.linear1, x, (shift, scale), size)
+        attended = heads.attend(attention, **self.attention_settings(text_len, rope, kv_len))
+        out = torch.empty_like(x)
+        for span in spans(x, size, border(gate)):
+            if kept:
+                hidden: Part = ops.split_gelu(kept.pop(0), 0)[1]
+            else:
+                part, all_columns = normed(x, span, shift, scale, self.linear1), sum(self.widths)
+                hidden = columns(self.linear1, part, self.widths[0], all_columns, gelu=True, reader=self.linear2)
+            inputs = span.of(attended), hidden
+            linear(self.linear2, inputs, gate=span.vector(gate), residual=span.of(x), out=span.of(out))
+        return out
+
+    def attention_settings(self, text_len: int, rope: Rope, kv_len: Tensor | None) -> dict[str, Any]:
+        return {
+            "rope": rope,
+            "q_norm": self.q_norm.weight,
+            "k_norm": self.k_norm.weight,
+            "text_len": text_len,
+            "kv_len": kv_len,
+            "precision": self.attention_precision,
+        }
 
     def modulate(self, vec: Tensor) -> Tensor:  # [..., D] -> [..., 3 D]
         return self.modulation(vec)

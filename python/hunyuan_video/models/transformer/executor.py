@@ -32,8 +32,11 @@ class Layer:
 
     place = ""
 
-    def all_blocks(self, run: Run, img: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # [B, S, D] -> [B, S, D]
-        """Runs all blocks once: `run` is `HunyuanVideoTransformer.run_blocks`, the rest its arguments."""
+    def all_blocks(self, run: Run, img: list[Tensor], *args: Any, **kwargs: Any) -> Tensor:  # [B, S, D] -> [B, S, D]
+        """Runs all blocks once: `run` is `HunyuanVideoTransformer.run_blocks`, the rest its arguments.
+
+        img holds one tensor, which whoever works on it takes out: no caller keeps it alive meanwhile.
+        """
         return run(img, *args, **kwargs)
 
     def output(self, out: Tensor) -> Tensor:  # [B, S, patch volume * C]
@@ -92,7 +95,7 @@ class BlockExecutor:
     def run(self, block: nn.Module, *args: Any) -> Any:
         return self._around(block, *args, self)
 
-    def all_blocks(self, run: Run, img: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # [B, S, D] -> [B, S, D]
+    def all_blocks(self, run: Run, img: list[Tensor], *args: Any, **kwargs: Any) -> Tensor:  # [B, S, D] -> [B, S, D]
         for layer in reversed(self.layers):
             run = _within(layer, run)
         return run(img, *args, **kwargs)

@@ -80,7 +80,7 @@ def linear(
     gelu: bool = False,
     gate: Tensor | None = None,  # [B, N]
     residual: Tensor | None = None,  # [B, S, N]
-    out: Tensor | None = None,  # [B, S, N]; with `kept(x)` only
+    out: Tensor | None = None,  # [B, S, N]; where no gradient is wanted
 ) -> Tensor:  # [B, S, N]
     """residual + gate * gelu(module(x))."""
     activation = "gelu_tanh" if gelu else None
@@ -110,6 +110,32 @@ def linear_and_gelu(
         head, tail = (None, None) if bias is None else (bias[:split], bias[split:])
         return ops.linear(x, weight[:split], head), ops.linear(x, weight[split:], tail, activation="gelu_tanh")
     return ops.split_gelu(linear(module, x), split)
+
+
+def columns(
+    module: nn.Module,
+    x: Part,  # [B, S, K]
+    start: int,
+    stop: int,
+    *,
+    gelu: bool = False,
+    reader: nn.Module | None = None,
+    out: Tensor | None = None,  # [B, S, stop - start]
+) -> Part:  # [B, S, stop - start]
+    """Some columns of module(x), perhaps after a GELU, for `reader`; the module must be open."""
+    activation = "gelu_tanh" if gelu else None
+    if isinstance(module, nn.Linear):
+        some = None if module.bias is None else module.bias[start:stop]
+        return ops.linear(cast(Tensor, x), module.weight[start:stop], some, activation=activation, out=out)
+    assert isinstance(module, FP8Linear | Int8Linear)
+    whole_bias = module.bias_as(x)  # type: ignore[arg-type]
+    bias = None if whole_bias is None else whole_bias[start:stop]
+    weight, scale = module.weight[start:stop], module.scale[start:stop] if module.scale.ndim else module.scale
+    if isinstance(module, Int8Linear):
+        return ops.int8_linear(cast(Tensor, x), weight, scale, bias, activation=activation, out=out)
+    if reader is not None and reads_fp8(module) and reads_fp8(reader):
+        return ops.fp8_linear_fp8(x, weight, scale, bias, activation=activation)
+    return ops.fp8_linear(x, weight, scale, bias, activation=activation, out=out)
 
 
 def linear_pair(

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from hunyuan_video.models.pretrained import Pretrained
 from hunyuan_video.models.transformer.blocks import DoubleBlock, FinalLayer, SingleBlock
+from hunyuan_video.models.transformer.chunks import TokenChunks
 from hunyuan_video.models.transformer.config import TransformerConfig
 from hunyuan_video.models.transformer.embeddings import PatchEmbed, TimestepEmbedder, VectorEmbedder, unpatchify
-from hunyuan_video.models.transformer.executor import PLAIN, BlockExecutor, Recompute
+from hunyuan_video.models.transformer.executor import BlockExecutor, Recompute
 from hunyuan_video.models.transformer.modulation import Modulation, Modulations
 from hunyuan_video.models.transformer.refiner import RefinerBlock, TokenRefiner
 from hunyuan_video.models.transformer.rope import cached_rope_table, rope_table
@@ -21,7 +22,7 @@ from hunyuan_video.models.transformer.rope import cached_rope_table, rope_table
 class HunyuanVideoTransformer(Pretrained):
     """Dual-stream then single-stream transformer over video and text tokens; attribute names are the released keys.
 
-    `executor`: runs the blocks; plain at first (executor.py).
+    `executor`: runs the blocks (executor.py); at first long sequences a part at a time (chunks.py).
     `gradient_checkpointing` (off): recompute each block in the backward pass instead of keeping its activations.
     Works under autograd, autocast(bf16), on the meta device and under torch.compile(fullgraph=True).
     """
@@ -31,7 +32,7 @@ class HunyuanVideoTransformer(Pretrained):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.config = config
-        self.executor: BlockExecutor = PLAIN
+        self.executor: BlockExecutor = BlockExecutor((TokenChunks(),))
         width = config.hidden_size
         self.img_in = PatchEmbed(config.patch_size, config.in_channels, width)
         self.txt_in = TokenRefiner(config.text_dim, width, config.num_heads, config.refiner_depth)
@@ -105,15 +106,15 @@ class HunyuanVideoTransformer(Pretrained):
         rope = self.rope(grid, latents.device)
 
         vec = self.condition(timestep, pooled_text, guidance) if modulations is None else None
-        img = self.img_in(latents.to(self.dtype))
+        img = [self.img_in(latents.to(self.dtype))]  # to be taken out by who works on it: it is large
         txt = self.txt_in(text, timestep, text_mask, self.executor)
-        kv_len = None if text_mask is None else img.shape[1] + (text_mask != 0).sum(dim=1, dtype=torch.int32)
+        kv_len = None if text_mask is None else img[0].shape[1] + (text_mask != 0).sum(dim=1, dtype=torch.int32)
         image: dict[str, Any] = {}
         if self.config.image_condition:
             first = self.first_condition(timestep, pooled_text) if modulations is None else None
             image = {"first_tokens": grid[1] * grid[2], "first": first}
-        img = self.executor.all_blocks(self.run_blocks, img, txt, vec, rope, kv_len, modulations, **image)
-        out = self.final_layer(img, vec, None if modulations is None else modulations.final)
+        x = self.executor.all_blocks(self.run_blocks, img, txt, vec, rope, kv_len, modulations, **image)
+        out = self.final_layer(x, vec, None if modulations is None else modulations.final)
         return unpatchify(self.executor.output(out), grid, self.config.patch_size)
 
     def modulations(
@@ -166,7 +167,7 @@ class HunyuanVideoTransformer(Pretrained):
 
     def run_blocks(
         self,
-        img: Tensor,  # [B, S, D]
+        held: list[Tensor],  # [B, S, D], one, which is taken out
         txt: Tensor,  # [B, L, D]
         vec: Tensor | None,  # [B, D]
         rope: tuple[Tensor, Tensor],  # each [S, head_dim] fp32
@@ -177,15 +178,17 @@ class HunyuanVideoTransformer(Pretrained):
         first: Tensor | None = None,  # [B, D], their vec
     ) -> Tensor:
         """All blocks; returns the video tokens [B, S, D]."""
-        run = self.executor.run
+        run, img = self.executor.run, held.pop()
+        length, text_len = img.shape[1], txt.shape[1]
         for i, block in enumerate(self.double_blocks):
             double, first_vec = (None, first) if modulations is None else modulations.of_block(i)
             img, txt = run(block, img, txt, vec, rope, kv_len, double, first_tokens, first_vec)
         x = torch.cat((img, txt), dim=1)
+        del img, txt  # the last double block's would stay through all single blocks
         for i, block in enumerate(self.single_blocks, len(self.double_blocks)):
             single, first_vec = (None, first) if modulations is None else modulations.of_block(i)
-            x = run(block, x, vec, rope, txt.shape[1], kv_len, single, first_tokens, first_vec)
-        return x[:, : img.shape[1]]
+            x = run(block, x, vec, rope, text_len, kv_len, single, first_tokens, first_vec)
+        return x[:, :length]
 
     def rope(self, grid: tuple[int, int, int], device: torch.device) -> tuple[Tensor, Tensor]:
         """cos and sin of the video tokens of a grid (t, y, x), each [t * y * x, head_dim] fp32."""
