@@ -85,7 +85,7 @@ def test_float32_to_rounding():
 
 @torch.no_grad()
 def test_hooks_and_adapters_see_whole_linears():
-    """A linear with something around it is called as it is, on parts; the columns for the MLP are not computed twice."""
+    """A linear with something around it is called as it is, on parts; columns for the MLP are computed once."""
     model = transformer(torch.bfloat16)
     whole = run(model, PLAIN)
     block = model.single_blocks[0]
