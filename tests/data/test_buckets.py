@@ -52,6 +52,11 @@ def test_clips_go_to_the_nearest_bucket(clip, bucket):
     assert (found and str(found)) == bucket
 
 
+def test_of_one_aspect_the_larger_picture_is_taken():
+    buckets = [*make_buckets(256, (17,), ("1:1",), GRID), *make_buckets(512, (17,), ("1:1",), GRID)]
+    assert str(nearest(buckets, 20, 300, 310)) == "17x512x512"
+
+
 def test_batches_fit_the_budget():
     for bucket in (*SMALL, *LARGE, Bucket(65, 256, 256)):
         count = size_of(bucket)

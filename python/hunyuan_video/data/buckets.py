@@ -75,19 +75,17 @@ def make_buckets(anchor: int, frames: Sequence[int], aspects: Sequence[str], gri
 
 
 def nearest(buckets: Sequence[Bucket], frames: int, height: int, width: int) -> Bucket | None:
-    """Bucket of a clip: the longest duration that it fills, then the nearest aspect ratio, then the nearest area.
+    """Bucket of a clip: the longest duration that it fills, then the nearest aspect ratio, then the larger picture.
 
     None for a clip that is shorter than all buckets.
     """
-    short_enough = [bucket for bucket in buckets if bucket.frames <= frames]
-    if not short_enough:
-        return None
+    filled = [bucket for bucket in buckets if bucket.frames <= frames]
+    aspect = height / width
 
-    def far(bucket: Bucket) -> tuple[int, float, float]:
-        shape = abs(math.log(bucket.width / bucket.height) - math.log(width / height))
-        return -bucket.frames, round(shape, 9), abs(math.log(bucket.width * bucket.height / (width * height)))
+    def far(bucket: Bucket) -> tuple[int, float, int]:
+        return -bucket.frames, abs(bucket.height / bucket.width / aspect - 1), -bucket.height
 
-    return min(short_enough, key=far)
+    return min(filled, key=far, default=None)
 
 
 def batch_size(bucket: Bucket, grid: Grid, max_tokens: int, largest: int) -> int:

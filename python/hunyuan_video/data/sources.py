@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from hunyuan_video.data.buckets import Bucket
+from hunyuan_video.data.buckets import Bucket, nearest
 from hunyuan_video.data.toyworld import WORLDS, caption, render
 from hunyuan_video.data.toyworld.scene import AnyScene
 from hunyuan_video.errors import UserError
@@ -100,19 +100,11 @@ def _manifest(path: Path) -> list[tuple[Path, list[str]]]:
 
 
 def _bucket_for(video: Path, buckets: list[Bucket], fps: float) -> Bucket | None:
-    """The bucket of nearest aspect ratio among the longest that the video fills; None if it fills none."""
+    """The bucket of a video; None if it is shorter than all."""
     try:
-        frames, height, width = video_size(video, fps, max(bucket.frames for bucket in buckets))
-        ratio = height / width
+        return nearest(buckets, *video_size(video, fps, max(bucket.frames for bucket in buckets)))
     except (OSError, ValueError, ZeroDivisionError):  # a damaged picture may have no width
         return buckets[0]  # read again, reported and counted when it is encoded
-    fitting = [bucket for bucket in buckets if bucket.frames <= frames]
-    if not fitting:
-        return None
-    longest = max(bucket.frames for bucket in fitting)
-    return min(
-        (b for b in fitting if b.frames == longest), key=lambda b: (abs(b.height / b.width / ratio - 1), -b.height)
-    )
 
 
 def _reader(video: Path, bucket: Bucket, fps: float) -> Callable[[], Tensor]:
