@@ -46,19 +46,20 @@ ROOT_FILES = set(
 # Modules that were moved or merged, below hunyuan_video: a name that comes back would be a second home for its concept.
 RETIRED = set(
     "serving integrations checkpoints.atomic checkpoints.defaults checkpoints.loading checkpoints.saving "
-    "checkpoints.text_save data.encoded models.blocks models.config models.embeddings models.fp8_chain models.fused "
-    "models.lora_forms models.lora_patches models.modulation models.rope models.token_refiner models.vae_blocks "
-    "models.vae_config models.vae_exact models.vae_runner models.vae_slabs models.vae_store models.vae_tiling "
-    "models.vae_upsample models.vae_window sampling.adapters sampling.arguments sampling.defaults sampling.embeds "
-    "sampling.files sampling.loading sampling.media_images sampling.media_mp4 sampling.memory sampling.modulation "
-    "sampling.output sampling.state sampling.stream sampling.tokens training.activations training.average "
-    "training.buckets training.captioned training.cli training.clips training.companion training.conditioning "
-    "training.cost training.discriminator training.distributed training.encode training.encoded_flow training.flow "
-    "training.guidance_distillation training.guidance_report training.latents training.lora training.pca "
-    "training.perceptual training.plan training.prepared training.read_ahead training.schedule training.sequence "
-    "training.sequence_parallel training.solve training.stage_data training.stages training.step_distillation "
-    "training.tasks.encoded_flow training.tasks.guidance training.tasks.stage_data training.tasks.stages "
-    "training.teacher training.vae training.vae_stages".split()
+    "checkpoints.text_save data.encoded data.toyworld.sheet evaluation.sheets models.blocks models.config "
+    "models.embeddings models.fp8_chain models.fused models.lora_forms models.lora_patches models.modulation "
+    "models.rope models.token_refiner models.vae_blocks models.vae_config models.vae_exact models.vae_runner "
+    "models.vae_slabs models.vae_store models.vae_tiling models.vae_upsample models.vae_window sampling.adapters "
+    "sampling.arguments sampling.defaults sampling.embeds sampling.files sampling.loading sampling.media_images "
+    "sampling.media_mp4 sampling.memory sampling.modulation sampling.output sampling.state sampling.stream "
+    "sampling.tokens training.activations training.average training.buckets training.captioned training.cli "
+    "training.clips training.companion training.conditioning training.cost training.discriminator "
+    "training.distributed training.encode training.encoded_flow training.flow training.guidance_distillation "
+    "training.guidance_report training.latents training.lora training.pca training.perceptual training.plan "
+    "training.prepared training.read_ahead training.schedule training.sequence training.sequence_parallel "
+    "training.solve training.stage_data training.stages training.step_distillation training.tasks.encoded_flow "
+    "training.tasks.guidance training.tasks.stage_data training.tasks.stages training.teacher training.vae "
+    "training.vae_stages".split()
 )
 FILE_LIBRARIES = {"json", "safetensors", "pickle", "av", "PIL", "yaml"}
 

@@ -76,6 +76,24 @@ def _swap(new: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def replace_folder(new: Path, path: Path) -> None:
+    """Gives a folder that is complete the name `path`, once its entries are on the disk; OSError."""
+    _sync(new)
+    if path.exists():
+        shutil.rmtree(path)
+    os.replace(new, path)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """A folder's entries reach the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _remove_file(path: Path) -> None:
     if path.is_file():  # also false, without an error, where the parent is no folder
         path.unlink()

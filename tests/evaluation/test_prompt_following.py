@@ -14,7 +14,7 @@ from hunyuan_video.evaluation.prompt_following import (
     shifted,
     vae_psnr,
 )
-from hunyuan_video.evaluation.sheets import contact_sheet
+from hunyuan_video.media.sheets import contact_sheet
 
 COUNT = 8
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from hunyuan_video import UserError
 from hunyuan_video.data.sources import Bucket
-from hunyuan_video.media.animations import contact_sheet
+from hunyuan_video.media.animations import frame_grid
 from hunyuan_video.media.metadata import read_metadata
 from hunyuan_video.media.read import probe, read_clip, video_size
 from hunyuan_video.media.timeline import rate
@@ -101,7 +101,7 @@ def test_png_of_a_video_needs_an_explicit_choice(tmp_path):
         save_video(tmp_path / "a.png", moving_square())
     save_video(tmp_path / "a.png", moving_square(), contact_sheet=True)
     sheet = np.asarray(Image.open(tmp_path / "a.png"))
-    assert np.array_equal(sheet, contact_sheet(moving_square()))
+    assert np.array_equal(sheet, frame_grid(moving_square()))
 
 
 def test_folder_of_frames(tmp_path):
@@ -137,7 +137,7 @@ def test_a_folder_is_not_a_file_name(tmp_path):
 )
 def test_contact_sheet_shows_every_frame_once(count, columns, size):
     video = moving_square(count)
-    sheet = contact_sheet(video, columns)
+    sheet = frame_grid(video, columns)
     rows, across = size
     assert sheet.shape == (rows * 50 - 2, across * 66 - 2, 3)
     for i in range(count):

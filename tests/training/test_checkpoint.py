@@ -116,7 +116,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(checkpoints, m
     def full(path, content):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_write_json", full)
+    monkeypatch.setattr(checkpoint, "write_json", full)
     checkpoints.save(8, {"x": torch.zeros(2)}, {})
     with pytest.raises(UserError, match="disk is full; step 4 is safe; make room"):
         checkpoints.wait()
@@ -126,7 +126,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(checkpoints, m
 
 def test_a_quota_and_a_limit_are_a_full_disk(checkpoints, monkeypatch):
     for code in (errno.EDQUOT, errno.EFBIG):
-        monkeypatch.setattr(checkpoint, "_write_json", Mock(side_effect=OSError(code, "no")))
+        monkeypatch.setattr(checkpoint, "write_json", Mock(side_effect=OSError(code, "no")))
         checkpoints.save(8, {"x": torch.zeros(2)}, {})
         with pytest.raises(UserError, match="disk is full; nothing is saved yet; make room and continue with --resume"):
             checkpoints.wait()

@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
         reconstruction,
         vae_psnr,
     )
-    from hunyuan_video.evaluation.sheets import contact_sheet
     from hunyuan_video.evaluation.wobble import wobble_lines, wobble_table
     from hunyuan_video.files import write_json
+    from hunyuan_video.media.sheets import contact_sheet
 
     if args.prompts < 2:
         raise ArgumentError(f"--prompts must be at least 2, got {args.prompts}")

@@ -115,7 +115,7 @@ def read_image_comment(path: Path) -> str | None:
         return image.getexif().get(EXIF_DESCRIPTION)
 
 
-def contact_sheet(frames: np.ndarray, columns: int | None = None) -> np.ndarray:
+def frame_grid(frames: np.ndarray, columns: int | None = None) -> np.ndarray:
     """Frames [F, H, W, 3] side by side on one image, row by row, 2 white pixels apart; columns: about a square."""
     count, height, width, _ = frames.shape
     columns = min(columns or int(np.ceil(np.sqrt(count))), count)

@@ -159,7 +159,7 @@ def _save_file(path: Path, ending: str, frames: np.ndarray, fps: float, metadata
     elif ending == ".apng":
         animations.write_apng(path, frames, fps, comment)
     else:
-        animations.write_png(path, animations.contact_sheet(frames) if sheet else frames[0], comment)
+        animations.write_png(path, animations.frame_grid(frames) if sheet else frames[0], comment)
 
 
 def _save_folder(folder: Path, frames: np.ndarray, comment: str) -> None:

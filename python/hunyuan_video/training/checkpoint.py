@@ -28,9 +28,10 @@ from torch.distributed.tensor import DTensor
 
 from hunyuan_video.distributed.ranks import Ranks
 from hunyuan_video.errors import Print, UserError
+from hunyuan_video.files import replace_folder, write_json
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, this user's share of it, a limit on files
-FAILURES = (OSError, RuntimeError, ValueError, KeyError, EOFError, CheckpointException)
+FAILURES = (UserError, OSError, RuntimeError, ValueError, KeyError, EOFError, CheckpointException)
 
 
 class _Writer(dcp.FileSystemWriter):
@@ -100,14 +101,10 @@ class Checkpoints:
         dcp.save(tensors, storage_writer=_Writer(temporary), process_group=self.group, no_dist=self.group is None)
         if not self.ranks.first:
             return
-        _write_json(temporary / "run.json", run)
+        write_json(temporary / "run.json", run)
         files = {file.name: _fingerprint(file) for file in sorted(temporary.iterdir())}
-        _write_json(temporary / "files.json", files)
-        _sync(temporary)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
-        _sync(self.folder)
+        write_json(temporary / "files.json", files)
+        replace_folder(temporary, path)
         self._rotate()
 
     def _rotate(self) -> None:
@@ -182,13 +179,6 @@ def _cpu_mesh(tensor: DTensor) -> Any:
     return mesh if mesh.device_type == "cpu" else dist.init_device_mesh("cpu", tuple(mesh.shape))
 
 
-def _write_json(path: Path, content: dict) -> None:
-    with open(path, "w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _fingerprint(path: Path) -> list[int]:
     """Length and CRC-32."""
     crc, length = 0, 0
@@ -214,8 +204,10 @@ def _damage(path: Path, *, sums: bool = True) -> str | None:
 
 
 def _first(error: BaseException) -> BaseException:
-    """The failure of the rank that failed first."""
-    return next(iter(error.failures.values()))[0] if isinstance(error, CheckpointException) else error
+    """The failure of the rank that failed first, as the system reported it."""
+    if isinstance(error, CheckpointException):
+        error = next(iter(error.failures.values()))[0]
+    return error.__cause__ if isinstance(error, UserError) and error.__cause__ else error
 
 
 def reason(error: BaseException) -> str:
@@ -230,12 +222,3 @@ def remedy(error: BaseException) -> str:
     """Remedy for an error while a checkpoint is written."""
     full = getattr(_first(error), "errno", None) in FULL
     return f"{'make room' if full else 'put that right'} and continue with --resume"
-
-
-def _sync(folder: Path) -> None:
-    """The folder's entries reach the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

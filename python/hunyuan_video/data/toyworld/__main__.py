@@ -5,14 +5,15 @@ import random
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from hunyuan_video.data.toyworld import WORLDS, caption, judge_clip, render, score, shuffled_floor
 from hunyuan_video.data.toyworld.degrade import degrade
 from hunyuan_video.data.toyworld.scene import AnyScene
-from hunyuan_video.data.toyworld.sheet import contact_sheet, save_sheet
 from hunyuan_video.errors import UserError
+from hunyuan_video.media.sheets import contact_sheet
 
 _DEGRADED = ((0.7, 0.02), (1.0, 0.03), (1.5, 0.03), (2.0, 0.02))  # blur in pixels of 64, noise of the range 0..1
 
@@ -76,7 +77,7 @@ def _sheet(options: argparse.Namespace) -> None:
     scenes: Sequence[AnyScene] = WORLDS[options.world].scenes(options.clips, options.seed, options.split)
     clips = render(scenes, options.frames, options.size)
     texts = [caption(scene, random.Random(number)).text for number, scene in enumerate(scenes)]
-    save_sheet(contact_sheet(list(clips), texts, zoom=max(1, 96 // options.size)), options.output)
+    contact_sheet(Path(options.output), list(clips), texts, frames=6, scale=max(1, 96 // options.size))
     print(f"wrote {options.output}")
 
 

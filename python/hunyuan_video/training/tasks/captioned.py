@@ -17,8 +17,8 @@ from hunyuan_video.data.toyworld.scene import AnyScene
 from hunyuan_video.data.world import WorldConfig, scenes_of
 from hunyuan_video.errors import Print
 from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge, shifted
-from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.media.pixels import to_frames, to_unit
+from hunyuan_video.media.sheets import contact_sheet
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.training.parts import load_text

@@ -19,7 +19,7 @@ from hunyuan_video.data.encode import Encoder
 from hunyuan_video.data.latent_dataset import Batch, EncodedDataset
 from hunyuan_video.data.prefetch import Prefetcher
 from hunyuan_video.errors import Print, UserError
-from hunyuan_video.evaluation.sheets import contact_sheet
+from hunyuan_video.media.sheets import contact_sheet
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.training.config import VALIDATION_SEED, EncodedFlowRun
 from hunyuan_video.training.tasks.flow import FlowTask, Sample

@@ -28,8 +28,8 @@ from hunyuan_video.data.toyworld.scene import AnyScene
 from hunyuan_video.distributed.ranks import join_ranks
 from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge
-from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.media.pixels import to_unit
+from hunyuan_video.media.sheets import contact_sheet
 from hunyuan_video.media.write import save_video
 from hunyuan_video.models import TransformerConfig
 from hunyuan_video.models.grid import Grid

@@ -18,8 +18,8 @@ from hunyuan_video.data.cache import clip_cache
 from hunyuan_video.data.world import held_out
 from hunyuan_video.errors import Print
 from hunyuan_video.evaluation.prompt_following import psnr
-from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.media.pixels import to_frames, to_unit
+from hunyuan_video.media.sheets import contact_sheet
 from hunyuan_video.models import CausalVAE, VAEConfig
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.models.vae.model import gaussian_kl

@@ -22,9 +22,9 @@ from hunyuan_video.data.buckets import Bucket
 from hunyuan_video.data.sources import Clip, open_source
 from hunyuan_video.errors import Print, UserError
 from hunyuan_video.evaluation.prompt_following import psnr
-from hunyuan_video.evaluation.sheets import contact_sheet
 from hunyuan_video.evaluation.ssim import ssim
 from hunyuan_video.media.pixels import to_frames, to_unit
+from hunyuan_video.media.sheets import contact_sheet
 from hunyuan_video.models import CausalVAE, VAEConfig
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.models.vae.model import gaussian_kl
