@@ -179,7 +179,8 @@ def test_what_a_kernel_refuses_is_still_computed(dtype):
         assert ops.gate_residual(x, x, gate.double()).shape == x.shape
         assert ops.gate_residual(x.to("meta"), x.to("meta"), gate.to("meta")).is_meta
         weight = torch.randn(32, 64).to(dtype)[:, ::2]
-        assert torch.equal(ops.linear(apart, weight), ops.linear(apart.contiguous(), weight.contiguous()))
+        # torch computes the first, the kernel the second: equal up to the order of sums
+        torch.testing.assert_close(ops.linear(apart, weight), ops.linear(apart.contiguous(), weight.contiguous()))
         q, norms = torch.randn(1, 5, 2, 32).to(dtype), torch.rand(64).to(dtype)
         strided, dense = norms[::2], norms[::2].contiguous()
         outs = [ops.rope_attention(q, q, q, q_norm=weight, k_norm=weight) for weight in (strided, dense)]
