@@ -30,6 +30,15 @@ def test_an_older_bundle_is_replaced_and_anything_else_is_kept(tmp_path):
     assert (output / "17x64x64/00000.tar").exists() and (output / "model_index.json").exists()
 
 
+@pytest.mark.parametrize(("sampling", "shift"), [({}, 7.0), ({"flow_shift": 3.0}, 3.0)])
+def test_diffusers_files_are_those_of_the_bundled_checkpoint(tmp_path, sampling, shift):
+    """The shift for diffusers is the one that is sampled with: the given one, else the released model's."""
+    execute(BundleRun(output=str(tmp_path / "bundle"), sampling=sampling, **PARTS), quiet)
+    assert (tmp_path / "bundle/model_index.json").read_text() == (TINY / "model_index.json").read_text()
+    scheduler = json.loads((tmp_path / "bundle/scheduler/scheduler_config.json").read_text())
+    assert scheduler == {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": shift}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -24,9 +24,10 @@ from hunyuan_video.checkpoints.names import Component, Layout
 from hunyuan_video.checkpoints.tokenizer import LLAMA_CLASSES
 from hunyuan_video.errors import Notice
 from hunyuan_video.files import read_optional_json, write_json
+from hunyuan_video.flow.shift import SHIFT_AT_50_STEPS
 
 _MODEL_CLASSES = {"text_encoder": "LlamaModel", "text_encoder_2": "CLIPTextModel"}
-_SCHEDULER = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 7.0}
+_SCHEDULER = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": SHIFT_AT_50_STEPS}
 # Reads tokenizer.json as it is. transformers 5 makes a LlamaTokenizerFast anew from its vocabulary, and then a
 # byte-level one drops every space and line break of a prompt.
 _PLAIN_CLASS = "PreTrainedTokenizerFast"
@@ -53,11 +54,11 @@ def copy_companions(src: Path, dst: Path, layout: Layout, components: Iterable[C
         (dst / SCHEDULER).parent.mkdir(exist_ok=True)
         shutil.copy2(src / SCHEDULER, dst / SCHEDULER)
     if layout == "diffusers":
-        _complete(src, dst, components)
+        complete(src, dst, components)
 
 
-def _complete(src: Path, dst: Path, components: Iterable[Component]) -> None:
-    """The files that diffusers needs and the source has not."""
+def complete(src: Path, dst: Path, components: Iterable[Component]) -> None:
+    """Writes what diffusers needs and the source has not: scheduler, classes of tokenizers, index of parts."""
     if not (dst / SCHEDULER).is_file():
         shift = read_optional_json(dst / SAMPLING, _RESTORE).get("flow_shift", _SCHEDULER["shift"])
         write_json(dst / SCHEDULER, {**_SCHEDULER, "shift": shift}, indent=2)
@@ -118,4 +119,5 @@ def _model_index(root: Path, tokenizers: dict[str, str], components: Iterable[Co
             index[encoder] = ["transformers", (stated or [_MODEL_CLASSES[encoder]])[0]]
         if tokenizer in tokenizers:
             index[tokenizer] = ["transformers", tokenizers[tokenizer]]
-    return index | {component: ["diffusers", CLASS_NAMES[component]["diffusers"]] for component in components}
+    index |= {component: ["diffusers", CLASS_NAMES[component]["diffusers"]] for component in components}
+    return dict(sorted(index.items()))

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from hunyuan_video.checkpoints.layout import ADAPTERS, MODEL_INDEX, SAMPLING, SCHEDULER
+from hunyuan_video.checkpoints.layout import ADAPTERS, COMPONENTS, MODEL_INDEX, SAMPLING, SCHEDULER
+from hunyuan_video.checkpoints.pipeline_folder import complete
 from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile
 from hunyuan_video.errors import Print, UserError
 from hunyuan_video.files import staged_folder, write_json
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 from hunyuan_video.sampling.request import SamplingDefaults
 from hunyuan_video.training.config import BundleRun, build
-from hunyuan_video.training.parts import copy_text, read_text_json
+from hunyuan_video.training.parts import TEXT_FOLDERS, copy_text, read_text_json
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-INDEX: dict[str, Any] = {
-    "_class_name": "HunyuanVideoPipeline",
-    "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
-    "text_encoder": ["transformers", "LlamaModel"],
-    "text_encoder_2": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
-    "tokenizer_2": ["transformers", "PreTrainedTokenizerFast"],
-    "transformer": ["diffusers", "HunyuanVideoTransformer3DModel"],
-    "vae": ["diffusers", "AutoencoderKLHunyuanVideo"],
-}
-OURS = {ADAPTERS, SAMPLING, MODEL_INDEX, *(name for name in INDEX if not name.startswith("_"))}
+OURS = {ADAPTERS, SAMPLING, MODEL_INDEX, SCHEDULER.parts[0], *COMPONENTS, *TEXT_FOLDERS}
 
 
 def execute(config: BundleRun, report: Print = print) -> None:
@@ -68,9 +58,6 @@ def fill(folder: Path, config: BundleRun) -> None:
     for name, file in config.adapters.items():
         (folder / ADAPTERS).mkdir(exist_ok=True)
         shutil.copyfile(file, folder / ADAPTERS / f"{name}.safetensors")
-    shift = config.sampling.get("flow_shift", 1.0)
-    scheduler = {"_class_name": INDEX["scheduler"][1], "num_train_timesteps": 1000, "shift": shift}
-    sampling = {**config.sampling, "text_length": text["text_length"], "prompt_template": text["prompt_template"]}
-    files = {Path(MODEL_INDEX): INDEX, Path(SAMPLING): sampling, SCHEDULER: scheduler}
-    for name, content in files.items():
-        write_json(folder / name, content, indent=2)
+    defaults = {**config.sampling, "text_length": text["text_length"], "prompt_template": text["prompt_template"]}
+    write_json(folder / SAMPLING, defaults, indent=2)
+    complete(folder, folder, COMPONENTS)
