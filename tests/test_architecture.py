@@ -26,7 +26,7 @@ C_SOURCES = ("*.cpp", "*.h", "*.cu", "*.cuh")
 # Each package may import those of the rows above its own, and those before it in its own row.
 LAYERS = (
     ("hunyuan_ext",),
-    ("errors", "files", "lazy"),
+    ("errors", "files", "lazy", "rules"),
     ("models",),
     ("flow", "media", "distributed"),
     ("checkpoints",),
@@ -51,15 +51,15 @@ RETIRED = set(
     "models.rope models.token_refiner models.vae_blocks models.vae_config models.vae_exact models.vae_runner "
     "models.vae_slabs models.vae_store models.vae_tiling models.vae_upsample models.vae_window sampling.adapters "
     "sampling.arguments sampling.defaults sampling.embeds sampling.files sampling.loading sampling.media_images "
-    "sampling.media_mp4 sampling.memory sampling.modulation sampling.output sampling.state sampling.stream "
-    "sampling.tokens training.activations training.average training.buckets training.captioned training.cli "
-    "training.clips training.companion training.conditioning training.cost training.discriminator "
-    "training.distributed training.encode training.encoded_flow training.flow training.guidance_distillation "
-    "training.guidance_report training.latents training.lora training.pca training.perceptual training.plan "
-    "training.prepared training.read_ahead training.schedule training.sequence training.sequence_parallel "
-    "training.solve training.stage_data training.stages training.step_distillation training.tasks.encoded_flow "
-    "training.tasks.guidance training.tasks.stage_data training.tasks.stages training.teacher training.vae "
-    "training.vae_stages".split()
+    "sampling.media_mp4 sampling.memory sampling.modulation sampling.output sampling.rules sampling.state "
+    "sampling.stream sampling.tokens training.activations training.average training.buckets training.captioned "
+    "training.cli training.clips training.companion training.conditioning training.config.limits training.cost "
+    "training.discriminator training.distributed training.encode training.encoded_flow training.flow "
+    "training.guidance_distillation training.guidance_report training.latents training.lora training.pca "
+    "training.perceptual training.plan training.prepared training.read_ahead training.schedule training.sequence "
+    "training.sequence_parallel training.solve training.stage_data training.stages training.step_distillation "
+    "training.tasks.encoded_flow training.tasks.guidance training.tasks.stage_data training.tasks.stages "
+    "training.teacher training.vae training.vae_stages".split()
 )
 FILE_LIBRARIES = {"json", "safetensors", "pickle", "av", "PIL", "yaml"}
 

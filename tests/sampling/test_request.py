@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hunyuan_video import ArgumentError, HunyuanVideoPipeline, PromptEmbeds
 from hunyuan_video.cli.entry import build_parser
 from hunyuan_video.models.grid import Grid
+from hunyuan_video.rules import Choice, Count, Number
 from hunyuan_video.sampling.noise import draw_noise, seeded_generators, video_seeds
 from hunyuan_video.sampling.request import (
     ARGUMENTS,
@@ -25,7 +26,6 @@ from hunyuan_video.sampling.request import (
     nearest_valid,
     resolve_settings,
 )
-from hunyuan_video.sampling.rules import Choice, Count, Number
 
 GRID = Grid()
 

@@ -27,10 +27,10 @@ def run(args: argparse.Namespace) -> int:
     from hunyuan_video.checkpoints.pipeline import load_parts
     from hunyuan_video.media.write import check_output, save_video
     from hunyuan_video.models.fingerprint import fingerprint
+    from hunyuan_video.rules import check_number
     from hunyuan_video.sampling.decode import decode_latents, to_uint8
     from hunyuan_video.sampling.models import read_defaults
     from hunyuan_video.sampling.resume_state import SamplingState
-    from hunyuan_video.sampling.rules import check_number
 
     if not args.output:
         raise ArgumentError("say with -o where the video goes, e.g. -o out.mp4")

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from hunyuan_video.errors import ArgumentError
+from hunyuan_video.rules import Choice
 from hunyuan_video.sampling.request import ARGUMENTS
-from hunyuan_video.sampling.rules import Choice
 
 if TYPE_CHECKING:
     import torch

@@ -139,10 +139,10 @@ def check_before_loading(job: Job) -> None:
     from hunyuan_video.checkpoints.pipeline import read_grid, read_sampling_json
     from hunyuan_video.files import check_writable
     from hunyuan_video.media.write import check_output
+    from hunyuan_video.rules import check_number
     from hunyuan_video.sampling.models import read_defaults
     from hunyuan_video.sampling.noise import video_seeds
     from hunyuan_video.sampling.request import resolve_settings
-    from hunyuan_video.sampling.rules import check_number
 
     folder = checkpoint_folder(job.model)
     for line in adapter_notes(folder, read_sampling_json(folder), job.adapter):

@@ -11,7 +11,7 @@ from hunyuan_video.data.toyworld.phrases import FORMS
 from hunyuan_video.data.toyworld.scene import AnyScene
 from hunyuan_video.data.toyworld.wide import captions as wide
 from hunyuan_video.data.toyworld.wide.scene import WideScene
-from hunyuan_video.errors import UserError
+from hunyuan_video.rules import SHARE
 
 WIDE_FORMS = tuple(form for form in wide.FORMS if form != "structured")
 
@@ -33,8 +33,7 @@ class Captioner:
 
     def __post_init__(self) -> None:
         for name in ("text_dropout", "structured", "field_dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+            SHARE.check(name, getattr(self, name))
 
     def __call__(self, scene: AnyScene, rng: random.Random) -> str:
         if rng.random() < self.text_dropout:

@@ -10,6 +10,7 @@ from hunyuan_video.data.toyworld import WORLDS, render
 from hunyuan_video.data.toyworld.scene import AnyScene
 from hunyuan_video.errors import UserError
 from hunyuan_video.models.grid import Grid
+from hunyuan_video.rules import AT_LEAST_ONE, limited
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class WorldConfig:
 
     name: str = "narrow"
     size: int = 64
-    num_frames: int = 17
-    clips: int = 4000
+    num_frames: int = limited(17, AT_LEAST_ONE)
+    clips: int = limited(4000, AT_LEAST_ONE)
     seed: int = 1
     held_out_seed: int = 4242
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hunyuan_video.rules import AT_LEAST_ONE, Choice, limited
+
 
 @dataclass(frozen=True)
 class ParallelConfig:
@@ -11,7 +13,8 @@ class ParallelConfig:
 
     fsdp: bool = False  # shard weights, gradients, optimizer and average over all ranks; else every rank has them all
     sequence: int = 1  # ranks that share one sample's tokens (Ulysses); divides the number of ranks
-    recompute: str = "none"  # in the backward pass: "none" | "blocks" (all) | "selective" (not products and attention)
-    recompute_every: int = 1  # only in every k-th block
+    # in the backward pass: "none" | "blocks" (all) | "selective" (not products and attention)
+    recompute: str = limited("none", Choice(("none", "blocks", "selective")))
+    recompute_every: int = limited(1, AT_LEAST_ONE)  # only in every k-th block
     offload_activations: bool = False  # what the backward pass needs waits in host memory
     offload_optimizer: bool = False  # weights, gradients and optimizer live in host memory; needs fsdp

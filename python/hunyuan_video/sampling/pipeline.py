@@ -14,13 +14,13 @@ from torch import Tensor
 from hunyuan_video.checkpoints.layout import PARTS
 from hunyuan_video.errors import ArgumentError
 from hunyuan_video.models.grid import Grid
+from hunyuan_video.rules import check_choice
 from hunyuan_video.sampling.decode import as_output, decode_latents
 from hunyuan_video.sampling.host import own_precision
 from hunyuan_video.sampling.models import LoadedModels
 from hunyuan_video.sampling.prompts import PromptEmbeds, encode_prompts
 from hunyuan_video.sampling.request import ARGUMENTS, FRAME_TYPES, SampleRequest, SamplingDefaults, check_argument
 from hunyuan_video.sampling.resume_state import SamplingState
-from hunyuan_video.sampling.rules import check_choice
 from hunyuan_video.sampling.run import Finished, SampleOutput, SampleStream
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hunyuan_video.errors import ArgumentError
 from hunyuan_video.models.grid import Grid
-from hunyuan_video.sampling.rules import Choice, Count, Number, Rule
+from hunyuan_video.rules import ABOVE_ZERO, FINITE, Choice, Count, Number, Rule, limited
 
 if TYPE_CHECKING:
     import torch
@@ -167,11 +167,11 @@ STORED = {name: known for name, known in ARGUMENTS.items() if known.stored}
 
 def _stored_field(name: str, known: Argument) -> tuple[str, Any, Any]:
     kind: Any = known.rule.type if known.rule else str
-    return name, kind | None if known.released is None else kind, field(default=known.released)
+    return name, kind | None if known.released is None else kind, limited(known.released, known.rule or FINITE)
 
 
 _Stored: Any = make_dataclass(
-    "Stored", [*starmap(_stored_field, STORED.items()), ("fps", float, field(default=24))], frozen=True
+    "Stored", [*starmap(_stored_field, STORED.items()), ("fps", float, limited(24, ABOVE_ZERO))], frozen=True
 )
 
 

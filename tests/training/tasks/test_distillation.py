@@ -300,7 +300,7 @@ def test_exported_adapter_continues(path, tmp_path):
         ("step_distillation", {"method": "dmd", "score_times": [0.0, 1.0]}, "score_times"),
         ("step_distillation", {"method": "dmd", "fake_updates": 0}, "fake_updates must be at least 1"),
         ("guidance_distillation", {"scales": [8.0, 1.0]}, "scales must be two numbers"),
-        ("guidance_distillation", {"even_times": 2.0}, "even_times must be between 0 and 1"),
+        ("guidance_distillation", {"even_times": 2.0}, "even_times must be at least 0 and at most 1"),
     ],
 )
 def test_wrong_configurations_are_one_line(kind, changes, message):

@@ -197,5 +197,5 @@ def test_captions_are_dropped_structured_and_plain_at_their_rates():
     assert 150 < sum(text.startswith("{") for text in captions) < 250
     wide = [captioner(WORLDS["wide"].scene(index), rng) for index in range(200)]
     assert len(set(wide)) > 100 and 20 < sum(text.startswith("{") for text in wide) < 120
-    with pytest.raises(UserError, match="field_dropout must be between 0 and 1"):
+    with pytest.raises(UserError, match="field_dropout must be at least 0 and at most 1"):
         Captioner(field_dropout=2.0)

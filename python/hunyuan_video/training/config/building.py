@@ -8,9 +8,9 @@ import types
 import typing
 from collections.abc import Iterable
 
-from hunyuan_video.errors import UserError
+from hunyuan_video.errors import ArgumentError, UserError
 from hunyuan_video.files import expand
-from hunyuan_video.training.config.limits import check_value
+from hunyuan_video.rules import FINITE, Rule
 from hunyuan_video.training.config.yaml_file import WrittenFloat, WrittenInt, plain
 
 T = typing.TypeVar("T")
@@ -32,19 +32,30 @@ def build(cls: type[T], raw: dict[str, typing.Any], where: str) -> T:
     """A dataclass instance from a dict; errors carry `where`, the path to the offending key."""
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # T is a dataclass
     known = {f.name: hint for f, hint in zip(fields, typing.get_type_hints(cls).values(), strict=True)}
-    paths = {f.name for f in fields if f.metadata.get("path")}
+    described = {f.name: f.metadata for f in fields}
     values: dict[str, typing.Any] = {}
     for key, value in raw.items():
         if key not in known:
             raise UserError(f"{where}: unknown key {key!r}{nearest(str(key), known)}; known keys: {', '.join(known)}")
         values[key] = coerce(known[key], value, f"{where}: {key}")
-        if key in paths:
+        if described[key].get("path"):
             values[key] = expand_all(values[key], f"{where}: {key}")
-        check_value(key, values[key], f"{where}: {key}")
+        check_value(values[key], described[key].get("rule", FINITE), f"{where}: {key}")
     try:
         return cls(**values)
     except UserError as error:  # of settings that do not go together
         raise UserError(f"{where}: {error}") from None
+
+
+def check_value(value: typing.Any, rule: Rule, where: str) -> None:
+    """UserError where a setting, or an entry of its list, breaks its rule. where: path to its key."""
+    for entry in value if isinstance(value, tuple) else (value,):
+        number = isinstance(entry, int | float) and not isinstance(entry, bool)
+        if number or isinstance(entry, str) and rule.type is str:
+            try:
+                rule.check(where, entry)
+            except ArgumentError as error:
+                raise UserError(str(error)) from None
 
 
 def check_model(model: dict, config: type, where: str = "model") -> None:

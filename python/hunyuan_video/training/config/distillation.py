@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from hunyuan_video.data.world import WorldConfig
 from hunyuan_video.errors import UserError
+from hunyuan_video.rules import ABOVE_ZERO, AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Choice, limited
 from hunyuan_video.training.config.building import path
 from hunyuan_video.training.config.common import LoopConfig, OptimizerConfig
 
@@ -22,18 +23,21 @@ class GuidanceDistillationRun:
     world: WorldConfig = field(default_factory=WorldConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    scales: tuple[float, ...] = (1.0, 8.0)  # the range that w is drawn from
-    scale_power: float = 1.0  # w = low + (high - low) u^power for even u: above 1, small scales are drawn more often
+    scales: tuple[float, ...] = limited((1.0, 8.0), NOT_NEGATIVE)  # the range that w is drawn from
+    # w = low + (high - low) u^power for even u: above 1, small scales are drawn more often
+    scale_power: float = limited(1.0, ABOVE_ZERO)
     balanced: bool = False  # divide each clip's loss by |v_c|^2 + (w - 1)^2 |v_c - v_u|^2, which grows with w
-    even_times: float = 0.0  # share of the times that are drawn evenly from 0..1 in the place of the logit-normal ones
+    # share of the times that are drawn evenly from 0..1 in the place of the logit-normal ones
+    even_times: float = limited(0.0, SHARE)
     t_mean: float = 0.0  # logit-normal timestep distribution
-    t_std: float = 1.0
-    t_shift: float = 1.0
-    sample_steps: int = 30
-    eval_scale: float = 3.0  # w of the contact sheets
-    eval_prompts: int = 40
-    report_scales: tuple[float, ...] = (1.0, 2.0, 4.0, 6.0, 8.0)
-    report_prompts: int = 0  # > 0: prompt following of student and teacher at every report scale, after the last step
+    t_std: float = limited(1.0, NOT_NEGATIVE)
+    t_shift: float = limited(1.0, ABOVE_ZERO)
+    sample_steps: int = limited(30, AT_LEAST_ONE)
+    eval_scale: float = limited(3.0, NOT_NEGATIVE)  # w of the contact sheets
+    eval_prompts: int = limited(40, NOT_NEGATIVE)
+    report_scales: tuple[float, ...] = limited((1.0, 2.0, 4.0, 6.0, 8.0), NOT_NEGATIVE)
+    # > 0: prompt following of student and teacher at every report scale, after the last step
+    report_prompts: int = limited(0, NOT_NEGATIVE)
 
     def __post_init__(self) -> None:
         if len(self.scales) != 2 or not 0 <= self.scales[0] <= self.scales[1]:
@@ -45,28 +49,30 @@ class StepDistillationRun:
     """A few steps instead of dozens: the student is a low-rank adapter of the teacher, or a whole copy of it."""
 
     kind: str = "step_distillation"
-    method: str = "consistency"  # "consistency" (phased) or "dmd" (distribution matching, DMD2)
+    # "consistency" (phased) or "dmd" (distribution matching, DMD2)
+    method: str = limited("consistency", Choice(("consistency", "dmd")))
     output: str = path("runs/tiny/few_step")
     teacher: str = path("runs/tiny/flow/export")  # gives the targets; with a guidance input one pass, else two
-    guidance_scale: float = 3.0  # of the teacher
+    guidance_scale: float = limited(3.0, NOT_NEGATIVE)  # of the teacher
     init_from: str = path("")  # an exported transformer the student starts from; empty: the teacher
     init_adapter: str = path("")  # an exported adapter to start from
-    rank: int = 16  # of the student's adapter; 0: all weights are trained
+    rank: int = limited(16, NOT_NEGATIVE)  # of the student's adapter; 0: all weights are trained
     targets: tuple[str, ...] = ()  # regular expressions of module paths; empty: `models.lora.TARGETS`
-    steps: int = 4  # of the student
-    shift: float = 1.0  # of the student's and the teacher's noise levels
+    steps: int = limited(4, AT_LEAST_ONE)  # of the student
+    shift: float = limited(1.0, ABOVE_ZERO)  # of the student's and the teacher's noise levels
     vae: str = path("runs/tiny/vae/export")
     text: str = path("runs/tiny/text")
     world: WorldConfig = field(default_factory=WorldConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    eval_prompts: int = 40
-    teacher_levels: int = 48  # consistency: noise levels of the teacher's solver, a multiple of steps
-    teacher_steps: int = 1  # consistency: solver steps between the two ends that must agree
-    ema: float = 0.95  # consistency: of the student that gives the targets
-    huber: float = 1e-3  # consistency: c of the pseudo-Huber loss
-    fake_updates: int = 5  # dmd: steps of the fake score before each of the student's
-    fake_rank: int = 0  # dmd: of the fake score's adapter; 0: all weights are trained
+    eval_prompts: int = limited(40, NOT_NEGATIVE)
+    # consistency: noise levels of the teacher's solver, a multiple of steps
+    teacher_levels: int = limited(48, AT_LEAST_ONE)
+    teacher_steps: int = limited(1, AT_LEAST_ONE)  # consistency: solver steps between the two ends that must agree
+    ema: float = limited(0.95, SHARE)  # consistency: of the student that gives the targets
+    huber: float = limited(1e-3, NOT_NEGATIVE)  # consistency: c of the pseudo-Huber loss
+    fake_updates: int = limited(5, AT_LEAST_ONE)  # dmd: steps of the fake score before each of the student's
+    fake_rank: int = limited(0, NOT_NEGATIVE)  # dmd: of the fake score's adapter; 0: all weights are trained
     fake_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)  # dmd
     score_times: tuple[float, ...] = (0.02, 0.98)  # dmd: where the two scores are compared
 

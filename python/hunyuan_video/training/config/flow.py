@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hunyuan_video.data.world import WorldConfig
 from hunyuan_video.errors import UserError
 from hunyuan_video.models.transformer.config import IMAGE_CONDITIONS, TransformerConfig
+from hunyuan_video.rules import ABOVE_ZERO, AT_LEAST_ONE, NOT_NEGATIVE, SHARE, limited
 from hunyuan_video.training.config.building import check_model, path
 from hunyuan_video.training.config.common import LoopConfig, LoRAConfig, OptimizerConfig
 
@@ -31,17 +32,18 @@ class FlowRun:
     world: WorldConfig = field(default_factory=WorldConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    text_dropout: float = 0.1  # captions replaced by "" for classifier-free guidance
+    text_dropout: float = limited(0.1, SHARE)  # captions replaced by "" for classifier-free guidance
     t_mean: float = 0.0  # logit-normal timestep distribution
-    t_std: float = 1.0
-    t_shift: float = 1.0
-    t_shift_tokens: int = 0  # > 0: t_shift is for videos of so many tokens, others get SD3's shift by resolution
+    t_std: float = limited(1.0, NOT_NEGATIVE)
+    t_shift: float = limited(1.0, ABOVE_ZERO)
+    # > 0: t_shift is for videos of so many tokens, others get SD3's shift by resolution
+    t_shift_tokens: int = limited(0, NOT_NEGATIVE)
     init_from: str = path("")  # an exported transformer to start from
     image_condition: str = ""  # "token_replace": image-to-video, the first latent frame is given
     lora: LoRAConfig = field(default_factory=LoRAConfig)
-    sample_steps: int = 30
-    cfg_scale: float = 3.0
-    eval_prompts: int = 40
+    sample_steps: int = limited(30, AT_LEAST_ONE)
+    cfg_scale: float = limited(3.0, NOT_NEGATIVE)
+    eval_prompts: int = limited(40, NOT_NEGATIVE)
 
     def __post_init__(self) -> None:
         check_transformer(self)
@@ -60,15 +62,16 @@ class EncodedFlowRun:
     image_condition: str = ""  # "token_replace": image-to-video, the first latent frame is given
     lora: LoRAConfig = field(default_factory=LoRAConfig)
     weights: dict = field(default_factory=dict)  # bucket -> how often it is drawn; default its number of clips
-    text_dropout: float = 0.1  # captions replaced by "" for classifier-free guidance
+    text_dropout: float = limited(0.1, SHARE)  # captions replaced by "" for classifier-free guidance
     t_mean: float = 0.0  # logit-normal timestep distribution
-    t_std: float = 1.0
-    t_shift: float = 1.0
-    t_shift_tokens: int = 0  # > 0: t_shift is for videos of so many tokens, others get SD3's shift by resolution
-    held_out: int = 8  # the last clips of each bucket, for the validation loss and the sheets
-    workers: int = 2  # threads that read ahead; they change no batch
-    sample_steps: int = 30
-    cfg_scale: float = 3.0
+    t_std: float = limited(1.0, NOT_NEGATIVE)
+    t_shift: float = limited(1.0, ABOVE_ZERO)
+    # > 0: t_shift is for videos of so many tokens, others get SD3's shift by resolution
+    t_shift_tokens: int = limited(0, NOT_NEGATIVE)
+    held_out: int = limited(8, NOT_NEGATIVE)  # the last clips of each bucket, for the validation loss and the sheets
+    workers: int = limited(2, NOT_NEGATIVE)  # threads that read ahead; they change no batch
+    sample_steps: int = limited(30, AT_LEAST_ONE)
+    cfg_scale: float = limited(3.0, NOT_NEGATIVE)
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
@@ -81,15 +84,16 @@ class StageConfig:
     """One stage. It starts from the averaged weights of the one before, with a fresh optimizer."""
 
     name: str = ""
-    steps: int = 1000
+    steps: int = limited(1000, AT_LEAST_ONE)
     anchors: tuple[int, ...] = (256,)  # pixels: sides of the squares whose areas the buckets have
-    anchor_shares: tuple[float, ...] = ()  # of the micro-batches; equal where empty
-    frames: tuple[int, ...] = (1,)  # durations, one more than a multiple of the VAE's compression; 1: images
-    images: float = 0.0  # share of the micro-batches of a video stage that are images, 0..1
+    anchor_shares: tuple[float, ...] = limited((), ABOVE_ZERO)  # of the micro-batches; equal where empty
+    # durations, one more than a multiple of the VAE's compression; 1: images
+    frames: tuple[int, ...] = limited((1,), AT_LEAST_ONE)
+    images: float = limited(0.0, SHARE)  # share of the micro-batches of a video stage that are images, 0..1
     image_anchors: tuple[int, ...] = ()  # of those images; the stage's where empty
-    max_tokens: int = 32768  # of video in a micro-batch: sets each bucket's batch
-    max_batch: int = 64  # samples in a micro-batch, whatever the budget
-    t_shift: float = 1.0  # of the training times; larger at higher resolution
+    max_tokens: int = limited(32768, AT_LEAST_ONE)  # of video in a micro-batch: sets each bucket's batch
+    max_batch: int = limited(64, AT_LEAST_ONE)  # samples in a micro-batch, whatever the budget
+    t_shift: float = limited(1.0, ABOVE_ZERO)  # of the training times; larger at higher resolution
     loop: dict = field(default_factory=dict)  # what differs from the run's loop section
     optimizer: dict = field(default_factory=dict)  # what differs from the run's optimizer section
 
@@ -108,17 +112,17 @@ class StagesRun:
     image_condition: str = ""  # "token_replace": image-to-video, the first latent frame is given; no image stages
     stages: tuple[StageConfig, ...] = ()
     aspects: tuple[str, ...] = ("16:9", "4:3", "1:1", "3:4", "9:16")
-    text_dropout: float = 0.1  # captions replaced by "" for classifier-free guidance
-    structured: float = 0.3  # share of captions that are structured (toyworld)
-    field_dropout: float = 0.5  # of each field of a structured caption; those left are permuted
+    text_dropout: float = limited(0.1, SHARE)  # captions replaced by "" for classifier-free guidance
+    structured: float = limited(0.3, SHARE)  # share of captions that are structured (toyworld)
+    field_dropout: float = limited(0.5, SHARE)  # of each field of a structured caption; those left are permuted
     t_mean: float = 0.0  # logit-normal timestep distribution
-    t_std: float = 1.0
+    t_std: float = limited(1.0, NOT_NEGATIVE)
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    workers: int = 1  # threads that read the next step's batches; they change none
-    sample_steps: int = 30
-    cfg_scale: float = 3.0
-    eval_prompts: int = 8  # samples of an evaluation; 0: none
+    workers: int = limited(1, NOT_NEGATIVE)  # threads that read the next step's batches; they change none
+    sample_steps: int = limited(30, AT_LEAST_ONE)
+    cfg_scale: float = limited(3.0, NOT_NEGATIVE)
+    eval_prompts: int = limited(8, NOT_NEGATIVE)  # samples of an evaluation; 0: none
 
     def __post_init__(self) -> None:
         check_transformer(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hunyuan_video.rules import ABOVE_ZERO, Choice, limited
 from hunyuan_video.training.config.building import path
 
 
@@ -27,9 +28,9 @@ class BundleRun:
     text: str = path("runs/tiny/text")
     transformer: str = path("runs/tiny/flow/export")
     adapters: dict = field(default_factory=dict, metadata={"path": True})  # name -> adapter file of the transformer
-    dtype: str = "bf16"
+    dtype: str = limited("bf16", Choice(("bf16", "fp32")))
     sampling: dict = field(default_factory=dict)
-    limit_mb: float = 16.0
+    limit_mb: float = limited(16.0, ABOVE_ZERO)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from hunyuan_video.data.world import WorldConfig
 from hunyuan_video.errors import UserError
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.models.vae.config import VAEConfig
+from hunyuan_video.rules import ABOVE_ZERO, AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Choice, limited
 from hunyuan_video.training.config.building import check_model, path
 from hunyuan_video.training.config.common import LoopConfig, OptimizerConfig
 
@@ -21,25 +22,26 @@ class VAERun:
     output: str = path("runs/tiny/vae")
     model: dict = field(default_factory=dict)  # VAEConfig fields
     init_from: str = path("")  # an exported VAE to start from
-    train: str = "all"  # "all", or "decoder": the encoder, and so the latent space, stays as it is
+    # "all", or "decoder": the encoder, and so the latent space, stays as it is
+    train: str = limited("all", Choice(("all", "decoder")))
     world: WorldConfig = field(default_factory=WorldConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    crop: int = 32  # pixels, of the bootstrap phase
-    crop_frames: int = 9
-    full_batch: int = 4  # clips per step after the bootstrap
+    crop: int = limited(32, AT_LEAST_ONE)  # pixels, of the bootstrap phase
+    crop_frames: int = limited(9, AT_LEAST_ONE)
+    full_batch: int = limited(4, AT_LEAST_ONE)  # clips per step after the bootstrap
     full_crop: int = 0  # pixels of those; 0: whole clips
     full_frames: int = 0
-    bootstrap: float = 0.6  # fraction of the steps in which the decoder learns from the PCA latents
-    pca_clips: int = 400
-    whiten: float = 0.5  # 0: PCA coefficients, 1: unit variance each
-    latent_noise: float = 0.05
-    weight_l1: float = 1.0
-    weight_mse: float = 0.5
-    weight_gradient: float = 0.3
-    weight_kl: float = 1e-6
-    weight_latent: float = 0.5  # encoder regression to the PCA latents in the bootstrap
-    weight_latent_joint: float = 0.02
+    bootstrap: float = limited(0.6, SHARE)  # fraction of the steps in which the decoder learns from the PCA latents
+    pca_clips: int = limited(400, AT_LEAST_ONE)
+    whiten: float = limited(0.5, NOT_NEGATIVE)  # 0: PCA coefficients, 1: unit variance each
+    latent_noise: float = limited(0.05, NOT_NEGATIVE)
+    weight_l1: float = limited(1.0, NOT_NEGATIVE)
+    weight_mse: float = limited(0.5, NOT_NEGATIVE)
+    weight_gradient: float = limited(0.3, NOT_NEGATIVE)
+    weight_kl: float = limited(1e-6, NOT_NEGATIVE)
+    weight_latent: float = limited(0.5, NOT_NEGATIVE)  # encoder regression to the PCA latents in the bootstrap
+    weight_latent_joint: float = limited(0.02, NOT_NEGATIVE)
 
     def __post_init__(self) -> None:
         check_model(self.model, VAEConfig)
@@ -74,11 +76,11 @@ class VAERun:
 class VAEStage:
     """A part of the VAE's curriculum."""
 
-    steps: int = 1000
-    frames: int = 17  # one more than a multiple of the VAE's compression
+    steps: int = limited(1000, AT_LEAST_ONE)
+    frames: int = limited(17, AT_LEAST_ONE)  # one more than a multiple of the VAE's compression
     size: int = 64  # pixels, a multiple of a token's
-    batch: int = 8
-    tiled: float = 0.0  # share of the steps that decode in tiles (of model.tile_size and tile_frames)
+    batch: int = limited(8, AT_LEAST_ONE)
+    tiled: float = limited(0.0, SHARE)  # share of the steps that decode in tiles (of model.tile_size and tile_frames)
 
 
 @dataclass(frozen=True)
@@ -91,22 +93,22 @@ class VAEStagesRun:
     init_from: str = path("")  # an exported VAE to start from
     data: str = path("toyworld:narrow")  # or a folder of captioned videos, or a .jsonl manifest
     data_seed: int = 1
-    fps: float = 24.0  # taken from videos
-    source_frames: int = 65  # what is read of a clip; strides and stages choose from it
+    fps: float = limited(24.0, ABOVE_ZERO)  # taken from videos
+    source_frames: int = limited(65, AT_LEAST_ONE)  # what is read of a clip; strides and stages choose from it
     source_size: int = 64  # pixels
-    clips: int = 4000
-    held_out: int = 16  # the first clips: never trained on, evaluated
+    clips: int = limited(4000, AT_LEAST_ONE)
+    held_out: int = limited(16, NOT_NEGATIVE)  # the first clips: never trained on, evaluated
     stages: tuple[VAEStage, ...] = ()
-    image_ratio: float = 0.2  # share of image batches: video : image = 4 : 1
-    max_stride: int = 8  # frames
+    image_ratio: float = limited(0.2, SHARE)  # share of image batches: video : image = 4 : 1
+    max_stride: int = limited(8, AT_LEAST_ONE)  # frames
     perceptual: str = "efficientnet_lite0"  # or "module:factory"
-    weight_l1: float = 1.0
-    weight_perceptual: float = 0.1
-    weight_adversarial: float = 0.05
-    weight_kl: float = 1e-6
-    adversarial_start: int = 1000  # step; the paper gives none
-    discriminator_width: int = 32
-    discriminator_layers: int = 3
+    weight_l1: float = limited(1.0, NOT_NEGATIVE)
+    weight_perceptual: float = limited(0.1, NOT_NEGATIVE)
+    weight_adversarial: float = limited(0.05, NOT_NEGATIVE)
+    weight_kl: float = limited(1e-6, NOT_NEGATIVE)
+    adversarial_start: int = limited(1000, NOT_NEGATIVE)  # step; the paper gives none
+    discriminator_width: int = limited(32, AT_LEAST_ONE)
+    discriminator_layers: int = limited(3, AT_LEAST_ONE)
     discriminator: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=2e-4, betas=(0.5, 0.9)))
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

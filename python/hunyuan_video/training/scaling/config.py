@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hunyuan_video.errors import UserError
+from hunyuan_video.rules import ABOVE_ZERO, AT_LEAST_ONE, limited
 from hunyuan_video.training.config import FlowRun, build, read_yaml
 
 
@@ -16,11 +17,11 @@ class ScalingRun:
     kind: str = "scaling"
     output: str = "runs/scaling"
     sizes: tuple[dict, ...] = ()  # TransformerConfig fields that differ from flow.model
-    budgets: tuple[float, ...] = ()  # PetaFLOP, C = 6 N D
+    budgets: tuple[float, ...] = limited((), ABOVE_ZERO)  # PetaFLOP, C = 6 N D
     flow: dict = field(default_factory=dict)  # the flow-matching run that all share (keys of kind: flow)
-    points: int = 24  # validation losses along each run
-    validation_clips: int = 256  # the last clips of the cache, not trained on
-    min_steps: int = 20  # a (size, budget) that would take fewer steps is left out
+    points: int = limited(24, AT_LEAST_ONE)  # validation losses along each run
+    validation_clips: int = limited(256, AT_LEAST_ONE)  # the last clips of the cache, not trained on
+    min_steps: int = limited(20, AT_LEAST_ONE)  # a (size, budget) that would take fewer steps is left out
 
 
 def load_scaling(path: str | Path) -> ScalingRun:

@@ -17,6 +17,7 @@ from hunyuan_video.data.toyworld.scene import AnyScene, AnyWorld
 from hunyuan_video.errors import UserError
 from hunyuan_video.media.pixels import to_unit
 from hunyuan_video.models.text import ClipTextConfig, ClipTextModel, NativeTokenizer
+from hunyuan_video.rules import ABOVE_ZERO, AT_LEAST_ONE, NOT_NEGATIVE, limited
 from hunyuan_video.training.text.captions import attribute_sizes, describe, labels
 from hunyuan_video.training.text.descent import Descent
 from hunyuan_video.training.text.heads import AttributeHeads
@@ -29,18 +30,18 @@ class ClipConfig:
     """Sizes and schedule. clips: how many clips are rendered once and drawn from. frames, size: what the video encoder
     sees. embed: width of the common space. attribute_weight: weight of the attribute losses of both encoders."""
 
-    hidden_size: int = 96
-    intermediate_size: int = 192
-    layers: int = 2
-    heads: int = 4
-    embed: int = 64
-    clips: int = 6000
-    frames: int = 6
+    hidden_size: int = limited(96, AT_LEAST_ONE)
+    intermediate_size: int = limited(192, AT_LEAST_ONE)
+    layers: int = limited(2, AT_LEAST_ONE)
+    heads: int = limited(4, AT_LEAST_ONE)
+    embed: int = limited(64, AT_LEAST_ONE)
+    clips: int = limited(6000, AT_LEAST_ONE)
+    frames: int = limited(6, AT_LEAST_ONE)
     size: int = 40
-    steps: int = 1200
-    batch: int = 128
-    learning_rate: float = 1.5e-3
-    attribute_weight: float = 0.5
+    steps: int = limited(1200, AT_LEAST_ONE)
+    batch: int = limited(128, AT_LEAST_ONE)
+    learning_rate: float = limited(1.5e-3, ABOVE_ZERO)
+    attribute_weight: float = limited(0.5, NOT_NEGATIVE)
 
     def __post_init__(self) -> None:
         if min(self.clips, self.batch) < GROUP:

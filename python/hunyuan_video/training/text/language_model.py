@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hunyuan_video.data.toyworld.scene import AnyWorld
 from hunyuan_video.errors import UserError
 from hunyuan_video.models.text import LlamaConfig, LlamaModel, NativeTokenizer, PromptTemplate, Template
+from hunyuan_video.rules import ABOVE_ZERO, AT_LEAST_ONE, NOT_NEGATIVE, limited
 from hunyuan_video.training.text.captions import NOT_MENTIONED, attribute_sizes, describe, labels
 from hunyuan_video.training.text.descent import Descent
 from hunyuan_video.training.text.heads import AttributeHeads
@@ -30,15 +31,15 @@ FRAME_END = "<|eot_id|>"
 class LanguageModelConfig:
     """Sizes and schedule. attribute_weight: weight of the attribute loss beside the next-word loss."""
 
-    hidden_size: int = 128
-    intermediate_size: int = 192
-    layers: int = 4
-    heads: int = 4
-    kv_heads: int = 2
-    steps: int = 600
-    batch: int = 48
-    learning_rate: float = 2e-3
-    attribute_weight: float = 0.5
+    hidden_size: int = limited(128, AT_LEAST_ONE)
+    intermediate_size: int = limited(192, AT_LEAST_ONE)
+    layers: int = limited(4, AT_LEAST_ONE)
+    heads: int = limited(4, AT_LEAST_ONE)
+    kv_heads: int = limited(2, AT_LEAST_ONE)
+    steps: int = limited(600, AT_LEAST_ONE)
+    batch: int = limited(48, AT_LEAST_ONE)
+    learning_rate: float = limited(2e-3, ABOVE_ZERO)
+    attribute_weight: float = limited(0.5, NOT_NEGATIVE)
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.heads or self.heads % self.kv_heads:

@@ -18,6 +18,7 @@ from hunyuan_video.checkpoints.text import (
 )
 from hunyuan_video.data.toyworld.scene import AnyWorld
 from hunyuan_video.files import write_json
+from hunyuan_video.rules import AT_LEAST_ONE, limited
 from hunyuan_video.training.text import words
 from hunyuan_video.training.text.contrastive import ClipConfig, train_clip
 from hunyuan_video.training.text.evaluate import evaluate
@@ -29,10 +30,10 @@ class TextTrainingConfig:
     """text_length: text tokens that the video transformer is given. clip_length: token positions of CLIP.
     evaluation_captions: how many captions fit, and how many test, the probes."""
 
-    text_length: int = 48
-    clip_length: int = 64
+    text_length: int = limited(48, AT_LEAST_ONE)
+    clip_length: int = limited(64, AT_LEAST_ONE)
     seed: int = 0
-    evaluation_captions: int = 2000
+    evaluation_captions: int = limited(2000, AT_LEAST_ONE)
     language_model: LanguageModelConfig = field(default_factory=LanguageModelConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)
 

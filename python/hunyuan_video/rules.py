@@ -1,10 +1,10 @@
-"""Rules for the values of arguments: a rule is the check, and what a form or a schema needs to know of it."""
+"""Rules for values of arguments and settings: a rule is the check, and what a form or a schema needs to know of it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
@@ -53,6 +53,16 @@ class Choice:
 
 
 Rule = Count | Number | Choice
+AT_LEAST_ONE = Number(low=1)
+NOT_NEGATIVE = Number(low=0)
+ABOVE_ZERO = Number(low=0, above=True)
+SHARE = Number(low=0, high=1)
+FINITE = Number()
+
+
+def limited(default: Any, rule: Rule) -> Any:
+    """A dataclass field whose value, or every entry of it, obeys a rule."""
+    return field(default=default, metadata={"rule": rule})
 
 
 def check_number(
