@@ -52,7 +52,19 @@ class Choice:
         return value
 
 
-Rule = Count | Number | Choice
+@dataclass(frozen=True)
+class Flag:
+    """True or False."""
+
+    type = bool
+
+    def check(self, name: str, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ArgumentError(f"{name} must be True or False, got {value!r}")
+        return value
+
+
+Rule = Count | Number | Choice | Flag
 AT_LEAST_ONE = Number(low=1)
 NOT_NEGATIVE = Number(low=0)
 ABOVE_ZERO = Number(low=0, above=True)

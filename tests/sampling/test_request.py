@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hunyuan_video import ArgumentError, HunyuanVideoPipeline, PromptEmbeds
 from hunyuan_video.cli.entry import build_parser
 from hunyuan_video.models.grid import Grid
-from hunyuan_video.rules import Choice, Count, Number
+from hunyuan_video.rules import Choice, Count, Flag, Number
 from hunyuan_video.sampling.noise import draw_noise, seeded_generators, video_seeds
 from hunyuan_video.sampling.request import (
     ARGUMENTS,
@@ -127,6 +127,8 @@ def test_prompts_are_stripped_and_negative_ones_may_be_empty():
     [
         ({}, "give either prompt or prompt_embeds"),
         ({"prompt": "a star", "seed": -1}, "seed must be between 0 and"),
+        ({"prompt": "a star", "seed": 2**64}, r"seed must be between 0 and 2\*\*64 - 1, got 18446744073709551616"),
+        ({"prompt": "a star", "progress": 1}, "progress must be True or False, got 1"),
         ({"prompt": "a star", "seed": 1.5}, "seed must be a whole number, got 1.5"),
         (
             {"prompt": "a star", "seed": [1, 2, 3]},
@@ -232,6 +234,8 @@ def test_every_rule_accepts_its_ends_and_refuses_what_is_beyond(name):
     elif isinstance(rule, Number):
         right = [0.5 if rule.above else rule.low, *([rule.high] if rule.high < INF else [])]
         wrong = [rule.low if rule.above else rule.low - 1, rule.high + 1, "1", True]
+    elif isinstance(rule, Flag):
+        right, wrong = [True, False], [None, 1, "True"]
     else:
         right, wrong = rule.choices, ["", None, "other"]
     for value in right:

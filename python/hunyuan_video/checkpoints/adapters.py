@@ -110,6 +110,18 @@ def _only_file(folder: Path) -> Path:
     )
 
 
+def given_file(path: str | Path, name: str | None = None) -> Path:
+    """The adapter file at a path, or in a folder, by name where it holds several; UserError where there is none."""
+    given = Path(path).expanduser()
+    if name is not None:
+        given = given / name
+    if given.is_dir():
+        return _only_file(given)
+    if not given.is_file():
+        raise UserError(f"no adapter file {given}; give a .safetensors file, or the folder it is in")
+    return given
+
+
 def apply_adapters(transformer: HunyuanVideoTransformer, files: Sequence[tuple[Path, float]]) -> None:
     """Adds adapters to the weights for good: sampling then costs what it costs without.
 

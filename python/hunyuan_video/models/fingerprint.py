@@ -8,9 +8,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from hunyuan_video.models.lora import active_adapters
+
 
 def fingerprint(module: nn.Module) -> str:
     """16 hex digits over a model's config, dtype, parameter names and shapes, and up to 64 values of each parameter.
+
+    Adapters beside the weights count with their strengths.
 
     Two checkpoints of one architecture differ in practically every sampled value; reading all 26 GB would tell no more.
     """
@@ -20,6 +24,8 @@ def fingerprint(module: nn.Module) -> str:
         sample = flat[:: max(1, flat.numel() // 64)][:64].cpu().contiguous()
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(sample.view(torch.uint8).numpy().tobytes())
+    if active := active_adapters(module):
+        digest.update(repr(sorted(active.items())).encode())
     return digest.hexdigest()[:16]
 
 

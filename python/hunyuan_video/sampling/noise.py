@@ -14,32 +14,36 @@ from torch import Tensor
 
 from hunyuan_video.errors import ArgumentError
 
-SEED_LIMIT = 2**63
+SEED_LIMIT = 2**64  # what torch.Generator takes, and other programs hand out
 
 
 def video_seeds(seed: int | Sequence[int] | None, prompts: int, per_prompt: int) -> list[int]:
     """One seed per video, prompt by prompt.
 
-    `seed` s: the i-th video of every prompt gets s + i. A list of one seed per prompt: likewise, from its own s.
-    A list of one seed per video: used as it is. None: a random seed per video.
+    `seed` s: the i-th video of every prompt gets s + i, after the last seed 0. A list of one seed per prompt: likewise,
+    from its own s. A list of one seed per video: used as it is. None: a random seed per video.
     """
     total = prompts * per_prompt
     if seed is None:
         return [random.SystemRandom().randrange(2**31) for _ in range(total)]
     starts = [_checked(seed)] * prompts if not isinstance(seed, (list, tuple)) else [_checked(value) for value in seed]
     if len(starts) == total:
-        return starts if isinstance(seed, (list, tuple)) else [s + i for s in starts for i in range(per_prompt)]
+        return starts if isinstance(seed, (list, tuple)) else _following(starts, per_prompt)
     if len(starts) != prompts:
         raise ArgumentError(f"seed has {len(starts)} entries; give one number, {prompts} (prompts) or {total} (videos)")
-    return [start + i for start in starts for i in range(per_prompt)]
+    return _following(starts, per_prompt)
+
+
+def _following(starts: list[int], count: int) -> list[int]:
+    return [(start + i) % SEED_LIMIT for start in starts for i in range(count)]
 
 
 def _checked(seed: object) -> int:
     if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise ArgumentError(f"seed must be a whole number, got {seed!r}")
     number = int(seed)
-    if not 0 <= number < SEED_LIMIT - 10_000:
-        raise ArgumentError(f"seed must be between 0 and 2**63 - 10001, got {seed}")
+    if not 0 <= number < SEED_LIMIT:
+        raise ArgumentError(f"seed must be between 0 and 2**64 - 1, got {seed}")
     return number
 
 

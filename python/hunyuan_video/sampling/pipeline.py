@@ -17,6 +17,7 @@ from hunyuan_video.models.grid import Grid
 from hunyuan_video.rules import check_choice
 from hunyuan_video.sampling.decode import as_output, decode_latents
 from hunyuan_video.sampling.host import own_precision
+from hunyuan_video.sampling.lora import AdapterMethods
 from hunyuan_video.sampling.models import LoadedModels
 from hunyuan_video.sampling.prompts import PromptEmbeds, encode_prompts
 from hunyuan_video.sampling.request import ARGUMENTS, FRAME_TYPES, SampleRequest, SamplingDefaults, check_argument
@@ -56,7 +57,7 @@ class _OfModels(Generic[Value]):
         setattr(pipe.models, self.name, value)
 
 
-class HunyuanVideoPipeline:
+class HunyuanVideoPipeline(AdapterMethods):
     """Samples videos with a transformer, a VAE and two text encoders, which are in `models`.
 
     Without text encoders a call needs prompt_embeds; without a VAE it gives latents only. `defaults` are the values
@@ -157,6 +158,7 @@ class HunyuanVideoPipeline:
         checkpoint_every: int = 1,
         checkpoint_extra: dict[str, Any] | None = None,
         batch_size: int = 1,
+        progress: bool = False,
     ) -> SampleOutput:
         """Samples every prompt num_videos_per_prompt times. None stands for the checkpoint's default.
 
@@ -166,7 +168,8 @@ class HunyuanVideoPipeline:
         guidance_rescale in 0..1 of the standard deviation restored. flow_shift: None: the checkpoint's, else 7, or 17
         below 20 steps (paper section 5.1). solver: one of `flow.SOLVERS`.
 
-        seed s: video i of each prompt gets s + i; or a list, per prompt or per video; None: random (see out.seeds).
+        seed s, 0..2**64 - 1: video i of each prompt gets s + i, after the last one 0; or a list, per prompt or per
+        video; None: random (see out.seeds). torch's CPU generator draws by the lower 32 bits of a seed only.
         generator: CPU generators instead of seeds. latents: the initial noise itself.
         image: what an image-to-video model continues, a file, a PIL image, or uint8 [H, W, 3], or one for each prompt;
         its largest centred part with the video's aspect ratio is resized to the video's size.
@@ -179,6 +182,7 @@ class HunyuanVideoPipeline:
         checkpoint_to: a state file, replaced atomically every checkpoint_every steps; checkpoint_extra: JSON kept in
         it. resume_from: continue such a file, bit for bit; leave out the other arguments, or give the same ones.
         batch_size: videos per transformer call; with 1 a video's bits do not depend on how many are made.
+        progress: a bar of the steps on stderr.
 
         Raises ArgumentError (a ValueError) for arguments that cannot work, UserError for failures; each is one line.
         """

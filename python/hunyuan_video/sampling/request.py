@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hunyuan_video.errors import ArgumentError
 from hunyuan_video.models.grid import Grid
-from hunyuan_video.rules import ABOVE_ZERO, FINITE, Choice, Count, Number, Rule, limited
+from hunyuan_video.rules import ABOVE_ZERO, FINITE, Choice, Count, Flag, Number, Rule, limited
 
 if TYPE_CHECKING:
     import torch
@@ -144,6 +144,7 @@ class SampleRequest:
     )
     checkpoint_extra: dict[str, Any] | None = argument()
     batch_size: int = argument(1, Count(MAX_VIDEOS), unit="videos")
+    progress: bool = argument(False, Flag())
 
     def check(self) -> None:
         """ArgumentError for what no pipeline could do; the settings are checked by `resolve_settings`."""

@@ -19,6 +19,7 @@ from hunyuan_video.sampling.denoise import GuidedVelocity, Step, denoise
 from hunyuan_video.sampling.host import own_precision
 from hunyuan_video.sampling.models import LoadedModels
 from hunyuan_video.sampling.prepare import prepare
+from hunyuan_video.sampling.progress import StepBar
 from hunyuan_video.sampling.prompts import tokens_from_json
 from hunyuan_video.sampling.request import SampleRequest
 from hunyuan_video.sampling.resume_state import SamplingState
@@ -91,12 +92,17 @@ class SampleStream(Iterator[StepEvent | Finished]):
         self._events.close()
 
     def _run(self) -> Generator[StepEvent | Finished, None, None]:
+        with StepBar(self.state, self.request) as bar:
+            yield from self._events_of(bar)
+
+    def _events_of(self, bar: StepBar) -> Generator[StepEvent | Finished, None, None]:
         self._save()
         velocity = GuidedVelocity(self.models.transformer, self.state, self.request.batch_size)
         steps = denoise(velocity, self.state)
         while not self.state.complete:
             with explained_memory_errors("sampling", "lower height, width or num_frames"):
                 step = next(steps)
+            bar.update(self.state.step)
             self._call_back(step)
             if self.state.step % self.request.checkpoint_every == 0 or self.state.complete:
                 self._save()
@@ -108,7 +114,10 @@ class SampleStream(Iterator[StepEvent | Finished]):
             if self._cancelled.is_set():
                 self._save()
                 return
-        yield Finished(self._output())
+        bar.say("decoding")
+        output = self._output()
+        bar.close()
+        yield Finished(output)
 
     def _event(self, step: Step) -> StepEvent:
         preview = partial(self.models.preview, step.denoised)

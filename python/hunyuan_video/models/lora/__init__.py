@@ -2,6 +2,7 @@
 
 from hunyuan_video.models.lora.layers import (
     LoRALinear,
+    active_adapters,
     adapter_names,
     add_adapter,
     add_form,
@@ -16,6 +17,7 @@ __all__ = [
     "STREAM_TARGETS",
     "TARGETS",
     "LoRALinear",
+    "active_adapters",
     "adapter_names",
     "add_adapter",
     "add_form",

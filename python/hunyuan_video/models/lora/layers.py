@@ -144,6 +144,12 @@ def adapter_names(model: nn.Module) -> list[str]:
     return sorted(names.union(*(patch.names for patch in patches(model))))
 
 
+def active_adapters(model: nn.Module) -> dict[str, float]:
+    """The active adapters of a model and their weights."""
+    tables = [layer.weights for _, layer in lora_layers(model)] + [patch.weights for patch in patches(model)]
+    return {name: weight for table in tables for name, weight in table.items()}
+
+
 def set_adapters(model: nn.Module, weights: Mapping[str, float]) -> None:
     """Activates the named adapters with their weights and switches all others off; merged layers are unmerged.
 
