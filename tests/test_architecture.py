@@ -26,7 +26,7 @@ C_SOURCES = ("*.cpp", "*.h", "*.cu", "*.cuh")
 # Each package may import those of the rows above its own, and those before it in its own row.
 LAYERS = (
     ("hunyuan_ext",),
-    ("errors", "files", "lazy", "rules"),
+    ("errors", "files", "fingerprint", "lazy", "rules"),
     ("models",),
     ("flow", "media", "distributed"),
     ("checkpoints",),
@@ -59,7 +59,7 @@ RETIRED = set(
     "training.perceptual training.plan training.prepared training.read_ahead training.schedule training.sequence "
     "training.sequence_parallel training.solve training.stage_data training.stages training.step_distillation "
     "training.tasks.encoded_flow training.tasks.guidance training.tasks.stage_data training.tasks.stages "
-    "training.teacher training.vae training.vae_stages".split()
+    "training.teacher training.vae training.vae_stages models.fingerprint".split()
 )
 FILE_LIBRARIES = {"json", "safetensors", "pickle", "av", "PIL", "yaml"}
 

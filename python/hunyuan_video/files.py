@@ -1,4 +1,4 @@
-"""Files and folders that appear complete or not at all; whether one could be written; JSON; `~` in paths."""
+"""Files and folders that appear complete or not at all; whether one could be written; text, JSON; `~` in paths."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def staged_path(path: Path, what: str = "", advice: str = SPACE, temporary: Path
         os.replace(staged, path)
 
 
-def write_json(path: Path, content: Any, indent: int = 1) -> None:
+def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
     """Replaces `path` by JSON that ends in a newline."""
     with staged_file(path) as file:
         file.write((json.dumps(content, indent=indent) + "\n").encode())
@@ -145,6 +145,30 @@ def check_writable(path: str | Path) -> None:
     finally:
         with suppress(OSError):  # a folder that refused the probe refuses this too; the first error counts
             probe.unlink(missing_ok=True)
+
+
+def read_text(path: Path) -> str:
+    """A text file as its author meant it: UTF-8, or UTF-16 with its byte-order mark; no marks, line ends "\\n".
+
+    Only CR, LF and CR LF end a line: U+2028, U+0085 and form feeds are characters like any other. Raises OSError, and
+    ValueError for bytes that are no text.
+    """
+    content = path.read_bytes()
+    wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    try:
+        text = content.decode("utf-16" if wide else "utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not {'UTF-16' if wide else 'UTF-8'} text ({error.reason} at byte {error.start})") from None
+    text = text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
+    return text.replace("\n\ufeff", "\n")  # files that were joined keep the mark of each
+
+
+def entry_lines(text: str) -> Iterator[tuple[int, str]]:
+    """(number, line) of a list in a text file, one entry a line; blank lines and those that begin with # are none."""
+    for number, line in enumerate(text.split("\n"), 1):
+        stripped = line.strip()
+        if stripped and not stripped.startswith("#"):
+            yield number, stripped
 
 
 def read_json(path: Path, remedy: str = "copy or download it again") -> dict[str, Any]:

@@ -159,7 +159,7 @@ def test_the_clips_of_a_vae_run_are_opened(tmp_path):
     for number in range(12):
         (tmp_path / f"{number}.png").write_bytes(b"no picture")
         (tmp_path / f"{number}.txt").write_text("nothing")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="none of its 10 clips can be read"):
         dry_run(tmp_path, {**settings, "data": str(tmp_path)})
 
 

@@ -14,8 +14,8 @@ from helpers.random_checkpoint import write_random_checkpoint
 from safetensors.torch import save_file
 
 from hunyuan_video import ArgumentError, HunyuanVideoPipeline, UserError
+from hunyuan_video.fingerprint import fingerprint
 from hunyuan_video.flow import SOLVERS
-from hunyuan_video.models.fingerprint import fingerprint
 from hunyuan_video.sampling.resume_state import SamplingState
 
 PROMPT = "a red star moves left"

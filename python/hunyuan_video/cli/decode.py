@@ -25,8 +25,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     from hunyuan_video.checkpoints.layout import checkpoint_folder
     from hunyuan_video.checkpoints.pipeline import load_parts
+    from hunyuan_video.fingerprint import fingerprint
     from hunyuan_video.media.write import check_output, save_video
-    from hunyuan_video.models.fingerprint import fingerprint
     from hunyuan_video.rules import check_number
     from hunyuan_video.sampling.decode import decode_latents, to_uint8
     from hunyuan_video.sampling.models import read_defaults

@@ -56,12 +56,8 @@ def run(args: argparse.Namespace) -> int:
         args.seed, args.shard, args.batch, (which, parts), args.workers, args.device, args.image_first,
     )  # fmt: skip
     try:
-        counts = encode(request, lambda line: print(line, flush=True))
+        summary = encode(request, lambda line: print(line, flush=True))
     except KeyboardInterrupt:
         raise UserError("interrupted; finished shards are whole, the same command goes on from there") from None
-    if not counts["clips"] and not counts["missing"]:
-        raise UserError(
-            f"{args.source}: none of its {counts['skipped']} clips can be read; {args.output} holds no clips"
-        )
-    print(f"{args.output}: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
+    print(f"{args.output}: {summary}")
     return 0

@@ -13,6 +13,7 @@ from typing import Any
 
 from hunyuan_video.cli.options import flag_of
 from hunyuan_video.errors import ArgumentError, UserError
+from hunyuan_video.files import entry_lines, read_text
 from hunyuan_video.sampling.request import ARGUMENTS
 
 LATENTS = ".safetensors"
@@ -106,12 +107,12 @@ def read_prompts(args: argparse.Namespace) -> list[str]:
             raise ArgumentError("the prompt is empty; say in a sentence what the video shows")
         return [args.prompt.strip()]
     try:
-        lines = Path(args.prompt_file).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(Path(args.prompt_file))
+    except (OSError, ValueError) as error:
         raise UserError(
             f"cannot read --prompt-file {args.prompt_file}: {getattr(error, 'strerror', None) or error}"
         ) from error
-    prompts = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    prompts = [line for _, line in entry_lines(text)]
     if not prompts:
         raise ArgumentError(f"--prompt-file {args.prompt_file} holds no prompt; write one per line")
     return prompts

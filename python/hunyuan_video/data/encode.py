@@ -1,20 +1,23 @@
 """`hunyuan-video encode`: latents and text features of a source, once, for any number of training runs.
 
 Shards are the unit of work: which clips a shard holds is fixed by the source, so several processes or machines may
-fill one data set, and an interrupted run continues with the shards that are missing.
+fill one data set, and an interrupted run continues with the shards that are missing. A shard's index says what it was
+made of (record.py): when the source has changed, the same command encodes what is new and drops what is gone.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,23 +25,34 @@ from torch import Tensor, nn
 from hunyuan_video.checkpoints.layout import checkpoint_folder
 from hunyuan_video.checkpoints.pipeline import load_parts, read_grid
 from hunyuan_video.data.buckets import Bucket
-from hunyuan_video.data.latent_dataset import FORMAT, EncodedClip, pack, read_description
-from hunyuan_video.data.shards import ShardWriter, is_complete, read_index
-from hunyuan_video.data.sources import Clip, open_source
-from hunyuan_video.errors import Notice, UserError
+from hunyuan_video.data.latent_dataset import FORMAT, EncodedClip, pack, read_description, unstorable
+from hunyuan_video.data.record import (
+    FILE,
+    Record,
+    changes,
+    deal,
+    is_current,
+    left_out_of,
+    remove_strangers,
+    shard_about,
+)
+from hunyuan_video.data.shards import CLIP, Member, ShardWriter, is_complete, read_about, read_index, read_member
+from hunyuan_video.data.skipped import Skipped, counted, tell, write_skipped
+from hunyuan_video.data.sources import Clip, Source, scan
+from hunyuan_video.errors import Notice, PrecisionWarning, UserError
 from hunyuan_video.files import staged_file, write_json
+from hunyuan_video.fingerprint import folder_hash, weights_hash
 from hunyuan_video.flow import with_first_frame
 from hunyuan_video.media.pixels import to_unit
 from hunyuan_video.models import CausalVAE, ClipTextEncoder, TextEncoder
-from hunyuan_video.models.fingerprint import weights_hash
 
 DECODER = ("decoder.", "post_quant_conv.")  # parameters that do not change latents
 
 
 def vae_fingerprint(vae: CausalVAE) -> str:
-    """A short hash of the VAE's encoder weights: latents of another encoder are never mixed in."""
+    """A short hash of the VAE's encoder weights and its configuration: latents of another are never mixed in."""
     weights = sorted(vae.state_dict().items())
-    return weights_hash((name, weight) for name, weight in weights if not name.startswith(DECODER))
+    return weights_hash(((name, weight) for name, weight in weights if not name.startswith(DECODER)), repr(vae.config))
 
 
 @torch.no_grad()
@@ -80,8 +94,9 @@ class EncodeRequest:
 
 
 def text_fingerprint(text: TextEncoder, clip: ClipTextEncoder) -> str:
-    """A short hash of both text encoders and of how prompts are framed."""
-    frames = repr((text.template, text.skip_layer, text.apply_final_norm, clip.max_length))
+    """A short hash of both text encoders, their tokenizers, and how prompts are framed."""
+    tokenizers = [module.tokenizer.identity() for module in (text, clip)]
+    frames = repr((text.template, text.skip_layer, text.apply_final_norm, clip.max_length, tokenizers))
     weights = chain(*(sorted(cast(nn.Module, module).state_dict().items()) for module in (text.model, clip.model)))
     return weights_hash(weights, frames)
 
@@ -110,138 +125,253 @@ class Encoder:
 
     @torch.no_grad()
     def sentences(self, captions: list[str], video: bool) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """([n_k, D] bfloat16 for each sentence, [K, P] bfloat16)."""
+        """([n_k, D] bfloat16 for each sentence, [K, P] bfloat16). ValueError for features that are not finite."""
         encoded = self.text(captions, video=video)
         lengths = encoded.mask.sum(1).tolist()
         texts = [states[:n].bfloat16().cpu() for states, n in zip(encoded.hidden, lengths, strict=True)]
-        return texts, self.clip(captions).pooled.bfloat16().cpu()
+        pooled = self.clip(captions).pooled.bfloat16().cpu()
+        if not (pooled.isfinite().all() and all(states.isfinite().all() for states in texts)):
+            raise ValueError("text features are not finite: look at the text encoders, or use them in float32")
+        return texts, pooled
 
-    @torch.no_grad()
-    def encode(self, clips: list[Clip], pixels: list[torch.Tensor], *, image_first: bool = False) -> list[EncodedClip]:
-        """Clips of one bucket with their pixels, uint8 [F, H, W, 3] each."""
-        video = to_unit(torch.stack(pixels)).to(self.device, next(self.vae.parameters()).dtype)
-        latents = encode_clips(self.vae, video, image_first=image_first).half().cpu()
-        encoded = []
-        for clip, latent in zip(clips, latents, strict=True):
-            texts, pooled = self.sentences(clip.captions, clip.bucket.frames > 1)
-            encoded.append(EncodedClip(clip.key, latent, clip.captions, texts, pooled))
+    def latents(self, pixels: list[Tensor], *, image_first: bool = False) -> Tensor:
+        """Latents [N, C, T, h, w], float32 on the CPU, of clips of one size, uint8 [F, H, W, 3] each.
+
+        A VAE in float16 that leaves its range encodes again, and from then on, in float32.
+        """
+        video = to_unit(torch.stack(pixels)).to(self.device)
+        weight = next(self.vae.parameters())
+        latents = encode_clips(self.vae, video.to(weight.dtype), image_first=image_first).cpu()
+        if weight.dtype == torch.float16 and not latents.isfinite().all():
+            text = "the VAE leaves the range of float16 on these clips; it encodes from here on in float32"
+            warnings.warn(text, PrecisionWarning, stacklevel=2)
+            self.vae = deepcopy(self.vae).float()
+            latents = encode_clips(self.vae, video.float(), image_first=image_first).cpu()
+        return latents
+
+    def encode(self, clips: list[Clip], pixels: list[Tensor], *, image_first: bool = False) -> list[EncodedClip | str]:
+        """Clips of one bucket with their pixels, uint8 [F, H, W, 3] each; in place of one, why it cannot be stored."""
+        encoded: list[EncodedClip | str] = []
+        for clip, latent in zip(clips, self.latents(pixels, image_first=image_first), strict=True):
+            if reason := unstorable(latent):
+                encoded.append(f"latents {reason}")
+                continue
+            try:
+                texts, pooled = self.sentences(clip.captions, clip.bucket.frames > 1)
+                encoded.append(EncodedClip(clip.key, latent.half(), clip.captions, texts, pooled))
+            except ValueError as error:
+                encoded.append(str(error))
         return encoded
 
 
-def encode(request: EncodeRequest, report: Callable[[str], None] = print) -> dict[str, int]:
-    """Encode what is missing of a source; returns counts of clips, shards and skipped clips. Raises UserError."""
-    jobs = plan(request)
-    encoder = Encoder(request.model, request.device)
-    prepare(request.output, encoder, request)
-    missing = [job for job in jobs if not is_complete(job[0])]
-    report(f"{len(jobs)} shards, {len(jobs) - len(missing)} of them done")
-    part = missing[request.part[0] :: request.part[1]]
-    for done, (path, skipped) in enumerate(_run(part, encoder, request), 1):
-        left_out = f", {skipped} clips skipped" if skipped else ""
-        report(f"{path.parent.name}/{path.name} ({done}/{len(part)}){left_out}")
-    complete = [job[0] for job in jobs if is_complete(job[0])]
-    clips = sum(len(read_index(path)) for path in complete)
-    skipped = sum(len(job[1]) for job in jobs if is_complete(job[0])) - clips
-    return {"clips": clips, "shards": len(complete), "missing": len(jobs) - len(complete), "skipped": skipped}
+@dataclass(frozen=True)
+class Summary:
+    """Counts of an encoding run: found = clips + skipped + waiting."""
+
+    clips: int
+    shards: int
+    missing: int  # shards that are another part's, or another run's
+    waiting: int  # clips of these
+    skipped: list[Skipped] = field(default_factory=list)
+
+    @property
+    def found(self) -> int:
+        return self.clips + self.waiting + len(self.skipped)
+
+    def __str__(self) -> str:
+        waiting = f" ({self.waiting} clips)" if self.missing else ""
+        causes = f" ({counted(self.skipped)}; skipped.jsonl names them)" if self.skipped else ""
+        counts = f"{self.clips} clips, {self.shards} shards, {self.missing} missing{waiting}"
+        return f"{counts}, {len(self.skipped)} skipped{causes}; {self.found} found"
 
 
-def plan(request: EncodeRequest) -> list[tuple[Path, list[Clip]]]:
-    """The shards of a source and the clips of each; the same for every process."""
+Job = tuple[Path, list[Clip]]  # a shard and the clips that it should hold
+
+
+def encode(request: EncodeRequest, report: Callable[[str], None] = print) -> Summary:
+    """Encode what is missing of a source or has changed since. Raises UserError, also where no clip can be encoded."""
+    check(request)
+    known = _known(request)
+    record = Record.read(request.output) if known else Record()
+    source = _scan(request, record)
+    shards = deal(record.shards, source.clips, dict.fromkeys(request.buckets), request.shard)
+    by_key = {clip.key: clip for clip in source.clips}
+    jobs = [(request.output / f"{name}.tar", [by_key[key] for key in keys]) for name, keys in shards.items()]
+    todo = [job for job in jobs[request.part[0] :: request.part[1]] if not is_current(*job)]
+    encoders = folder_hash(checkpoint_folder(request.model))
+    encoder = None
+    if todo or not known or encoders != record.encoders:
+        encoder = Encoder(request.model, request.device)
+        prepare(request.output, encoder, request, known)
+    before = changes(request.output, jobs, gone := remove_strangers(request.output, shards))
+    if before:
+        report(f"since the last run: {before}")
+    elif gone:
+        report(f"{len(gone)} clips that the source no longer has were removed")
+    if (now := Record(shards, source.probed, encoders)) != record:
+        now.write(request.output)
+    report(f"{len(jobs)} shards, {sum(is_current(*job) for job in jobs)} of them done")
+    for done, (path, skipped) in enumerate(_run(todo, encoder, request) if encoder else (), 1):
+        tell(skipped)
+        left_out = f", {len(skipped)} clips skipped" if skipped else ""
+        report(f"{path.parent.name}/{path.name} ({done}/{len(todo)}){left_out}")
+    return _finish(request, source, jobs)
+
+
+def check(request: EncodeRequest) -> None:
+    """UserError for settings that no source fits."""
     if not request.buckets:
         raise UserError("give at least one bucket, for example --bucket 17x64x64")
     which, parts = request.part
     if not 0 <= which < parts or min(request.shard, request.batch, request.workers, request.captions) < 1:
         raise UserError("part must be I/N with 0 <= I < N; shard, batch, workers and captions must be 1 or more")
+
+
+def _scan(request: EncodeRequest, record: Record) -> Source:
     grid = read_grid(checkpoint_folder(request.model))
     buckets = [Bucket.parse(text, grid) for text in dict.fromkeys(request.buckets)]
-    clips = open_source(
-        request.source, buckets, clips=request.clips, captions=request.captions, fps=request.fps, seed=request.seed
-    )
-    if not clips:
-        raise UserError(f"{request.source}: every video is shorter than the shortest bucket at {request.fps:g} fps")
-    jobs = []
-    for bucket in buckets:
-        in_bucket = [clip for clip in clips if clip.bucket == bucket]
-        for number, start in enumerate(range(0, len(in_bucket), request.shard)):
-            path = request.output / str(bucket) / f"{number:05d}.tar"
-            jobs.append((path, in_bucket[start : start + request.shard]))
-    return jobs
+    return scan(
+        request.source, buckets, clips=request.clips, captions=request.captions, fps=request.fps, seed=request.seed,
+        known=record.probed,
+    )  # fmt: skip
 
 
-def prepare(folder: Path, encoder: Encoder, request: EncodeRequest) -> None:
-    """Write the description of the data set, or check that the one already there is the same."""
-    description = {**encoder.description(), "source": {k: v for k, v in vars(request).items() if k in SOURCE_KEYS}}
-    description["source"]["buckets"] = list(request.buckets)
-    if request.image_first:
-        description["source"]["image_first"] = True
-    path = folder / "dataset.json"
-    if path.exists():
-        try:
-            known = read_description(path)
-        except ValueError:
-            raise UserError(f"{path}: damaged; remove {folder} and encode again") from None
-        changed = _difference({**known, **known["source"]}, {**description, **description["source"]})
-        if changed:
+def _finish(request: EncodeRequest, source: Source, jobs: list[Job]) -> Summary:
+    """Counts, and skipped.jsonl; a data set without a clip is taken away again."""
+    complete = [job for job in jobs if is_current(*job)]
+    waiting = sum(len(clips) for _, clips in jobs) - sum(len(clips) for _, clips in complete)
+    skipped = [*source.skipped, *(entry for path, _ in complete for entry in left_out_of(path))]
+    clips = sum(len(read_index(path)) for path, _ in complete)
+    summary = Summary(clips, len(complete), len(jobs) - len(complete), waiting, skipped)
+    if not clips and not waiting:
+        remove_strangers(request.output, ())
+        for name in ("dataset.json", "empty.safetensors", FILE, "skipped.jsonl"):
+            (request.output / name).unlink(missing_ok=True)
+        if not any(request.output.iterdir()):
+            request.output.rmdir()
+        text = f"none of its {len(skipped)} clips can be read: {counted(skipped)}; {request.output} holds no clips"
+        raise UserError(f"{request.source}: {text}")
+    write_skipped(request.output / "skipped.jsonl", skipped)
+    return summary
+
+
+def _settings(request: EncodeRequest) -> dict[str, Any]:
+    """Settings that the clips of a data set depend on."""
+    settings = {name: getattr(request, name) for name in SOURCE_KEYS} | {"buckets": list(request.buckets)}
+    return settings | ({"image_first": True} if request.image_first else {})
+
+
+def _known(request: EncodeRequest) -> dict[str, Any] | None:
+    """The description of the data set that is to be continued, None where there is none. UserError if it is another."""
+    path = request.output / "dataset.json"
+    if not path.exists():
+        return None
+    try:
+        known = read_description(path)
+    except ValueError as error:
+        why = "damaged" if "damaged" in str(error) or isinstance(error, json.JSONDecodeError) else str(error)
+        raise UserError(f"{path}: {why}; remove {request.output} and encode again") from None
+    if changed := _difference(known["source"], _settings(request)):
+        raise UserError(f"{request.output} was begun with another {changed}; choose another output")
+    return known
+
+
+def prepare(folder: Path, encoder: Encoder, request: EncodeRequest, known: dict[str, Any] | None) -> None:
+    """Write the description of the data set, or check that the one already there is of the same encoders."""
+    description = encoder.description()
+    if known:
+        if changed := _difference({name: known[name] for name in description}, description):
             raise UserError(f"{folder} was begun with another {changed}; choose another output")
         return
-    texts, pooled = encoder.sentences([""], True)
+    try:
+        texts, pooled = encoder.sentences([""], True)
+    except ValueError as error:
+        raise UserError(f"{request.model}: {error}") from None
     empty = EncodedClip("", torch.zeros(0, dtype=torch.float32, device="cpu"), [""], texts, pooled)
     with staged_file(folder / "empty.safetensors") as file:
         file.write(pack(empty))
-    write_json(path, description)
+    write_json(folder / "dataset.json", {**description, "source": _settings(request)})
 
 
-def _difference(known: dict, now: dict) -> str:
+def _difference(known: dict[str, Any], now: dict[str, Any]) -> str:
     """The first setting that differs: its name and both values; "" where none does."""
-    names = (name for name in (*now, *known) if name != "source" or isinstance(now[name], str))
-    changed = next((name for name in names if known.get(name) != now.get(name)), None)
+    changed = next((name for name in (*now, *known) if known.get(name) != now.get(name)), None)
     return f"{changed} ({known.get(changed)}, now {now.get(changed)})" if changed else ""
 
 
 SOURCE_KEYS = ("source", "clips", "captions", "fps", "seed", "shard", "model")
 
 
-def encode_shard(encoder: Encoder, path: Path, clips: list[Clip], request: EncodeRequest) -> int:
-    """Write one shard; returns how many clips could not be read. Those are left out, and a notice says why."""
-    skipped = 0
+def encode_shard(encoder: Encoder, path: Path, clips: list[Clip], request: EncodeRequest) -> list[Skipped]:
+    """Write one shard; returns the clips that are left out. What an earlier shard has unchanged is taken from there."""
+    left_out: dict[str, Skipped] = {}
+    kept = _kept(path)
     with ShardWriter(path) as writer:
         for start in range(0, len(clips), request.batch):
-            readable, pixels = [], []
-            for clip in clips[start : start + request.batch]:
-                try:
-                    pixels.append(clip.pixels())
-                    readable.append(clip)
-                except (OSError, ValueError) as error:
-                    warnings.warn(f"left out: {error}", Notice, stacklevel=2)
-                    skipped += 1
-            for encoded in encoder.encode(readable, pixels, image_first=request.image_first) if readable else ():
-                writer.add(f"{encoded.key}.safetensors", pack(encoded))
-    return skipped
+            batch = clips[start : start + request.batch]
+            fresh = {(clip.key, clip.made_of): clip for clip in batch if (clip.key, clip.made_of) not in kept}
+            made = _encoded(encoder, list(fresh.values()), left_out, request)
+            for clip in batch:
+                content = made.get(clip.key) or kept.get((clip.key, clip.made_of))
+                if content is not None and clip.key not in left_out:
+                    writer.add(clip.key + CLIP, content if isinstance(content, bytes) else read_member(content))
+        writer.about["clips"] = shard_about(clips)
+        writer.about["left_out"] = {key: [entry.path, entry.cause, entry.detail] for key, entry in left_out.items()}
+    return list(left_out.values())
 
 
-def _run(jobs: list[tuple[Path, list[Clip]]], encoder: Encoder, request: EncodeRequest) -> Iterator[tuple[Path, int]]:
-    """(path, skipped) as shards are finished, here or in worker processes."""
+def _kept(path: Path) -> dict[tuple[str, str], Member]:
+    """The clips of an earlier shard by key and what they were made of."""
+    if not is_complete(path):
+        return {}
+    try:
+        members = {member.name.removesuffix(CLIP): member for member in read_index(path)}
+    except UserError:  # damaged
+        return {}
+    return {(key, made): members[key] for key, made in read_about(path).get("clips", ()) if key in members}
+
+
+def _encoded(
+    encoder: Encoder, clips: list[Clip], left_out: dict[str, Skipped], request: EncodeRequest
+) -> dict[str, bytes]:
+    """The clips of one bucket as bytes, by key; those that cannot be read or stored go to `left_out`."""
+    readable, pixels = [], []
+    for clip in clips:
+        try:
+            pixels.append(clip.pixels())
+            readable.append(clip)
+        except (OSError, ValueError) as error:
+            left_out[clip.key] = Skipped(clip.name, "unreadable", str(error))
+    made = {}
+    encoded = encoder.encode(readable, pixels, image_first=request.image_first) if readable else ()
+    for clip, result in zip(readable, encoded, strict=True):
+        if isinstance(result, str):
+            left_out[clip.key] = Skipped(clip.name, "not storable", f"{clip.name or clip.key}: {result}")
+        else:
+            made[clip.key] = pack(result)
+    return made
+
+
+def _run(jobs: list[Job], encoder: Encoder, request: EncodeRequest) -> Iterator[tuple[Path, list[Skipped]]]:
+    """(path, left out) as shards are finished, here or in worker processes."""
     if request.workers == 1:
         for path, clips in jobs:
             yield path, encode_shard(encoder, path, clips, request)
         return
     with ProcessPoolExecutor(request.workers, get_context("spawn"), _start_worker, (request,)) as pool:
-        yield from pool.map(_worker, [path for path, _ in jobs])
+        yield from pool.map(_worker, jobs)
 
 
-_state: dict = {}
+_state: dict[str, Any] = {}
 
 
 def _start_worker(request: EncodeRequest) -> None:
     torch.set_num_threads(1)
     _state["request"] = request
     _state["encoder"] = Encoder(request.model, request.device)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Notice)  # told by the process that started this one
-        _state["jobs"] = dict(plan(request))
     warnings.simplefilter("always", Notice)
     warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
 
 
-def _worker(path: Path) -> tuple[Path, int]:
-    return path, encode_shard(_state["encoder"], path, _state["jobs"][path], _state["request"])
+def _worker(job: Job) -> tuple[Path, list[Skipped]]:
+    return job[0], encode_shard(_state["encoder"], *job, _state["request"])

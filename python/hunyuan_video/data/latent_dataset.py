@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -24,9 +25,9 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from hunyuan_video.data.shards import Member, read_index, read_member
-from hunyuan_video.errors import UserError
+from hunyuan_video.errors import Notice, UserError
 
-FORMAT = 1
+FORMAT = 2  # 2: hashes cover the VAE's configuration and the tokenizers, shards say what they were made of
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,17 @@ class EncodedClip:
     captions: list[str]  # K sentences of the same clip
     texts: list[Tensor]  # K times [n_k, D], the valid tokens only
     pooled: Tensor  # [K, P]
+
+
+def unstorable(latents: Tensor) -> str:
+    """Why latents cannot be kept in float16, in words; "" if they can."""
+    if not latents.isfinite().all():
+        return "are not finite; look at the VAE, or use it in float32"
+    largest = latents.abs().max().item() if latents.numel() else 0.0
+    limit = torch.finfo(torch.float16).max
+    return (
+        f"reach {largest:.3g}, float16 ends at {limit:g}; look at the VAE's scaling_factor" if largest > limit else ""
+    )
 
 
 def pack(clip: EncodedClip) -> bytes:
@@ -147,10 +159,8 @@ class EncodedDataset:
         return sum(len(members) for members in self.buckets.values())
 
     def contents(self) -> str:
-        """A hash of which clips there are, in their order, and of the lengths of their members."""
-        names = {
-            bucket: [(member.name, member.length) for member in members] for bucket, members in self.buckets.items()
-        }
+        """A hash of which clips there are, in their order, of their lengths and of what they were made of."""
+        names = {bucket: [(m.name, m.length, m.made_of) for m in members] for bucket, members in self.buckets.items()}
         return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]
 
     def member(self, bucket: str, position: int, seed: int) -> Member:
@@ -175,7 +185,11 @@ class EncodedDataset:
 
     def _read(self, member: Member) -> EncodedClip | None:
         try:
-            return unpack(read_member(member))
+            clip = unpack(read_member(member))
+            if reason := unstorable(clip.latents):
+                warnings.warn(f"passed over: {member.shard}, {member.name}: latents {reason}", Notice, stacklevel=2)
+                raise ValueError(reason)
+            return clip
         except (OSError, EOFError, ValueError):
             self.unreadable += 1
             return None

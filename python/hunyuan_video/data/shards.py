@@ -19,6 +19,7 @@ from hunyuan_video.errors import UserError
 from hunyuan_video.files import staged_file
 
 BLOCK = 512  # of a tar file
+CLIP = ".safetensors"  # ending of a clip's name
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,22 @@ class Member:
     name: str
     offset: int  # of its first byte in the tar
     length: int  # bytes
+    made_of: str = ""  # hash of its source, where the index says it
 
 
 AGAIN = "free some space, the same command goes on from there"
 
 
 class ShardWriter:
-    """Writes one shard; use it as a context. Nothing remains if the block fails. UserError if it cannot be written."""
+    """Writes one shard; use it as a context. Nothing changes if the block fails. UserError if it cannot be written.
+
+    about: what else the index says; to be filled before the block ends.
+    """
 
     def __init__(self, path: Path):
         self.path = path
         self.members: list[dict] = []
+        self.about: dict[str, Any] = {}
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # no name that readers of shards look for
         self.staged = staged_file(path, advice=AGAIN, temporary=temporary)
 
@@ -62,8 +68,9 @@ class ShardWriter:
         with contextlib.ExitStack() as stack:
             stack.push(self.staged)
             self.tar.close()
+            index_path(self.path).unlink(missing_ok=True)  # of an earlier shard, which is now replaced
         with staged_file(index_path(self.path), advice=AGAIN) as file:
-            file.write(json.dumps({"members": self.members}).encode())
+            file.write(json.dumps({"members": self.members, **self.about}).encode())
 
 
 def index_path(shard: Path) -> Path:
@@ -75,17 +82,46 @@ def is_complete(shard: Path) -> bool:
     return shard.exists() and index_path(shard).exists()
 
 
-def read_index(shard: Path) -> list[Member]:
-    """The members of a shard in order. Raises UserError if the index is damaged or does not fit the tar."""
+def read_about(shard: Path) -> dict[str, Any]:
+    """Content of a shard's index; {} where there is none or it is damaged."""
     try:
-        listed = json.loads(index_path(shard).read_text())["members"]
-        members = [Member(shard, str(m["name"]), int(m["offset"]), int(m["length"])) for m in listed]
+        about = json.loads(index_path(shard).read_text())
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def read_index(shard: Path) -> list[Member]:
+    """The clips of a shard in order; of one without its index, those that the tar itself lists.
+
+    Raises UserError if the index is damaged or does not fit the tar.
+    """
+    if not index_path(shard).exists():
+        return _listed(shard)
+    try:
+        content = json.loads(index_path(shard).read_text())
+        made_of = {f"{key}{CLIP}": str(made) for key, made in content.get("clips", ())}
+        members = [
+            Member(shard, str(m["name"]), int(m["offset"]), int(m["length"]), made_of.get(m["name"], ""))
+            for m in content["members"]
+        ]
         size = shard.stat().st_size
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index_path(shard)}: not the index of a shard ({error}); encode the data again") from None
     if any(m.offset < 0 or m.length < 0 or m.offset + m.length > size for m in members):
         raise UserError(f"{shard}: shorter than its index says; it was cut off, encode it again")
     return members
+
+
+def _listed(shard: Path) -> list[Member]:
+    """The clips of a tar that others have packed: any folders before their names, no hidden files and no links."""
+    try:
+        with tarfile.open(shard) as tar:
+            files = [info for info in tar if info.isreg() and not info.name.rpartition("/")[2].startswith(".")]
+    except (OSError, tarfile.TarError, EOFError) as error:
+        raise UserError(f"{shard}: not a whole tar file ({error}); encode the data again") from None
+    clips = [info for info in files if info.name.lower().endswith(CLIP)]
+    return [Member(shard, info.name.removeprefix("./"), info.offset_data, info.size) for info in clips]
 
 
 def read_member(member: Member) -> bytes:

@@ -2,51 +2,108 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from hunyuan_video.data.buckets import Bucket, nearest
+from hunyuan_video.data.folder import Entry, list_folder
+from hunyuan_video.data.keys import keys_of
+from hunyuan_video.data.manifest import list_manifest
+from hunyuan_video.data.skipped import Skipped, counted, some, tell
 from hunyuan_video.data.toyworld import WORLDS, caption, render
 from hunyuan_video.data.toyworld.scene import AnyScene
-from hunyuan_video.errors import UserError
-from hunyuan_video.media.read import SUFFIXES, read_clip, video_size
+from hunyuan_video.errors import Notice, UserError
+from hunyuan_video.fingerprint import file_status, values_hash
+from hunyuan_video.media.read import read_clip, video_size
+
+BEYOND = "beyond the number of clips asked for"
+ENDS = 1 << 16  # bytes at each end of a file that tell copies from others of the same size
 
 
 @dataclass(frozen=True)
 class Clip:
     """One clip of a source: its captions, and its pixels when asked for."""
 
-    key: str
+    key: str  # unique in the source
     captions: list[str]
     bucket: Bucket
     pixels: Callable[[], Tensor]  # -> uint8 [F, H, W, 3]; raises OSError or ValueError if they cannot be read
+    name: str = ""  # of its file in the source
+    made_of: str = ""  # hash of what it is made from: file, time, captions, bucket
+
+
+@dataclass(frozen=True)
+class Source:
+    """Clips in a fixed order, and what else there is: found = clips + skipped.
+
+    probed: file name -> (bytes, time in ns, frames, height, width), so that unchanged files are not opened again.
+    """
+
+    clips: list[Clip]
+    skipped: list[Skipped] = field(default_factory=list)
+    probed: dict[str, list[int]] = field(default_factory=dict)
 
 
 def open_source(
     name: str, buckets: list[Bucket], *, clips: int | None, captions: int, fps: float, seed: int
 ) -> list[Clip]:
-    """The clips of a source, in a fixed order.
+    """The clips of a source, in a fixed order; a Notice says what is left out and why.
 
     name: "toyworld:WORLD", a folder (videos beside .txt captions of the same name), or a .jsonl manifest with "path"
     and "caption" (a sentence or a list of them). captions: sentences for a toyworld clip. Raises UserError.
     """
+    return scan(name, buckets, clips=clips, captions=captions, fps=fps, seed=seed).clips
+
+
+def scan(
+    name: str,
+    buckets: list[Bucket],
+    *,
+    clips: int | None,
+    captions: int,
+    fps: float,
+    seed: int,
+    known: Mapping[str, list[int]] | None = None,
+) -> Source:
+    """As `open_source`, with what is left out. known: `Source.probed` of an earlier scan with these buckets and fps."""
     if name.startswith("toyworld:"):
-        return _toyworld(name.partition(":")[2], buckets, clips or 512, captions, seed)
+        return Source(_toyworld(name.partition(":")[2], buckets, clips or 512, captions, seed))
     path = Path(name)
-    entries = _manifest(path) if path.suffix == ".jsonl" else _folder(path)
-    if not entries:
+    entries, skipped = list_manifest(path) if path.suffix.lower() == ".jsonl" else list_folder(path)
+    if not entries and not skipped:
         raise UserError(f"{name}: no captioned videos; put clip.mp4 beside clip.txt, or give a .jsonl manifest")
-    readable = []
-    for video, captions_of in entries[:clips]:
-        bucket = _bucket_for(video, buckets, fps)
-        if bucket is not None:
-            readable.append(Clip(video.stem, captions_of, bucket, _reader(video, bucket, fps)))
-    return readable
+    if clips is not None:
+        skipped += [Skipped(entry.name, BEYOND) for entry in entries[clips:]]
+    source = Source([], skipped)
+    entries = entries[:clips]
+    for key, entry in zip(keys_of(entry.name for entry in entries), entries, strict=True):
+        clip = _clip(key, entry, buckets, fps, known or {}, source.probed)
+        if isinstance(clip, Clip):
+            source.clips.append(clip)
+        else:
+            source.skipped.append(clip)
+    tell(source.skipped)
+    if not source.clips:
+        raise UserError(f"{name}: {_nothing(source.skipped, fps)}")
+    _tell_copies(entries)
+    return source
+
+
+def _nothing(skipped: list[Skipped], fps: float) -> str:
+    """Why nothing is left of a source."""
+    skipped = [entry for entry in skipped if entry.cause != BEYOND]
+    causes = {entry.cause for entry in skipped}
+    if causes == {"too short"}:
+        return f"every video is shorter than the shortest bucket at {fps:g} fps"
+    what = "read" if causes <= {"unreadable", "empty file"} else "used"
+    return f"none of its {len(skipped)} clips can be {what}: {counted(skipped)}"
 
 
 def _toyworld(world: str, buckets: list[Bucket], count: int, captions: int, seed: int) -> list[Clip]:
@@ -59,53 +116,63 @@ def _toyworld(world: str, buckets: list[Bucket], count: int, captions: int, seed
         scene = WORLDS[world].scene(index, seed=seed)
         sentences = [caption(scene, rng=random.Random(f"{seed}/{index}/{k}")).text for k in range(captions)]
         bucket = buckets[index % len(buckets)]
-        rendered.append(Clip(f"{index:08d}", sentences, bucket, _renderer(scene, bucket)))
+        key = f"{index:08d}"
+        made_of = values_hash(world, seed, index, sentences, str(bucket))
+        rendered.append(Clip(key, sentences, bucket, partial(_rendered, scene, bucket), key, made_of))
     return rendered
 
 
-def _renderer(scene: AnyScene, bucket: Bucket) -> Callable[[], Tensor]:
-    return lambda: render([scene], num_frames=bucket.frames, size=bucket.width)[0]
+def _rendered(scene: AnyScene, bucket: Bucket) -> Tensor:
+    return render([scene], num_frames=bucket.frames, size=bucket.width)[0]
 
 
-def _folder(folder: Path) -> list[tuple[Path, list[str]]]:
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder or .jsonl manifest; or give toyworld:narrow")
-    videos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    captioned = [(video, video.with_suffix(".txt")) for video in videos]
-    return [(video, [_text(text).strip()]) for video, text in captioned if text.exists()]
-
-
-def _text(path: Path) -> str:
+def _clip(
+    key: str,
+    entry: Entry,
+    buckets: list[Bucket],
+    fps: float,
+    known: Mapping[str, list[int]],
+    probed: dict[str, list[int]],
+) -> Clip | Skipped:
+    """The clip of an entry, or why there is none. Only files that are not `known` as they are now are opened."""
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text ({error}); save it as UTF-8 or remove it") from None
+        status = [*file_status(entry.path)]
+        before = known.get(entry.name, [])
+        if before[:2] != status:
+            before = [*status, *video_size(entry.path, fps, max(bucket.frames for bucket in buckets))]
+        bucket = nearest(buckets, *before[2:])
+    except (OSError, ValueError, ZeroDivisionError) as error:  # a damaged picture may have no width
+        reason = f"{entry.path}: it has no width" if isinstance(error, ZeroDivisionError) else str(error)
+        return Skipped(entry.name, "unreadable", reason)
+    probed[entry.name] = before
+    if bucket is None:
+        return Skipped(entry.name, "too short")
+    made_of = values_hash(entry.name, *status, entry.captions, str(bucket))
+    return Clip(key, entry.captions, bucket, partial(read_clip, entry.path, bucket, fps), entry.name, made_of)
 
 
-def _manifest(path: Path) -> list[tuple[Path, list[str]]]:
-    entries = []
-    for number, line in enumerate(_text(path).splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            sentences = row["caption"]
-            sentences = [sentences] if isinstance(sentences, str) else list(sentences)
-            if not sentences or not all(isinstance(sentence, str) for sentence in sentences):
-                raise ValueError
-            entries.append((path.parent / row["path"], sentences))
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f'{path}:{number}: needs "path" and "caption" (a sentence, or a list of them)') from None
-    return entries
+def _tell_copies(entries: Iterable[Entry]) -> None:
+    """A Notice where files are copies of others: whole folders are copied by mistake, and weigh twice then."""
+    sizes: dict[int, list[Entry]] = {}
+    for entry in entries:
+        sizes.setdefault(entry.path.stat().st_size, []).append(entry)
+    first: dict[tuple[int, str], str] = {}
+    copies = []
+    for size, equal in sizes.items():
+        for entry in equal if len(equal) > 1 else ():
+            original = first.setdefault((size, _ends(entry.path)), entry.name)
+            copies += [f"{entry.name} = {original}"] if original != entry.name else []
+    if copies:
+        text = f"{len(copies)} copies of other files, each a clip like any other ({some(copies)})"
+        warnings.warn(text, Notice, stacklevel=3)
 
 
-def _bucket_for(video: Path, buckets: list[Bucket], fps: float) -> Bucket | None:
-    """The bucket of a video; None if it is shorter than all."""
+def _ends(path: Path) -> str:
+    """A hash of both ends of a file; another for each that cannot be read."""
     try:
-        return nearest(buckets, *video_size(video, fps, max(bucket.frames for bucket in buckets)))
-    except (OSError, ValueError, ZeroDivisionError):  # a damaged picture may have no width
-        return buckets[0]  # read again, reported and counted when it is encoded
-
-
-def _reader(video: Path, bucket: Bucket, fps: float) -> Callable[[], Tensor]:
-    return lambda: read_clip(video, bucket, fps)
+        with path.open("rb") as file:
+            head = file.read(ENDS)
+            file.seek(max(0, path.stat().st_size - ENDS))
+            return hashlib.sha256(head + file.read(ENDS)).hexdigest()
+    except OSError:
+        return str(path)

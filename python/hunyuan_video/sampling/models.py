@@ -19,7 +19,7 @@ from hunyuan_video.checkpoints.pipeline import (
     stored_defaults,
 )
 from hunyuan_video.errors import ArgumentError
-from hunyuan_video.models.fingerprint import fingerprint
+from hunyuan_video.fingerprint import fingerprint
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.sampling.host import own_precision
 from hunyuan_video.sampling.preview import LatentPreview

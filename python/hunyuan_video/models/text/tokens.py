@@ -36,6 +36,10 @@ class Tokenizer(Protocol):
 
     def __call__(self, texts: list[str], length: int) -> Tokens: ...
 
+    def identity(self) -> str:
+        """A text that is equal for tokenizers that make equal tokens."""
+        ...
+
 
 class NativeTokenizer:
     """A tokenizer of the `tokenizers` package. Its post-processor decides which begin and end tokens are added."""
@@ -43,6 +47,11 @@ class NativeTokenizer:
     def __init__(self, tokenizer: Any, pad_id: int):
         self.tokenizer = tokenizer
         self.pad_id = pad_id
+
+    def identity(self) -> str:
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        return f"{self.tokenizer.to_str()} {self.pad_id}"
 
     def __call__(self, texts: list[str], length: int) -> Tokens:
         self.tokenizer.no_padding()
@@ -64,6 +73,9 @@ class TransformersTokenizer:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         self.tokenizer = tokenizer
+
+    def identity(self) -> str:
+        return f"{self.tokenizer!r} {sorted(self.tokenizer.get_vocab().items())}"
 
     def __call__(self, texts: list[str], length: int) -> Tokens:
         batch = self.tokenizer(

@@ -1,0 +1,66 @@
+"""A .jsonl manifest: one {"path": ..., "caption": ...} a line, paths relative to the manifest."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from hunyuan_video.data.folder import Entry, tidy, unusable
+from hunyuan_video.data.skipped import Skipped
+from hunyuan_video.errors import Notice, UserError
+from hunyuan_video.files import entry_lines, read_text
+
+
+def list_manifest(manifest: Path) -> tuple[list[Entry], list[Skipped]]:
+    """The captioned videos of a manifest in its order, and what is left out. A file that several lines name is one
+    clip with the captions of all of them. Raises UserError.
+    """
+    try:
+        text = read_text(manifest)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{manifest}: cannot be read as text ({reason}); save it as UTF-8") from None
+    entries: dict[Path, Entry] = {}
+    skipped: list[Skipped] = []
+    for number, line in entry_lines(text):
+        name, sentences = _row(manifest, number, line)
+        path = _place(manifest.parent, name)
+        kept = list(dict.fromkeys(filter(None, map(tidy, sentences))))
+        if cause := unusable(path):
+            line = f"{path}: no such file" if cause == "missing file" else ""
+            skipped.append(Skipped(name, cause, line and f"{line} ({manifest.name}:{number})"))
+        elif not kept:
+            skipped.append(Skipped(name, "with an empty caption"))
+        elif path in entries:
+            known = entries[path]
+            known.captions[:] = dict.fromkeys([*known.captions, *kept])
+            skipped.append(Skipped(name, "named again (its captions joined the first)"))
+        else:
+            entries[path] = Entry(path, name, kept)
+        if kept and not all(map(tidy, sentences)):
+            note = f"{manifest}:{number}: an empty caption of {len(sentences)} is passed over"
+            warnings.warn(note, Notice, stacklevel=2)
+    return list(entries.values()), skipped
+
+
+def _row(manifest: Path, number: int, line: str) -> tuple[str, list[str]]:
+    """(path as it is written, captions) of a line."""
+    try:
+        row: dict[str, Any] = json.loads(line)
+        name, sentences = row["path"], row["caption"]
+        sentences = [sentences or ""] if isinstance(sentences, str | None) else list(sentences)
+        if not (isinstance(name, str) and name and all(isinstance(sentence, str | None) for sentence in sentences)):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f'{manifest}:{number}: needs "path" and "caption" (a sentence, or a list of them)') from None
+    return name, [sentence or "" for sentence in sentences]
+
+
+def _place(folder: Path, name: str) -> Path:
+    """The file that a path of a manifest means, also one that was written with backslashes."""
+    path = folder / name
+    if "\\" in name and not path.exists():
+        path = folder / name.replace("\\", "/")
+    return Path(*path.parts)
