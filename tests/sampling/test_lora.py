@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from hunyuan_video import HunyuanVideoPipeline, UserError
 from hunyuan_video.checkpoints.lora import save_adapter
@@ -53,7 +54,7 @@ def test_load_set_unload(pipe, files):
     styled = run(pipe)
     pipe.load_lora_weights(str(files), weight_name="second.safetensors", weight=0.5)
     both = run(pipe)
-    assert pipe.get_list_adapters() == ["default_0", "style"]
+    assert pipe.get_list_adapters() == {"transformer": ["default_0", "style"]}
     assert pipe.get_active_adapters() == {"style": 1.0, "default_0": 0.5}
     assert not torch.equal(styled, plain) and not torch.equal(both, styled)
     pipe.set_adapters("style")
@@ -63,7 +64,7 @@ def test_load_set_unload(pipe, files):
     pipe.set_adapters(["default_0", "style"], 0)
     torch.testing.assert_close(run(pipe), plain, rtol=1e-5, atol=1e-5)
     pipe.unload_lora_weights()
-    assert pipe.get_list_adapters() == [] and equal(weights(pipe), before) and torch.equal(run(pipe), plain)
+    assert pipe.get_list_adapters() == {} and equal(weights(pipe), before) and torch.equal(run(pipe), plain)
 
 
 def test_fuse_and_unfuse(pipe, files):
@@ -77,7 +78,7 @@ def test_fuse_and_unfuse(pipe, files):
     assert not torch.equal(fused, beside)
     pipe.unfuse_lora()
     assert torch.equal(run(pipe), beside)
-    pipe.fuse_lora(0.5, adapter_names="style")
+    pipe.fuse_lora(lora_scale=0.5, adapter_names="style")
     assert pipe.get_active_adapters() == {"style": 1.0}
     pipe.unload_lora_weights()
     pipe.load_lora_weights(files / "first.safetensors", weight=-1.0)  # takes out what was fused, up to rounding
@@ -97,6 +98,40 @@ def test_fused_weights_stay_when_the_adapters_go(pipe, files):
     pipe.unload_lora_weights()
     assert not list(lora_layers(pipe.transformer)) and not equal(weights(pipe), before)
     assert torch.equal(run(pipe), fused)
+
+
+def test_disable_enable_delete(pipe, files):
+    before, plain = weights(pipe), run(pipe)
+    pipe.load_lora_weights(files / "first.safetensors", "style")
+    styled = run(pipe)
+    pipe.load_lora_weights(files / "second.safetensors", "motion", weight=0.5)
+    both = run(pipe)
+    pipe.disable_lora()
+    assert torch.equal(run(pipe), plain) and pipe.get_active_adapters() == {}
+    pipe.enable_lora()
+    assert torch.equal(run(pipe), both)
+    pipe.fuse_lora()
+    pipe.delete_adapters("motion")
+    assert torch.equal(run(pipe), styled) and pipe.get_list_adapters() == {"transformer": ["style"]}
+    pipe.disable_lora()
+    pipe.delete_adapters(["style"])
+    pipe.enable_lora()
+    assert equal(weights(pipe), before) and not list(lora_layers(pipe.transformer))
+
+
+def test_biases_come_and_go_with_their_adapter(pipe, tmp_path):
+    """A difference of a bias is in the parameter while its adapter is active."""
+    before, bias = weights(pipe), pipe.transformer.img_in.proj.bias
+    for name, value in (("one", 1.0), ("two", 0.25)):
+        save_file(
+            {"diffusion_model.img_in.proj.diff_b": torch.full_like(bias, value)}, tmp_path / f"{name}.safetensors"
+        )
+        pipe.load_lora_weights(tmp_path / f"{name}.safetensors", name)
+    torch.testing.assert_close(bias, before["img_in.proj.bias"] + 1.25)
+    pipe.delete_adapters("one")
+    torch.testing.assert_close(bias, before["img_in.proj.bias"] + 0.25)
+    pipe.delete_adapters("two")
+    assert equal(weights(pipe), before) and pipe.get_list_adapters() == {}
 
 
 def test_beside_fp8_weights(pipe, files):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hunyuan_video.errors import ArgumentError
@@ -24,6 +25,7 @@ class AdapterMethods:
     """
 
     transformer: Any
+    _disabled: Mapping[str, float] = MappingProxyType({})  # adapters that `disable_lora` switched off, their weights
     _plain_config: TransformerConfig | None = None  # of the transformer, where an adapter changed it
 
     def load_lora_weights(
@@ -71,11 +73,41 @@ class AdapterMethods:
         numbers = [check_number("adapter_weights", value, hint=ONE_OR_ALL) for value in weights]
         set_adapters(self.transformer, dict(zip(names, numbers, strict=True)))
 
-    def get_list_adapters(self) -> list[str]:
-        """Names of the adapters that are loaded, active or not."""
+    def delete_adapters(self, adapter_names: Names) -> None:
+        """Takes these adapters off, fused ones out of the weights, too; the others stay as they are, not fused.
+
+        ArgumentError for a name that is not loaded.
+        """
+        from hunyuan_video.models.lora import delete_adapters, unmerge_adapters
+
+        names = self._known(adapter_names)
+        unmerge_adapters(self.transformer)
+        delete_adapters(self.transformer, names)
+
+    def disable_lora(self) -> None:
+        """Switches all adapters off, fused ones too, until `enable_lora`."""
+        from hunyuan_video.models.lora import set_adapters
+
+        active = self.get_active_adapters()
+        if active:
+            self._disabled = active
+            set_adapters(self.transformer, {})
+
+    def enable_lora(self) -> None:
+        """Switches on again what `disable_lora` switched off, and is still loaded."""
+        from hunyuan_video.models.lora import adapter_names, set_adapters
+
+        loaded = adapter_names(self.transformer)
+        back = {name: weight for name, weight in self._disabled.items() if name in loaded}
+        set_adapters(self.transformer, {**back, **self.get_active_adapters()})
+        self._disabled = MappingProxyType({})
+
+    def get_list_adapters(self) -> dict[str, list[str]]:
+        """Names of the adapters that are loaded, active or not, by the part that they are on: "transformer"."""
         from hunyuan_video.models.lora import adapter_names
 
-        return adapter_names(self.transformer)
+        names = adapter_names(self.transformer)
+        return {"transformer": names} if names else {}
 
     def get_active_adapters(self) -> dict[str, float]:
         """The active adapters and their weights."""
@@ -83,7 +115,7 @@ class AdapterMethods:
 
         return active_adapters(self.transformer)
 
-    def fuse_lora(self, lora_scale: float = 1.0, adapter_names: Names | None = None) -> None:
+    def fuse_lora(self, *, lora_scale: float = 1.0, adapter_names: Names | None = None) -> None:
         """Adds the active adapters, times lora_scale, to the weights: sampling then costs what it costs without.
 
         adapter_names: only these, the others are switched off. The weights without them are kept until
@@ -120,7 +152,9 @@ class AdapterMethods:
         self._plain_config = None
 
     def _known(self, given: Names) -> list[str]:
-        names, known = [given] if isinstance(given, str) else list(given), self.get_list_adapters()
+        from hunyuan_video.models.lora import adapter_names
+
+        names, known = [given] if isinstance(given, str) else list(given), adapter_names(self.transformer)
         for name in names:
             if name not in known:
                 raise ArgumentError(f"no adapter {name!r} is loaded; there are: {', '.join(known) or 'none'}")

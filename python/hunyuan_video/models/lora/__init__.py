@@ -10,7 +10,7 @@ from hunyuan_video.models.lora.layers import (
     lora_layers,
     set_adapters,
 )
-from hunyuan_video.models.lora.merge import merge_adapters, remove_adapters, unmerge_adapters
+from hunyuan_video.models.lora.merge import delete_adapters, merge_adapters, remove_adapters, unmerge_adapters
 from hunyuan_video.models.lora.targets import STREAM_TARGETS, TARGETS, target_linears
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "adapter_names",
     "add_adapter",
     "add_form",
+    "delete_adapters",
     "lora_layer",
     "lora_layers",
     "merge_adapters",

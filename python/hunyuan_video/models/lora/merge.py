@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import nn
 
 from hunyuan_video.models.fp8 import FP8Linear
 from hunyuan_video.models.lora.layers import lora_layers
-from hunyuan_video.models.lora.patches import remove_patches
+from hunyuan_video.models.lora.patches import delete_patches, remove_patches
 
 
 def merge_adapters(model: nn.Module) -> None:
@@ -19,6 +21,22 @@ def unmerge_adapters(model: nn.Module) -> None:
     """Every base weight as it was before `merge_adapters`, bit for bit."""
     for _, layer in lora_layers(model):
         layer.unmerge()
+
+
+def delete_adapters(model: nn.Module, names: Iterable[str]) -> None:
+    """Forgets these adapters, active or not; merged layers are unmerged first, those without adapters plain again."""
+    names = frozenset(names)
+    for path, layer in list(lora_layers(model)):
+        if names.isdisjoint(layer.adapters):
+            continue
+        layer.unmerge()
+        layer.weights = {name: weight for name, weight in layer.weights.items() if name not in names}
+        for name in names & set(layer.adapters):
+            del layer.adapters[name]
+        if not layer.adapters:
+            parent, _, leaf = path.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, layer.base_layer)
+    delete_patches(model, names)
 
 
 def remove_adapters(model: nn.Module, *, keep_merged: bool = False) -> nn.Module:

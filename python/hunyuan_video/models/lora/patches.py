@@ -6,7 +6,7 @@ without it is kept beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +97,22 @@ def activate_patches(model: nn.Module, weights: Mapping[str, float]) -> None:
     for patch in patches(model):
         patch.weights = {name: weight for name, weight in weights.items() if name in patch.names}
         patch.apply_to(model)
+
+
+def delete_patches(model: nn.Module, names: Collection[str]) -> None:
+    """Forgets the changes of these adapters; parameters that no other one changes are the original ones again."""
+    left = nn.ModuleList()
+    for patch in patches(model):
+        patch.weights = {name: weight for name, weight in patch.weights.items() if name not in names}
+        patch.apply_to(model)
+        for name in [name for name in patch.names if name in names]:
+            delattr(patch, f"change_{name}")
+        if patch.names:
+            left.append(patch)
+    if len(left):
+        setattr(model, _HOME, left)
+    elif getattr(model, _HOME, None) is not None:
+        delattr(model, _HOME)
 
 
 def remove_patches(model: nn.Module, *, keep: bool = False) -> None:
