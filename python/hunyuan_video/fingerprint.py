@@ -20,6 +20,7 @@ def fingerprint(module: nn.Module) -> str:
     """16 hex digits over a model's config, dtype, parameter names and shapes, and up to 64 values of each parameter.
 
     Two checkpoints of one architecture differ in practically every sampled value; reading all 26 GB would tell no more.
+    Adapters beside the weights count with their strengths.
     """
     digest = hashlib.sha256(repr(getattr(module, "config", None)).encode())
     for name, tensor in sorted(module.state_dict().items()):
@@ -27,6 +28,10 @@ def fingerprint(module: nn.Module) -> str:
         sample = flat[:: max(1, flat.numel() // 64)][:64].cpu().contiguous()
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(sample.view(torch.uint8).numpy().tobytes())
+    for name, part in module.named_modules():
+        strengths = getattr(part, "weights", None)  # of adapters, by name: no tensors, so in no state dict
+        if isinstance(strengths, dict) and strengths:
+            digest.update(f"{name} {sorted(strengths.items())}".encode())
     return digest.hexdigest()[:16]
 
 
