@@ -70,16 +70,16 @@ def base_path(args: argparse.Namespace) -> Path:
 def run(names: Sequence[str], args: argparse.Namespace) -> None:
     """Parts in turn; results are written after each."""
     path = base_path(args).with_suffix(".json")
-    found = results.load_results(path)
-    found["machine"] = machine.machine_facts()
+    stored = results.load_results(path)
+    stored["machine"] = machine.machine_facts()
     for number, name in enumerate(names):
         left = sum(PARTS[later].seconds for later in names[number:])
         seconds = PARTS[name].seconds
         tell(
             f"[{number + 1}/{len(names)}] {name}: about {seconds} s, {left / 60:.0f} minutes left with all that follow"
         )
-        found["parts"][name] = run_part(name, args)
-        results.save_results(path, found)
+        stored["parts"][name] = run_part(name, args)
+        results.save_results(path, stored)
 
 
 def run_part(name: str, args: argparse.Namespace) -> dict:
@@ -95,11 +95,11 @@ def run_part(name: str, args: argparse.Namespace) -> dict:
 def write_report(args: argparse.Namespace) -> str:
     """Writes the Markdown of everything that is known of this machine, and returns it, the targets last."""
     base = base_path(args)
-    found = results.load_results(base.with_suffix(".json"))
-    table = report.tables(found)
-    if found["machine"]:
+    stored = results.load_results(base.with_suffix(".json"))
+    table = report.tables(stored)
+    if stored["machine"]:
         results.write(base.with_suffix(".md"), table)
-    return f"{table}\n{report.targets(found)}"
+    return f"{table}\n{report.targets(stored)}"
 
 
 if __name__ == "__main__":

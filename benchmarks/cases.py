@@ -229,7 +229,7 @@ def reference_of(op: str, inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Te
 
 def _widened(value: Any) -> Any:
     if isinstance(value, tuple):
-        return tuple(_widened(one) for one in value)
+        return tuple(_widened(item) for item in value)
     if not isinstance(value, Tensor):
         return value
     return value.double() if value.is_floating_point() else value
@@ -252,7 +252,7 @@ def _conv_channels(inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     x, channels = inputs["x"][:, :, :2, :24, :24], SAMPLED_CHANNELS
     stride = inputs.get("stride", (1, 1, 1))
     inner = [stride[0] * (x.shape[2] - 1) + 1, *(s * size for s, size in zip(stride[1:], x.shape[3:], strict=True))]
-    rows, columns = (size - 1 for size in inner[1:])  # the last ones of the cut lack a neighbour
+    rows, columns = (size - 1 for size in inner[1:])  # the last ones of the cut lack a neighbor
     if stride != (1, 1, 1):
         x = torch.cat((x[:, :, :1], x[:, :, 1:].repeat_interleave(stride[0], 2)), 2)
         x = x.repeat_interleave(stride[1], 3).repeat_interleave(stride[2], 4)
@@ -291,6 +291,6 @@ REFERENCES: dict[str, Callable] = {
     "layer_norm_modulate": _all_of(spec.layer_norm_modulate),
     "gate_residual": _all_of(spec.gate_residual),
     "linear_gelu": _gelu_channels,
-    "int8_linear": _linear_channels,  # of the weight before its quantisation
-    "fp8_linear": _linear_channels,  # of the weight before its quantisation
+    "int8_linear": _linear_channels,  # of the weight before its quantization
+    "fp8_linear": _linear_channels,  # of the weight before its quantization
 }

@@ -1,6 +1,6 @@
 """Who computes the operations of cases.py: this package, and the ways a peer does it. Peers are run, not copied.
 
-A contender gets the inputs of a case once (`prepare`: weights may be packed or quantised, as when a model is loaded)
+A contender gets the inputs of a case once (`prepare`: weights may be packed or quantized, as when a model is loaded)
 and returns the function that is measured.
 """
 

@@ -226,7 +226,7 @@ def table(rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         other = row.peers[OTHER]
-        times = " | ".join(f"{1e3 * one.ms:.1f} ({1e3 * one.ms_min:.1f})" for one in (other, row))
+        times = " | ".join(f"{1e3 * timed.ms:.1f} ({1e3 * timed.ms_min:.1f})" for timed in (other, row))
         ratios = f"{other.ms / row.ms:.2f} | {other.ms_min / row.ms_min:.2f}"
         lines.append(f"| {row.op} | {row.shape} | {row.dtype} | {times} | {ratios} | {row.note} |")
     return "\n".join(lines)
@@ -254,9 +254,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     print(text)
     path = (args.output or results.RESULTS) / f"{machine.slug()}-dispatch.json"
-    found = {"format": results.FORMAT, "machine": machine.machine_facts(), "parts": {}}
-    found["parts"]["dispatch"] = results.as_part(rows, **about)
-    results.save_results(path, found)
+    content = {"format": results.FORMAT, "machine": machine.machine_facts(), "parts": {}}
+    content["parts"]["dispatch"] = results.as_part(rows, **about)
+    results.save_results(path, content)
     results.write(path.with_suffix(".md"), text)
 
 

@@ -52,7 +52,7 @@ def gpu_facts() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "nvcc": _output("nvcc", "--version").rpartition("release ")[2].partition(",")[0],
-        "libraries": {name: found for name in GPU_LIBRARIES if (found := version(name))},
+        "libraries": {name: release for name in GPU_LIBRARIES if (release := version(name))},
         "cores": os.cpu_count(),
     }
     if not torch.cuda.is_available():
@@ -92,9 +92,9 @@ def measure_ceilings(device: str, quick: bool = False) -> Ceilings:
     work = 2.0 * size**3 / 1e9
     product = {"bfloat16": work / _on_gpu(lambda: a @ b)}
     try:
-        one = torch.ones((), device=device)
+        scalar = torch.ones((), device=device)
         a8, b8 = a.to(torch.float8_e4m3fn), b.to(torch.float8_e4m3fn).t()
-        product["fp8"] = work / _on_gpu(lambda: scaled_mm(a8, b8, one, one))
+        product["fp8"] = work / _on_gpu(lambda: scaled_mm(a8, b8, scalar, scalar))
     except RuntimeError:  # no FP8 tensor cores before compute capability 8.9
         pass
     return Ceilings(copy, product)
@@ -217,14 +217,14 @@ def _output(*command: str) -> str:
 
 def _cpuinfo(key: str) -> str:
     text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    found = re.search(rf"^{key}\s*:\s*(.*)$", text, re.M)
-    return found[1] if found else ""
+    match = re.search(rf"^{key}\s*:\s*(.*)$", text, re.M)
+    return match[1] if match else ""
 
 
 def _meminfo(key: str) -> float:
     text = Path("/proc/meminfo").read_text() if Path("/proc/meminfo").exists() else ""
-    found = re.search(rf"^{key}:\s*(\d+) kB", text, re.M)
-    return 1024.0 * int(found[1]) if found else 0.0
+    match = re.search(rf"^{key}:\s*(\d+) kB", text, re.M)
+    return 1024.0 * int(match[1]) if match else 0.0
 
 
 def _text(path: str) -> str | None:

@@ -156,15 +156,15 @@ def golden(folder: Path) -> dict[str, Any]:
     import torch
     from safetensors.torch import load_file
 
-    found: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
     with torch.no_grad():
         for path in sorted(folder.glob("*.safetensors")):
             kind = path.stem.partition("_")[0]
             if kind in GOLDEN:
                 case, tensors = json.loads(path.with_suffix(".json").read_text()), load_file(path)
                 for name, value in GOLDEN[kind](case["config"], tensors):
-                    found[f"{path.stem}.{name}"] = value.contiguous()
-    return found
+                    outputs[f"{path.stem}.{name}"] = value.contiguous()
+    return outputs
 
 
 def _part(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
@@ -254,16 +254,16 @@ def _pipeline_outputs(case: dict[str, Any], tensors: dict[str, Any]) -> Iterator
 def _rope_outputs(case: dict[str, Any], tensors: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     from hunyuan_video.models import rope_table
 
-    for number, one in case.items():
-        tables = rope_table(tuple(one["grid_thw"]), dims=tuple(one["rope_dim_list"]), theta=float(one["theta"]))
+    for number, value in case.items():
+        tables = rope_table(tuple(value["grid_thw"]), dims=tuple(value["rope_dim_list"]), theta=float(value["theta"]))
         yield from ((f"{number}.{name}", table) for name, table in zip(("cos", "sin"), tables, strict=True))
 
 
 def _schedule_outputs(case: dict[str, Any], tensors: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     from hunyuan_video.flow import FlowSchedule
 
-    for number, one in case.items():
-        yield number, FlowSchedule(steps=one["num_inference_steps"], shift=one["shift"]).sigmas
+    for number, value in case.items():
+        yield number, FlowSchedule(steps=value["num_inference_steps"], shift=value["shift"]).sigmas
 
 
 GOLDEN = {

@@ -55,11 +55,11 @@ def _sections(results: Results) -> Iterator[tuple[str, list[Row]]]:
     """Tables by title: a part that has one is a table; of the others operations, models and memory are."""
     plain: dict[str, list[Row]] = {title: [] for title in ("Operations", MODELS, MEMORY)}
     for name, part in results["parts"].items():
-        found = list(rows_of({"parts": {name: part}}))
+        rows = list(rows_of({"parts": {name: part}}))
         if "title" in part:
-            yield part["title"], found
+            yield part["title"], rows
             continue
-        for row in found:
+        for row in rows:
             memory = row.ms is None and row.memory_gb is not None
             plain["Operations" if name == "operations" else MEMORY if memory else MODELS].append(row)
     yield from ((title, chosen) for title, chosen in plain.items() if chosen)
@@ -77,16 +77,16 @@ def comparison(rows: Sequence[Row]) -> str:
         if base is None:
             lines += [[*key[:3], row.note or "-", *["-"] * (len(lines[0]) - 4)] for row in group if not row.settings]
             continue
-        line = [*key[:3], _number(base), *_against(base, [one for one in entries(group) if is_peer(one.name)])]
+        line = [*key[:3], _number(base), *_against(base, [entry for entry in entries(group) if is_peer(entry.name)])]
         lines.append([*line, *_rate(base)] if rated else line)
     return markdown(lines)
 
 
 def _against(base: Row, peers: list[Entry]) -> list[str]:
-    first = next((one for one in peers if not one.settings), None)
+    first = next((entry for entry in peers if not entry.settings), None)
     if first is None:
         return ["-", "-", "-", "-", _error(base)]
-    best = min(peers, key=lambda one: one.ratio)
+    best = min(peers, key=lambda entry: entry.ratio)
     shown = "the same" if best is first else f"{_number(best.taken)} ({best.variant})"
     errors = f"{_error(base)} / {_error(first.taken)}"
     return [f"{_number(first.taken)} ({first.name})", _ratio(first.ratio), shown, _ratio(best.ratio), errors]
@@ -107,7 +107,7 @@ def everyone(rows: Sequence[Row]) -> str:
     """A line for each contender of each race."""
     lines = [["operation", "shape", "dtype", "contender", "median (minimum)", "rounds", "ratio", "error"]]
     for group in grouped(rows).values():
-        ratios = {id(one.taken): one.ratio for one in entries(group)}
+        ratios = {id(entry.taken): entry.ratio for entry in entries(group)}
         for row in group:
             for name, taken in ((OURS, row), *row.peers.items()):
                 if amount(taken) is None:

@@ -196,8 +196,8 @@ def rows_of(results: Mapping[str, Any]) -> Iterator[Row]:
 
 def load_results(path: Path) -> dict[str, Any]:
     """{"format": 1, "machine": ..., "parts": {name: {..., "rows": [...]}}}; empty where there is no such file."""
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return found if found.get("format") == FORMAT else {"format": FORMAT, "machine": {}, "parts": {}}
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return stored if stored.get("format") == FORMAT else {"format": FORMAT, "machine": {}, "parts": {}}
 
 
 def save_results(path: Path, results: Mapping[str, Any]) -> None:
@@ -216,9 +216,9 @@ def as_csv(rows: Iterable[Row]) -> str:
     table.writerow(("op", "shape", "dtype", "device", "who", "ratio", *COLUMNS))
     for row in rows:
         key = row.op, row.shape, row.dtype, row.device
-        for name, one in ((OURS, row), *row.peers.items()):
-            ratio = "" if one is row else row.ratio(name)
-            table.writerow((*key, name, ratio, *(getattr(one, column, None) for column in COLUMNS)))
+        for name, entry in ((OURS, row), *row.peers.items()):
+            ratio = "" if entry is row else row.ratio(name)
+            table.writerow((*key, name, ratio, *(getattr(entry, column, None) for column in COLUMNS)))
     return text.getvalue()
 
 

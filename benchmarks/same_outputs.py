@@ -71,13 +71,13 @@ class Checkout:
         """Origin of its packages; SystemExit unless that is its own source tree, built."""
         if not Path(self.python).exists():
             raise SystemExit(f"{self.root} has no .venv/bin/python; run `make install` there")
-        found = json.loads(self.run(output_cases.__file__, "origin"))
+        origin = json.loads(self.run(output_cases.__file__, "origin"))
         for package in ("hunyuan_ext", "hunyuan_video"):
-            if self.root not in Path(found[package]).parents:
-                raise SystemExit(f"{self.root}: its Python imports {package} from {found[package]}")
-        if found["native"] != "True":
+            if self.root not in Path(origin[package]).parents:
+                raise SystemExit(f"{self.root}: its Python imports {package} from {origin[package]}")
+        if origin["native"] != "True":
             raise SystemExit(f"{self.root}: the kernels are not built; run `make install` there")
-        return found
+        return origin
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -168,8 +168,8 @@ def golden(this: Checkout, other: Checkout) -> str:
     return verdict(differences(*(side.work / "golden.safetensors" for side in (this, other))))
 
 
-def verdict(found: Iterator[str]) -> str:
-    lines = list(found)
+def verdict(faults: Iterator[str]) -> str:
+    lines = list(faults)
     more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     return f"DIFFERENT: {'; '.join(lines[:SHOWN])}{more}" if lines else "equal"
 
@@ -232,12 +232,12 @@ def pixels_of(path: Path) -> torch.Tensor:  # [F, H, W, 3]
 
 def of_values(a: Any, b: Any, where: str = "") -> str:
     """The first difference in structure, else the largest one of numbers; "" if there is none."""
-    found = list(_differing(a, b, where))
-    for place, size in found:
+    differing = list(_differing(a, b, where))
+    for place, size in differing:
         if size is None:
             return place
-    place, size = max(found, key=lambda one: one[1] or 0.0, default=("", 0.0))
-    return f"{len(found)} values differ, most by {size:.3g}{place and f' in {place}'}" if found else ""
+    place, size = max(differing, key=lambda difference: difference[1] or 0.0, default=("", 0.0))
+    return f"{len(differing)} values differ, most by {size:.3g}{place and f' in {place}'}" if differing else ""
 
 
 def _differing(a: Any, b: Any, where: str) -> Iterator[tuple[str, float | None]]:

@@ -105,16 +105,16 @@ def judge(rows: Iterable[Row]) -> Iterator[Verdict]:
     """Every target at every size that was measured; once, without a size, where none was."""
     groups = {key: group for key, group in grouped(rows).items() if base_of(group) is not None}
     for target in TARGETS:
-        found = [
+        keys = [
             key
             for key in groups
             if (key[0], key[3]) == (target.task, target.memory)
             and (key[2] == target.dtype or not target.dtype)
             and target.sizes(key[1])
         ]
-        for key in found:
+        for key in keys:
             yield Verdict(target, key[1], key[2], _measured(target, groups[key]))
-        if not found:
+        if not keys:
             yield Verdict(target, "-", target.dtype or "-", None)
 
 
@@ -123,29 +123,33 @@ def _measured(target: Target, group: list[Row]) -> float | None:
     if target.at_most:
         return base and amount(base)
     if target.against == BEST:
-        others = [one for one in others if is_peer(one.name)]
-        if len({one.variant for one in others if "framewise" not in one.variant}) < 2:
+        others = [entry for entry in others if is_peer(entry.name)]
+        if len({entry.variant for entry in others if "framewise" not in entry.variant}) < 2:
             return None  # only the plain one was measured: it is not the best of anything
     elif target.against == FLOOR:
-        others = [one for one in others if "the floor" in one.name]
+        others = [entry for entry in others if "the floor" in entry.name]
     else:
-        exact = [one for one in others if one.name == target.against]
-        others = exact or [one for one in others if one.name.startswith(target.against)]
-        others = [one for one in others if not one.settings]
-    return min((one.ratio for one in others), default=None)
+        exact = [entry for entry in others if entry.name == target.against]
+        others = exact or [entry for entry in others if entry.name.startswith(target.against)]
+        others = [entry for entry in others if not entry.settings]
+    return min((entry.ratio for entry in others), default=None)
 
 
 def table_of(verdicts: Iterable[Verdict]) -> str:
     """A row per target and size in Markdown."""
     head = ("what", "size", "dtype", "against", "target", "measured", "")
     rows = [head, tuple("---" for _ in head)]
-    for one in verdicts:
-        against = one.target.against or "-"
-        shown = "not measured" if one.measured is None else _shown(one, one.measured)
-        answer = {None: "", True: "met", False: "NOT MET"}[one.met]
-        wanted = f"at most {_amount(one.target, one.target.at_most)}" if one.target.at_most else _wanted(one.target)
-        task = one.target.task + (", peak memory" if one.target.memory else "")
-        rows.append((task, one.size, one.dtype, against, wanted, shown, answer))
+    for verdict in verdicts:
+        against = verdict.target.against or "-"
+        shown = "not measured" if verdict.measured is None else _shown(verdict, verdict.measured)
+        answer = {None: "", True: "met", False: "NOT MET"}[verdict.met]
+        wanted = (
+            f"at most {_amount(verdict.target, verdict.target.at_most)}"
+            if verdict.target.at_most
+            else _wanted(verdict.target)
+        )
+        task = verdict.target.task + (", peak memory" if verdict.target.memory else "")
+        rows.append((task, verdict.size, verdict.dtype, against, wanted, shown, answer))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
@@ -156,10 +160,10 @@ def _wanted(target: Target) -> str:
     return f"{target.ratio:.2g}x"
 
 
-def _shown(one: Verdict, measured: float) -> str:
-    if one.target.at_most:
-        return _amount(one.target, measured)
-    if one.target.memory or one.target.against == FLOOR:
+def _shown(verdict: Verdict, measured: float) -> str:
+    if verdict.target.at_most:
+        return _amount(verdict.target, measured)
+    if verdict.target.memory or verdict.target.against == FLOOR:
         return f"{1 / measured:.2f} of it"
     return f"{measured:.2f}x"
 

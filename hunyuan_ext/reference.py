@@ -166,7 +166,7 @@ def quantize_fp8(
     dtype: torch.dtype = torch.float8_e4m3fn,
     block: int = 128,
 ) -> Pair:
-    """Symmetric FP8 quantisation, scale = amax / max(dtype); returns (w8, scale) with w ~ w8 * scale.
+    """Symmetric FP8 quantization, scale = amax / max(dtype); returns (w8, scale) with w ~ w8 * scale.
 
     scale is fp32: [N, 1] for "row", [] for "tensor", [ceil(N / block), ceil(K / block)] for "block".
     """
@@ -239,7 +239,7 @@ def fp8_linear(
 
 
 def quantize_int8(w: Tensor) -> Pair:  # [..., K] -> int8 [..., K], fp32 (or wider) [..., 1]
-    """Symmetric int8 quantisation of rows to nearest even, scale = amax / 127; an all-zero row has scale 1."""
+    """Symmetric int8 quantization of rows to nearest even, scale = amax / 127; an all-zero row has scale 1."""
     wide = w if w.dtype == torch.float64 else w.float()
     amax = wide.abs().amax(-1, keepdim=True) if w.shape[-1] else wide.new_zeros((*w.shape[:-1], 1))
     scale = torch.where(amax == 0, torch.ones_like(amax), amax / 127)
@@ -257,7 +257,7 @@ def int8_linear(
     gate: Tensor | None = None,  # [B, N]
     residual: Tensor | None = None,  # [..., N]
 ) -> Tensor:
-    """residual + gate * act(q(x) @ (w8 * scale).T + bias), q the int8 quantisation of each row of x."""
+    """residual + gate * act(q(x) @ (w8 * scale).T + bias), q the int8 quantization of each row of x."""
     q, x_scale = quantize_int8(x)
     wide = x_scale.dtype
     out = F.linear(q.to(wide), w8.to(wide)) * x_scale * scale.to(wide).T

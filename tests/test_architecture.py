@@ -229,8 +229,8 @@ def fixed_compressions(tree: ast.AST) -> list[str]:
 def test_compression_is_divided_by_in_the_grid_alone():
     users = [path for path in source_files() if path.is_relative_to(SYSTEM)]
     users = [path for path in users if path.relative_to(SYSTEM).parts[0] in GRID_USERS]
-    found = {str(path.relative_to(ROOT)): fixed_compressions(ast.parse(path.read_text())) for path in users}
-    assert users and {path: texts for path, texts in found.items() if texts} == {}
+    result = {str(path.relative_to(ROOT)): fixed_compressions(ast.parse(path.read_text())) for path in users}
+    assert users and {path: texts for path, texts in result.items() if texts} == {}
 
 
 def test_compression_rule_sees_literals():

@@ -33,19 +33,19 @@ PEAK_DTYPE = "bfloat16"
 
 
 def run_tasks(scale_name: str, file: str, *names: str) -> None:
-    found = []
+    rows = []
     for name in names:
         for row in TASKS[name](minis.SCALES[scale_name]):
-            found.append(as_object(row))
-            write(Path(file), json.dumps(found))
+            rows.append(as_object(row))
+            write(Path(file), json.dumps(rows))
 
 
 def status(key: str) -> int:
     """Bytes of a line of /proc/self/status: VmRSS, resident now; VmHWM, the most that ever was."""
-    found = re.search(rf"^{key}:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.M)
-    if found is None:
+    match = re.search(rf"^{key}:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.M)
+    if match is None:
         raise RuntimeError(f"this system does not tell {key}; peak memory is measured on Linux only")
-    return 1024 * int(found[1])
+    return 1024 * int(match[1])
 
 
 def load_libraries(side: str) -> None:

@@ -35,7 +35,7 @@ def compiled(scale: Scale, dtype: str = "bfloat16") -> Iterator[Row]:
         clip, film = Contest("VAE decode"), Contest("pipeline")
         clip_size, film_size = str(scale.small).split(",")[0], str(scale.small)
         x = latents(scale, scale.small).to(getattr(torch, dtype))
-        clip_runs = {side: vae_run(one, side, x) for side, one in ((OURS, ours.vae), (PEER, theirs.vae))}
+        clip_runs = {side: vae_run(vae, side, x) for side, vae in ((OURS, ours.vae), (PEER, theirs.vae))}
         film_runs = pipeline_runs(scale, ours, theirs, scale.small, dtype)
         clip.exact[clip_size], film.exact[film_size] = clip_runs[PEER](), film_runs[PEER]()
         theirs.transformer, theirs.vae.decoder = fast, torch.compile(theirs.vae.decoder, dynamic=False)

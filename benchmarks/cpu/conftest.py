@@ -34,7 +34,7 @@ class Progress:
 @pytest.fixture(scope="session")
 def progress(request):
     parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-    groups = {(one["case"], one["dtype"]) for one in parameters if "contender" in one}
+    groups = {(entry["case"], entry["dtype"]) for entry in parameters if "contender" in entry}
     plugins = request.config.pluginmanager
     reporter, capture = plugins.getplugin("terminalreporter"), plugins.getplugin("capturemanager")
 
@@ -61,6 +61,6 @@ def pytest_benchmark_update_machine_info(config, machine_info):
 
 def pytest_benchmark_update_json(config, benchmarks, output_json):
     """Statistics only: the single times would be most of the file; the parameters are in extra_info."""
-    for one in output_json["benchmarks"]:
-        one["stats"].pop("data", None)
-        one.pop("params", None)
+    for entry in output_json["benchmarks"]:
+        entry["stats"].pop("data", None)
+        entry.pop("params", None)

@@ -58,11 +58,11 @@ class Recorder:
                 out = function(*args, **kwargs)
             finally:
                 self.inside, seconds = False, time.perf_counter() - started
-            one = self.spent[name]
-            one.seconds += seconds
+            spent = self.spent[name]
+            spent.seconds += seconds
             if self.counts:
                 flops, moved = work(out, *args, **kwargs)
-                one.calls, one.flops, one.bytes = one.calls + 1, one.flops + flops, one.bytes + moved
+                spent.calls, spent.flops, spent.bytes = spent.calls + 1, spent.flops + flops, spent.bytes + moved
             return out
 
         return recorded
@@ -78,8 +78,8 @@ def _tensors(*values: Any) -> Iterator[Tensor]:
 
 def _moved(made: Any, /, *args: Any, **kwargs: Any) -> float:
     """Bytes of all tensors, each counted once, as where the output is also an input."""
-    found = {(one.data_ptr(), one.nbytes) for one in _tensors(made, *args, *kwargs.values())}
-    return float(sum(size for _, size in found))
+    memory = {(tensor.data_ptr(), tensor.nbytes) for tensor in _tensors(made, *args, *kwargs.values())}
+    return float(sum(size for _, size in memory))
 
 
 def _pass(made: Any, /, *args: Any, **kwargs: Any) -> Work:
@@ -138,14 +138,14 @@ def profile(recorder: Recorder, run: Callable[[], Any]) -> float:
     recorder.counts = True
     run()
     recorder.counts = False
-    for one in recorder.spent.values():
-        one.seconds = 0.0
+    for spent in recorder.spent.values():
+        spent.seconds = 0.0
     started = time.perf_counter()
     for _ in range(REPEATS):
         run()
     seconds = (time.perf_counter() - started) / REPEATS
-    for one in recorder.spent.values():
-        one.seconds /= REPEATS
+    for spent in recorder.spent.values():
+        spent.seconds /= REPEATS
     return seconds
 
 
@@ -153,12 +153,12 @@ def table(title: str, recorder: Recorder, seconds: float, ceilings: Ceilings, dt
     head = ("operation", "calls", "ms", "share", "floor, ms", "ratio")
     rows = [head, tuple("---" for _ in head)]
     rest = seconds
-    for name, one in sorted(recorder.spent.items(), key=lambda item: -item[1].seconds):
-        taken, least = one.seconds, floor(one, ceilings, dtype)
+    for name, spent in sorted(recorder.spent.items(), key=lambda item: -item[1].seconds):
+        taken, least = spent.seconds, floor(spent, ceilings, dtype)
         rest -= taken
         ratio = f"{taken / least:.2f}" if least else "-"
         shown = f"{1e3 * least:.2f}" if least else "-"
-        rows.append((name, str(one.calls), f"{1e3 * taken:.2f}", f"{taken / seconds:.0%}", shown, ratio))
+        rows.append((name, str(spent.calls), f"{1e3 * taken:.2f}", f"{taken / seconds:.0%}", shown, ratio))
     rows.append(("everything else", "", f"{1e3 * rest:.2f}", f"{rest / seconds:.0%}", "-", "-"))
     return f"## {title}: {1e3 * seconds:.1f} ms\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows)
 

@@ -73,14 +73,14 @@ SCALES = {"mini": MINI, "quick": QUICK}
 
 
 def transformer(config: TransformerConfig) -> HunyuanVideoTransformer:
-    return _randomised(HunyuanVideoTransformer(config))
+    return _randomized(HunyuanVideoTransformer(config))
 
 
 def vae(config: VAEConfig) -> CausalVAE:
-    return _randomised(CausalVAE(config))
+    return _randomized(CausalVAE(config))
 
 
-def _randomised(model: Any, seed: int = 0) -> Any:
+def _randomized(model: Any, seed: int = 0) -> Any:
     """Every weight random, so that a mistake shows; sized so that activations stay near 1."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

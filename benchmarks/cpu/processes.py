@@ -130,11 +130,11 @@ def _frame_difference(folder: Path) -> float:
 
 def allocators() -> dict[str, dict[str, str]]:
     """Allocators that can be had here, as environment variables of a process."""
-    found = {HUGE_PAGES: {"THP_MEM_ALLOC_ENABLE": "1"}}
+    allocators = {HUGE_PAGES: {"THP_MEM_ALLOC_ENABLE": "1"}}
     library = ctypes.util.find_library("tcmalloc_minimal") or ctypes.util.find_library("tcmalloc")
     if library:
-        found[TCMALLOC] = {"LD_PRELOAD": library}  # the loader finds it by its name
-    return found
+        allocators[TCMALLOC] = {"LD_PRELOAD": library}  # the loader finds it by its name
+    return allocators
 
 
 def with_allocators(tasks: Sequence[str], scale_name: str) -> Iterator[Row]:
@@ -164,19 +164,19 @@ def in_child(
             print(f"  {shown}: ended after {limit:.0f} s; its later rows are missing", file=sys.stderr)
         except subprocess.CalledProcessError as error:
             print(f"  {shown}: failed with exit code {error.returncode}; rows are missing", file=sys.stderr)
-        found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+        rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
     print(f"  {shown}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
-    yield from (row_of({**one, "settings": allocator}) for one in found)
+    yield from (row_of({**content, "settings": allocator}) for content in rows)
 
 
 def long_clip(budget: int = 10**9) -> Iterator[Row]:
     """Peak memory above the model of decoding 129 frames of 256x256 in a budget, and in one piece (vae_memory.py)."""
     row = Row("VAE decode in 1 GB", "129x256x256", "float32")
-    for one in vae_memory.measure(129, 256, budget, "float32", [129]):
-        if one["mode"] == "exact":
-            row.memory_gb = one["peak"] / 1e9
+    for decoding in vae_memory.measure(129, 256, budget, "float32", [129]):
+        if decoding["mode"] == "exact":
+            row.memory_gb = decoding["peak"] / 1e9
         else:
-            row.peers[f"{OURS}, mode=plain (more memory)"] = Peer(memory_gb=one["peak"] / 1e9)
+            row.peers[f"{OURS}, mode=plain (more memory)"] = Peer(memory_gb=decoding["peak"] / 1e9)
     yield row
 
 
@@ -192,8 +192,8 @@ def operations() -> Iterator[Row]:
 def operation_rows(report: dict[str, Any]) -> Iterator[Row]:
     """Rows of the suite's report; errors are the largest absolute ones, against float64."""
     rows: dict[tuple[str, str, str], Row] = {}
-    for one in report["benchmarks"]:
-        info, stats = one["extra_info"], one["stats"]
+    for entry in report["benchmarks"]:
+        info, stats = entry["extra_info"], entry["stats"]
         key = info["op"], info["size"], info["dtype"]
         row = rows.setdefault(key, Row(*key))
         taken = peer_of(Times(1e3 * stats["median"], 1e3 * stats["min"], stats["rounds"]), info["max_abs_error"])

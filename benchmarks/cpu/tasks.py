@@ -127,7 +127,7 @@ def vae_decode(scale: Scale, dtypes: Sequence[str] = DTYPES, lean: bool = False)
             sides = {OURS: model, PEER: peer}
             if dtype == dtypes[-1] and not lean:
                 sides[FRAMEWISE] = peer
-            runs = {side: vae_run(one, side, x) for side, one in sides.items()}
+            runs = {side: vae_run(vae, side, x) for side, vae in sides.items()}
             yield contest.run(size, dtype, runs, rounds=(2, 3) if dtype == "float32" else (3, 5))
 
 

@@ -44,7 +44,11 @@ def measured(case: Case, dtype: str) -> tuple[dict[str, list[float]], dict[str, 
     """Seconds of every call and the error of each contender that is installed, and what all of it took."""
     started, inputs = time.perf_counter(), make_inputs(case, dtype)
     with torch.no_grad():
-        runs = {one.name: one.prepare(inputs) for one in contenders(case.op, floor=True) if one.installed}
+        runs = {
+            contender.name: contender.prepare(inputs)
+            for contender in contenders(case.op, floor=True)
+            if contender.installed
+        }
         taken, outputs = alternate(runs, seconds=SECONDS, rounds=ROUNDS)
     errors = max_errors(case, inputs, outputs)
     return taken, errors, time.perf_counter() - started

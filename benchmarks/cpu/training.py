@@ -93,8 +93,8 @@ def peaks(scale_name: str) -> Iterator[Row]:
             used = {}
             for side in (OURS, PEER):
                 arguments = (str(folder), scale_name, side, which, str(batch))
-                found = json.loads(python("-m", "benchmarks.cpu.training", "--peak", *arguments).splitlines()[-1])
-                used[side] = (found["peak"] - found["baseline"]) / 1e9
+                peak = json.loads(python("-m", "benchmarks.cpu.training", "--peak", *arguments).splitlines()[-1])
+                used[side] = (peak["peak"] - peak["baseline"]) / 1e9
             row = Row("training step", size_of(scale, which, batch), "bfloat16", memory_gb=used[OURS])
             row.peers[PEER] = Peer(memory_gb=used[PEER])
             yield row
@@ -137,12 +137,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = text_of(timed, memory)
     print(text)
     path = args.output / f"training-{machine.slug()}.json"
-    found = load_results(path)
-    found["machine"] = machine.machine_facts()
+    stored = load_results(path)
+    stored["machine"] = machine.machine_facts()
     about = {**machine.part_facts(), "load_before": before, "load_after": machine.load()}
     losses = {row.shape: of_sides for row, of_sides in timed}
-    found["parts"] = {"training": as_part([*(row for row, _ in timed), *memory], losses=losses, **about)}
-    save_results(path, found)
+    stored["parts"] = {"training": as_part([*(row for row, _ in timed), *memory], losses=losses, **about)}
+    save_results(path, stored)
     write(path.with_suffix(".md"), text)
 
 

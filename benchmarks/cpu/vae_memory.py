@@ -87,13 +87,13 @@ def compare(options: argparse.Namespace) -> list[dict]:
     rows = []
     print(f"{options.size}x{options.size} pixels, {options.dtype}, memory_budget {options.budget / 1e6:.0f} MB")
     print("| mode | frames | peak above the model | of it the result | seconds |\n|---|---|---|---|---|")
-    for one in measure(options.frames, options.size, options.budget, options.dtype, options.plain_frames):
-        peak, result = f"{one['peak'] / 1e6:.0f} MB", f"{one['result'] / 1e6:.0f} MB"
-        print(f"| {one['mode']} | {one['frames']} | {peak} | {result} | {one['seconds']:.1f} |", flush=True)
-        rows.append(one)
-    for one in rows:
-        if "difference" in one:
-            print(f"largest difference of exact and plain: {one['difference']:.1e} of {one['largest']:.2f}")
+    for row in measure(options.frames, options.size, options.budget, options.dtype, options.plain_frames):
+        peak, result = f"{row['peak'] / 1e6:.0f} MB", f"{row['result'] / 1e6:.0f} MB"
+        print(f"| {row['mode']} | {row['frames']} | {peak} | {result} | {row['seconds']:.1f} |", flush=True)
+        rows.append(row)
+    for row in rows:
+        if "difference" in row:
+            print(f"largest difference of exact and plain: {row['difference']:.1e} of {row['largest']:.2f}")
     return rows
 
 

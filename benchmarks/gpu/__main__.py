@@ -74,9 +74,9 @@ def table(options: argparse.Namespace, deadline: Deadline, done: dict[str, stage
 
     def save() -> dict[str, Any]:
         table_part = results.as_part(rows, **about)
-        found = {"format": results.FORMAT, "machine": described, "parts": {**parts, "table": table_part}}
-        results.save_results(path, found)
-        return found
+        content = {"format": results.FORMAT, "machine": described, "parts": {**parts, "table": table_part}}
+        results.save_results(path, content)
+        return content
 
     def note(row: results.Row) -> None:
         rows.append(row)

@@ -161,7 +161,7 @@ def _norm_conv_part(inputs: Inputs) -> tuple[Tensor, Callable[[Tensor], Tensor]]
     """The norm needs the statistics of whole groups, so of the whole volume: in float64 only where that fits."""
     x, channels, size = inputs["x"], shared.SAMPLED_CHANNELS, 16
     groups = x.unflatten(1, (32, -1)).flatten(2)
-    moments = [(one.double().mean(-1), one.double().var(-1, unbiased=False)) for one in groups.split(1, 1)]
+    moments = [(group.double().mean(-1), group.double().var(-1, unbiased=False)) for group in groups.split(1, 1)]
     mean, variance = (torch.cat(part, 1).repeat_interleave(x.shape[1] // 32, 1) for part in zip(*moments, strict=True))
     shape = (*mean.shape, 1, 1, 1)
     cut = x[:, :, :2, : size + 1, : size + 1].double()

@@ -80,9 +80,9 @@ def _vae(latent: tuple[int, int, int], mode: Any):
     def measure(device: str, ceilings: Ceilings | None, report: Report) -> Row:
         tile = mode == "plain"
         row = Row("vae_decode", "17x256x256 tile" if tile else f"129x720x1280 clip, {mode}", "bfloat16", "cuda")
-        vae = randomise(on_device(lambda: CausalVAE(VAEConfig()), device))
+        vae = randomize(on_device(lambda: CausalVAE(VAEConfig()), device))
         size = latent if ceilings or tile else TILES
-        inputs, small = (torch.randn(1, 16, *one, device=device).bfloat16() for one in (size, (2, 8, 8)))
+        inputs, small = (torch.randn(1, 16, *shape, device=device).bfloat16() for shape in (size, (2, 8, 8)))
         time_it = dry_run if ceilings is None else timed
         channels_last(vae)
         options = {} if tile else dict(memory_budget=most_memory(device))
@@ -108,7 +108,7 @@ def on_device(make: Callable[[], nn.Module], device: str) -> nn.Module:
         torch.set_default_dtype(before)
 
 
-def randomise(module: nn.Module) -> nn.Module:
+def randomize(module: nn.Module) -> nn.Module:
     """Normal weights that keep activations near 1, norms near the identity."""
     for name, parameter in module.named_parameters():
         if parameter.ndim > 1:
@@ -132,7 +132,7 @@ def most_memory(device: str) -> int | None:
 
 
 def random_transformer(config: TransformerConfig, device: str) -> HunyuanVideoTransformer:
-    return randomise(on_device(lambda: HunyuanVideoTransformer(config), device))  # type: ignore[return-value]
+    return randomize(on_device(lambda: HunyuanVideoTransformer(config), device))  # type: ignore[return-value]
 
 
 def transformer_inputs(config: TransformerConfig, latent: tuple[int, int, int], device: str) -> dict[str, Tensor]:
@@ -187,7 +187,7 @@ def diffusers_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def fp8_forward(model: HunyuanVideoTransformer) -> Callable[[dict[str, Tensor]], Tensor]:
-    """Quantises the model in place, so it comes last; the attention stays bf16 where no kernel has FP8."""
+    """Quantizes the model in place, so it comes last; the attention stays bf16 where no kernel has FP8."""
     convert_to_fp8_modules(model)
     if next(model.parameters()).is_cuda and torch.cuda.get_device_capability() == (9, 0):
         model.set_attention_precision("fp8")

@@ -80,8 +80,8 @@ def case_by_case(command: Sequence[str], root: Path, seconds: float) -> Stage:
         first = int(begun[-1][0]) + 1 if begun else first
         if not begun or first >= int(begun[-1][1]) or time.monotonic() - started >= seconds:
             break
-    wrong = [one for one in runs if one.failed]
-    output = "\n".join(one.output for one in wrong)
+    wrong = [run for run in runs if run.failed]
+    output = "\n".join(run.output for run in wrong)
     return Stage((wrong or runs)[0].summary, time.monotonic() - started, bool(wrong), output)
 
 

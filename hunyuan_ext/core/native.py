@@ -35,20 +35,20 @@ def from_environment(name: str, allowed: tuple[str, ...]) -> str | None:
 def load() -> tuple[Any, str]:
     """The native module, connected to torch's tensors; or None and the reason."""
     try:
-        found = importlib.import_module("hunyuan_ext._C")
+        extension = importlib.import_module("hunyuan_ext._C")
     except ModuleNotFoundError:
         return None, "hunyuan_ext._C is not built; `pip install .` or `python setup.py build_ext --inplace` builds it"
     except ImportError as error:
         return None, f"hunyuan_ext._C does not load: {error}"
     wanted = interface.expected()
-    if wanted is not None and getattr(found, "interface", None) != wanted:
-        return None, f"{found.__file__} was built from other sources; build it again"
+    if wanted is not None and getattr(extension, "interface", None) != wanted:
+        return None, f"{extension.__file__} was built from other sources; build it again"
     probe = torch.empty_strided((2, 3), (1, 2), dtype=BFLOAT, device="cpu")
-    found.use_exchange_api(getattr(torch.Tensor, "__dlpack_c_exchange_api__", None))
-    if found.describe(probe) != ((2, 3), (1, 2), 1, -1, probe.data_ptr()):
-        found.use_exchange_api(None)  # a torch whose structs differ: read tensors through their attributes
-    found.use_tensor_types(Tensor, Parameter)
-    return found, ""
+    extension.use_exchange_api(getattr(torch.Tensor, "__dlpack_c_exchange_api__", None))
+    if extension.describe(probe) != ((2, 3), (1, 2), 1, -1, probe.data_ptr()):
+        extension.use_exchange_api(None)  # a torch whose structs differ: read tensors through their attributes
+    extension.use_tensor_types(Tensor, Parameter)
+    return extension, ""
 
 
 mode: str = from_environment("HUNYUAN_EXT_BACKEND", MODES) or "auto"

@@ -27,7 +27,7 @@ def test_an_operation_inside_another_belongs_to_it():
     outer = recorder.wrap("outer", lambda x: inner(inner(x)), floors._pass)
     x = torch.ones(4, 8)
     inner(outer(x))
-    assert {name: (one.calls, one.bytes) for name, one in recorder.spent.items()} == {
+    assert {name: (entry.calls, entry.bytes) for name, entry in recorder.spent.items()} == {
         "outer": (1, 2 * x.nbytes),
         "inner": (1, 2 * x.nbytes),
     }

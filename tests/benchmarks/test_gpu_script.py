@@ -95,14 +95,14 @@ def test_results_are_written_whole_and_read_again(tmp_path):
     path = tmp_path / "folder" / "gpu.json"
     rows = [row(peers={"cuDNN": Peer(ms=1.1)}), Row("x", "y", "z", "cuda", note="failed: no")]
     part = results.as_part(rows, ceilings={"copy": 4.0, "product": {"bfloat16": 700.0}}, title="Kernels")
-    found = {"format": results.FORMAT, "machine": {"device": "none"}, "parts": {"table": part}}
-    results.save_results(path, found)
-    assert results.load_results(path) == found and list(results.rows_of(results.load_results(path))) == rows
+    result = {"format": results.FORMAT, "machine": {"device": "none"}, "parts": {"table": part}}
+    results.save_results(path, result)
+    assert results.load_results(path) == result and list(results.rows_of(results.load_results(path))) == rows
     table = list(csv.DictReader(path.with_suffix(".csv").open()))
     assert [line["who"] for line in table] == [OURS, "cuDNN", OURS]
     assert float(table[1]["ratio"]) == pytest.approx(1.1) and table[2]["note"] == "failed: no"
     assert sorted(file.name for file in path.parent.iterdir()) == ["gpu.csv", "gpu.json"]
-    text = report.tables(found)
+    text = report.tables(result)
     assert "| attention | H24 S32768 | bfloat16 | 1.000 ms | 1.100 ms (cuDNN) | 1.10 | the same | 1.10 |" in text
     assert "| 650 TFLOP/s | 80% | gate |" in text and "| x | y | z | failed: no |" in text and "## Kernels" in text
     assert "copy 4.00 TB/s, products bfloat16 700 TFLOP/s" in text and "## Targets" not in text
@@ -110,8 +110,8 @@ def test_results_are_written_whole_and_read_again(tmp_path):
 
 def test_the_results_of_the_h200_are_rates_that_a_planner_can_read():
     path = next(results.RESULTS.glob("nvidia-h200-*.json"))
-    found = results.load_results(path)
-    rows = {(one.op, one.shape): one for one in results.rows_of({"parts": {"table": found["parts"]["table"]}})}
+    result = results.load_results(path)
+    rows = {(entry.op, entry.shape): entry for entry in results.rows_of({"parts": {"table": result["parts"]["table"]}})}
     attention = rows["attention", "H24 S119056"]
     assert attention.device == "cuda" and attention.unit == "TFLOP/s"
     assert attention.rate == pytest.approx(174.2e12 / attention.ms / 1e9, rel=1e-3)
@@ -119,8 +119,8 @@ def test_the_results_of_the_h200_are_rates_that_a_planner_can_read():
     assert len(measured) > 35
     for case, of_it in measured:
         assert of_it.rate == pytest.approx(case.work() / of_it.ms / 1e9, rel=1e-6), case
-    assert path.with_suffix(".csv").read_text() == results.as_csv(results.rows_of(found))
-    assert path.with_suffix(".md").read_text() == report.tables(found)
+    assert path.with_suffix(".csv").read_text() == results.as_csv(results.rows_of(result))
+    assert path.with_suffix(".md").read_text() == report.tables(result)
 
 
 FAKE_WORKER = """
@@ -150,8 +150,8 @@ def test_a_crash_or_a_hang_costs_one_line(monkeypatch):
     rows = []
     ceilings = worker.run_table(lines, False, Deadline(100.0), rows.append)
     assert ceilings == Ceilings(4.0, {"bfloat16": 700.0, "fp8": 1400.0})
-    assert [one.shape for one in rows] == ["0", "1", "2", "3", "4", "5"]
-    notes = [one.note for one in rows]
+    assert [entry.shape for entry in rows] == ["0", "1", "2", "3", "4", "5"]
+    notes = [entry.note for entry in rows]
     assert notes[0] == notes[3] == notes[4] == "" and rows[0].ratio("torch") == 2.0
     assert "status 9" in notes[1] and "not done after 1 s" in notes[2] and notes[5].startswith("skipped")
     assert len(started) == 4  # again after the crash, the hang and the kernel that left the device unusable
@@ -187,9 +187,9 @@ def test_a_peer_that_hangs_costs_nothing_of_ours_and_what_is_broken_is_left(monk
         Deadline(100.0),
         rows.append,
     )
-    assert [one.ms for one in rows] == [5.0, None, None, None, None, None, 6.0]
+    assert [entry.ms for entry in rows] == [5.0, None, None, None, None, None, 6.0]
     assert "not done" in rows[0].peers["peers"].note and rows[0].note == ""
-    notes = [one.note.partition(":")[0] for one in rows[1:6]]
+    notes = [entry.note.partition(":")[0] for entry in rows[1:6]]
     assert notes == ["failed", "failed", "skipped", "failed", "skipped"]
 
 
@@ -250,11 +250,11 @@ while not pathlib.Path("started").exists(): time.sleep(0.05)
 
 def processes_in(folder: Path) -> list[str]:
     """Numbers of the processes whose working directory this is."""
-    found = []
+    result = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            found += [process.name] * (os.readlink(process / "cwd") == str(folder))
-    return found
+            result += [process.name] * (os.readlink(process / "cwd") == str(folder))
+    return result
 
 
 def test_smoke_goes_on_behind_a_case_that_ends_its_process(tmp_path):

@@ -29,9 +29,9 @@ from benchmarks.timing import Times, race
 )
 def test_both_sides_compute_the_same(task, options):
     """Equal weights and inputs: float32 differs by rounding, bfloat16 by its eight bits."""
-    found = list(getattr(tasks, task)(QUICK, **options))
-    assert found
-    for row in found:
+    result = list(getattr(tasks, task)(QUICK, **options))
+    assert result
+    for row in result:
         assert row.ms >= row.ms_min > 0 and row.peers[PEER].ms > 0
         assert row.error is not None and row.error < (2e-4 if row.dtype == "float32" else 5e-2), row
 
@@ -98,7 +98,7 @@ def test_a_ratio_is_of_the_race_that_both_ran_in():
         "4.00 (2.00) s (diffusers, torch.compile)", "2.00", "- / -",
     ]  # fmt: skip
     other_memory = race_of(2000.0, settings="tcmalloc", **{PEER: 4000.0})
-    ratios = [one.ratio for one in results.entries([early, other_memory])]
+    ratios = [entry.ratio for entry in results.entries([early, other_memory])]
     assert ratios == [3.0, 4.0]  # this package's number is that of the C library's allocator
 
 
@@ -172,7 +172,7 @@ def test_an_interrupted_run_keeps_what_it_and_earlier_runs_found(tmp_path, monke
     stub_parts(monkeypatch, early=one_row, late=interrupt)
     assert bench.main(["--quick", "--output", str(tmp_path)]) == 130
     stored = json.loads(next(tmp_path.glob("*.json")).read_text())
-    assert list(stored["parts"]) == ["early", "late"] and all(one["rows"] for one in stored["parts"].values())
+    assert list(stored["parts"]) == ["early", "late"] and all(entry["rows"] for entry in stored["parts"].values())
     assert "interrupted" in capsys.readouterr().err
 
 
@@ -201,9 +201,9 @@ def test_without_diffusers_a_line_says_how_to_get_it_and_the_rest_runs(tmp_path,
 
 def test_compiled_peer_is_measured_beside_this_package(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda module, **_: module)
-    found = list(compiled.compiled(QUICK))
-    assert [row.op for row in found] == ["transformer forward", "VAE decode", "pipeline", "transformer forward"]
-    for row in found:
+    result = list(compiled.compiled(QUICK))
+    assert [row.op for row in result] == ["transformer forward", "VAE decode", "pipeline", "transformer forward"]
+    for row in result:
         assert row.ms > 0 and list(row.peers) == [compiled.COMPILED]
         assert row.peers[compiled.COMPILED].ms > 0 and row.peers[compiled.COMPILED].error is not None
 

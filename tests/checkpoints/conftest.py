@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from helpers.tiny_models import TINY, TINY_VAE, randomised
+from helpers.tiny_models import TINY, TINY_VAE, randomized
 
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 
 
 @pytest.fixture
 def transformer() -> HunyuanVideoTransformer:
-    return randomised(HunyuanVideoTransformer(TINY))
+    return randomized(HunyuanVideoTransformer(TINY))
 
 
 @pytest.fixture
 def vae() -> CausalVAE:
-    return randomised(CausalVAE(TINY_VAE))
+    return randomized(CausalVAE(TINY_VAE))

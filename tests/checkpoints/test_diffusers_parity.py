@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from helpers.tiny_models import TINY, randomised
+from helpers.tiny_models import TINY, randomized
 
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 
@@ -36,7 +36,7 @@ def transformer_inputs(config, grid, lengths, longest):
 )
 def test_diffusers_transformer_parity(tmp_path, guidance, grid, lengths, longest):
     config = dataclasses.replace(TINY, guidance_embed=guidance, mlp_ratio=3, refiner_depth=1)
-    model = randomised(HunyuanVideoTransformer(config))
+    model = randomized(HunyuanVideoTransformer(config))
     model.save_pretrained(tmp_path / "transformer")
     peer, report = diffusers.HunyuanVideoTransformer3DModel.from_pretrained(
         tmp_path / "transformer", output_loading_info=True, low_cpu_mem_usage=False
@@ -62,7 +62,7 @@ def test_diffusers_transformer_parity_untouched(tmp_path, transformer):
 
 @torch.no_grad()
 def test_diffusers_transformer_loads_into_ours(tmp_path):
-    peer = randomised(diffusers.HunyuanVideoTransformer3DModel.from_config(TINY.to_dict("diffusers")))
+    peer = randomized(diffusers.HunyuanVideoTransformer3DModel.from_config(TINY.to_dict("diffusers")))
     peer.save_pretrained(tmp_path, max_shard_size="40KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     model = HunyuanVideoTransformer.from_pretrained(tmp_path)
@@ -89,7 +89,7 @@ def test_diffusers_vae_parity(tmp_path, vae, frames):
 
 
 def test_diffusers_vae_loads_into_ours(tmp_path, vae):
-    peer = randomised(diffusers.AutoencoderKLHunyuanVideo.from_config(vae.config.to_dict("diffusers")))
+    peer = randomized(diffusers.AutoencoderKLHunyuanVideo.from_config(vae.config.to_dict("diffusers")))
     peer.decoder.conv_out.conv.weight.data.mul_(0.25)  # as above
     peer.save_pretrained(tmp_path)
     model = CausalVAE.from_pretrained(tmp_path)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from helpers.tiny_models import TINY, TINY_VAE, randomised, same_weights
+from helpers.tiny_models import TINY, TINY_VAE, randomized, same_weights
 from safetensors.torch import save_file
 
 from hunyuan_video.checkpoints.names import vae_from_comfyui
@@ -15,13 +15,13 @@ from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 @pytest.fixture(scope="module")
 def transformer():
     torch.manual_seed(0)
-    return randomised(HunyuanVideoTransformer(TINY))
+    return randomized(HunyuanVideoTransformer(TINY))
 
 
 @pytest.fixture(scope="module")
 def vae():
     torch.manual_seed(0)
-    return randomised(CausalVAE(TINY_VAE))
+    return randomized(CausalVAE(TINY_VAE))
 
 
 @pytest.mark.parametrize(

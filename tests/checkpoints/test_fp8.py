@@ -1,4 +1,4 @@
-"""FP8 weights: the official pair of files, our safetensors, plain casts, quantisation while loading."""
+"""FP8 weights: the official pair of files, our safetensors, plain casts, quantization while loading."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_names_in_the_files(tmp_path, transformer):
 
 
 def test_different_scales_of_fused_projections_become_rows(tmp_path, transformer):
-    """Somebody else quantised to_q, to_k and to_v apart: the fused linear keeps all three scales."""
+    """Somebody else quantized to_q, to_k and to_v apart: the fused linear keeps all three scales."""
     path = transformer.save_pretrained(tmp_path / "a")
     tensors = load_file(path / "diffusion_pytorch_model.safetensors")
     name, width = "transformer_blocks.0.attn.to_", TINY.hidden_size
@@ -250,5 +250,5 @@ def test_a_plain_cast_is_converted_as_it_is(tmp_path, transformer):
               tmp_path / "a.safetensors")  # fmt: skip
     convert(tmp_path / "a.safetensors", tmp_path / "official", "official")
     assert [file.name for file in (tmp_path / "official").glob("*.pt")] == ["mp_rank_00_model_states_fp8.pt"]
-    found = HunyuanVideoTransformer.from_pretrained(tmp_path / "official")
-    assert same_weights(found, HunyuanVideoTransformer.from_pretrained(tmp_path / "a.safetensors"))
+    result = HunyuanVideoTransformer.from_pretrained(tmp_path / "official")
+    assert same_weights(result, HunyuanVideoTransformer.from_pretrained(tmp_path / "a.safetensors"))

@@ -56,7 +56,7 @@ def test_golden_vae_has_the_keys_of_both_layouts(golden_keys, layout):
     assert meta_shapes(CausalVAE, VAEConfig()) == shapes(golden_keys(f"{layout}_vae_keys"))
 
 
-def test_golden_keys_are_recognised_and_give_the_released_config(golden_keys):
+def test_golden_keys_are_recognized_and_give_the_released_config(golden_keys):
     for name, layout in (("official_13b_keys", "official"), ("diffusers_13b_keys", "diffusers")):
         infos = golden_keys(name)
         assert find_component(infos, "transformer")[0] == layout
@@ -106,10 +106,10 @@ def test_round_trip_is_bit_exact(config):
 @given(config=transformer_configs())
 def test_config_follows_from_the_shapes(config):
     infos = {k: TensorInfo(s, torch.float32) for k, s in meta_shapes(HunyuanVideoTransformer, config).items()}
-    found = infer_config("transformer", infos, "file")
-    assert meta_shapes(HunyuanVideoTransformer, found) == shapes(infos)
-    assert found.mlp_width == config.mlp_width
-    assert found == config or found.mlp_ratio != config.mlp_ratio
+    result = infer_config("transformer", infos, "file")
+    assert meta_shapes(HunyuanVideoTransformer, result) == shapes(infos)
+    assert result.mlp_width == config.mlp_width
+    assert result == config or result.mlp_ratio != config.mlp_ratio
 
 
 @pytest.mark.parametrize(

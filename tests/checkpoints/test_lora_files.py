@@ -41,8 +41,8 @@ def test_round_trip(saved):
     loaded = load_adapter(make(), path, "a")
     ranks = [layer.adapters["a"].rank for _, layer in lora_layers(loaded)]
     assert set(ranks) == {4}  # the repeated A of q, k and v is one again
-    expected, found = merged(model), merged(loaded)
-    assert all(torch.allclose(found[name], value, atol=1e-6) for name, value in expected.items())
+    expected, result = merged(model), merged(loaded)
+    assert all(torch.allclose(result[name], value, atol=1e-6) for name, value in expected.items())
 
 
 def test_names_and_products_are_those_of_the_diffusers_model(saved, tmp_path):

@@ -44,10 +44,10 @@ def changed(path, weight: float = 1.0) -> dict[str, torch.Tensor]:
     return {name: after[name] - value for name, value in before.items() if not torch.equal(after[name], value)}
 
 
-def close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    assert found.keys() == expected.keys()
+def close(result: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert result.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(result[name], value, rtol=1e-4, atol=1e-6)
 
 
 def pair_file(path, tensors=None, header=None, prefix="transformer."):
@@ -110,7 +110,7 @@ def test_alpha_of_kohya_headers_and_of_peft_configs(tmp_path):
      ({"r": 4, "init_lora_weights": "pissa_niter_4"}, "pissa_niter_4"), ({"use_dora": True}, "no magnitudes"),
      ({"alpha_pattern": {"(": 2}}, "no regular expression"), ([], "holds a JSON list")],
 )  # fmt: skip
-def test_configs_that_cannot_be_honoured_are_one_line(tmp_path, config, message):
+def test_configs_that_cannot_be_honored_are_one_line(tmp_path, config, message):
     path, _ = pair_file(tmp_path / "adapter_model.safetensors")
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=message) as error:
@@ -280,7 +280,7 @@ def test_forms_beside_fp8_weights_change_what_those_stand_for(tmp_path):
         ({f"transformer.{QKV}.alpha": torch.tensor(math.inf)}, "no finite numbers"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_by_name(tmp_path, tensors, message):
+def test_what_cannot_be_honored_is_refused_by_name(tmp_path, tensors, message):
     path, _ = pair_file(tmp_path / "x.safetensors", tensors)
     model = make()
     with pytest.raises(UserError, match=message) as error:

@@ -81,10 +81,10 @@ def test_every_programs_names_give_the_same_change(trained, tmp_path, name_of, a
     save_file(under(trained, name_of, alpha), tmp_path / "x.safetensors")
     loaded = load_adapter(make(), tmp_path / "x.safetensors", "a")
     expected = {path: layer.adapter("a").delta() for path, layer in lora_layers(trained)}
-    found = {path: layer.adapter("a").delta() for path, layer in lora_layers(loaded)}
-    assert set(found) == set(expected)
+    result = {path: layer.adapter("a").delta() for path, layer in lora_layers(loaded)}
+    assert set(result) == set(expected)
     for path, change in expected.items():
-        torch.testing.assert_close(found[path], change, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(result[path], change, rtol=1e-5, atol=1e-6)
 
 
 def test_kohya_names_of_diffusers_modules(trained, tmp_path):
@@ -154,7 +154,7 @@ def test_adapters_work_beside_fp8_weights_without_changing_them(trained, tmp_pat
 
 
 def test_fp8_with_adapter_is_as_near_to_the_full_model_as_fp8_is(trained, tmp_path):
-    """The low-rank branch adds no error of its own: it is the unquantised one."""
+    """The low-rank branch adds no error of its own: it is the unquantized one."""
     path = save_adapter(trained, "a", tmp_path / "a.safetensors", torch.float32)
     full, quantized = make(), convert_to_fp8_modules(make())
     layer = "single_blocks.1.linear1"
@@ -168,9 +168,9 @@ def test_fp8_with_adapter_is_as_near_to_the_full_model_as_fp8_is(trained, tmp_pa
 
 
 def test_several_adapters_add_up_with_their_weights_and_leave_no_trace(trained, tmp_path):
-    one = save_adapter(trained, "a", tmp_path / "one.safetensors", torch.float32)
-    model = load_adapter(load_adapter(make(), one, "x", 0.5), one, "y", 1.5)
-    double = forward(load_adapter(make(), one, "z", 2.0))
+    entry = save_adapter(trained, "a", tmp_path / "one.safetensors", torch.float32)
+    model = load_adapter(load_adapter(make(), entry, "x", 0.5), entry, "y", 1.5)
+    double = forward(load_adapter(make(), entry, "z", 2.0))
     torch.testing.assert_close(forward(model), double, rtol=1e-4, atol=1e-5)
     before = {name: value.clone() for name, value in make().state_dict().items()}
     merge_adapters(model)

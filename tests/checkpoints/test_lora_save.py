@@ -47,10 +47,10 @@ def merged(model) -> dict[str, torch.Tensor]:
     return remove_adapters(model, keep_merged=True).state_dict()
 
 
-def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    assert found.keys() == expected.keys()
+def same(result: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert result.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
+        torch.testing.assert_close(result[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def header(path) -> dict[str, str]:
@@ -174,10 +174,10 @@ def test_diffusers_with_peft_reads_it_with_the_same_result(trained, tmp_path, fo
     with torch.no_grad():
         expected = trained(latents, torch.tensor([500.0]), text=text, text_mask=torch.ones(1, 5), pooled_text=pooled,
                            guidance=guidance)  # fmt: skip
-        found = theirs(
+        result = theirs(
             latents, torch.tensor([500.0]), text, torch.ones(1, 5, dtype=torch.long), pooled, guidance
         ).sample
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(result, expected, rtol=1e-3, atol=1e-4)
     with torch.no_grad():
         theirs.disable_lora()
         plain = theirs(

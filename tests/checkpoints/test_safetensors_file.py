@@ -46,14 +46,14 @@ def test_agrees_with_the_library_both_ways(tmp_path, specs):
     ours, library = tmp_path / "ours.safetensors", tmp_path / "library.safetensors"
     write(ours, tensors)
     save_file(tensors, library)
-    for expected, found in (
+    for expected, result in (
         (tensors, load_file(ours)),
         (tensors, {k: read(SafetensorsFile(library), k) for k in tensors}),
     ):
-        assert expected.keys() == found.keys()
+        assert expected.keys() == result.keys()
         for name, tensor in expected.items():
-            assert found[name].dtype == tensor.dtype and found[name].shape == tensor.shape
-            assert bits(found[name]) == bits(tensor)
+            assert result[name].dtype == tensor.dtype and result[name].shape == tensor.shape
+            assert bits(result[name]) == bits(tensor)
 
 
 def test_metadata_and_alignment(tmp_path):

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from helpers.tiny_models import TINY, randomised, same_weights
+from helpers.tiny_models import TINY, randomized, same_weights
 from safetensors.torch import load_file, save_file
 
 from hunyuan_video.checkpoints.shards import open_shards
@@ -19,7 +19,7 @@ STEM = "diffusion_pytorch_model"
 
 def model(seed: int) -> HunyuanVideoTransformer:
     torch.manual_seed(seed)
-    return randomised(HunyuanVideoTransformer(TINY))
+    return randomized(HunyuanVideoTransformer(TINY))
 
 
 @pytest.fixture

@@ -244,8 +244,8 @@ def test_plain_fp8_casts_are_the_numbers_they_hold(llama_folder, clip_folder, dt
         cast = lambda key, value: value.to(dtype) if everything or value.ndim == 2 else value  # noqa: E731
         rewrite(folder, lambda tensors, cast=cast: {key: cast(key, value) for key, value in tensors.items()})
         wanted = load_file(folder / "model.safetensors")
-        found = load(folder).model.state_dict()
-        for key, value in found.items():
+        result = load(folder).model.state_dict()
+        for key, value in result.items():
             stored = wanted.get(key, wanted.get(f"text_model.{key}"))
             assert value.dtype == (torch.bfloat16 if everything else torch.float32)
             assert torch.equal(value.float(), stored.float().to(value.dtype).float())

@@ -49,19 +49,19 @@ def structures() -> dict[str, type[ctypes.Structure]]:
     """ctypes mirrors of the argument structures in the C headers, by op."""
     headers = "\n".join(header.read_text() for header in sorted(HEADERS.rglob("*.h")))
     text = re.sub(r"/\*.*?\*/", "", headers, flags=re.S)
-    found = {}
+    result = {}
     for body, op in re.findall(r"typedef struct \w+ \{([^{}]*)\} hunyuan_(\w+)_args;", text):
         fields = []
         for declaration in filter(None, map(str.strip, body.split(";"))):
             kind, name, counts = re.fullmatch(r"(.*?[\s*])(\w+)((?:\[\d+\])*)", declaration, flags=re.S).groups()
             kind = kind.replace("const ", "").strip()
-            nested = found.get(kind.removeprefix("hunyuan_").removesuffix("_args"))
+            nested = result.get(kind.removeprefix("hunyuan_").removesuffix("_args"))
             ctype = ctypes.c_void_p if kind.endswith("*") else nested or CTYPES[kind.split()[0]]
             for count in reversed(re.findall(r"\d+", counts)):
                 ctype = ctype * int(count)
             fields.append((name, ctype))
-        found[op] = type(op, (ctypes.Structure,), {"_fields_": fields})
-    return found
+        result[op] = type(op, (ctypes.Structure,), {"_fields_": fields})
+    return result
 
 
 class Kernels:

@@ -36,9 +36,9 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        for one in torch.utils._pytree.tree_leaves(out):
-            if isinstance(one, torch.Tensor) and one.device.type == "cuda":
-                self._add(one)
+        for entry in torch.utils._pytree.tree_leaves(out):
+            if isinstance(entry, torch.Tensor) and entry.device.type == "cuda":
+                self._add(entry)
         return out
 
     def _add(self, tensor: torch.Tensor) -> None:

@@ -36,10 +36,10 @@ class Kernel:
 
 def tool(name: str) -> str:
     wheels = Path(sysconfig.get_paths()["purelib"]) / "nvidia" / "cu13" / "bin"
-    found = shutil.which(name) or shutil.which(name, path=str(wheels))
-    if found is None:
+    result = shutil.which(name) or shutil.which(name, path=str(wheels))
+    if result is None:
         pytest.skip(f"needs {name}: the CUDA toolkit, or pip install --no-deps nvidia-cuda-{name}==13.2.78")
-    return found
+    return result
 
 
 def sources_stamp() -> str:

@@ -83,7 +83,7 @@ def test_misaligned_scales_of_a_weight_are_copied(native):
     weight, scale = reference.quantize_fp8(torch.randn(32, 64))
     shifted = torch.cat((torch.zeros(1, 1), scale))[1:]
     assert shifted.data_ptr() % 8 and shifted.is_contiguous()
-    out = [cuda.linear_fp8((rows,), weight, one, None, False, None, None) for one in (scale, shifted)]
+    out = [cuda.linear_fp8((rows,), weight, entry, None, False, None, None) for entry in (scale, shifted)]
     assert torch.equal(*out)
     native_result = torch.empty(3, 32, dtype=torch.bfloat16)
     with pytest.raises(ValueError, match="scales of weight rows must start at a multiple of 16 bytes"):

@@ -189,7 +189,7 @@ def test_the_transformer_is_one_graph_of_cuda_kernels(machine, fake_devices):
 
 
 def test_fp8_attention_takes_what_the_projections_leave(machine, fake_devices):
-    """Norm, rotation and quantisation belong to the op: no pass of their own in the graph."""
+    """Norm, rotation and quantization belong to the op: no pass of their own in the graph."""
     machine((9, 0))
     model = fake_transformer()
     for block in (*model.double_blocks, *model.single_blocks):

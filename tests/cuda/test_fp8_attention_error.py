@@ -1,6 +1,6 @@
 """Error of the FP8 attention kernel against float64, beside that of FlashAttention-3's scheme: at most three times it.
 
-Run by the emulator: the kernel's own quantisation, tiles and roundings; products are exact, as the tensor cores' nearly
+Run by the emulator: the kernel's own quantization, tiles and roundings; products are exact, as the tensor cores' nearly
 are (they keep about 22 bits).
 """
 

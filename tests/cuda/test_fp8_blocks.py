@@ -1,4 +1,4 @@
-"""Blocks with FP8 weights on a GPU that multiplies FP8: quantisation, GELU and gate are no passes of their own."""
+"""Blocks with FP8 weights on a GPU that multiplies FP8: quantization, GELU and gate are no passes of their own."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def block_and_inputs(kind):
     [(DoubleBlock, 0, 8), (SingleBlock, 0, 3), (DoubleBlock, 2, 9), (SingleBlock, 2, 2)],
 )
 def test_blocks_compute_the_same_with_quantized_activations(emulated, kind, first_tokens, products):
-    """Also in image-to-video, whose first tokens have gates, and so products, of their own. Its norms do not quantise:
+    """Also in image-to-video, whose first tokens have gates, and so products, of their own. Its norms do not quantize:
     the product behind the first is, on these CPU tensors, written in place and none of the kernel's.
     """
     block, inputs = block_and_inputs(kind)
@@ -79,7 +79,7 @@ def test_blocks_compute_the_same_with_quantized_activations(emulated, kind, firs
 
 
 def test_a_single_block_multiplies_two_parts(emulated):
-    """Attention and MLP go to the second linear side by side, without being joined; the MLP arrives quantised."""
+    """Attention and MLP go to the second linear side by side, without being joined; the MLP arrives quantized."""
     block, inputs = block_and_inputs(SingleBlock)
     block(*inputs)
     (qkv, *_), (mlp, *_), (head, _, tail, tail_scale, *_) = emulated
@@ -117,7 +117,7 @@ def test_fp8_weights_are_in_the_graph_with_their_epilogues(machine, fake_devices
         "layer_norm_modulate_fp8": 4 + 1,  # of a double and of a single block
         "linear_fp8_rows": 4 + 2,  # qkv and second MLP layer of both streams; qkv and second linear
         "linear_fp8_quantised": 2 + 1,  # first MLP layer
-        "linear_fp8": 2 + 3,  # projections of the attention and modulations, which quantise their input themselves
+        "linear_fp8": 2 + 3,  # projections of the attention and modulations, which quantize their input themselves
         "quantize_rows": 1,  # the attention of a single block
     }
     assert {name: nodes[f"hunyuan_ext.{name}"] for name in wanted} == wanted

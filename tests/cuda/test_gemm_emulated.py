@@ -1,4 +1,4 @@
-"""The CUDA FP8 kernels, run by the emulator: quantisation, products, epilogues, two-level accumulation."""
+"""The CUDA FP8 kernels, run by the emulator: quantization, products, epilogues, two-level accumulation."""
 
 from __future__ import annotations
 
@@ -91,9 +91,9 @@ def test_plain_product(arch, shape):
     x8, x_scale, w8, w_scale = operands(*shape)
     exact = expected(decode(x8, x_scale), decode(w8, w_scale))
     assert_rounded_once(linear(arch, x8, x_scale, w8, w_scale), exact)
-    one = w_scale[:1].clone()
-    exact = expected(decode(x8, x_scale), w8.double() * one.double())
-    assert_rounded_once(linear(arch, x8, x_scale, w8, one, weight_scales=0), exact)
+    entry = w_scale[:1].clone()
+    exact = expected(decode(x8, x_scale), w8.double() * entry.double())
+    assert_rounded_once(linear(arch, x8, x_scale, w8, entry, weight_scales=0), exact)
 
 
 @pytest.mark.parametrize("arch", ["sm89", "sm90"])

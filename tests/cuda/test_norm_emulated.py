@@ -17,16 +17,16 @@ def poisoned(shape, dtype: torch.dtype) -> torch.Tensor:
     return torch.full(shape, NAN).to(dtype)
 
 
-def modulate(x, shift, scale, *, quantised=False, seed=0):
+def modulate(x, shift, scale, *, quantized=False, seed=0):
     batch, tokens, channels = x.shape
-    out = poisoned(x.shape, torch.float8_e4m3fn if quantised else x.dtype)
-    out_scale = poisoned((batch, tokens), torch.float32) if quantised else None
+    out = poisoned(x.shape, torch.float8_e4m3fn if quantized else x.dtype)
+    out_scale = poisoned((batch, tokens), torch.float32) if quantized else None
     kernels().call(
         "layer_norm_modulate", seed, x=x, shift=shift, scale=scale, out=out, batch=batch, tokens=tokens,
         channels=channels, x_batch_stride=x.stride(0), x_token_stride=x.stride(1), shift_batch_stride=shift.stride(0),
         scale_batch_stride=scale.stride(0), eps=1e-6, dtype=x.dtype, out_scale=out_scale,
     )  # fmt: skip
-    return (out, out_scale) if quantised else out
+    return (out, out_scale) if quantized else out
 
 
 def gate(x, y, gates):
@@ -91,7 +91,7 @@ def test_gate_residual(shape, dtype):
 def test_fp8_output_is_the_quantized_row(shape):
     x = (torch.randn(shape) * 3 + 1.5).bfloat16()
     shift, scale = torch.randn(2, shape[0], shape[2]).bfloat16()
-    out, out_scale = modulate(x, shift, scale, quantised=True)
+    out, out_scale = modulate(x, shift, scale, quantized=True)
     exact = reference.layer_norm_modulate(x.double(), shift.double(), scale.double())
     amax = exact.abs().amax(-1)
     torch.testing.assert_close(out_scale.double(), amax / 448, rtol=1e-5, atol=0)
@@ -104,9 +104,9 @@ def test_fp8_output_of_tiny_and_zero_rows_is_finite():
     x = torch.zeros(1, 2, 16).bfloat16()
     tiny = torch.full((1, 16), 1e-38).bfloat16()
     tiny[0, 3] = 0
-    out, out_scale = modulate(x, tiny, torch.zeros(1, 16).bfloat16(), quantised=True)
+    out, out_scale = modulate(x, tiny, torch.zeros(1, 16).bfloat16(), quantized=True)
     assert out.float().isfinite().all() and out_scale.isfinite().all()
-    out, out_scale = modulate(x, torch.zeros(1, 16).bfloat16(), torch.zeros(1, 16).bfloat16(), quantised=True)
+    out, out_scale = modulate(x, torch.zeros(1, 16).bfloat16(), torch.zeros(1, 16).bfloat16(), quantized=True)
     assert (out.float() == 0).all() and (out_scale == 1).all()
 
 

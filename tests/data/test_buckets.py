@@ -48,8 +48,8 @@ def test_tokens_are_those_of_the_paper():
     ],
 )
 def test_clips_go_to_the_nearest_bucket(clip, bucket):
-    found = nearest(make_buckets(256, (17, 65), ("1:1", "16:9"), GRID), *clip)
-    assert (found and str(found)) == bucket
+    result = nearest(make_buckets(256, (17, 65), ("1:1", "16:9"), GRID), *clip)
+    assert (result and str(result)) == bucket
 
 
 def test_of_one_aspect_the_larger_picture_is_taken():
@@ -80,10 +80,10 @@ def test_every_global_batch_has_both_anchors():
 def test_the_share_of_images_is_exact_over_time(images):
     video = tuple(make_buckets(256, (17, 65), ASPECTS, GRID))
     sampler = BucketSampler([Group(video, 1 - images), Group(SMALL, images)], size_of, seed=3)
-    found = 0
+    result = 0
     for step in range(200):
-        found += sum(draw.bucket.frames == 1 for draw in sampler.plan(step, 3))
-        assert abs(found - images * 3 * (step + 1)) <= 1
+        result += sum(draw.bucket.frames == 1 for draw in sampler.plan(step, 3))
+        assert abs(result - images * 3 * (step + 1)) <= 1
 
 
 def test_samples_of_a_bucket_come_one_after_the_other():

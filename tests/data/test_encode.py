@@ -173,10 +173,10 @@ def test_videos_are_taken_at_the_wanted_rate_and_bucket(tmp_path, capsys):
     for name in ("wide", "short", "broken"):
         (tmp_path / f"{name}.txt").write_text(f"a {name} clip\n")
     buckets = [Bucket.parse(text, Grid()) for text in ("5x32x32", "5x16x32", "1x32x32")]
-    found = {clip.key: clip for clip in open_source(str(tmp_path), buckets, clips=None, captions=1, fps=5, seed=0)}
-    assert str(found["wide"].bucket) == "5x16x32"
-    assert str(found["short"].bucket) == "1x32x32"
-    pixels = found["wide"].pixels()
+    result = {clip.key: clip for clip in open_source(str(tmp_path), buckets, clips=None, captions=1, fps=5, seed=0)}
+    assert str(result["wide"].bucket) == "5x16x32"
+    assert str(result["short"].bucket) == "1x32x32"
+    pixels = result["wide"].pixels()
     assert pixels.shape == (5, 16, 32, 3)
     levels = pixels.float().mean((1, 2, 3)).tolist()
     assert levels == pytest.approx([0, 16, 32, 48, 64], abs=3)  # every second frame of 10 per second

@@ -51,7 +51,7 @@ def test_a_camera_is_seen_over_every_texture_and_background():
     ]
     scenes = [with_details(parse(text, world), seed) for seed, text in enumerate(texts)]
     judgements = [analyse(clip) for clip in render(scenes, num_frames=9)]
-    assert [text for text, found in zip(texts, judgements, strict=True) if found.camera != "pan left"] == []
+    assert [text for text, result in zip(texts, judgements, strict=True) if result.camera != "pan left"] == []
     assert score(judgements, scenes)["all"] == 1.0
 
 
@@ -79,7 +79,7 @@ def test_analyse_refuses_what_is_no_clip():
 def test_score_counts_what_was_asked(judged):
     scenes, _, judgements = judged
     moving = [scene.motion in DIRECTIONS for scene in scenes]
-    stopped = [replace(found, motion="static") if go else found for found, go in zip(judgements, moving, strict=True)]
+    stopped = [replace(seen, motion="static") if go else seen for seen, go in zip(judgements, moving, strict=True)]
     table = score(stopped, scenes)
     assert table["direction"] == 0.0
     assert table["motion"] == pytest.approx(1 - sum(moving) / COUNT)

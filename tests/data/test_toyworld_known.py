@@ -57,7 +57,7 @@ def test_the_nearest_word_is_offered(prompt, line):
 
 
 def test_words_of_another_world_are_unknown_in_this_one():
-    assert [str(one) for one in unknown_words("a pink heart orbits a red star", NARROW)][:2] == [
+    assert [str(entry) for entry in unknown_words("a pink heart orbits a red star", NARROW)][:2] == [
         "pink: not in this world",
         "heart: not in this world",
     ]

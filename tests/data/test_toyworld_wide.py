@@ -91,14 +91,14 @@ def test_outlines_fit_into_their_extent_and_distances_are_true_near_them(shape):
 @pytest.mark.parametrize("shape", [(64, 96), (96, 64), (128, 128)])
 def test_pixels_show_the_same_world_at_every_size(shape):
     scenes = WIDE.scenes(4, seed=11)
-    one = render(scenes, num_frames=3, size=96).float()
+    entry = render(scenes, num_frames=3, size=96).float()
     other = render(scenes, num_frames=3, size=shape).float()
     side = min(shape)
     top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
     middle = other[:, :, top : top + side, left : left + side].flatten(0, 1).permute(0, 3, 1, 2)
     scaled = torch.nn.functional.interpolate(middle, 96, mode="bilinear", antialias=True)
     # Only outlines differ: they are as sharp as the pixels.
-    assert (scaled - one.flatten(0, 1).permute(0, 3, 1, 2)).abs().mean() < 4.0
+    assert (scaled - entry.flatten(0, 1).permute(0, 3, 1, 2)).abs().mean() < 4.0
 
 
 def test_a_clip_does_not_depend_on_its_batch_and_longer_clips_show_the_same_motion():
@@ -111,9 +111,9 @@ def test_a_clip_does_not_depend_on_its_batch_and_longer_clips_show_the_same_moti
 
 @pytest.mark.parametrize("relation", words.RELATIONS)
 def test_relations_are_where_they_are_said_to_be(relation):
-    found = [scene for scene in WIDE.scenes(1500, seed=6) if scene.relation == relation]
-    assert len(found) > 60
-    for scene in found:
+    result = [scene for scene in WIDE.scenes(1500, seed=6) if scene.relation == relation]
+    assert len(result) > 60
+    for scene in result:
         paths = tracks(scene, PROGRESS)
         first = [track for track in paths if track.thing == 0]
         second = next(track for track in paths if track.thing == 1)
@@ -205,10 +205,10 @@ def test_synonyms_are_understood(index, state):
     ],
 )  # fmt: skip
 def test_prompts_as_people_write_them(text, mentioned):
-    found = parse(text).attributes()
-    assert {name: found[name] for name in mentioned} == mentioned
+    result = parse(text).attributes()
+    assert {name: result[name] for name in mentioned} == mentioned
     if not mentioned:
-        assert not any(found.values())
+        assert not any(result.values())
 
 
 def test_colors_of_another_scene():

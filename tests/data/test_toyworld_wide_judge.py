@@ -51,9 +51,9 @@ def test_which_of_two_is_in_front():
     pair = scene_of(replace(HEART, size="small"), replace(STAR, motion="rest"), relation="in front of")
     other = scene_of(replace(STAR, motion="rest", size="small", fill="plain"), HEART, relation="in front of")
     for scene in (pair, other):
-        found = seen(scene)
-        assert found.relation == "in front of"
-        assert [thing.color for thing in found.things] == [thing.color for thing in scene.things]
+        result = seen(scene)
+        assert result.relation == "in front of"
+        assert [thing.color for thing in result.things] == [thing.color for thing in scene.things]
 
 
 @pytest.mark.parametrize("speed", words.SPEEDS)
@@ -63,32 +63,32 @@ def test_motions_and_speeds_from_places(motion, speed):
     scene = scene_of(replace(HEART, motion=motion, speed=speed, size="small"))
     (track,) = tracks(scene, progress)
     places = torch.stack([track.x, track.y, track.radius.square()], -1)[:, None]
-    found = find_motion(progress, places, turn=0.0)
-    assert (found.name, found.speed) == (motion, speed)
+    result = find_motion(progress, places, turn=0.0)
+    assert (result.name, result.speed) == (motion, speed)
 
 
 def test_rest_and_rotation_from_angles():
     progress = torch.linspace(0.0, 1.0, 17)
     still = torch.tensor([3.0, -2.0, 50.0]).expand(17, 1, 3)
     for turn, expected in ((3.0, ("rest", "normal")), (-52.0, ("rotate", "slow")), (205.0, ("rotate", "fast"))):
-        found = find_motion(progress, still, turn)
-        assert (found.name, found.speed) == expected
+        result = find_motion(progress, still, turn)
+        assert (result.name, result.speed) == expected
 
 
 def test_an_empty_clip_shows_nothing():
     scene = scene_of(HEART, background="gradient", background_color="olive", light="dusk")
     clip = render([scene], 5, 64)[0]
     clip[:] = clip[:, :, :4].mean(2, keepdim=True, dtype=torch.float32).to(torch.uint8)
-    found = judge(clip)
-    assert found.things == ()
-    assert (found.background_color, found.light) == ("olive", "dusk")
+    result = judge(clip)
+    assert result.things == ()
+    assert (result.background_color, result.light) == ("olive", "dusk")
 
 
 def test_single_frames_have_no_camera():
     scene = scene_of(HEART, background="checkered", light="day")
-    found = seen(scene, num_frames=1)
-    assert found.camera is None
-    assert found.things == scene.things
+    result = seen(scene, num_frames=1)
+    assert result.camera is None
+    assert result.things == scene.things
 
 
 def test_what_is_no_clip_is_refused():
@@ -100,8 +100,8 @@ def test_what_is_no_clip_is_refused():
 
 def test_scores_count_only_what_was_asked():
     scene = scene_of(STAR, HEART, relation="left of")
-    found = seen(scene)
-    table = hits([found] * 3, [parse(text) for text in (
+    result = seen(scene)
+    table = hits([result] * 3, [parse(text) for text in (
         "a red star is to the left of a cyan heart",
         "a cyan heart is to the left of a red star",
         "two red stars are to the left of a cyan heart",
@@ -112,4 +112,4 @@ def test_scores_count_only_what_was_asked():
     assert table["pair"] == table["all"] == [True, False, False]
     assert not table["single"]
     with pytest.raises(ValueError, match="1 judgements for 2 scenes"):
-        hits([found], [scene, scene])
+        hits([result], [scene, scene])

@@ -18,8 +18,8 @@ def discs(radii, side=48, middle=(23.5, 23.5)):
 
 @pytest.mark.parametrize("tremble", [0.1, 0.3, 1.0])
 def test_a_trembling_disc_wobbles_by_what_its_radius_does(tremble):
-    found = outline_wobble(discs([12.0 - tremble, 12.0 + tremble] * 4))
-    assert found == pytest.approx(tremble, rel=0.08, abs=0.01)
+    result = outline_wobble(discs([12.0 - tremble, 12.0 + tremble] * 4))
+    assert result == pytest.approx(tremble, rel=0.08, abs=0.01)
 
 
 @pytest.mark.parametrize("world", ["narrow", "wide"])

@@ -35,8 +35,8 @@ PATIENCE = float(os.environ.get("HUNYUAN_GPU_TEST_SECONDS", "25"))
 def _device_is_ready():
     """Set-up of the device, so that no test pays for the first call of a process."""
     if torch.cuda.is_available():
-        one = torch.ones(8, 8, device="cuda", dtype=torch.double)
-        assert (one @ one).sum().item() == 512
+        entry = torch.ones(8, 8, device="cuda", dtype=torch.double)
+        assert (entry @ entry).sum().item() == 512
 
 
 @pytest.fixture(autouse=True)

@@ -131,7 +131,7 @@ def test_fp8_error(tokens):
 @needs_fp8
 @pytest.mark.parametrize(("tokens", "text_len"), [(131, 20), (4099, 256)])
 def test_fp8_norm_and_rotation(tokens, text_len):
-    """In the pass that quantises; both norms of a double block."""
+    """In the pass that quantizes; both norms of a double block."""
     q, k, v = inputs(2, tokens, tokens, 9, 128)
     norms = torch.rand(4, 128, device="cuda", dtype=BF16) + 0.5
     angle = torch.rand(tokens - text_len, 64, device="cuda").repeat_interleave(2, 1) * 6

@@ -37,7 +37,7 @@ def write_random_checkpoint(
 ) -> Path:
     """Writes all parts into `folder`; another seed gives other weights."""
     torch.manual_seed(seed)
-    transformer = randomised(
+    transformer = randomized(
         HunyuanVideoTransformer(
             TransformerConfig(
                 hidden_size=32, num_heads=2, double_blocks=1, single_blocks=1, rope_dims=(4, 6, 6), text_dim=16,
@@ -47,7 +47,7 @@ def write_random_checkpoint(
     )  # fmt: skip
     transformer.save_pretrained(folder / "transformer")
     small = VAEConfig(block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_groups=4)
-    vae = randomised(CausalVAE(vae_config or small))
+    vae = randomized(CausalVAE(vae_config or small))
     vae.save_pretrained(folder / "vae")
     text = {"vocab_size": len(WORDS), "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
     llama = {**text, "num_hidden_layers": 3, "model_type": "llama"}
@@ -67,7 +67,7 @@ def write_random_checkpoint(
     return folder
 
 
-def randomised(module: nn.Module) -> nn.Module:
+def randomized(module: nn.Module) -> nn.Module:
     """Every weight random: freshly built models have zeros in the last layers, which would hide mistakes."""
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.15)

@@ -20,11 +20,11 @@ TINY = TransformerConfig(
 TINY_VAE = VAEConfig(block_out_channels=(8, 8, 16, 16), layers_per_block=1, norm_groups=4, latent_channels=4)
 
 
-def randomised(model):
+def randomized(model):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            centre = 1.0 if "norm" in name and name.endswith("weight") and parameter.ndim == 1 else 0.0
-            parameter.normal_(centre, 0.15)
+            center = 1.0 if "norm" in name and name.endswith("weight") and parameter.ndim == 1 else 0.0
+            parameter.normal_(center, 0.15)
     return model.eval()
 
 

@@ -61,7 +61,7 @@ def tiny_config(**changes) -> TransformerConfig:
 
 
 def tiny_model(**changes) -> HunyuanVideoTransformer:
-    """A tiny model whose zero-initialised layers are random too, so that every path shows in the output."""
+    """A tiny model whose zero-initialized layers are random too, so that every path shows in the output."""
     torch.manual_seed(7)
     model = HunyuanVideoTransformer(tiny_config(**changes))
     for parameter in model.parameters():

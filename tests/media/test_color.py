@@ -83,13 +83,13 @@ def test_a_matrix_that_cannot_be_undone_is_refused_by_name(tmp_path, make):
 
 @pytest.mark.parametrize("name, bits", [("gray", 8), ("gray10le", 10), ("gray16le", 16)])
 @pytest.mark.parametrize("tag", [LIMITED, FULL, 0])
-def test_grey_videos(tmp_path, make, name, bits, tag):
-    greys = np.array([0, 40, 128, 200, 255, 90])
+def test_gray_videos(tmp_path, make, name, bits, tag):
+    grays = np.array([0, 40, 128, 200, 255, 90])
     unit = 2 ** (bits - 8)
-    coded = (16 + greys / 255 * 219) * unit if tag == LIMITED else greys / 255 * (256 * unit - 1)
+    coded = (16 + grays / 255 * 219) * unit if tag == LIMITED else grays / 255 * (256 * unit - 1)
     plane = np.repeat(np.repeat(coded.round()[None], TILE, 0), TILE, 1)
     path = lossless(make, tmp_path / "x.mkv", [plane], name, color_range=tag)
-    assert np.abs(shown(path) - greys[:, None]).max() <= 1
+    assert np.abs(shown(path) - grays[:, None]).max() <= 1
 
 
 @pytest.mark.parametrize("name", ["rgb24", "gbrp10le", "rgb48le"])
@@ -149,9 +149,9 @@ def test_pq_has_its_published_points(signal, light):
 
 @pytest.mark.parametrize("signal, light", [(0.75, 203), (1.0, 1000), (0.38, 26), (0.5, 50.6), (0.0, 0)])
 def test_hlg_has_its_published_points(signal, light):
-    """BT.2408, table 1: 75 % is white at 203 cd/m2, 38 % an 18 % grey card at 26, on a display of 1000."""
-    grey = np.full((1, 1, 3), signal, np.float32)
-    assert hdr.hlg_to_light(grey).ravel() == pytest.approx([light] * 3, rel=0.02, abs=0.1)
+    """BT.2408, table 1: 75 % is white at 203 cd/m2, 38 % an 18 % gray card at 26, on a display of 1000."""
+    gray = np.full((1, 1, 3), signal, np.float32)
+    assert hdr.hlg_to_light(gray).ravel() == pytest.approx([light] * 3, rel=0.02, abs=0.1)
 
 
 def test_the_curve_keeps_the_dark_and_ends_at_white():
@@ -184,7 +184,7 @@ def test_hlg_video_is_mapped_too(tmp_path, make):
     rows = np.repeat(np.repeat(np.array([[[s * 255] * 3 for s in (0.38, 0.38, 0.75, 0.75, 1, 0)]]), TILE, 0), TILE, 1)
     frame = make.planar(yuv(rows, 9, False, 10), "yuv444p10le")
     tags = {"colorspace": 9, "color_primaries": 9, "color_trc": 18, "color_range": LIMITED}
-    grey = shown(make.write(tmp_path / "x.mkv", [frame] * 2, codec="ffv1", **tags))
-    assert np.ptp(grey, axis=1).max() <= 1  # no tint
-    assert abs(grey[0, 0] - 255 * (26 / 203) ** (1 / 2.4)) <= 3 and grey[4, 0] == 255 and grey[5, 0] == 0
-    assert 190 <= grey[2, 0] <= 235  # white on paper leaves room for what is brighter
+    gray = shown(make.write(tmp_path / "x.mkv", [frame] * 2, codec="ffv1", **tags))
+    assert np.ptp(gray, axis=1).max() <= 1  # no tint
+    assert abs(gray[0, 0] - 255 * (26 / 203) ** (1 / 2.4)) <= 3 and gray[4, 0] == 255 and gray[5, 0] == 0
+    assert 190 <= gray[2, 0] <= 235  # white on paper leaves room for what is brighter

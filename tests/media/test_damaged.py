@@ -27,7 +27,7 @@ def contents(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     tiles = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
     frames = np.stack([np.kron(np.roll(tiles, i, 0), np.ones((12, 16, 1), np.uint8)) for i in range(9)])
-    found = {}
+    result = {}
     for kind in KINDS:
         path = folder / f"x.{kind}"
         if kind in ("mp4", "gif", "webp", "apng"):
@@ -36,8 +36,8 @@ def contents(tmp_path_factory):
             write_frames(path, frames)
         else:
             Image.fromarray(frames[0]).save(path)
-        found[kind] = path.read_bytes()
-    return found
+        result[kind] = path.read_bytes()
+    return result
 
 
 def write_frames(path, frames):

@@ -52,7 +52,7 @@ def test_every_orientation_of_exif(tmp_path, name, value):
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.tiff"])
-def test_grey_of_16_bits(tmp_path, name):
+def test_gray_of_16_bits(tmp_path, name):
     values = np.linspace(0, 65535, 16 * 16).astype(np.uint16).reshape(16, 16)
     Image.fromarray(values).save(tmp_path / name)
     assert np.array_equal(still(tmp_path / name)[..., 0], (values / 257).round().astype(np.uint8))
@@ -86,7 +86,7 @@ def test_32_bits_and_floats_are_refused():
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P"])
-def test_grey_and_palettes(tmp_path, mode):
+def test_gray_and_palettes(tmp_path, mode):
     image = Image.fromarray(NOISE).convert(mode)
     image.save(tmp_path / "x.png")
     assert np.array_equal(still(tmp_path / "x.png"), np.asarray(image.convert("RGB")))
@@ -166,7 +166,7 @@ def test_a_transparent_color_of_a_palette_and_of_rgb_lie_on_white(tmp_path):
     assert still(tmp_path / "y.png")[8, 8::16].tolist() == [[220, 30, 30], [255, 255, 255]]
 
 
-def greys(*values) -> list[Image.Image]:
+def grays(*values) -> list[Image.Image]:
     return [Image.new("RGB", (32, 32), (value,) * 3) for value in values]
 
 
@@ -182,7 +182,7 @@ def levels(path, frames, fps=24):
 
 @pytest.mark.parametrize("name", ["x.gif", "x.webp", "x.png", "x.avif"])
 def test_animations_show_each_frame_for_its_time(tmp_path, name):
-    save_animation(tmp_path / name, greys(40, 120, 200), [500, 250, 1000])
+    save_animation(tmp_path / name, grays(40, 120, 200), [500, 250, 1000])
     assert video_size(tmp_path / name, 24)[0] == 42
     expected = [40] * 12 + [120] * 6 + [200] * 24
     assert max(abs(a - b) for a, b in zip(levels(tmp_path / name, 42), expected, strict=True)) <= 2
@@ -192,12 +192,12 @@ def test_animations_show_each_frame_for_its_time(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["x.gif", "x.webp", "x.png"])
 def test_frames_of_at_most_10_ms_stay_100_as_in_browsers(tmp_path, name):
-    save_animation(tmp_path / name, greys(40, 200), [10, 20])
+    save_animation(tmp_path / name, grays(40, 200), [10, 20])
     assert Fraction(probe(tmp_path / name).seconds).limit_denominator(1000) == Fraction(120, 1000)
 
 
 def test_frames_of_a_gif_that_change_a_part_only(tmp_path):
-    images = greys(40, 40, 40)
+    images = grays(40, 40, 40)
     for i, image in enumerate(images):
         image.paste((200, 30, 30), (8 * i, 0, 8 * i + 8, 8))
     save_animation(tmp_path / "x.gif", images, 100)
@@ -216,14 +216,14 @@ def test_frames_of_a_transparent_animation_lie_on_white(tmp_path):
 
 
 def test_the_picture_for_programs_without_motion_is_no_frame(tmp_path):
-    save_animation(tmp_path / "x.png", greys(10, 120, 200), [100, 100], default_image=True)
+    save_animation(tmp_path / "x.png", grays(10, 120, 200), [100, 100], default_image=True)
     assert probe(tmp_path / "x.png").frames == 2
     assert levels(tmp_path / "x.png", 2, 10) == [120, 200]
 
 
 def test_pages_and_depth_maps_are_no_animation(tmp_path):
     for name, kind in (("x.tiff", "TIFF"), ("x.jpg", "MPO")):
-        images = greys(40, 200)
+        images = grays(40, 200)
         images[0].save(tmp_path / name, kind, save_all=True, append_images=images[1:])
         assert probe(tmp_path / name).kind == "image"
         assert abs(int(still(tmp_path / name)[0, 0, 0]) - 40) <= 2
@@ -238,17 +238,17 @@ def test_cut_off_pictures_are_one_line(tmp_path, name):
     whole = (tmp_path / name).read_bytes()
     for part in (2, 4, 5, 6, 8):
         (tmp_path / name).write_bytes(whole[: len(whole) * part // 10])
-        with pytest.raises(UnreadableError) as found:
+        with pytest.raises(UnreadableError) as error:
             video_size(tmp_path / name, 2)
             read_clip(
                 tmp_path / name, Bucket(4, 16, 16) if name[0] == "x" and name != "x.jpg" else Bucket(1, 16, 16), 2
             )
-        assert "\n" not in str(found.value) and "not a readable video or picture" in str(found.value)
+        assert "\n" not in str(error.value) and "not a readable video or picture" in str(error.value)
 
 
 def test_a_gif_that_ends_between_two_frames_is_not_a_shorter_one():
     buffer = io.BytesIO()
-    images = greys(10, 120, 200)
+    images = grays(10, 120, 200)
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=100)
     data = buffer.getvalue()
     assert gif.is_whole(data) and gif.is_whole(data + b"more")

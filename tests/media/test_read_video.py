@@ -17,7 +17,7 @@ from hunyuan_video.media.read import UnreadableError, probe, read_clip, video_si
 from hunyuan_video.media.video import open_video
 
 
-def four_colors(height=32, width=48) -> np.ndarray:  # uint8 [H, W, 3]: red, green / blue, grey
+def four_colors(height=32, width=48) -> np.ndarray:  # uint8 [H, W, 3]: red, green / blue, gray
     frame = np.full((height, width, 3), 230, np.uint8)
     frame[: height // 2, : width // 2], frame[: height // 2, width // 2 :] = (220, 30, 30), (30, 200, 30)
     frame[height // 2 :, : width // 2] = (30, 30, 220)
@@ -37,13 +37,13 @@ def moved(pixels, a, b, c, d):
 
 
 def levels(path, frames, fps=24) -> list[int]:
-    """The grey of each frame of a clip."""
+    """The gray of each frame of a clip."""
     clip = read_clip(path, Bucket(frames, 32, 32), fps)
     return clip.float().mean((1, 2, 3)).round().int().tolist()
 
 
-def near(found, expected, by=3) -> bool:
-    return len(found) == len(expected) and all(abs(a - b) <= by for a, b in zip(found, expected, strict=True))
+def near(result, expected, by=3) -> bool:
+    return len(result) == len(expected) and all(abs(a - b) <= by for a, b in zip(result, expected, strict=True))
 
 
 MATRICES = [
@@ -161,9 +161,9 @@ def test_a_copy_that_begins_within_an_open_group_starts_at_its_first_whole_frame
             if keys > 1 and packet.size:
                 packet.stream = copy
                 cut.mux(packet)
-    found = probe(tmp_path / "cut.mkv")
-    assert found.note == "" and found.frames in (36, 37)
-    assert near(levels(tmp_path / "cut.mkv", found.frames), values[-found.frames :])
+    result = probe(tmp_path / "cut.mkv")
+    assert result.note == "" and result.frames in (36, 37)
+    assert near(levels(tmp_path / "cut.mkv", result.frames), values[-result.frames :])
 
 
 @pytest.mark.parametrize(
@@ -242,9 +242,9 @@ def test_promised_frames_that_are_not_there_are_told(whole):
         frames = video_size(whole, 24)[0]
     assert 10 < frames < 18
     assert len(read_clip(whole, Bucket(9, 32, 32), 24)) == 9
-    with pytest.raises(UnreadableError, match=rf"{frames} frames .* needs 21; its header promises 1 s") as found:
+    with pytest.raises(UnreadableError, match=rf"{frames} frames .* needs 21; its header promises 1 s") as error:
         read_clip(whole, Bucket(21, 32, 32), 24)
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(error.value)
     assert "promises 1 s of video and it holds" in probe(whole).note
 
 
@@ -264,18 +264,18 @@ def test_damage_in_the_middle_is_told_and_what_comes_before_can_be_used(whole):
     data[middle : middle + 1500] = bytes(1500)
     whole.write_bytes(data)
     assert len(read_clip(whole, Bucket(9, 32, 32), 24)) == 9
-    with pytest.raises(UnreadableError, match="not a readable video or picture") as found:
+    with pytest.raises(UnreadableError, match="not a readable video or picture") as error:
         read_clip(whole, Bucket(21, 32, 32), 24)
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"no video", b"\0" * 5000, b"\x1aE\xdf\xa3" + b"\0" * 100])
 def test_what_is_no_video_is_one_line(tmp_path, content):
     (tmp_path / "x.mp4").write_bytes(content)
     for use in (lambda path: video_size(path, 24), lambda path: read_clip(path, Bucket(1, 16, 16), 24), probe):
-        with pytest.raises(UnreadableError, match="not a readable video") as found:
+        with pytest.raises(UnreadableError, match="not a readable video") as error:
             use(tmp_path / "x.mp4")
-        assert "\n" not in str(found.value)
+        assert "\n" not in str(error.value)
     with pytest.raises(UnreadableError, match="No such file"):
         probe(tmp_path / "absent.mp4")
 

@@ -20,11 +20,11 @@ def line(times, end, tick=Fraction(1, 90000)):
 
 def by_hand(times, end, fps):
     """The rule itself, frame by frame."""
-    found, number = [], 0
-    while not found or Fraction(number) / fps < end:
-        found.append(max(i for i, time in enumerate(times) if time <= Fraction(number) / fps))
+    result, number = [], 0
+    while not result or Fraction(number) / fps < end:
+        result.append(max(i for i, time in enumerate(times) if time <= Fraction(number) / fps))
         number += 1
-    return found
+    return result
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_mp4_round_trip(tmp_path):
     back = read_video(path)
     assert back.shape == video.shape
     error = np.abs(back.astype(int) - video)
-    assert error.mean() < 4 and error[:, 35:].max() <= 4  # chroma is halved at edges, flat areas keep their colour
+    assert error.mean() < 4 and error[:, 35:].max() <= 4  # chroma is halved at edges, flat areas keep their color
 
 
 def test_mp4_of_odd_size_grows_to_even_and_says_so(tmp_path):
@@ -252,9 +252,9 @@ def test_rates_that_cannot_be_shown_are_refused_with_the_nearest(tmp_path, name,
         lambda: save_video(tmp_path / name, moving_square(), fps),
         lambda: check_output(tmp_path / name, 9, fps=fps),
     ):
-        with pytest.raises(UserError, match=message) as found:
+        with pytest.raises(UserError, match=message) as error:
             use()
-        assert "\n" not in str(found.value)
+        assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
 
 

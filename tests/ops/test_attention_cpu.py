@@ -120,11 +120,11 @@ def test_padded_keys_are_never_read(level, unit):
 def test_threads_and_batches_do_not_change_a_bit(dtype, level, unit):
     q, k, v, options = make((2, 300, 3, 64), dtype, text_len=31)
     options["kv_len"] = torch.tensor([280, 300])
-    one = run(level, unit, q, k, v, options, threads=1)
-    assert torch.equal(one, run(level, unit, q, k, v, options, threads=2))
+    entry = run(level, unit, q, k, v, options, threads=1)
+    assert torch.equal(entry, run(level, unit, q, k, v, options, threads=2))
     for i in range(2):
         alone = options | dict(kv_len=options["kv_len"][i : i + 1])
-        assert torch.equal(one[i : i + 1], run(level, unit, q[i : i + 1], k[i : i + 1], v[i : i + 1], alone))
+        assert torch.equal(entry[i : i + 1], run(level, unit, q[i : i + 1], k[i : i + 1], v[i : i + 1], alone))
 
 
 @every_path

@@ -36,8 +36,8 @@ def test_sliding_tile_equals_its_definition():
     tiles = torch.stack([order // 24 // tile[0], order // 6 % 4 // tile[1], order % 6 // tile[2]], 1)
     counts = torch.tensor([2, 2, 3])
     half = torch.tensor(window) // 2
-    centre = tiles.clamp(half, counts - 1 - half)
-    near = ((tiles[None] - centre[:, None]).abs() <= half).all(-1)
+    center = tiles.clamp(half, counts - 1 - half)
+    near = ((tiles[None] - center[:, None]).abs() <= half).all(-1)
     assert torch.equal(dense[:48, :48], near)
     assert dense[48:].all() and dense[:, 48:].all()
     assert dense[:48, :48].sum(1).unique().tolist() == [1 * 1 * 3 * 4]

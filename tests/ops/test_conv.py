@@ -81,15 +81,15 @@ def test_weight_gradients_in_bfloat16_are_numbers(autocast, frames):
     exact_out, *exact = conv_gradients(x, weight, bias, grad)
     own = torch.float32 if autocast else torch.bfloat16
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        out, *found = conv_gradients(*(one.to(own) for one in (x, weight, bias)), grad)
-    assert out.dtype == torch.bfloat16 and all(one.dtype == own for one in found)
-    for result, right in zip((out, *found), (exact_out, *exact), strict=True):
+        out, *outcome = conv_gradients(*(entry.to(own) for entry in (x, weight, bias)), grad)
+    assert out.dtype == torch.bfloat16 and all(entry.dtype == own for entry in outcome)
+    for result, right in zip((out, *outcome), (exact_out, *exact), strict=True):
         assert (result.float() - right).abs().max() < 0.02 * right.abs().max()
 
 
 def conv_gradients(x, weight, bias, grad):
     """The output and the gradients of x, weight and bias."""
-    leaves = [one.detach().requires_grad_() for one in (x, weight, bias)]
+    leaves = [entry.detach().requires_grad_() for entry in (x, weight, bias)]
     out = ops.causal_conv3d(*leaves)
     return out.detach(), *torch.autograd.grad(out, leaves, grad.to(out.dtype))
 

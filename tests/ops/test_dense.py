@@ -85,8 +85,8 @@ def test_every_level(level, dtype):
     out=st.integers(1, 150),
 )
 def test_any_shape(batch, tokens, columns, out):
-    for one in UNITS or (None,):
-        rows = [row for row in cpu.TABLE if row.unit == one]
+    for entry in UNITS or (None,):
+        rows = [row for row in cpu.TABLE if row.unit == entry]
         with pytest.MonkeyPatch.context() as patch, native.forced("native" if UNITS else "auto"):
             patch.setattr(cpu, "TABLE", rows)
             check(*case(batch, tokens, tuple(columns), out))
@@ -117,11 +117,11 @@ def test_threads_and_batch_do_not_change_a_bit(threads, unit):
         expected = ops.linear(inputs[0], weight, bias, activation="gelu_tanh", gate=gate, residual=residual)
         torch.set_num_threads(threads)
         for row in range(3):
-            one = slice(row, row + 1)
+            entry = slice(row, row + 1)
             out = ops.linear(
-                inputs[0][one], weight, bias, activation="gelu_tanh", gate=gate[one], residual=residual[one]
+                inputs[0][entry], weight, bias, activation="gelu_tanh", gate=gate[entry], residual=residual[entry]
             )
-            assert torch.equal(out, expected[one])
+            assert torch.equal(out, expected[entry])
     finally:
         torch.set_num_threads(before)
 

@@ -1,4 +1,4 @@
-"""int8_linear and its quantisation, against float64."""
+"""int8_linear and its quantization, against float64."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""FP8 quantisation, decoding and the linear layer, against the float64 reference."""
+"""FP8 quantization, decoding and the linear layer, against the float64 reference."""
 
 import pytest
 import torch

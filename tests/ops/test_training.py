@@ -22,17 +22,17 @@ needs_amx = pytest.mark.skipif(not HAS_AMX, reason="the attention's gradients ne
 
 def gradients(op, inputs: list[Tensor | None], grad: Tensor, dtype: torch.dtype) -> list[Tensor]:
     """The output of op(*inputs) and the gradients of the inputs, computed in `dtype`."""
-    leaves = [None if one is None else one.detach().to(dtype).requires_grad_() for one in inputs]
+    leaves = [None if entry is None else entry.detach().to(dtype).requires_grad_() for entry in inputs]
     out = op(*leaves)
-    given = [one for one in leaves if one is not None]
+    given = [entry for entry in leaves if entry is not None]
     return [out.detach(), *torch.autograd.grad(out, given, grad.to(out.dtype))]
 
 
 def assert_gradients(op, plain, inputs: list[Tensor | None], name: str) -> None:
     """op within the correctness rule of `plain`, which is the oracle in float64 and the baseline in bfloat16."""
-    exact_out = plain(*(None if one is None else one.double() for one in inputs))
+    exact_out = plain(*(None if entry is None else entry.double() for entry in inputs))
     grad = torch.randn(exact_out.shape).to(BF16)
-    leaves = [None if one is None else one.requires_grad_() for one in inputs]
+    leaves = [None if entry is None else entry.requires_grad_() for entry in inputs]
     assert name in type(op(*leaves).grad_fn).__name__, "the native path was not taken"
     exact = gradients(plain, inputs, grad, torch.float64)
     for result, right, torchs in zip(
@@ -90,12 +90,12 @@ def test_attention_gradients_do_not_depend_on_threads():
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            leaves = [one.clone().requires_grad_() for one in (q, k, v, *norms)]
+            leaves = [entry.clone().requires_grad_() for entry in (q, k, v, *norms)]
             out = ops.rope_attention(*leaves[:3], q_norm=leaves[3], k_norm=leaves[4])
             results.append([out, *torch.autograd.grad(out.float().square().sum(), leaves)])
     finally:
         torch.set_num_threads(before)
-    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+    assert all(torch.equal(entry, other) for entry, other in zip(*results, strict=True))
 
 
 @needs_amx
@@ -108,7 +108,7 @@ def test_large_scores_have_finite_gradients():
     plain = lambda q, k, v: reference.rope_attention(q, k, v, kv_len=kv_len)  # noqa: E731
     grads = gradients(run, inputs, torch.randn(inputs[0].shape), BF16)
     exact = gradients(plain, inputs, torch.randn(inputs[0].shape), torch.float64)
-    assert all(one.isfinite().all() for one in grads)
+    assert all(entry.isfinite().all() for entry in grads)
     assert grads[2][:, 41:].abs().max() == grads[3][:, 41:].abs().max() == exact[3][:, 41:].abs().max() == 0
 
 
@@ -150,14 +150,14 @@ def test_split_gelu_and_its_gradient_obey_the_rule(split):
 def test_what_is_not_bfloat16_training_is_composed():
     x, shift, scale = torch.randn(2, 5, 8), torch.randn(2, 8), torch.randn(2, 8)
     assert ops.layer_norm_modulate(x.requires_grad_(), shift, scale).grad_fn.name() == "AddBackward0"
-    low = [one.detach().to(BF16) for one in (x, shift, scale)]
+    low = [entry.detach().to(BF16) for entry in (x, shift, scale)]
     assert ops.layer_norm_modulate(*low).grad_fn is None
     low[0].requires_grad_()
     with torch.autocast("cpu", BF16):
         assert "LayerNormModulate" in ops.layer_norm_modulate(*low).grad_fn.name()
     with native.forced("reference"):
         assert "LayerNormModulate" not in ops.layer_norm_modulate(*low).grad_fn.name()
-    doubles = [one.detach().double().requires_grad_() for one in (x, shift, scale)]
+    doubles = [entry.detach().double().requires_grad_() for entry in (x, shift, scale)]
     assert torch.autograd.gradcheck(ops.layer_norm_modulate, doubles)
 
 

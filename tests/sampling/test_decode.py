@@ -61,9 +61,9 @@ def test_a_vae_that_overflows_float16_decodes_in_bfloat16_and_says_so(vae):
 def test_frames_that_are_not_finite_are_refused(vae, dtype, advice):
     with torch.no_grad():
         vae.decoder.conv_out.conv.bias[1] = float("inf")
-    with pytest.raises(UserError, match=rf"the decoded frames hold .*\[0, 1, 0, 0, 0\] first.*{advice}") as found:
+    with pytest.raises(UserError, match=rf"the decoded frames hold .*\[0, 1, 0, 0, 0\] first.*{advice}") as error:
         decode_latents(vae.to(dtype), torch.randn(1, 16, 2, 4, 4))
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(error.value)
 
 
 def test_latents_that_are_not_finite_are_refused(vae):

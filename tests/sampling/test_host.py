@@ -104,9 +104,9 @@ def wanted(checkpoint):
 def test_a_run_is_the_same_and_leaves_no_trace(checkpoint, wanted, mode):
     with MODES[mode]():
         before = state()
-        found = sampled(checkpoint)
+        result = sampled(checkpoint)
         assert state() == before
-    for got, want in zip(found, wanted, strict=True):
+    for got, want in zip(result, wanted, strict=True):
         assert np.array_equal(np.asarray(got), np.asarray(want))
 
 
@@ -139,5 +139,5 @@ def test_schedules_and_the_bundled_world(mode):
     scenes = WORLDS["narrow"].scenes(2, seed=3)
     want = render(scenes, 5, 16), FlowSchedule(5, 7.0).sigmas
     with MODES[mode]():
-        found = render(WORLDS["narrow"].scenes(2, seed=3), 5, 16), FlowSchedule(5, 7.0).sigmas
-    assert all(np.array_equal(np.asarray(got), np.asarray(value)) for got, value in zip(found, want, strict=True))
+        result = render(WORLDS["narrow"].scenes(2, seed=3), 5, 16), FlowSchedule(5, 7.0).sigmas
+    assert all(np.array_equal(np.asarray(got), np.asarray(value)) for got, value in zip(result, want, strict=True))

@@ -62,8 +62,8 @@ def test_the_first_frame_is_near_the_vaes_reconstruction():
     world = WORLDS["narrow"]
     image, other = render([world.scene(i, seed=4242) for i in range(2)], num_frames=17)[:, 0]
     frame = pipe(PROMPT, image=image, seed=1).frames[0, 0].astype(float)
-    decoded = [pipe.decode(encode_images(pipe.vae, [one]))[0, 0] for one in (image, other)]
-    near, far = (10 * np.log10(255**2 / np.square(frame - one).mean()) for one in decoded)
+    decoded = [pipe.decode(encode_images(pipe.vae, [entry]))[0, 0] for entry in (image, other)]
+    near, far = (10 * np.log10(255**2 / np.square(frame - entry).mean()) for entry in decoded)
     assert near > 25 > far + 5
 
 
@@ -85,20 +85,20 @@ def test_every_form_of_an_image_gives_the_same_video(image_pipe, image, tmp_path
 
 def test_images_are_cut_to_the_center_and_resized():
     wide = np.zeros((20, 60, 3), np.uint8)
-    wide[:, 20:40] = 200  # the centre square
+    wide[:, 20:40] = 200  # the center square
     assert fit_image(Image.fromarray(wide), 40, 40).float().mean() > 195
     image = np.random.default_rng(1).integers(0, 256, (16, 24, 3), np.uint8)
     assert np.array_equal(fit_image(Image.fromarray(image), 16, 24), image)
 
 
-def test_grey_of_16_bits_is_scaled_not_cut_off(tmp_path):
-    grey = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
-    expected = (grey / 257).round().astype(np.uint8)
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    for given in (str(tmp_path / "grey.png"), Image.fromarray(grey), Image.fromarray(grey.astype(np.int32))):
+def test_gray_of_16_bits_is_scaled_not_cut_off(tmp_path):
+    gray = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    expected = (gray / 257).round().astype(np.uint8)
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    for given in (str(tmp_path / "gray.png"), Image.fromarray(gray), Image.fromarray(gray.astype(np.int32))):
         assert np.array_equal(np.asarray(read_image(given)), np.repeat(expected[..., None], 3, axis=2))
     with pytest.raises(UserError, match="floating-point pixels"):
-        read_image(Image.fromarray((grey / 65535).astype(np.float32)))
+        read_image(Image.fromarray((gray / 65535).astype(np.float32)))
 
 
 def test_orientation_of_a_file_is_applied(tmp_path):
@@ -139,9 +139,9 @@ def test_previews_show_the_image(image_pipe, image):
     ],
 )
 def test_bad_images_are_one_line(image_pipe, given, error, message):
-    with pytest.raises(error, match=message) as found:
+    with pytest.raises(error, match=message) as raised:
         image_pipe(PROMPT, seed=1, **given)
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_text_model_takes_no_image(pipe, image):

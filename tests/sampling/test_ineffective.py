@@ -23,9 +23,9 @@ PROMPT = "a red star moves left"
 def test_what_has_no_effect_is_told(pipe, given, message):
     common = {"output_type": "latent", "seed": 1, "num_inference_steps": 1}
     with pytest.warns(IneffectiveArgument, match=message):
-        found = pipe(PROMPT, **common, **given).latents
+        result = pipe(PROMPT, **common, **given).latents
     without = {name: value for name, value in given.items() if name == "true_cfg_scale"}
-    assert torch.equal(found, pipe(PROMPT, **common, **without).latents)
+    assert torch.equal(result, pipe(PROMPT, **common, **without).latents)
 
 
 @pytest.mark.parametrize(
@@ -38,10 +38,10 @@ def test_what_has_an_effect_or_asks_for_nothing_is_not(pipe, given):
         warnings.simplefilter("error", IneffectiveArgument)
         if given.get("negative_prompt") == "":
             given = {**given, "negative_prompt": None}
-        found = pipe(PROMPT, seed=1, num_inference_steps=1, output_type="latent", **given).latents
+        result = pipe(PROMPT, seed=1, num_inference_steps=1, output_type="latent", **given).latents
     scale = given["true_cfg_scale"]
     same = torch.equal(
-        found, pipe(PROMPT, seed=1, num_inference_steps=1, output_type="latent", true_cfg_scale=scale).latents
+        result, pipe(PROMPT, seed=1, num_inference_steps=1, output_type="latent", true_cfg_scale=scale).latents
     )
     assert same == (scale == 1.0)
 

@@ -22,7 +22,7 @@ def test_only_dropped_words_are_told():
     ]
 
 
-def test_a_paste_accident_is_recognised():
+def test_a_paste_accident_is_recognized():
     long = "a star " * 100
     assert mostly_dropped({"text_encoder": [TokenReport(8, 8, long[100:])]}, [long]) == long
     assert mostly_dropped({"text_encoder": [TokenReport(8, 8, long[400:])]}, [long]) is None

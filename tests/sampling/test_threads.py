@@ -23,7 +23,7 @@ def test_two_threads_make_what_each_makes_alone(pipe, checkpoint, shared):
     other = pipe if shared else HunyuanVideoPipeline.from_pretrained(checkpoint, device="cpu")
     alone = [pipe(**run) for run in RUNS]
     with ThreadPoolExecutor(2) as pool:
-        futures = [pool.submit(one, **run) for one, run in zip((pipe, other), RUNS, strict=True)]
+        futures = [pool.submit(entry, **run) for entry, run in zip((pipe, other), RUNS, strict=True)]
         together = [future.result() for future in futures]
     for got, want in zip(together, alone, strict=True):
         assert torch.equal(got.latents, want.latents) and np.array_equal(got.frames, want.frames)

@@ -82,12 +82,12 @@ def test_so_it_is_where_the_run_fails(recipe, error):
 
 
 def test_numbers_do_not_depend_on_the_callers_seeds(tmp_path, recipe):
-    found = []
+    result = []
     for seed in (1, 2):
         torch.manual_seed(seed)
         random.seed(seed)
-        found.append(train(recipe, overrides=(f"output={tmp_path / str(seed)}",), report=lambda line: None))
-    assert found[0] == found[1]
+        result.append(train(recipe, overrides=(f"output={tmp_path / str(seed)}",), report=lambda line: None))
+    assert result[0] == result[1]
 
 
 def test_mistakes_are_named(recipe):

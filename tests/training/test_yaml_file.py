@@ -40,8 +40,8 @@ def test_switches_are_read_where_they_are_meant(tmp_path):
 @pytest.mark.parametrize("text", ["7", "-3", "0x1F", "1_000", "1e-3", "2.5", ".5", "-1.5E+3", "~", "", "a: [1]"])
 def test_other_values_are_those_of_yaml(text):
     wanted = float(text) if text == "1e-3" else yaml.safe_load(text)
-    found = plain(parse_yaml(text))
-    assert found == wanted and type(found) is type(wanted)
+    result = plain(parse_yaml(text))
+    assert result == wanted and type(result) is type(wanted)
 
 
 def test_infinity_and_nan():

@@ -30,7 +30,7 @@ STATED = (DIFFUSERS_KEY, "ss_network_alpha", "ss_network_dim")  # keys of a head
 FIELDS = ("r", "lora_alpha", "alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "peft_type",
            "init_lora_weights", "layer_replication")  # fmt: skip
 _FORMS = ("LORA", "LOHA", "LOKR")
-# Initialisations after which the base weights of the training are not those of the checkpoint any more.
+# Initializations after which the base weights of the training are not those of the checkpoint any more.
 _CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 _PEFT_ALPHA = 8.0  # PEFT's default, for a config that does not say
 

@@ -64,7 +64,7 @@ _VAE_COMFYUI: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
         (r"^(encoder|decoder)\.norm_out\.", r"\1.conv_norm_out."),
     )
 )
-# ComfyUI's notes on quantisation: activation scales and markers, nothing a model needs.
+# ComfyUI's notes on quantization: activation scales and markers, nothing a model needs.
 _NOT_WEIGHTS = re.compile(r"(^|\.)(scaled_fp8|scale_input|input_scale|comfy_quant)$")
 
 

@@ -49,7 +49,7 @@ def outline_wobble(frames: Tensor) -> float:  # uint8 [F, H, W, 3]
 
 
 def _opacity(pictures: Tensor) -> Tensor:  # [F, H, W, 3]
-    """The object's share of each pixel: between the colour of the picture's rim and the colour farthest from it."""
+    """The object's share of each pixel: between the color of the picture's rim and the color farthest from it."""
     rim = torch.cat([pictures[:, 0].flatten(0, 1), pictures[:, -1].flatten(0, 1), pictures[:, :, 0].flatten(0, 1)])
     ground = rim.median(0).values
     away = (pictures - ground).square().sum(-1)

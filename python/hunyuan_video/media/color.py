@@ -20,7 +20,7 @@ OF_PRIMARIES = {1: BT709, 5: BT601, 6: BT601, 7: SMPTE240M, 9: BT2020}
 UNTAGGED = {2, 3}  # unspecified, reserved
 REFUSED = {8: "YCgCo", 10: "BT.2020 with constant luminance", 11: "SMPTE 2085", 12: "derived from its primaries",
            13: "derived from its primaries", 14: "ICtCp", 15: "IPT-C2", 16: "YCgCo-R", 17: "YCgCo-R"}  # fmt: skip
-FULL_RANGE_GREY = {"ffv1", "rawvideo", "png", "apng", "mjpeg", "huffyuv", "ffvhuff", "jpeg2000", "targa", "qtrle"}
+FULL_RANGE_GRAY = {"ffv1", "rawvideo", "png", "apng", "mjpeg", "huffyuv", "ffvhuff", "jpeg2000", "targa", "qtrle"}
 
 
 def to_rgb(frame: VideoFrame, codec: str) -> np.ndarray:  # uint8 [H, W, 3]
@@ -29,7 +29,7 @@ def to_rgb(frame: VideoFrame, codec: str) -> np.ndarray:  # uint8 [H, W, 3]
     ValueError for colors that cannot be shown as they were meant.
     """
     if frame.format.name.startswith("gray"):
-        return _grey(frame, codec)
+        return _gray(frame, codec)
     if frame.color_trc in TRANSFERS:
         planes = _planes(frame, "gbrp16le")
         return tone_mapped(planes.astype(np.float32) / 65535, frame)
@@ -79,11 +79,11 @@ def _plane(frame: VideoFrame, number: int) -> np.ndarray:  # [H, W]
     return rows[: plane.height, : plane.width]
 
 
-def _grey(frame: VideoFrame, codec: str) -> np.ndarray:  # uint8 [H, W, 3]
-    """Swscale takes every grey format for full range, so limited range is stretched here."""
+def _gray(frame: VideoFrame, codec: str) -> np.ndarray:  # uint8 [H, W, 3]
+    """Swscale takes every gray format for full range, so limited range is stretched here."""
     values = _plane(frame.reformat(format="gray16le"), 0).astype(np.float32) / 65535
-    if frame.color_range != FULL and (frame.color_range == LIMITED or codec not in FULL_RANGE_GREY):
+    if frame.color_range != FULL and (frame.color_range == LIMITED or codec not in FULL_RANGE_GRAY):
         unit = 2 ** (frame.format.components[0].bits - 8)
         values = (values * (256 * unit - 1) - 16 * unit) / (219 * unit)
-    grey = (values * 255).round().clip(0, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=-1)
+    gray = (values * 255).round().clip(0, 255).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=-1)

@@ -114,7 +114,7 @@ def opened(path: Path) -> Image.Image:
 def read_image(image: Any) -> Image.Image:
     """An RGB image from a file, a PIL image, or a uint8 array or tensor [H, W, 3].
 
-    A file's orientation is applied, what is transparent is laid on white, 16-bit grey is scaled to 8 bits. UserError
+    A file's orientation is applied, what is transparent is laid on white, 16-bit gray is scaled to 8 bits. UserError
     for a file that cannot be read and for pixels of no known range, ArgumentError for anything else.
     """
     from PIL import Image
@@ -153,19 +153,19 @@ def _rgb(image: Image.Image) -> np.ndarray:  # uint8 [H, W, 3]
     if image.mode == "F":
         raise UserError("image: floating-point pixels have no known range; give an image of 8 or 16 bits")
     if image.mode.startswith("I"):
-        return _deep_grey(np.asarray(image))
+        return _deep_gray(np.asarray(image))
     if image.has_transparency_data:
         pixels = np.asarray(_managed(image.convert("RGBA"), "RGBA"))
         return over_ground(pixels[..., :3], pixels[..., 3:])
     return np.asarray(_managed(image, "RGB"))
 
 
-def _deep_grey(values: np.ndarray) -> np.ndarray:  # [H, W] -> uint8 [H, W, 3]
+def _deep_gray(values: np.ndarray) -> np.ndarray:  # [H, W] -> uint8 [H, W, 3]
     """16 bits to 8. Pillow itself cuts off at 255, which leaves white."""
     if values.size and not 0 <= values.min() <= values.max() <= 65535:
         raise UserError("image: pixels of 32 bits have no known range; give an image of 8 or 16 bits")
-    grey = (values.astype(np.float64) / 257).round().astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=-1)
+    gray = (values.astype(np.float64) / 257).round().astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=-1)
 
 
 def _managed(image: Image.Image, mode: str) -> Image.Image:
@@ -186,7 +186,7 @@ def _managed(image: Image.Image, mode: str) -> Image.Image:
 
 
 def fit_image(image: Image.Image, height: int, width: int) -> Tensor:  # uint8 [height, width, 3]
-    """The largest centred part with the video's aspect ratio, resized (Lanczos); one of that size stays as it is."""
+    """The largest centerd part with the video's aspect ratio, resized (Lanczos); one of that size stays as it is."""
     from PIL import Image, ImageOps
 
     fitted = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)

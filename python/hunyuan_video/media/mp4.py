@@ -11,7 +11,7 @@ import numpy as np
 from hunyuan_video.errors import Notice, UserError
 from hunyuan_video.media.timeline import rate
 
-BT709 = 1  # the code of BT.709 for colour space, primaries and transfer in H.264
+BT709 = 1  # the code of BT.709 for color space, primaries and transfer in H.264
 LIMITED_RANGE = 1
 THREADS = 4  # x264's output depends on this number, not on the machine's cores: fixed, so equal frames give equal files
 # x264's macroblock tree (its AVX-512 code) gave other bits in 1 to 60 % of runs on equal frames, depending on where in

@@ -60,7 +60,7 @@ class GuidedVelocity:
     """Velocity (noise - data) of a batch of videos under the run's prompts and guidance.
 
     batch_size: videos per call of the transformer. With 1, the default of the pipeline, every video is computed with
-    the same shapes however many are asked for, so its bits do not depend on its neighbours.
+    the same shapes however many are asked for, so its bits do not depend on its neighbors.
     """
 
     def __init__(self, transformer: HunyuanVideoTransformer, state: SamplingState, batch_size: int):

@@ -172,7 +172,7 @@ class HunyuanVideoPipeline(AdapterMethods):
         video; None: random (see out.seeds). torch's CPU generator draws by the lower 32 bits of a seed only.
         generator: CPU generators instead of seeds. latents: the initial noise itself.
         image: what an image-to-video model continues, a file, a PIL image, or uint8 [H, W, 3], or one for each prompt;
-        its largest centred part with the video's aspect ratio is resized to the video's size.
+        its largest centerd part with the video's aspect ratio is resized to the video's size.
 
         output_type: "np" uint8 [N, F, H, W, 3]; "pt" float32 [N, 3, F, H, W] in 0..1; "pil" lists of images; "latent"
         no decoding. vae_mode: "plain", "tiled", "exact"; "auto": plain for videos within a tile of the VAE, for larger

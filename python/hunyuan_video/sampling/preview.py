@@ -1,7 +1,7 @@
 """Cheap pictures of latents: one pixel per latent position, from a linear map of the latent channels to RGB.
 
-The map is fitted once per VAE by least squares: the VAE encodes a chart of smooth colour fields, and its latents are
-regressed on the chart's mean colour in each latent cell. A pipeline without a VAE shows the three strongest principal
+The map is fitted once per VAE by least squares: the VAE encodes a chart of smooth color fields, and its latents are
+regressed on the chart's mean color in each latent cell. A pipeline without a VAE shows the three strongest principal
 components of the latents instead, as false colors.
 """
 
@@ -63,9 +63,9 @@ def _with_ones(rows: Tensor) -> Tensor:  # [..., C] -> [..., C + 1]
 
 def _false_colors(rows: Tensor) -> Tensor:  # [N, T, h, w, C] -> [N, T, h, w, 3], two standard deviations to [-1, 1]
     flat = rows.flatten(0, -2)
-    centred = flat - flat.mean(0)
-    _, axes = torch.linalg.eigh(centred.T @ centred)  # ascending
+    centered = flat - flat.mean(0)
+    _, axes = torch.linalg.eigh(centered.T @ centered)  # ascending
     strongest = axes[:, -3:].flip(-1)
-    shown = centred @ (strongest * torch.where(strongest.sum(0) < 0, -1.0, 1.0))  # eigh leaves the signs open
+    shown = centered @ (strongest * torch.where(strongest.sum(0) < 0, -1.0, 1.0))  # eigh leaves the signs open
     shown = F.pad(shown, (0, 3 - shown.shape[1])) / (2 * shown.std(0).max().clamp_min(1e-6))
     return shown.view(*rows.shape[:-1], 3)

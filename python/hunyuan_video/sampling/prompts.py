@@ -74,7 +74,7 @@ def encode_prompts(
 ) -> tuple[PromptEmbeds, dict[str, list[TokenReport]]]:
     """Embeddings and token reports of prompts; `video` chooses the instruction template (video or image).
 
-    Prompts are encoded one at a time, so a prompt's embedding never depends on its neighbours in a batch.
+    Prompts are encoded one at a time, so a prompt's embedding never depends on its neighbors in a batch.
     """
     if text_encoder is None or clip_text_encoder is None:
         missing = "text_encoder" if text_encoder is None else "clip_text_encoder"

@@ -133,11 +133,11 @@ def test_guidance_times_reach_the_noisy_end(even, beyond):
 
 
 def test_report_pairs_the_prompts():
-    found = compare(
+    result = compare(
         {"all": [True, True, False, True], "camera": []}, {"all": [True, False, False, False], "camera": []}
     )
-    assert found["student"] == {"all": 0.75} and found["teacher"] == {"all": 0.25}
-    assert found["difference"]["all"] == (0.5, pytest.approx((1 / 3) ** 0.5 / 2))
+    assert result["student"] == {"all": 0.75} and result["teacher"] == {"all": 0.25}
+    assert result["difference"]["all"] == (0.5, pytest.approx((1 / 3) ** 0.5 / 2))
 
 
 def test_teacher_is_classifier_free_guidance_in_one_batch(path):
@@ -167,7 +167,7 @@ def test_pseudo_huber_is_quadratic_near_zero_and_linear_far_away():
     assert pseudo_huber(torch.tensor([-50.0]), 0.1).item() == pytest.approx(49.9, rel=1e-4)
 
 
-def test_distribution_matching_gradient_is_the_normalised_difference_of_the_scores():
+def test_distribution_matching_gradient_is_the_normalized_difference_of_the_scores():
     clean = torch.randn(3, 5, requires_grad=True)
     real, fake = torch.randn(3, 5), torch.randn(3, 5)
     distribution_matching_loss(clean, real, fake).backward()

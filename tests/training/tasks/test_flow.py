@@ -77,14 +77,14 @@ def test_a_short_run_trains_and_exports(tmp_path, vae):
 
 
 def test_latents_of_another_encoder_are_not_reused(vae):
-    one = CausalVAE.from_pretrained(vae)
-    key = vae_fingerprint(one)
+    entry = CausalVAE.from_pretrained(vae)
+    key = vae_fingerprint(entry)
     with torch.no_grad():
-        one.decoder.conv_in.conv.weight += 1
-    assert vae_fingerprint(one) == key  # the decoder does not change the latents
+        entry.decoder.conv_in.conv.weight += 1
+    assert vae_fingerprint(entry) == key  # the decoder does not change the latents
     with torch.no_grad():
-        one.encoder.conv_in.conv.weight += 1
-    assert vae_fingerprint(one) != key
+        entry.encoder.conv_in.conv.weight += 1
+    assert vae_fingerprint(entry) != key
 
 
 def test_missing_text_folder_is_one_line(tmp_path, vae):

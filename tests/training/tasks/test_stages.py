@@ -103,13 +103,13 @@ def stage_task(source, workers, monkeypatch):
 
 
 def losses(task, steps):
-    found, positions = [], []
+    result, positions = [], []
     for step in steps:
         for part in range(2):
             task.begin(step, part, 2)
-            found.append(task.loss(step, torch.Generator().manual_seed(step))[0].item())
+            result.append(task.loss(step, torch.Generator().manual_seed(step))[0].item())
         positions.append(task.extra_state())
-    return found, positions
+    return result, positions
 
 
 def test_the_next_step_is_read_ahead_and_the_position_is_this_steps(monkeypatch):

@@ -105,7 +105,7 @@ def _object_cover(pictures: Tensor) -> Tensor:
 
 
 def _paint(pictures: Tensor, cover: Tensor) -> Tensor:
-    """The object's colour, from the brighter half of what it covers (a blur mixes the rest with the background): [3]"""
+    """The object's color, from the brighter half of what it covers (a blur mixes the rest with the background): [3]"""
     brightness = pictures.amax(1)
     covered = brightness[cover > 0.5]
     weight = (brightness >= covered.median()).float() * cover
@@ -117,7 +117,7 @@ def _opacity(
     cover: Tensor,  # [F, h, w]
     paint: Tensor,  # [3]
 ) -> Tensor:
-    """Share of the object's colour in each pixel near the object, 0 to 1: softer than `cover`, as blurred as the clip.
+    """Share of the object's color in each pixel near the object, 0 to 1: softer than `cover`, as blurred as the clip.
 
     [F, h, w]
     """
@@ -125,7 +125,7 @@ def _opacity(
     ground = (pictures * (1.0 - near[:, None])).sum((0, 2, 3)) / (1.0 - near).sum().clamp(min=1.0)
     way = paint - ground
     share = torch.einsum("fchw,c->fhw", pictures - ground.view(3, 1, 1), way) / way.square().sum()
-    # A light texture has a small share of the object's colour, too.
+    # A light texture has a small share of the object's color, too.
     return ((share - 0.2) / 0.8).clamp(0.0, 1.0) * near
 
 
@@ -135,7 +135,7 @@ def _color(paint: Tensor) -> str:
 
 
 def _background(pictures: Tensor, cover: Tensor) -> str:
-    """The named background whose line from dark to light tone passes nearest to the mean colour."""
+    """The named background whose line from dark to light tone passes nearest to the mean color."""
     weight = 1.0 - F.max_pool2d(cover[:, None], 5, 1, 2)
     mean = (pictures * weight).sum((0, 2, 3)) / weight.sum().clamp(min=1.0)
     dark, light = torch.tensor(list(BACKGROUND_COLORS.values()), device="cpu").unbind(1)

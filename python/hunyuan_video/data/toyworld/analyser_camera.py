@@ -102,10 +102,10 @@ def _cached_grids(progress: tuple[float, ...], size: tuple[int, int]) -> Tensor:
 
 
 def _restlessness(
-    layers: Tensor,  # [F, 4, h, w]: colour, and 1 where the background is seen
+    layers: Tensor,  # [F, 4, h, w]: color, and 1 where the background is seen
     grids: Tensor,  # [F, K * rows, columns, 2]
 ) -> tuple[Tensor, Tensor]:
-    """Variance of the colour over time at a world point, and over the world points of the mean: each [K].
+    """Variance of the color over time at a world point, and over the world points of the mean: each [K].
 
     Of the points that show background in three looks or more.
     """

@@ -89,8 +89,8 @@ def find_shape(
     """The shape whose outline, turned as it needs to be, covers the object best."""
     looks = _whole_frames(view.cover)
     view = View(opacity[looks], view.matrices[looks], view.progress[looks])
-    found = [_fit(view, shape, blur) for shape in (*SHAPES, _WORN_STAR) for blur in _BLURS]
-    best = max(found, key=lambda outline: outline.overlap)
+    fits = [_fit(view, shape, blur) for shape in (*SHAPES, _WORN_STAR) for blur in _BLURS]
+    best = max(fits, key=lambda outline: outline.overlap)
     return replace(best, shape="star") if best.shape == _WORN_STAR else best
 
 
@@ -99,7 +99,7 @@ def _cosine(a: tuple[float, float], b: tuple[float, float]) -> float:
 
 
 def _world_places(view: View) -> tuple[Tensor, Tensor, Tensor]:
-    """Centre x, y and area of the object in world units. Each [F]."""
+    """Center x, y and area of the object in world units. Each [F]."""
     height, width = view.cover.shape[1:]
     area = view.cover.sum((1, 2))
     column = (view.cover.sum(1) * (torch.arange(width, dtype=torch.float32, device="cpu") - (width - 1) / 2.0)).sum(
@@ -128,7 +128,7 @@ def _whole_frames(cover: Tensor) -> Tensor:
 class _Template:
     outlines: Tensor  # [A, G, G] the shape at all angles, its brightest point 1
     angles: Tensor  # [A] radians
-    grid: Tensor  # [G, G, 2] points around the centre of mass, in radii
+    grid: Tensor  # [G, G, 2] points around the center of mass, in radii
     area: float  # sum over the upright outline, in square radii
 
 

@@ -34,7 +34,7 @@ def caption(scene: AnyScene, rng: random.Random, form: str | None = None) -> Cap
     """Describes a scene.
 
     rng: chooses among phrases (and forms): equal states give equal captions. form: one of FORMS, or None to draw one.
-    Every form but "brief" tells shape, colour, motion, background and camera; the size is left out now and then. A
+    Every form but "brief" tells shape, color, motion, background and camera; the size is left out now and then. A
     "structured" caption drops and shuffles fields, as the paper does to vary length and pattern, but keeps those that
     tell all attributes. ValueError for an unknown form. The wide world has forms of its own (`wide.captions.FORMS`).
     """

@@ -63,12 +63,12 @@ class Unknown:
 
 def known_words(world: World | WideWorld) -> set[str]:
     """Every word that means something to a checkpoint of this world, with its synonyms and plurals."""
-    found = {word for word in vocabulary(world) if word.isalpha()}
+    accepted = {word for word in vocabulary(world) if word.isalpha()}
     if isinstance(world, WideWorld):
         table = plural_synonyms()
-        return found | {other for word in set(table) & found for other in table[word]}
-    found |= {other for other, word in SYNONYMS.items() if word in found}
-    return found | {plural(shape) for shape in world.shapes}
+        return accepted | {other for word in set(table) & accepted for other in table[word]}
+    accepted |= {other for other, word in SYNONYMS.items() if word in accepted}
+    return accepted | {plural(shape) for shape in world.shapes}
 
 
 def unknown_words(prompt: str, world: World | WideWorld) -> list[Unknown]:
@@ -94,7 +94,7 @@ def prompt_notes(prompt: str, world: World | WideWorld) -> list[str]:
     if not prompt.strip():
         return [f"the prompt is empty: anything of this world may be shown; it has {_listed(shapes)}"]
     unknown = unknown_words(prompt, world)
-    lines = [str(one) for one in unknown[:_SHOWN]]
+    lines = [str(word) for word in unknown[:_SHOWN]]
     if len(unknown) > _SHOWN:
         lines.append(f"{len(unknown) - _SHOWN} more words are not in this world")
     names = {name for shape in shapes for name in (str(shape), plural(str(shape)))}

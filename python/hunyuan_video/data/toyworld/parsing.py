@@ -42,9 +42,9 @@ def parse(text: str, world: World) -> Attributes:
     background = _first(rest, words.BACKGROUND_COLORS)
     texture = _first(rest, words.TEXTURES) or ("plain" if background else None)
     shape = _first(rest, words.SHAPES)
-    found = (shape, _color(rest, shape), _first(rest, words.SIZES), motion, texture, background, camera)
+    named = (shape, _color(rest, shape), _first(rest, words.SIZES), motion, texture, background, camera)
     known = world.words().values()
-    return Attributes(*(word if word in words_known else None for word, words_known in zip(found, known, strict=True)))
+    return Attributes(*(word if word in words_known else None for word, words_known in zip(named, known, strict=True)))
 
 
 def _first(text: str, candidates: Iterable[str]) -> str | None:
@@ -54,7 +54,7 @@ def _first(text: str, candidates: Iterable[str]) -> str | None:
 
 
 def _color(text: str, shape: str | None) -> str | None:
-    """The object's colour: the one right before the shape, or the first one."""
+    """The object's color: the one right before the shape, or the first one."""
     names = "|".join(words.OBJECT_COLORS)
     before = re.search(rf"\b({names}) {shape}", text) if shape else None
     return before[1] if before else _first(text, words.OBJECT_COLORS)

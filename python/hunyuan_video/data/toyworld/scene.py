@@ -46,7 +46,7 @@ class Scene(Attributes):
     position: tuple[float, float]  # where the object is half-way through the clip
     radius: float
     travel: float  # length of the object's way, for the motions that have one
-    tint: tuple[float, float, float]  # added to the object's colour
+    tint: tuple[float, float, float]  # added to the object's color
     phases: tuple[float, float, float, float]  # radians: where the texture and the camera's shake start
 
 
@@ -88,7 +88,7 @@ class World:
         return dict(zip(ATTRIBUTES, columns, strict=True))
 
     def alike(self, scene: Scene, lead: Scene) -> Scene:
-        """The scene with both colours of another one, as far as they can be seen on its texture."""
+        """The scene with both colors of another one, as far as they can be seen on its texture."""
         visible = lead.background != "black" or scene.texture == "plain"
         return replace(scene, color=lead.color, background=lead.background if visible else scene.background)
 

@@ -22,7 +22,7 @@ def score(judgements: Sequence[AnyJudgement], scenes: Sequence[Prompt]) -> dict[
     The columns are those of `hits`. ValueError where the two lists differ in length.
     """
     table = hits(judgements, scenes)
-    return {name: sum(found) / len(found) if found else float("nan") for name, found in table.items()}
+    return {name: sum(column) / len(column) if column else float("nan") for name, column in table.items()}
 
 
 def hits(judgements: Sequence[AnyJudgement], scenes: Sequence[Prompt]) -> dict[str, list[bool]]:

@@ -1,7 +1,7 @@
 """The words of the toy world and what each of them looks like.
 
-Lengths are in world units: 64 units are the shorter side of the picture, whatever its size in pixels. Colours are RGB
-in [0, 1]. Object colours are bright (largest channel >= 0.8), backgrounds dark (largest channel <= 0.46), and no name
+Lengths are in world units: 64 units are the shorter side of the picture, whatever its size in pixels. Colors are RGB
+in [0, 1]. Object colors are bright (largest channel >= 0.8), backgrounds dark (largest channel <= 0.46), and no name
 is used for both, so that the object can be told from its background by pixels alone and by words alone.
 """
 
@@ -20,7 +20,7 @@ OBJECT_COLORS = {
     "cyan": (0.12, 0.90, 0.94),
 }
 
-# Each background colour is a dark and a light tone; a texture blends from the first to the second.
+# Each background color is a dark and a light tone; a texture blends from the first to the second.
 BACKGROUND_COLORS = {
     "gray": ((0.23, 0.23, 0.24), (0.43, 0.43, 0.44)),
     "navy": ((0.03, 0.05, 0.19), (0.13, 0.19, 0.42)),

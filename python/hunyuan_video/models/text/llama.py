@@ -237,6 +237,6 @@ def rotate(
     cos: Tensor,  # [S, D]
     sin: Tensor,  # [S, D]
 ) -> Tensor:
-    """Rotary embedding with the pairs (i, i + D/2), Llama's half-rotation (the video transformer pairs neighbours)."""
+    """Rotary embedding with the pairs (i, i + D/2), Llama's half-rotation (the video transformer pairs neighbors)."""
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin

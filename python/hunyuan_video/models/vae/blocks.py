@@ -97,7 +97,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest neighbour, then a causal convolution. Frame 0 is not doubled in time: T -> 1 + st * (T - 1).
+    """Nearest neighbor, then a causal convolution. Frame 0 is not doubled in time: T -> 1 + st * (T - 1).
 
     In inference on a CPU both at once, with 8 or 12 taps instead of 27 (upsample.py): the same to rounding.
     """

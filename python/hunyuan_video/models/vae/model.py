@@ -146,7 +146,7 @@ class CausalVAE(Pretrained):
         """The video of latents.
 
         mode: "plain" is one pass; "tiled" cuts into overlapping tiles of config.tile_size pixels and config.tile_frames
-        frames and blends them (official behaviour: bounded memory, differs from plain); "exact" equals plain up to
+        frames and blends them (official behavior: bounded memory, differs from plain); "exact" equals plain up to
         rounding within memory_budget bytes besides weights, input and result (None: 4 GiB), at about plain's speed,
         without gradients. ValueError if the budget is too small for the size, saying what is needed.
         """

@@ -1,6 +1,6 @@
 """Overlapping tiles and their blending, as released (mode="tiled" of the VAE; paper section 4.1.2).
 
-A tile is `size` latents wide and high and `frames` + 1 latents long; neighbours overlap by a quarter, and the overlap
+A tile is `size` latents wide and high and `frames` + 1 latents long; neighbors overlap by a quarter, and the overlap
 is a linear blend. Everything is counted in latents and scaled to pixels by the units, so that lengths come out right
 for any tile size: where 3/4 of a tile is not a whole number, the stride is rounded down and the overlap takes the rest.
 """
@@ -17,7 +17,7 @@ OVERLAP = 0.25  # of a tile
 
 
 def tile_stride(size: int) -> int:
-    """Distance in latents between the starts of neighbouring tiles of `size` >= 2 latents."""
+    """Distance in latents between the starts of neighboring tiles of `size` >= 2 latents."""
     return int(size * (1 - OVERLAP))
 
 

@@ -1,6 +1,6 @@
 """The lower envelope of loss curves and its power laws (paper section 4.4, Chinchilla's approach 1).
 
-Every model is the best one between the intersections of its loss curve with those of its neighbours in size. The
+Every model is the best one between the intersections of its loss curve with those of its neighbors in size. The
 points of the fit are these intersections (geometric mean of the two models) and, for a model with an intersection on
 both sides, the middle of its interval in log C. Models at the ends have no known second intersection and add nothing.
 """
@@ -41,7 +41,7 @@ class Smooth:
         self.width = np.maximum(bandwidth * np.log(10), gaps)
 
     def loss(self, at: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
-        """Smoothed log loss at log compute `at`: weighted line through the neighbours of each place."""
+        """Smoothed log loss at log compute `at`: weighted line through the neighbors of each place."""
         y = self.y if values is None else values
         distance = self.x[None, :] - at[:, None]
         weight = np.exp(-0.5 * (distance / np.interp(at, self.x, self.width)[:, None]) ** 2)

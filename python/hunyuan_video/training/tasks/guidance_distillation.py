@@ -43,7 +43,7 @@ FASTEST = 4.0  # radians that a component of the embedding may turn from one gui
 def guidance_student(teacher: HunyuanVideoTransformer) -> HunyuanVideoTransformer:
     """The teacher with a guidance embedder whose last layer is zero: at first, the conditional branch at every scale.
 
-    Its first layer starts blind to the fast part of the sinusoid, which differs at random between neighbouring scales.
+    Its first layer starts blind to the fast part of the sinusoid, which differs at random between neighboring scales.
     Raises ValueError where the teacher has a guidance input already.
     """
     if teacher.config.guidance_embed:

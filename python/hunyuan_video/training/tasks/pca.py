@@ -1,6 +1,6 @@
 """Closed-form latents that break the VAE's plateau.
 
-A causal VAE trained from nothing sits at the mean colour for a long time. Blocks of pixels (8x8 for the first frame,
+A causal VAE trained from nothing sits at the mean color for a long time. Blocks of pixels (8x8 for the first frame,
 4x8x8 after it, for a VAE that compresses 4x8x8) have an optimal linear code: their principal
 components. The encoder is first taught to produce that code and the decoder to invert it; then both train jointly.
 """

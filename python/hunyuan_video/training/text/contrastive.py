@@ -22,7 +22,7 @@ from hunyuan_video.training.text.captions import attribute_sizes, describe, labe
 from hunyuan_video.training.text.descent import Descent
 from hunyuan_video.training.text.heads import AttributeHeads
 
-GROUP = 4  # clips in a batch that share both colours, so that the colours alone do not tell them apart
+GROUP = 4  # clips in a batch that share both colors, so that the colors alone do not tell them apart
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def train_clip(
 
 
 def grouped_scenes(world: AnyWorld, count: int, seed: int, split: str = "train") -> list[AnyScene]:
-    """Scenes in runs of GROUP with the colours of the first of the run; about a tenth of those leave the split."""
+    """Scenes in runs of GROUP with the colors of the first of the run; about a tenth of those leave the split."""
     scenes: list[Any] = list(world.scenes(count // GROUP * GROUP, seed=seed + 100, split=split))
     for first in range(0, len(scenes), GROUP):
         lead = scenes[first]

@@ -29,7 +29,7 @@ def evaluate(
     """Probe accuracies and retrieval on the test split of the world.
 
     The language model and the probes never saw these combinations of attributes; CLIP saw some of them, because
-    `grouped_scenes` exchanges colours without regard to the split.
+    `grouped_scenes` exchanges colors without regard to the split.
 
     Keys: "llm_last" (state of the last token), "llm_mean" (mean over the valid tokens), "clip_pooled": accuracy per
     attribute. "retrieval": share of captions whose best clip among 100 is their own, and of clips likewise.

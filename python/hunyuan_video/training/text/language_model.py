@@ -125,7 +125,7 @@ def _llama_config(tokenizer: Any, config: LanguageModelConfig) -> LlamaConfig:
 
 
 def _init(module: nn.Module) -> None:
-    # Embeddings of unit size: the residual stream, which the video transformer reads unnormalised, stays near 1.
+    # Embeddings of unit size: the residual stream, which the video transformer reads unnormalized, stays near 1.
     if isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight)
     elif isinstance(module, nn.Linear):

@@ -67,7 +67,7 @@ COMMON_WORDS = """
 
 
 def language_tokenizer(world: AnyWorld) -> Tokenizer:
-    """For the language model: begin token in front, special tokens of the template recognised in the text."""
+    """For the language model: begin token in front, special tokens of the template recognized in the text."""
     return _tokenizer(world, LLM_SPECIAL, ["<|begin_of_text|>", "$A"])
 
 

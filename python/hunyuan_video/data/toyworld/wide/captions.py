@@ -155,5 +155,5 @@ def all_words() -> list[str]:
     texts += [p for pair in phrases.CAMERAS.values() for group in pair for p in group] + list(phrases.CAMERAS)
     texts += [*phrases.FORMS, *phrases.SHOT_TYPES.values(), phrases.STYLE, phrases.OTHER_ATMOSPHERE]
     texts += [*phrases.ATMOSPHERES.values(), json.dumps(dict.fromkeys(FIELD_NAMES, ""))]
-    found = {token for text in texts for token in re.findall(r"[a-z]+|[^\sa-z]", re.sub(r"{\w+}", " ", text))}
-    return sorted(found)
+    tokens = {token for text in texts for token in re.findall(r"[a-z]+|[^\sa-z]", re.sub(r"{\w+}", " ", text))}
+    return sorted(tokens)

@@ -1,6 +1,6 @@
 """The judge of the wide world: what a clip shows, from its pixels alone. It holds no learned weights.
 
-It finds the background and its light (judge_ground), the things in front and their colours (judge_objects), the camera
+It finds the background and its light (judge_ground), the things in front and their colors (judge_objects), the camera
 that makes the background stand still, and with that camera undone the outline, fill (judge_outline) and motion
 (judge_motion) of each thing, and how two of them stand to each other.
 """
@@ -38,12 +38,12 @@ class WideJudgement:
 
     def attributes(self) -> dict[str, str | int | None]:
         """Everything by the names of LABELS."""
-        found: dict[str, str | int | None] = dict.fromkeys(LABELS)
+        labels: dict[str, str | int | None] = dict.fromkeys(LABELS)
         for prefix, thing in zip(("", "other_"), self.things, strict=False):
-            found.update({f"{prefix}{name}": getattr(thing, name) for name in THING})
+            labels.update({f"{prefix}{name}": getattr(thing, name) for name in THING})
         place = (self.relation, self.background, self.background_color, self.light, self.camera)
-        found.update(zip(("relation", "background", "background_color", "light", "camera"), place, strict=True))
-        return found
+        labels.update(zip(("relation", "background", "background_color", "light", "camera"), place, strict=True))
+        return labels
 
 
 def judge(frames: Tensor) -> WideJudgement:  # [F, H, W, 3] uint8 RGB
@@ -58,19 +58,19 @@ def judge(frames: Tensor) -> WideJudgement:  # [F, H, W, 3] uint8 RGB
     unit = WORLD_UNITS / min(pictures.shape[2:])
     progress = torch.linspace(0.0, 1.0, len(frames)) if len(frames) > 1 else torch.tensor([0.5])
     ground = find_ground(pictures)
-    found = find_things(pictures, ground, unit)
-    camera, matrices = _camera(ground, found, progress)
+    objects = find_things(pictures, ground, unit)
+    camera, matrices = _camera(ground, objects, progress)
     shake = _SHAKE if camera == "handheld shot" else 0.0
-    overlapping = len(found) == 2 and _touching(found, unit)
+    overlapping = len(objects) == 2 and _touching(objects, unit)
     if overlapping:
-        found = _front_first(found, matrices)
+        objects = _front_first(objects, matrices)
     seen = []
-    for number, one in enumerate(found):
-        hidden = found[0].opacity if overlapping and number == 1 else torch.zeros_like(one.opacity)
-        seen.append(_thing(one, hidden, ground, pictures, matrices, progress, shake))
+    for number, item in enumerate(objects):
+        hidden = objects[0].opacity if overlapping and number == 1 else torch.zeros_like(item.opacity)
+        seen.append(_thing(item, hidden, ground, pictures, matrices, progress, shake))
     things, relation = tuple(thing for thing, _ in seen), "in front of" if overlapping else None
     if len(seen) == 2 and not overlapping:
-        relation, swapped = _relation(found, [motion for _, motion in seen], matrices)
+        relation, swapped = _relation(objects, [motion for _, motion in seen], matrices)
         things = things[::-1] if swapped else things
     return WideJudgement(things, relation, ground.kind, ground.color, ground.light, camera)
 
@@ -81,14 +81,14 @@ def _resized(pictures: Tensor, shorter: int) -> Tensor:
     return F.interpolate(pictures, size=size, mode="bilinear", antialias=True, align_corners=False)
 
 
-def _camera(ground: Ground, found: list[Found], progress: Tensor) -> tuple[str | None, Tensor]:
+def _camera(ground: Ground, objects: list[Found], progress: Tensor) -> tuple[str | None, Tensor]:
     still = torch.eye(3).repeat(len(progress), 1, 1)
     if len(progress) < 2:
         return None, still
     if ground.kind in words.UNTEXTURED:
         return "static shot", still
     cover = torch.zeros_like(ground.distance)
-    for thing in found:
+    for thing in objects:
         cover = torch.maximum(cover, thing.opacity)
     units = int(WORLD_UNITS)
     small = _resized(torch.cat([ground.unlit, cover[:, None]], 1), units)
@@ -96,32 +96,32 @@ def _camera(ground: Ground, found: list[Found], progress: Tensor) -> tuple[str |
 
 
 def _thing(
-    one: Found, hidden: Tensor, ground: Ground, pictures: Tensor, matrices: Tensor, progress: Tensor, shake: float
+    item: Found, hidden: Tensor, ground: Ground, pictures: Tensor, matrices: Tensor, progress: Tensor, shake: float
 ) -> tuple[Thing, Motion]:
     """A thing of which parts may be hidden, and its motion."""
-    outline = find_outline(one, hidden, pictures, matrices, progress, ground.light)
-    rows = one.whole.nonzero().flatten()
+    outline = find_outline(item, hidden, pictures, matrices, progress, ground.light)
+    rows = item.whole.nonzero().flatten()
     if len(rows) < 3:
-        rows = torch.arange(len(one.frames))
-    frames, places = one.frames[rows], world_places(one, matrices)[rows]
+        rows = torch.arange(len(item.frames))
+    frames, places = item.frames[rows], world_places(item, matrices)[rows]
     if hidden.any():
         frames, places = outline.frames, outline.places[:, None]
     motion = find_motion(progress[frames], places, outline.turn, outline.wobble + shake)
-    return Thing(outline.shape, one.color, outline.size, outline.fill, motion.name, motion.speed, one.count), motion
+    return Thing(outline.shape, item.color, outline.size, outline.fill, motion.name, motion.speed, item.count), motion
 
 
-def _front_first(found: list[Found], matrices: Tensor) -> list[Found]:
+def _front_first(objects: list[Found], matrices: Tensor) -> list[Found]:
     """The thing first that is seen where both would be."""
-    first, second = owned_overlap(found[0], found[1], matrices)
-    return found if first >= second else found[::-1]
+    first, second = owned_overlap(objects[0], objects[1], matrices)
+    return objects if first >= second else objects[::-1]
 
 
-def _relation(found: list[Found], motions: list[Motion], matrices: Tensor) -> tuple[str, bool]:
+def _relation(objects: list[Found], motions: list[Motion], matrices: Tensor) -> tuple[str, bool]:
     """The relation of two things that do not overlap, and whether it is of the second to the first."""
     for number, motion in enumerate(motions):
         if motion.name == "orbit":
             return "orbiting", number == 1
-    middles = [world_places(thing, matrices)[..., :2].mean((0, 1)) for thing in found]
+    middles = [world_places(thing, matrices)[..., :2].mean((0, 1)) for thing in objects]
     way = middles[1] - middles[0]
     going = torch.tensor(motions[0].displacement)
     if motions[0].name == motions[1].name and motions[0].name in words.DIRECTIONS:
@@ -133,8 +133,8 @@ def _relation(found: list[Found], motions: list[Motion], matrices: Tensor) -> tu
     return "above", bool(way[1] < 0)
 
 
-def _touching(found: list[Found], unit: float) -> bool:
+def _touching(objects: list[Found], unit: float) -> bool:
     """True if the two things meet in most frames."""
-    grown = F.max_pool2d((found[0].opacity[:, None] > 0.5).float(), 3, 1, 1)[:, 0] > 0
-    line = (grown & (found[1].opacity > 0.5)).flatten(1).sum(1) * unit
+    grown = F.max_pool2d((objects[0].opacity[:, None] > 0.5).float(), 3, 1, 1)[:, 0] > 0
+    line = (grown & (objects[1].opacity > 0.5)).flatten(1).sum(1) * unit
     return (line > _TOUCH).float().mean().item() > 0.5

@@ -47,9 +47,9 @@ def find_ground(pictures: Tensor) -> Ground:  # [F, 3, h, w] in [0, 1]
 
 
 def _families(light: str) -> list[tuple[str, str | None]]:
-    found: list[tuple[str, str | None]] = [("tones", color) for color in words.BACKGROUND_COLORS]
-    found.append(("landscape", None))
-    return [*found, ("starry", None)] if light in words.LIGHTS_OF["starry"] else found
+    families: list[tuple[str, str | None]] = [("tones", color) for color in words.BACKGROUND_COLORS]
+    families.append(("landscape", None))
+    return [*families, ("starry", None)] if light in words.LIGHTS_OF["starry"] else families
 
 
 def _unlit(pictures: Tensor, light: str) -> tuple[Tensor, Tensor]:
@@ -65,12 +65,12 @@ def _unlit(pictures: Tensor, light: str) -> tuple[Tensor, Tensor]:
 
 
 def _nearest(unlit: Tensor, kind: str, color: str | None) -> tuple[Tensor, Tensor]:
-    """Offset of each pixel from the nearest colour of a background, and its tone there: [F, 3, h, w], [F, h, w]."""
+    """Offset of each pixel from the nearest color of a background, and its tone there: [F, 3, h, w], [F, h, w]."""
     if kind == "tones":
         dark, light = words.BACKGROUND_COLORS[color or ""]
         return _to_segment(unlit, dark, light)
     if kind == "starry":
-        # Bright stars count as something in front: they are too small for a thing, and gray things have their colour.
+        # Bright stars count as something in front: they are too small for a thing, and gray things have their color.
         dim = [a + _DIM * b for a, b in zip(words.STARRY, words.STAR, strict=True)]
         return _to_segment(unlit, words.STARRY, dim)
     high, horizon = words.SKY

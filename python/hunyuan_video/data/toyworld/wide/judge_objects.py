@@ -1,4 +1,4 @@
-"""Which things stand in front: their colours, the pixels of each, and how many objects there are."""
+"""Which things stand in front: their colors, the pixels of each, and how many objects there are."""
 
 from dataclasses import dataclass
 from itertools import permutations
@@ -12,13 +12,13 @@ from hunyuan_video.data.toyworld.wide import vocabulary as words
 from hunyuan_video.data.toyworld.wide.judge_ground import Ground
 
 _OBJECT = 0.12  # a pixel this far from the background is none of it
-_EVEN = 0.2  # colours differ by less around a pixel that tells a colour
-_LIKE = 0.17  # and it is this near to the colour
-_MIN_SHARE = 0.015  # of the pixels that tell a colour, and
+_EVEN = 0.2  # colors differ by less around a pixel that tells a color
+_LIKE = 0.17  # and it is this near to the color
+_MIN_SHARE = 0.015  # of the pixels that tell a color, and
 _MIN_TELLING = 2.5  # square units a frame, on average
 _MIN_AREA = 5.0  # square units a frame: less is no thing
-_MANY = 0.6  # of the pixels around one, that tell the same colour
-_SPREAD = 40  # pixels that a colour is carried to what tells none
+_MANY = 0.6  # of the pixels around one, that tell the same color
+_SPREAD = 40  # pixels that a color is carried to what tells none
 _SPREAD_STARRY = 6  # fewer among stars, which may touch a thing
 _PART = 0.4  # of the largest part of a thing: less is no object of its own
 
@@ -36,7 +36,7 @@ class Found:
 
 
 def palette(light: str) -> Tensor:
-    """Colour and second tone of every name under a light: [2, 10, 3]."""
+    """Color and second tone of every name under a light: [2, 10, 3]."""
     tint = torch.tensor(words.TINTS[light])
     first = torch.tensor(list(words.COLORS.values()))
     pale = torch.tensor([name in words.PALE for name in words.COLORS])[:, None]
@@ -51,17 +51,17 @@ def find_things(pictures: Tensor, ground: Ground, unit: float) -> list[Found]:
     if not colors:
         return []
     owner = _owners(pictures, votes, colors, front, ground)
-    found = []
+    objects = []
     for number, color in enumerate(colors):
         mask = owner == number + 1
         thing = _found(list(words.COLORS)[color], mask, _opacity(ground.distance, mask, front), unit)
         if thing is not None:
-            found.append(thing)
-    return found
+            objects.append(thing)
+    return objects
 
 
 def _colors(pictures: Tensor, front: Tensor, ground: Ground, unit: float) -> tuple[list[int], Tensor]:
-    """The colours of the things, and for every pixel that tells one which it is (-1: none): [F, h, w]."""
+    """The colors of the things, and for every pixel that tells one which it is (-1: none): [F, h, w]."""
     inner = -F.max_pool2d(-front.float()[:, None], 3, 1, 1)[:, 0] > 0
     spread = F.max_pool2d(pictures, 3, 1, 1) + F.max_pool2d(-pictures, 3, 1, 1)
     telling = inner & (spread.amax(1) < _EVEN)
@@ -83,8 +83,8 @@ def _colors(pictures: Tensor, front: Tensor, ground: Ground, unit: float) -> tup
 def _owners(pictures: Tensor, votes: Tensor, colors: list[int], front: Tensor, ground: Ground) -> Tensor:
     """Which thing every pixel in front belongs to; 0: background. [F, h, w]
 
-    Colours spread from the pixels that tell one. Where both arrive, that with the nearer tone goes on; at the rim,
-    where the background mixes in, that of more neighbours.
+    Colors spread from the pixels that tell one. Where both arrive, that with the nearer tone goes on; at the rim,
+    where the background mixes in, that of more neighbors.
     """
     owner = torch.zeros(votes.shape)
     for number, color in enumerate(colors):
@@ -147,17 +147,17 @@ def _parts(mask: Tensor) -> Tensor:
 def _objects(labels: Tensor, cover: Tensor, unit: float) -> Tensor:
     """Pixel x, y from the middle and area in square units of the parts that are large enough: [n, 3]."""
     height, width = labels.shape
-    found = []
+    parts = []
     for label in labels.unique()[1:] if (labels == 0).any() else labels.unique():
         # The soft rim around a part is its own.
         near = F.max_pool2d((labels == label).float()[None, None], 3, 1, 1)[0, 0] * cover
         area = near.sum()
         x = (near.sum(0) * (torch.arange(width) - (width - 1) / 2.0)).sum() / area.clamp(min=1e-6)
         y = (near.sum(1) * (torch.arange(height) - (height - 1) / 2.0)).sum() / area.clamp(min=1e-6)
-        found.append(torch.stack([x * unit, y * unit, area * unit * unit]))
-    if not found:
+        parts.append(torch.stack([x * unit, y * unit, area * unit * unit]))
+    if not parts:
         return torch.zeros(0, 3)
-    table = torch.stack(found)
+    table = torch.stack(parts)
     table = table[table[:, 2] >= max(_MIN_AREA, _PART * table[:, 2].max().item())]
     return table[table[:, 2].argsort(descending=True)]
 
@@ -172,10 +172,10 @@ def _linked(places: Tensor) -> Tensor:  # [K, n, 3]
     return torch.stack(linked)
 
 
-def world_places(found: Found, matrices: Tensor) -> Tensor:  # [F, 3, 3] pixel -> world
+def world_places(item: Found, matrices: Tensor) -> Tensor:  # [F, 3, 3] pixel -> world
     """Found.places with the camera undone: x, y, area in the world. [K, n, 3]"""
-    chosen = matrices[found.frames]
-    x, y = apply(chosen, found.places[..., 0], found.places[..., 1])
-    depth = chosen[:, 2, :1] * found.places[..., 0] + chosen[:, 2, 1:2] * found.places[..., 1] + chosen[:, 2, 2:]
-    area = found.places[..., 2] * torch.linalg.det(chosen)[:, None] / depth**3
+    chosen = matrices[item.frames]
+    x, y = apply(chosen, item.places[..., 0], item.places[..., 1])
+    depth = chosen[:, 2, :1] * item.places[..., 0] + chosen[:, 2, 1:2] * item.places[..., 1] + chosen[:, 2, 2:]
+    area = item.places[..., 2] * torch.linalg.det(chosen)[:, None] / depth**3
     return torch.stack([x, y, area], -1)

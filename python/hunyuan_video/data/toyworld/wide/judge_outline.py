@@ -35,11 +35,11 @@ class Outline:
     frames: Tensor  # [L] the frames that were looked at
     places: Tensor  # [L, 3] x, y and area in them, with what is hidden
     turn: float  # degrees over the clip
-    wobble: float  # units: how far the centre of mass of the turning shape leaves its middle, to both sides
+    wobble: float  # units: how far the center of mass of the turning shape leaves its middle, to both sides
 
 
 def find_outline(
-    found: Found,
+    item: Found,
     hidden: Tensor,  # [F, h, w] where something else may hide the thing
     pictures: Tensor,  # [F, 3, h, w]
     matrices: Tensor,  # [F, 3, 3] pixel -> world
@@ -47,10 +47,10 @@ def find_outline(
     light: str,
 ) -> Outline:
     """The outline of a thing, from its first object in up to nine frames, the whole ones where there are enough."""
-    rows = _looks(found)
-    frames = found.frames[rows]
-    places = world_places(found, matrices)[rows, 0]
-    views = found.opacity[frames], hidden[frames], matrices[frames], places
+    rows = _looks(item)
+    frames = item.frames[rows]
+    places = world_places(item, matrices)[rows, 0]
+    views = item.opacity[frames], hidden[frames], matrices[frames], places
     likely = sorted(words.SHAPES, key=lambda name: -_fit(*views, name, _BLURS[1])[0])[:_LIKELY]
     fits = {(name, blur): _fit(*views, name, blur) for name in likely for blur in _BLURS}
     if hidden.any():  # from what is seen of it, a larger object may be meant as well
@@ -60,7 +60,7 @@ def find_outline(
     middle = radius.log().mean().exp().item()
     size = min(words.SIZES, key=lambda name: abs(math.log(words.SIZES[name] / middle)))
     fill, fill_angles = _fill(
-        found, pictures[frames], matrices[frames], places, shape, angles, radius, hidden[frames], light
+        item, pictures[frames], matrices[frames], places, shape, angles, radius, hidden[frames], light
     )
     turned = angles if _SYMMETRY[shape] else fill_angles
     symmetry = _SYMMETRY[shape] or {"striped": 180, "dotted": 90}.get(fill, 0)
@@ -80,20 +80,20 @@ def owned_overlap(first: Found, second: Found, matrices: Tensor) -> tuple[float,
     frames = torch.tensor(common)[torch.linspace(0, len(common) - 1, min(5, len(common))).round().long()]
     none = torch.zeros_like(first.opacity)
     for hidden in ((none, none), (second.opacity, first.opacity)):
-        covers = [_cover(one, by, frames, matrices) for one, by in zip((first, second), hidden, strict=True)]
+        covers = [_cover(item, by, frames, matrices) for item, by in zip((first, second), hidden, strict=True)]
         both = (covers[0] & covers[1]).float()
         if both.sum() >= 3 * len(frames):
             break
     return (first.opacity[frames] * both).sum().item(), (second.opacity[frames] * both).sum().item()
 
 
-def _cover(one: Found, hidden: Tensor, frames: Tensor, matrices: Tensor) -> Tensor:
+def _cover(item: Found, hidden: Tensor, frames: Tensor, matrices: Tensor) -> Tensor:
     """The pixels well inside the outline that fits a thing best: bool [L, h, w]."""
-    rows = torch.tensor([one.frames.tolist().index(frame) for frame in frames.tolist()])
-    views = one.opacity[frames], hidden[frames], matrices[frames], world_places(one, matrices)[rows, 0]
+    rows = torch.tensor([item.frames.tolist().index(frame) for frame in frames.tolist()])
+    views = item.opacity[frames], hidden[frames], matrices[frames], world_places(item, matrices)[rows, 0]
     fits = {shape: _fit(*views, shape, _BLURS[0]) for shape in words.SHAPES}
     shape = max(fits, key=lambda name: fits[name][0])
-    height, width = one.opacity.shape[1:]
+    height, width = item.opacity.shape[1:]
     unit = WORLD_UNITS / min(height, width)
     y, x = (unit * (torch.arange(n) - (n - 1) / 2.0) for n in (height, width))
     return _inside(shape, *fits[shape][1:], *apply(matrices[frames], x.view(1, 1, -1), y.view(1, -1, 1)))
@@ -107,11 +107,11 @@ def _inside(shape: str, angles: Tensor, radius: Tensor, places: Tensor, x: Tenso
     return signed_distance(shape, cos * u + sin * v + cx, cos * v - sin * u + cy) < -0.05
 
 
-def _looks(found: Found) -> Tensor:
+def _looks(item: Found) -> Tensor:
     """Rows of up to nine frames, those in which the picture's edge cuts the thing left out where possible."""
-    rows = found.whole.nonzero().flatten()
+    rows = item.whole.nonzero().flatten()
     if len(rows) < 3:
-        rows = torch.arange(len(found.frames))
+        rows = torch.arange(len(item.frames))
     return rows[torch.linspace(0, len(rows) - 1, min(_LOOKS, len(rows))).round().long()]
 
 
@@ -120,7 +120,7 @@ class _Template:
     outlines: Tensor  # [A, G, G] the shape at all angles
     angles: Tensor  # [A] radians
     area: float  # of the upright outline, in square radii
-    center: tuple[float, float]  # its centre of mass, in radii
+    center: tuple[float, float]  # its center of mass, in radii
 
 
 @cache
@@ -197,7 +197,7 @@ def sample(
 
 
 def _fill(
-    found: Found,
+    item: Found,
     pictures: Tensor,  # [L, 3, h, w]
     matrices: Tensor,  # [L, 3, 3]
     places: Tensor,  # [L, 3]
@@ -208,7 +208,7 @@ def _fill(
     light: str,
 ) -> tuple[str, Tensor]:
     """The fill whose pattern is nearest to the share of the second tone, and the angle at which it is in each look."""
-    first, second = palette(light)[:, list(words.COLORS).index(found.color)]
+    first, second = palette(light)[:, list(words.COLORS).index(item.color)]
     way = second - first
     middle = radius.log().mean().exp()
     cx, cy = _template(shape, _BLURS[0]).center
@@ -227,7 +227,7 @@ def _fill(
         turn = angles + offset
         cos, sin = torch.cos(turn).view(-1, 1, 1), torch.sin(turn).view(-1, 1, 1)
         grown = (radius / middle).view(-1, 1, 1)
-        # The place is that of the centre of mass; (cx, cy) takes it back to the middle of the shape.
+        # The place is that of the center of mass; (cx, cy) takes it back to the middle of the shape.
         du, dv = u - cx * middle, v - cy * middle
         x = places[:, 0].view(-1, 1, 1) + grown * (cos * du - sin * dv)
         y = places[:, 1].view(-1, 1, 1) + grown * (sin * du + cos * dv)

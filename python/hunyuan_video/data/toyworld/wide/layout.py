@@ -28,11 +28,11 @@ def tracks(
 ) -> list[Track]:
     """All objects, those that stand in front last."""
     places = _pair_places(scene) if scene.relation else [_row(scene, 0, (0.0, 0.0), _across(scene.things[0]))]
-    found = []
+    tracks = []
     for number, places_of_thing in enumerate(places):
         for member, place in enumerate(places_of_thing):
-            found.append(_track(scene, number, member, place, progress))
-    return found[::-1]
+            tracks.append(_track(scene, number, member, place, progress))
+    return tracks[::-1]
 
 
 def reach(scene: WideScene, number: int) -> float:
@@ -116,7 +116,7 @@ def _orbit_radius(scene: WideScene, number: int) -> float:
     if scene.relation == "orbiting":
         return reach(scene, 0) + reach(scene, 1) + 2.5 + 2.0 * scene.spare[0]
     count = scene.things[number].count
-    apart = 2.0 * reach(scene, number) + 3.0  # between neighbours on the circle
+    apart = 2.0 * reach(scene, number) + 3.0  # between neighbors on the circle
     return max(words.ORBIT_RADIUS, apart / (2.0 * math.sin(math.pi / count)) if count > 1 else 0.0)
 
 

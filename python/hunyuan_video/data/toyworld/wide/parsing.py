@@ -37,11 +37,11 @@ class Asked:
 
     def attributes(self) -> dict[str, str | int | None]:
         """Everything by the names of LABELS."""
-        found: dict[str, str | int | None] = dict.fromkeys(LABELS)
+        labels: dict[str, str | int | None] = dict.fromkeys(LABELS)
         for prefix, thing in zip(("", "other_"), self.things, strict=False):
-            found.update({f"{prefix}{name}": getattr(thing, name) for name in THING})
-        found.update({name: getattr(self, name) for name in PLACE})
-        return found
+            labels.update({f"{prefix}{name}": getattr(thing, name) for name in THING})
+        labels.update({name: getattr(self, name) for name in PLACE})
+        return labels
 
 
 def parse(text: str) -> Asked:
@@ -154,8 +154,8 @@ def _things(line: str) -> tuple[tuple[ThingAsked, ...], str | None]:
                 blank = " " * (joint.end() - joint.start())
                 line = line[: start + joint.start()] + blank + line[start + joint.end() :]
                 break
-    found = _motions(line, things[:2], [(number, end) for number, _, end in spans], relation)
-    return tuple(found[::-1] if swapped else found), relation
+    moving = _motions(line, things[:2], [(number, end) for number, _, end in spans], relation)
+    return tuple(moving[::-1] if swapped else moving), relation
 
 
 _ROUND = "along an orbit"  # for "in a circle", which is no shape

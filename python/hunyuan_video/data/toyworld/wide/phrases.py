@@ -126,11 +126,11 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 
 def plural_synonyms() -> dict[str, tuple[str, ...]]:
     """SYNONYMS with the plurals of the shapes."""
-    found = dict(SYNONYMS)
+    table = dict(SYNONYMS)
     for shape in words.SHAPES:
         if shape in SYNONYMS:
-            found[PLURALS[shape]] = tuple(plural(word) for word in SYNONYMS[shape])
-    return found
+            table[PLURALS[shape]] = tuple(plural(word) for word in SYNONYMS[shape])
+    return table
 
 
 def plural(word: str) -> str:

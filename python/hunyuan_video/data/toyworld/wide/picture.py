@@ -80,12 +80,12 @@ def _paint(
 
 
 def paints(scene: WideScene, number: int) -> list[tuple[float, float]]:
-    """The two tones of a thing under the scene's light: (colour, second tone) of each channel."""
+    """The two tones of a thing under the scene's light: (color, second tone) of each channel."""
     color = words.COLORS[scene.things[number].color]
     pale = scene.things[number].color in words.PALE
-    found = []
+    tones = []
     for value, tint, light in zip(color, scene.tints[number], words.TINTS[scene.light], strict=True):
         value = min(1.0, max(0.0, value + tint))
         second = 0.45 * value if pale else 0.25 * value + 0.72
-        found.append((light * value, light * second))
-    return found
+        tones.append((light * value, light * second))
+    return tones

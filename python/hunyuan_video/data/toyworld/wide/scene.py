@@ -45,7 +45,7 @@ class WideScene:
     radii: tuple[float, ...]  # of each thing, half-way through the clip
     offset: tuple[float, float]  # of everything from the middle of the picture
     spare: tuple[float, float, float]  # in [0, 1]: how wide gaps are, how far aside things stand, where an orbit starts
-    tints: tuple[tuple[float, float, float], ...]  # added to the colour of each thing
+    tints: tuple[tuple[float, float, float], ...]  # added to the color of each thing
     phases: tuple[float, float, float, float]  # radians: where the background and the camera's shake start
 
     def words(self) -> tuple[str, ...]:
@@ -56,11 +56,11 @@ class WideScene:
 
     def attributes(self) -> dict[str, str | int | None]:
         """Every word of it by the names of LABELS; None where there is no such thing."""
-        found: dict[str, str | int | None] = dict.fromkeys(LABELS)
+        labels: dict[str, str | int | None] = dict.fromkeys(LABELS)
         for prefix, thing in zip(("", "other_"), self.things, strict=False):
-            found.update({f"{prefix}{name}": getattr(thing, name) for name in THING})
-        found.update({name: getattr(self, name) for name in PLACE})
-        return found
+            labels.update({f"{prefix}{name}": getattr(thing, name) for name in THING})
+        labels.update({name: getattr(self, name) for name in PLACE})
+        return labels
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class WideWorld:
         return dict(zip(LABELS, columns, strict=True))
 
     def alike(self, scene: WideScene, lead: WideScene) -> WideScene:
-        """The scene with the colours of another one, as far as it has as many things and a coloured background."""
+        """The scene with the colors of another one, as far as it has as many things and a colored background."""
         colors = [thing.color for thing in lead.things]
         things = tuple(replace(t, color=c) for t, c in zip(scene.things, colors, strict=False))
         background = scene.background_color and (lead.background_color or scene.background_color)
@@ -142,7 +142,7 @@ def with_details(
     relation: str | None,
     *,
     background: str = "plain",
-    background_color: str | None = None,  # navy where the background has a colour
+    background_color: str | None = None,  # navy where the background has a color
     light: str = "day",
     camera: str = "static shot",
     rng: random.Random,
@@ -171,7 +171,7 @@ def draw_single(rng: random.Random) -> Thing:
 
 
 def draw_pair(rng: random.Random, relation: str) -> tuple[Thing, Thing]:
-    """Two things of different colours that fit into the picture together."""
+    """Two things of different colors that fit into the picture together."""
     count = 1 if relation == "in front of" or rng.random() < 0.75 else 2
     together = relation == "chasing" or (relation != "orbiting" and rng.random() < 0.4)
     sizes = _pair_sizes(rng, relation, count, together)

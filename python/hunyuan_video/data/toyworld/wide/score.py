@@ -52,11 +52,11 @@ def _followed(judgement: WideJudgement, scene: WideScene | Asked) -> dict[str, b
 
 
 def _things_followed(seen: Sequence[Thing], asked: Sequence[Thing | ThingAsked]) -> dict[str, bool]:
-    found: dict[str, bool] = {}
+    followed: dict[str, bool] = {}
     for name in THING:
         wanted = [getattr(thing, name) for thing in asked]
         if any(word is not None for word in wanted):
             pairs = zip(wanted, seen, strict=False)
             right = all(word is None or word == getattr(thing, name) for word, thing in pairs)
-            found[name] = right and len(seen) == len(asked)
-    return found
+            followed[name] = right and len(seen) == len(asked)
+    return followed

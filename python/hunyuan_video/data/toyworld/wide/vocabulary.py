@@ -1,7 +1,7 @@
 """The words of the wide world and what each of them looks like.
 
-Lengths are in world units (64 = the shorter side), colours RGB in [0, 1]. Fills have two tones: the object's colour and
-a second one, so that a colour can be told whatever the fill. Backgrounds stay below the objects in every channel that
+Lengths are in world units (64 = the shorter side), colors RGB in [0, 1]. Fills have two tones: the object's color and
+a second one, so that a color can be told whatever the fill. Backgrounds stay below the objects in every channel that
 matters, under every light.
 """
 

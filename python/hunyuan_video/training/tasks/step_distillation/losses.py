@@ -18,7 +18,7 @@ def distribution_matching_loss(
 ) -> Tensor:
     """0.5 |x - sg(x - g)|^2 / batch elements, whose gradient is g = (fake - real) / mean |x - real| of each sample.
 
-    DMD2 (arXiv 2405.14867), equation 1, with the normalisation of DMD (arXiv 2311.18828), equation 8.
+    DMD2 (arXiv 2405.14867), equation 1, with the normalization of DMD (arXiv 2311.18828), equation 8.
     """
     dims = tuple(range(1, clean.ndim))
     scale = (clean.detach() - real).abs().mean(dim=dims, keepdim=True).clamp(min=1e-6)
