@@ -32,8 +32,7 @@ LIMIT = {False: 4.0, True: 4.5}
 @pytest.mark.parametrize(("name", "fp8"), ABOVE)
 def test_above_the_weights(name, fp8):
     _, live = peak(MODELS[name], fp8=fp8)
-    assert live.most < LIMIT[fp8] * GB, live.largest
-    assert live.most == pytest.approx(ABOVE[name, fp8] * GB, rel=0.01), live.largest
+    assert live.most < min(1.01 * ABOVE[name, fp8], LIMIT[fp8]) * GB, live.largest
 
 
 def test_fp8_step_on_a_card_of_16_gb():

@@ -100,7 +100,8 @@ def test_hooks_and_adapters_see_whole_linears():
     expected = run(model, PLAIN)
     widths.clear(), products.clear()
     assert torch.equal(run(model, in_parts(16)), expected) and not torch.equal(expected, whole)
-    assert widths == [16, 16, 16, 12] * 2 and {shape[-1] for shape in products} == {block.linear1.out_features}
+    assert sum(widths) == 2 * 60 and max(widths) <= 16  # both samples, each token once
+    assert {shape[-1] for shape in products} == {block.linear1.out_features}
     handle.remove()
 
 
