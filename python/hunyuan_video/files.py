@@ -159,6 +159,8 @@ def read_text(path: Path) -> str:
         text = content.decode("utf-16" if wide else "utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"not {'UTF-16' if wide else 'UTF-8'} text ({error.reason} at byte {error.start})") from None
+    if "\0" in text:
+        raise ValueError("not UTF-8 text (it has NUL characters, as UTF-16 without a byte-order mark)")
     text = text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
     return text.replace("\n\ufeff", "\n")  # files that were joined keep the mark of each
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.data.encode import encode_clips, vae_fingerprint
+from hunyuan_video.data.latent_dataset import unstorable
 from hunyuan_video.data.toyworld import render
 from hunyuan_video.data.world import WorldConfig, scenes_of
-from hunyuan_video.errors import Print
+from hunyuan_video.errors import Print, UserError
 from hunyuan_video.files import staged_file, staged_path
 from hunyuan_video.media.pixels import to_unit
 from hunyuan_video.models import CausalVAE
@@ -58,7 +59,10 @@ def encode_shard(
     for start in range(shard * SHARD, (shard + 1) * SHARD, batch):
         frames = render(scenes_of(config, start, batch), num_frames=config.num_frames, size=config.size)
         with torch.autocast("cpu", torch.bfloat16):
-            parts.append(encode_clips(vae, to_unit(frames), image_first=image_first).half().numpy())
+            latents = encode_clips(vae, to_unit(frames), image_first=image_first)
+        if reason := unstorable(latents):
+            raise UserError(f"toyworld:{config.name}, clips {start} to {start + batch - 1}: latents {reason}")
+        parts.append(latents.half().numpy())
     with staged_file(path) as file:
         np.save(file, np.concatenate(parts))
 

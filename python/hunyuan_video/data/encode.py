@@ -346,7 +346,8 @@ def _encoded(
     encoded = encoder.encode(readable, pixels, image_first=request.image_first) if readable else ()
     for clip, result in zip(readable, encoded, strict=True):
         if isinstance(result, str):
-            left_out[clip.key] = Skipped(clip.name, "not storable", f"{clip.name or clip.key}: {result}")
+            cause = "not finite" if "not finite" in result else "beyond float16"
+            left_out[clip.key] = Skipped(clip.name, cause, f"{clip.name}: {result}")
         else:
             made[clip.key] = pack(result)
     return made

@@ -21,9 +21,8 @@ CAPTION = ".txt"
 SYSTEM_FOLDERS = frozenset(
     {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 )
-PARTIAL = frozenset(
-    ".part .partial .tmp .temp .crdownload .download .opdownload .filepart .ytdl .aria2 .!qb .!ut".split()
-)
+ARIA2 = ".aria2"  # beside a file that this program has not finished
+PARTIAL = frozenset(".part .partial .tmp .temp .crdownload .download .opdownload .filepart .!qb .!ut".split())
 
 
 @dataclass(frozen=True)
@@ -106,11 +105,11 @@ def _spelling(name: str) -> str:
 def why_left_out(name: str, path: Path) -> str:
     """Why a video, picture or caption is no part of a source, in words; "" for one that is, and for other files."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    if not any(suffix in SUFFIXES or suffix == CAPTION for suffix in suffixes):
+    if suffixes[-1:] == [ARIA2] or not any(suffix in SUFFIXES or suffix == CAPTION for suffix in suffixes):
         return ""
     if any(part.startswith(".") or part in SYSTEM_FOLDERS for part in PurePosixPath(name).parts):
         return "hidden"
-    if any(suffix in PARTIAL for suffix in suffixes[-2:]) or path.with_name(path.name + ".aria2").exists():
+    if any(suffix in PARTIAL for suffix in suffixes[-2:]) or path.with_name(path.name + ARIA2).exists():
         return "partial download"
     if suffixes[-1] != CAPTION and suffixes[-1] not in SUFFIXES:
         return ""

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-LONGEST = 80  # characters of a name that are kept; four bytes each and the hash fit any file system
+LONGEST = 200  # bytes of a name that are kept; with the hash and the ending it fits any file system
 
 
 def keys_of(names: Iterable[str]) -> list[str]:
@@ -44,7 +44,7 @@ def _hash(text: str) -> str:
 def _readable(name: str) -> str:
     path = PurePosixPath(name)
     stem = str(path.with_suffix("")) if path.suffix and path.name != path.suffix else name
-    return re.sub(r"[^\w-]+", "_", stem).strip("_")[-LONGEST:] or "clip"
+    return re.sub(r"[^\w-]+", "_", stem).encode()[-LONGEST:].decode(errors="ignore").strip("_") or "clip"
 
 
 def _key(name: str) -> str:

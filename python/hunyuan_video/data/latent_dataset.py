@@ -131,7 +131,7 @@ class EncodedDataset:
         if self.image_first and not self.description["source"].get("image_first"):
             raise UserError(f"{self.folder}: image-to-video wants data of `hunyuan-video encode --image-first`")
         self.buckets: dict[str, list[Member]] = {}
-        for shard in sorted(self.folder.glob("*x*x*/*.tar")):
+        for shard in sorted(self.folder.glob("[0-9]*x*x*/[!.]*.tar")):  # a Mac leaves ._00000.tar beside 00000.tar
             if members := read_index(shard):
                 self.buckets.setdefault(shard.parent.name, []).extend(members)
         if not self.buckets:

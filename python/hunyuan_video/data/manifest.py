@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,23 +23,24 @@ def list_manifest(manifest: Path) -> tuple[list[Entry], list[Skipped]]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{manifest}: cannot be read as text ({reason}); save it as UTF-8") from None
-    entries: dict[Path, Entry] = {}
+    entries: dict[str, Entry] = {}
     skipped: list[Skipped] = []
     for number, line in entry_lines(text):
-        name, sentences = _row(manifest, number, line)
-        path = _place(manifest.parent, name)
+        written, sentences = _row(manifest, number, line)
+        name = _name(manifest.parent, written)
+        path = manifest.parent / name
         kept = list(dict.fromkeys(filter(None, map(tidy, sentences))))
         if cause := unusable(path):
             line = f"{path}: no such file" if cause == "missing file" else ""
             skipped.append(Skipped(name, cause, line and f"{line} ({manifest.name}:{number})"))
         elif not kept:
             skipped.append(Skipped(name, "with an empty caption"))
-        elif path in entries:
-            known = entries[path]
+        elif name in entries:
+            known = entries[name]
             known.captions[:] = dict.fromkeys([*known.captions, *kept])
             skipped.append(Skipped(name, "named again (its captions joined the first)"))
         else:
-            entries[path] = Entry(path, name, kept)
+            entries[name] = Entry(path, name, kept)
         if kept and not all(map(tidy, sentences)):
             note = f"{manifest}:{number}: an empty caption of {len(sentences)} is passed over"
             warnings.warn(note, Notice, stacklevel=2)
@@ -50,7 +52,7 @@ def _row(manifest: Path, number: int, line: str) -> tuple[str, list[str]]:
     try:
         row: dict[str, Any] = json.loads(line)
         name, sentences = row["path"], row["caption"]
-        sentences = [sentences or ""] if isinstance(sentences, str | None) else list(sentences)
+        sentences = sentences if isinstance(sentences, list) else [sentences]
         if not (isinstance(name, str) and name and all(isinstance(sentence, str | None) for sentence in sentences)):
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -58,9 +60,8 @@ def _row(manifest: Path, number: int, line: str) -> tuple[str, list[str]]:
     return name, [sentence or "" for sentence in sentences]
 
 
-def _place(folder: Path, name: str) -> Path:
-    """The file that a path of a manifest means, also one that was written with backslashes."""
-    path = folder / name
-    if "\\" in name and not path.exists():
-        path = folder / name.replace("\\", "/")
-    return Path(*path.parts)
+def _name(folder: Path, written: str) -> str:
+    """The one spelling of a path of a manifest: without "./" and the like; backslashes are those of Windows."""
+    if "\\" in written and not (folder / written).exists():
+        written = written.replace("\\", "/")
+    return os.path.normpath(written)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hunyuan_video.data.shards import is_complete, read_about
+from hunyuan_video.data.shards import is_complete, read_about, read_index
 from hunyuan_video.data.skipped import Skipped, some
 from hunyuan_video.data.sources import Clip
 from hunyuan_video.errors import UserError
@@ -79,7 +79,13 @@ def shard_about(clips: Iterable[Clip]) -> list[list[str]]:
 
 def is_current(shard: Path, clips: list[Clip]) -> bool:
     """True for a whole shard that was made of just these clips."""
-    return is_complete(shard) and read_about(shard).get("clips") == shard_about(clips)
+    if not is_complete(shard) or read_about(shard).get("clips") != shard_about(clips):
+        return False
+    try:
+        read_index(shard)
+    except UserError:  # cut off
+        return False
+    return True
 
 
 def left_out_of(shard: Path) -> list[Skipped]:
@@ -88,11 +94,14 @@ def left_out_of(shard: Path) -> list[Skipped]:
 
 
 def remove_strangers(folder: Path, shards: Iterable[str]) -> list[str]:
-    """Deletes shards that the source has no clips for, with their indices; the names of their clips."""
+    """Deletes shards that the source has no clips for, with their indices; the names of their clips.
+
+    A tar without an index of ours is somebody else's and stays.
+    """
     expected = {folder / f"{shard}.tar" for shard in shards}
     gone = []
     for path in sorted(folder.glob("*x*x*/[0-9]*.tar")):
-        if path not in expected:
+        if path not in expected and "members" in read_about(path):
             gone += [key for key, _ in read_about(path).get("clips", ())]
             path.with_suffix(".json").unlink(missing_ok=True)
             path.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -32,7 +33,7 @@ def tell(skipped: Iterable[Skipped]) -> None:
     for cause, paths in _by_cause(entry for entry in skipped if not entry.detail).items():
         lines.append(f"{len(paths)} {cause} ({some(paths)})")
     for line in lines[:LINES]:
-        warnings.warn(f"left out: {line}", Notice, stacklevel=3)
+        warnings.warn(f"left out: {printable(line)}", Notice, stacklevel=3)
     if len(lines) > LINES:
         warnings.warn(f"left out: {len(lines) - LINES} more, skipped.jsonl names them", Notice, stacklevel=3)
 
@@ -47,7 +48,12 @@ def _by_cause(skipped: Iterable[Skipped]) -> dict[str, list[str]]:
 def some(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
-    return (", ".join(names[:NAMES]) + more).encode("utf-8", "backslashreplace").decode()
+    return printable(", ".join(names[:NAMES]) + more)
+
+
+def printable(text: str) -> str:
+    """Text for one line of any terminal: file names may hold line breaks and bytes of other encodings."""
+    return re.sub(r"[\0-\x1f\x7f-\x9f\u2028\u2029]", "?", text).encode("utf-8", "backslashreplace").decode()
 
 
 def counted(skipped: Iterable[Skipped]) -> str:

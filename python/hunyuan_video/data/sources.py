@@ -163,7 +163,8 @@ def _tell_copies(entries: Iterable[Entry]) -> None:
             original = first.setdefault((size, _ends(entry.path)), entry.name)
             copies += [f"{entry.name} = {original}"] if original != entry.name else []
     if copies:
-        text = f"{len(copies)} copies of other files, each a clip like any other ({some(copies)})"
+        count = sum(map(len, sizes.values()))
+        text = f"of {count} files {len(copies)} are copies of others, each a clip like any other ({some(copies)})"
         warnings.warn(text, Notice, stacklevel=3)
 
 

@@ -49,7 +49,9 @@ def check_resumed(folder: Path, now: dict[str, Any], note: Callable[[str], None]
                 "export with init_from"
             )
         if key == "contents":
-            note(f"note: {folder}: the data set holds other clips than when the run began; the order of clips is new")
+            note(
+                f"note: {folder}: the data set holds other clips or captions than when the run began; the order is new"
+            )
         elif top not in FREE:
             note(f"note: {text}; the run goes on with it")
 
