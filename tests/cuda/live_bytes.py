@@ -99,7 +99,8 @@ def peak(
 ) -> tuple[int, LiveBytes]:
     """Bytes of the weights, and what is alive beside them in a forward pass on `latent` (frames, rows, columns).
 
-    whole: blocks work on all tokens at once. steps: if any, the modulations of so many are there, their layers are not.
+    whole: blocks work on all tokens at once. steps: if any, the modulations of so many are made first, by layers that
+    stay in host memory.
     """
     cached_rope_table.cache_clear()
     with torch.device("meta"):
@@ -107,7 +108,7 @@ def peak(
     if fp8:
         convert_to_fp8_modules(model)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        weights = sum(move_to_cuda(part) for part in model.modules())
+        weights = sum(move_to(part, "cuda:0") for part in model.modules())
         if fp8:
             model.set_attention_precision("fp8")
         if whole:
@@ -121,24 +122,25 @@ def peak(
         live = LiveBytes()
         live.ignore(*model.parameters(), *model.buffers())
         if steps:
+            for _, module in model.modulation_modules():
+                for part in module.modules():
+                    weights -= move_to(part, "cpu")
             of_condition = torch.empty(steps, device="cuda:0"), condition["pooled_text"], condition["guidance"]
             with live:
                 condition["modulations"] = model.modulations(*of_condition).step(0)
-            for _, module in model.modulation_modules():
-                weights -= sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
         with live:
             model(*inputs, **condition)
     cached_rope_table.cache_clear()  # of fake tensors
     return weights, live
 
 
-def move_to_cuda(part: torch.nn.Module) -> int:
-    """Replaces a module's own parameters and buffers by fake ones on the device; their bytes."""
+def move_to(part: torch.nn.Module, device: str) -> int:
+    """Replaces a module's own parameters and buffers by fake ones on a device; their bytes."""
     total = 0
     for table in (part._parameters, part._buffers):
         for name, value in table.items():
             if value is not None:
-                fake = torch.empty_like(value, device="cuda:0")
+                fake = torch.empty_like(value, device=device)
                 total += fake.nbytes
                 table[name] = torch.nn.Parameter(fake, False) if table is part._parameters else fake
     return total

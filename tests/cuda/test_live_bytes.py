@@ -36,7 +36,7 @@ def test_above_the_weights(name, fp8):
 
 
 def test_fp8_step_on_a_card_of_16_gb():
-    """With the modulations of 50 steps in place of their layers, and nothing offloaded."""
+    """The layers of the modulations are read once for 50 steps, from host memory; all that a step needs is there."""
     weights, live = peak(STEP, fp8=True, steps=50)
     assert weights + live.most < 14.0 * GB, live.largest
 

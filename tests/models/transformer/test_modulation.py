@@ -7,6 +7,9 @@ import torch
 from helpers.transformer_cases import tiny_inputs, tiny_model
 
 from hunyuan_video.models.fp8 import convert_to_fp8_modules
+from hunyuan_video.models.lora import add_adapter, lora_layer
+from hunyuan_video.models.transformer.linear import linear
+from hunyuan_video.models.transformer.modulation import copied, near
 
 TIMESTEPS = torch.tensor([1000.0, 873.25, 500.0, 20.5])
 
@@ -87,3 +90,38 @@ def test_compiles_as_one_graph():
         got = compiled(**at(inputs, TIMESTEPS[i]), modulations=table.step(i))
         want = model(**at(inputs, TIMESTEPS[i]), modulations=table.step(i))
         torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["plain", "fp8", "adapter"])
+def test_layers_in_host_memory_are_copied_for_a_call(kind):
+    """The copy computes the same; the layer stays where it is, and its hooks are called."""
+    model, inputs = tiny_model(), tiny_inputs()
+    if kind == "fp8":
+        convert_to_fp8_modules(model)
+    if kind == "adapter":
+        add_adapter(model, "style", {"single_blocks.0.modulation.linear": 2})
+        torch.nn.init.normal_(lora_layer(model, "single_blocks.0.modulation.linear").adapter("style").lora_B)
+    layer, calls = model.single_blocks[0].modulation.linear, []
+    vec = model.condition(TIMESTEPS[:1], inputs["pooled_text"][:1], inputs["guidance"][:1])
+    tensors = layer.state_dict(keep_vars=True)
+    assert near(layer, torch.device("cpu")) is layer
+    twin, expected = copied(layer, torch.device("cpu")), linear(layer, vec)
+    assert torch.equal(linear(twin, vec), expected)
+    kept = {name: tensor.clone() for name, tensor in tensors.items()}
+    away = near(layer, torch.device("meta"))
+    assert type(away) is type(layer) and all(tensor.is_meta for tensor in away.state_dict().values())
+    after = layer.state_dict(keep_vars=True)
+    assert after.keys() == tensors.keys() and all(after[name] is tensor for name, tensor in tensors.items())
+    assert all(torch.equal(kept[name].float(), tensor.float()) for name, tensor in after.items())
+    layer.register_forward_hook(lambda *_: calls.append(1))
+    copied(layer, torch.device("cpu"))(vec)
+    assert calls == [1]
+
+
+@torch.no_grad()
+def test_offloaded_modulations_give_the_same_video():
+    model, inputs = tiny_model(), tiny_inputs()
+    before = model(**inputs)
+    model.offload_modulations()
+    assert torch.equal(model(**inputs), before)

@@ -35,6 +35,7 @@ from hunyuan_video.models.transformer.modulation import (
     chunks,
     gated_linear,
     modulated_spans,
+    near,
 )
 
 Rope = tuple[Tensor, Tensor]  # cos, sin: each [S_video, head_dim] fp32
@@ -325,4 +326,4 @@ class FinalLayer(nn.Module):
         return self.linear(ops.layer_norm_modulate(x, shift, scale))
 
     def modulate(self, vec: Tensor) -> Tensor:  # [..., D] -> [..., 2 D]
-        return self.adaLN_modulation(vec)
+        return near(self.adaLN_modulation, vec.device)(vec)

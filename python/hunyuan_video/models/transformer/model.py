@@ -14,7 +14,7 @@ from hunyuan_video.models.transformer.chunks import TokenChunks
 from hunyuan_video.models.transformer.config import TransformerConfig
 from hunyuan_video.models.transformer.embeddings import PatchEmbed, TimestepEmbedder, VectorEmbedder, unpatchify
 from hunyuan_video.models.transformer.executor import BlockExecutor, Recompute
-from hunyuan_video.models.transformer.modulation import Modulation, Modulations
+from hunyuan_video.models.transformer.modulation import Modulation, Modulations, near
 from hunyuan_video.models.transformer.refiner import RefinerBlock, TokenRefiner
 from hunyuan_video.models.transformer.rope import cached_rope_table, rope_table
 
@@ -148,7 +148,7 @@ class HunyuanVideoTransformer(Pretrained):
         )
 
     def modulation_modules(self) -> Iterator[tuple[str, nn.Module]]:
-        """(path, module) of all that a forward with `modulations` never touches: it may be moved away meanwhile."""
+        """(path, module) of all that a forward with `modulations` never touches."""
         paths = ["time_in", "vector_in", *(["guidance_in"] if self.config.guidance_embed else [])]
         for i in range(len(self.double_blocks)):
             paths += [f"double_blocks.{i}.img_mod", f"double_blocks.{i}.txt_mod"]
@@ -156,14 +156,26 @@ class HunyuanVideoTransformer(Pretrained):
         for path in (*paths, "final_layer.adaLN_modulation"):
             yield path, self.get_submodule(path)
 
+    def offload_modulations(self) -> None:
+        """Moves `modulation_modules` to host memory; 27 % of the 13B model's block weights.
+
+        `modulations` then brings one layer at a time to the device of its inputs, with the same results. A forward
+        without `modulations` does too, at every call, which is slow. `.to(device)` brings all back.
+        """
+        for _, module in self.modulation_modules():
+            module.to("cpu")
+
     def condition(self, timestep: Tensor, pooled_text: Tensor, guidance: Tensor | None) -> Tensor:
         """Timestep + pooled text + guidance embeddings: [B] -> [B, D]; timesteps [N, 1] -> [N, B, D]."""
-        vec = self.time_in(timestep) + self.vector_in(pooled_text.to(self.dtype))
-        return vec if self.guidance_in is None else vec + self.guidance_in(guidance)
+        device = pooled_text.device
+        vec = near(self.time_in, device)(timestep) + near(self.vector_in, device)(pooled_text.to(self.dtype))
+        return vec if self.guidance_in is None else vec + near(self.guidance_in, device)(guidance)
 
     def first_condition(self, timestep: Tensor, pooled_text: Tensor) -> Tensor:
         """Condition of the clean first frame, [B] -> [B, D]: timestep 0 and the pooled text, without guidance."""
-        return self.time_in(torch.zeros_like(timestep)) + self.vector_in(pooled_text.to(self.dtype))
+        device = pooled_text.device
+        time = near(self.time_in, device)(torch.zeros_like(timestep))
+        return time + near(self.vector_in, device)(pooled_text.to(self.dtype))
 
     def run_blocks(
         self,

@@ -9,6 +9,7 @@ condition of their own: timestep 0 and the pooled text. The sequence is then wor
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,28 @@ import hunyuan_ext as ops
 from hunyuan_video.models.transformer.linear import Inputs, Part, linear, modulated
 
 
+def near(module: nn.Module, device: torch.device) -> nn.Module:
+    """The module, or a copy of it on the device for as long as it is used; the module itself is not touched.
+
+    So layers that are read once a run may stay in host memory, whatever number of runs share them.
+    """
+    tensors = [*module.parameters(), *module.buffers()]
+    return module if all(tensor.device == device for tensor in tensors) else copied(module, device)
+
+
+def copied(module: nn.Module, device: torch.device) -> nn.Module:
+    """A copy of a module whose tensors are on the device; hooks and settings are the module's."""
+    twin = copy.copy(module)
+    parts = {name: None if part is None else copied(part, device) for name, part in module._modules.items()}
+    parameters = {
+        name: None if value is None else nn.Parameter(value.to(device, non_blocking=True), value.requires_grad)
+        for name, value in module._parameters.items()
+    }
+    buffers = {name: None if value is None else value.to(device) for name, value in module._buffers.items()}
+    vars(twin).update(_modules=parts, _parameters=parameters, _buffers=buffers)
+    return twin
+
+
 class Modulation(nn.Module):
     """Linear(SiLU(vec)): `count` vectors side by side."""
 
@@ -28,7 +51,7 @@ class Modulation(nn.Module):
         self.linear = nn.Linear(width, count * width)
 
     def forward(self, vec: Tensor) -> Tensor:  # [..., D] -> [..., count * D]
-        return linear(self.linear, F.silu(vec))
+        return linear(near(self.linear, vec.device), F.silu(vec))
 
 
 class Modulations(NamedTuple):
