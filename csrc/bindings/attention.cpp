@@ -26,7 +26,7 @@ struct RopeTables {
   }
 };
 
-// norms: (q_norm, k_norm, text_q_norm, text_k_norm), None where absent; rope: (cos, sin) or None.
+// q, k and their outputs [B, S, H, D], any strides; an output may be its input. norms: (q_norm, k_norm, text_q_norm, text_k_norm), None where absent; rope: (cos, sin) or None.
 void qk_norm_rope(py::handle q_, py::handle k_, py::handle q_out_, py::handle k_out_, py::tuple norms, py::object rope,
                   int64_t text_tokens, float eps, int threads) {
   const Tensor in[2] = {{q_, "q"}, {k_, "k"}}, out[2] = {{q_out_, "q_out"}, {k_out_, "k_out"}};
@@ -34,10 +34,12 @@ void qk_norm_rope(py::handle q_, py::handle k_, py::handle q_out_, py::handle k_
   const Tensor& q = in[0];
   for (int i = 0; i < 2; ++i) {
     in[i].require(4, 1, q.dtype).require_shape({q.shape[0], q.shape[1], q.shape[2], q.shape[3]});
-    out[i].require(4, 4, q.dtype).require_shape({q.shape[0], q.shape[2], q.shape[1], q.shape[3]});
+    out[i].require(4, 1, q.dtype).require_shape({q.shape[0], q.shape[1], q.shape[2], q.shape[3]});
     args.in[i] = in[i].data, args.out[i] = out[i].data;
     args.in_batch_stride[i] = in[i].stride[0], args.in_token_stride[i] = in[i].stride[1];
     args.in_head_stride[i] = in[i].stride[2];
+    args.out_batch_stride[i] = out[i].stride[0], args.out_token_stride[i] = out[i].stride[1];
+    args.out_head_stride[i] = out[i].stride[2];
   }
   args.norm_dtype = HUNYUAN_OTHER;
   for (int i = 0; i < 2; ++i) {

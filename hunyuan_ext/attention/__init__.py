@@ -46,7 +46,8 @@ def rope_attention(
     sample, a prefix of the sequence (all video, some text), 1..S; the keys after it are skipped, not masked, when it
     is on the CPU or a CUDA kernel runs (which limits lengths on the device to 0..S, unchecked). scale: 1 / sqrt(D) by
     default. block_mask: tiles to compute; on CUDA in tiles of multiples of 128. precision: arithmetic of the attention,
-    "auto" is v's dtype; "fp8" and "int8" need a device with such a kernel. The result has v's dtype.
+    "auto" is v's dtype; "fp8" and "int8" need a device with such a kernel, and "fp8" is bfloat16 for sequences so short
+    that FP8 would take longer. The result has v's dtype.
 
     On CPUs float32 and bfloat16 run in one native kernel where that is faster (`capabilities()` says where and why);
     with AMX its gradients in bfloat16, too. Elsewhere norm and rotation are one native pass (float32 and bfloat16, and
@@ -117,6 +118,9 @@ def _plan_fp8(
             "precision: the fp8 kernel takes plain CUDA tensors of head dimension 128 without gradients on sm_90a "
             f"({why}); use auto, fp32 or bf16"
         )
+    if not cuda.fp8_pays(q.shape[1], block_mask):
+        plan = _plan_parts(q, k, v, norms, rope, block_mask, scale, BFLOAT)
+        return plan._replace(reason=f"bfloat16 below {cuda.FP8_TOKENS} tokens, where it is faster; {plan.reason}")
     if torch.compiler.is_compiling():
         return Plan(_library_fp8, "hunyuan_ext::rope_attention_fp8")
     return Plan(_run_fp8, "attention_fp8", _reason("attention_fp8", q, BFLOAT))

@@ -24,6 +24,8 @@ kernel(
 )
 kernel("attention_fp8", cuda=(BFLOAT,), tensor_cores={"sm_90a": "wgmma and TMA"})
 
+FP8_TOKENS = 8192  # below, the pass that makes codes takes longer than FP8 products save (measured on an H200)
+
 
 def attention_fits(head_dim: int, block_mask: BlockMask | None, scale: float) -> bool:
     """True if the attention kernels take q, k and v of one dtype with heads of this size."""
@@ -41,6 +43,11 @@ def fp8_fits(q: Tensor, norms: Norms, rope: Pair | None, block_mask: BlockMask |
         and weights <= {BFLOAT, FLOAT}
         and (rope is None or rope[0].dtype == rope[1].dtype == FLOAT)
     )
+
+
+def fp8_pays(tokens: int, block_mask: BlockMask | None) -> bool:
+    """True if FP8 attention of so many tokens takes less time than bfloat16, with the passes before it."""
+    return block_mask is not None or tokens >= FP8_TOKENS
 
 
 def lists_of(mask: BlockMask | None) -> tuple[Tensor, Tensor, int, int] | None:
@@ -62,8 +69,16 @@ def qk_norm_rope(
     norms = cast(Norms, tuple(None if norm is None else ready(norm) for norm in norms))
     rope = None if rope is None else (ready(rope[0]), ready(rope[1]))
     threads = torch.get_num_threads()
-    native.module.qk_norm_rope(ready(q), ready(k), q_out, k_out, norms, rope, text_len, eps, threads)
+    heads_last = q_out.transpose(1, 2), k_out.transpose(1, 2)
+    native.module.qk_norm_rope(ready(q), ready(k), *heads_last, norms, rope, text_len, eps, threads)
     return q_out, k_out
+
+
+def qk_norm_rope_(q: Tensor, k: Tensor, norms: Norms, rope: Pair | None, text_len: int, eps: float) -> None:
+    """qk_norm_rope that writes over q and k [B, S, H, D], which `vectors` leaves as they are."""
+    norms = cast(Norms, tuple(None if norm is None else vectors(norm) for norm in norms))
+    rope = None if rope is None else (vectors(rope[0]), vectors(rope[1]))
+    native.module.qk_norm_rope(q, k, q, k, norms, rope, text_len, eps, torch.get_num_threads())
 
 
 def attention(
@@ -92,8 +107,9 @@ class NormRopeAttention:
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, norms: Norms, rope: Pair | None):
         batch, tokens, heads, dim = q.shape
         self.dtype, self.device, self.scale = q.dtype, q.device, dim**-0.5
-        shapes = (batch, heads, tokens, dim), (batch, tokens, heads, dim), (batch, heads, tokens)
-        self.head_major, self.token_major, self.sums = ((shape, contiguous_strides(shape)) for shape in shapes)
+        shape, sums = (batch, tokens, heads, dim), (batch, heads, tokens)
+        self.token_major, self.sums = (shape, contiguous_strides(shape)), (sums, contiguous_strides(sums))
+        self.head_major = shape, (heads * tokens * dim, dim, tokens * dim, 1)  # as memory: [B, H, S, D]
         self.rotates = rope is not None or norms[0] is not None or norms[1] is not None
         operands = (q, k, v, *norms, *(rope or ()))
         self.run = self.call if all(x is None or vectors(x) is x for x in operands) else self.copy_and_call
@@ -104,7 +120,7 @@ class NormRopeAttention:
             q_out = empty(*self.head_major, dtype=dtype, device=device)
             k_out = empty(*self.head_major, dtype=dtype, device=device)
             module.qk_norm_rope(q, k, q_out, k_out, norms, rope, text_len, eps, 1)
-            q, k = q_out.transpose(1, 2), k_out.transpose(1, 2)
+            q, k = q_out, k_out
         out = empty(*self.token_major, dtype=dtype, device=device)
         lse = empty(*self.sums, dtype=FLOAT, device=device)
         lengths = None if kv_len is None else lengths_on(device, k.shape[1], kv_len)

@@ -11,8 +11,6 @@ from hunyuan_ext.attention import _beside, _check_arguments, cuda, fp8_kernel, p
 from hunyuan_ext.core.operands import vectors
 from hunyuan_ext.core.types import BFLOAT, Norms, Pair
 
-SPAN = 16384  # tokens normalized and rotated at a time
-
 
 def rope_attention_(
     q: Tensor,  # [B, S, H, D] video tokens first, then text_len text tokens
@@ -54,7 +52,9 @@ def _kernels(
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     if precision == "fp8":
         fits = q.dtype == k.dtype == v.dtype == BFLOAT and fp8_kernel(q, k, v, norms, rope, None, scale)
-        return _fp8 if fits else None
+        if not fits or cuda.fp8_pays(q.shape[1], None):
+            return _fp8 if fits else None
+        precision = "bf16"
     if precision in ("auto", "bf16") and q.dtype == k.dtype == v.dtype == BFLOAT:
         return _bf16 if all(parts_kernels(q, k, v, norms, rope, None, scale, BFLOAT)) else None
     return None
@@ -66,27 +66,6 @@ def _fp8(q, k, v, norms, rope, text_len, eps, lengths, scale):  # the first pass
 
 def _bf16(q, k, v, norms, rope, text_len, eps, lengths, scale):  # a tile of q is read by the block that writes it
     if rope is not None or any(norm is not None for norm in norms):
-        norm_rope_(q, k, norms, rope, text_len, eps)
+        cuda.qk_norm_rope_(q, k, norms, rope, text_len, eps)
     q_heads, k_heads, v_heads = (x.transpose(1, 2) for x in (q, k, v))
     return cuda.attention(q_heads, k_heads, v_heads, lengths, None, scale, out=q)[0]
-
-
-def norm_rope_(
-    q: Tensor,  # [B, S, H, D]
-    k: Tensor,  # [B, S, H, D]
-    norms: Norms,
-    rope: Pair | None,  # cos, sin: [S - text_len, D]
-    text_len: int,
-    eps: float,
-) -> None:
-    """Norm and rotation of q and k where they are, a span of tokens at a time."""
-    tokens = q.shape[1]
-    video = tokens - text_len
-    for start in range(0, tokens, SPAN):
-        stop = min(start + SPAN, tokens)
-        table = None if rope is None else (rope[0][start : min(stop, video)], rope[1][start : min(stop, video)])
-        text = stop - max(min(video, stop), start)
-        parts = q[:, start:stop], k[:, start:stop]
-        for part, result in zip(parts, cuda.qk_norm_rope(*parts, norms, table, text, eps), strict=True):
-            part.copy_(result.transpose(1, 2))
-        del result  # before the next span's is made

@@ -9,6 +9,7 @@ from op_accuracy import assert_error_within
 
 import hunyuan_ext as ops
 from hunyuan_ext import BlockMask, reference
+from hunyuan_ext.attention import cuda as attention_kernels
 from hunyuan_ext.core import dispatch
 
 BF16, NAN = torch.bfloat16, float("nan")
@@ -118,7 +119,14 @@ needs_fp8 = pytest.mark.skipif(
 )
 
 
+@pytest.fixture
+def fp8_always(monkeypatch):
+    """FP8 also of sequences for which bfloat16 is faster."""
+    monkeypatch.setattr(attention_kernels, "FP8_TOKENS", 0)
+
+
 @needs_fp8
+@pytest.mark.usefixtures("fp8_always")
 @pytest.mark.parametrize("tokens", [1, 129, 4099])
 def test_fp8_error(tokens):
     q, k, v = inputs(1, tokens, tokens, 3, 128)
@@ -129,6 +137,7 @@ def test_fp8_error(tokens):
 
 
 @needs_fp8
+@pytest.mark.usefixtures("fp8_always")
 @pytest.mark.parametrize(("tokens", "text_len"), [(131, 20), (4099, 256)])
 def test_fp8_norm_and_rotation(tokens, text_len):
     """In the pass that quantizes; both norms of a double block."""
@@ -146,6 +155,7 @@ def test_fp8_norm_and_rotation(tokens, text_len):
 
 
 @needs_fp8
+@pytest.mark.usefixtures("fp8_always")
 def test_fp8_ignores_what_lies_behind_the_keys():
     q, k, v = inputs(2, 300, 300, 2, 128)
     kv_len = torch.tensor([300, 131], device="cuda")
@@ -168,6 +178,7 @@ def test_fp8_block_lists():
 
 
 @needs_fp8
+@pytest.mark.usefixtures("fp8_always")
 def test_fp8_more_tiles_than_blocks():
     q, k, v = inputs(2, 1100, 1100, 24, 128)
     exact, _ = reference.attention_with_lse(q.double(), k.double(), v.double())

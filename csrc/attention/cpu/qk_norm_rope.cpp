@@ -1,5 +1,5 @@
 // RMSNorm + rotary embedding of q and k, a token at a time: its row of the cos/sin table is read once for all heads
-// of both. Outputs are head-major, the order in which attention walks them.
+// of both.
 #include "attention/attention.h"
 #include "attention/cpu/norm_rope.h"
 
@@ -16,10 +16,10 @@ void tokens(const hunyuan_qk_norm_rope_args& args, const QkNormWeights* weights,
     const float* sin = args.sin && is_video ? args.sin + s * args.sin_stride : nullptr;
     for (int i = 0; i < 2; ++i) {
       const T* x = static_cast<const T*>(args.in[i]) + b * args.in_batch_stride[i] + s * args.in_token_stride[i];
-      T* out = static_cast<T*>(args.out[i]) + (b * args.heads * args.tokens + s) * dim;
+      T* out = static_cast<T*>(args.out[i]) + b * args.out_batch_stride[i] + s * args.out_token_stride[i];
       const float* weight = is_video ? weights[i].video : weights[i].text;
       for (int64_t h = 0; h < args.heads; ++h)
-        norm_rope_head(x + h * args.in_head_stride[i], out + h * args.tokens * dim, dim, weight, cos, sin, args.eps);
+        norm_rope_head(x + h * args.in_head_stride[i], out + h * args.out_head_stride[i], dim, weight, cos, sin, args.eps);
     }
   }
 }

@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kThreads) norm_rope_kernel(const hunyuan_qk_no
 #pragma unroll
   for (int t = 0; t < 2; ++t) {
     const T* in = static_cast<const T*>(args.in[t]) + b * args.in_batch_stride[t] + s * args.in_token_stride[t] + first;
-    T* out = static_cast<T*>(args.out[t]) + (b * args.heads * args.tokens + s) * args.head_dim + first;
+    T* out = static_cast<T*>(args.out[t]) + b * args.out_batch_stride[t] + s * args.out_token_stride[t] + first;
     for (int h = lane / lanes; h - lane / lanes < heads; h += kInFlight * heads_at_once) {
       P pack[kInFlight];
 #pragma unroll
@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(kThreads) norm_rope_kernel(const hunyuan_qk_no
           inverse = rsqrtf(squares / args.head_dim + args.eps);
         }
         if (h + k * heads_at_once < heads)
-          *reinterpret_cast<P*>(out + (h + k * heads_at_once) * args.tokens * args.head_dim) =
+          *reinterpret_cast<P*>(out + (h + k * heads_at_once) * args.out_head_stride[t]) =
               tables.apply(pack[k], t, inverse);
       }
     }
@@ -104,7 +104,8 @@ int start(const hunyuan_qk_norm_rope_args& args, cudaStream_t stream) {
   for (int t = 0; t < 2; ++t)
     fits = fits && aligned16<T>(args.in[t], args.in_batch_stride[t]) &&
            aligned16<T>(args.in[t], args.in_token_stride[t]) && aligned16<T>(args.in[t], args.in_head_stride[t]) &&
-           aligned16<T>(args.out[t], 0) && aligned16<float>(args.norm[t], 0) && aligned16<float>(args.text_norm[t], 0);
+           aligned16<T>(args.out[t], args.out_batch_stride[t]) && aligned16<T>(args.out[t], args.out_token_stride[t]) &&
+           aligned16<T>(args.out[t], args.out_head_stride[t]) && aligned16<float>(args.norm[t], 0) && aligned16<float>(args.text_norm[t], 0);
   if (args.cos)
     fits = fits && aligned16<float>(args.cos, args.cos_stride) && aligned16<float>(args.sin, args.sin_stride);
   if (!fits)

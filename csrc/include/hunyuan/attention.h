@@ -85,7 +85,7 @@ HUNYUAN_API int hunyuan_rope_attention_backward(const hunyuan_rope_attention_bac
  */
 typedef struct hunyuan_qk_norm_rope_args {
   const void* in[2];             /**< q, k: [batch, tokens, heads, head_dim] */
-  void* out[2];                  /**< q, k: [batch, heads, tokens, head_dim], contiguous */
+  void* out[2];                  /**< q, k: [batch, tokens, heads, head_dim]; may be `in`, with its strides */
   const void* norm[2];           /**< RMSNorm weights of q, k: [head_dim], or both null: no norm */
   const void* text_norm[2];      /**< the same for the text tokens, or null: `norm` serves them too */
   const float* cos;              /**< [tokens - text_tokens, head_dim], or null: no rotation */
@@ -98,6 +98,9 @@ typedef struct hunyuan_qk_norm_rope_args {
   int64_t in_batch_stride[2];    /**< q, k: from one sample to the next */
   int64_t in_token_stride[2];    /**< q, k: from one token to the next */
   int64_t in_head_stride[2];     /**< q, k: from one head to the next */
+  int64_t out_batch_stride[2];   /**< as in_batch_stride */
+  int64_t out_token_stride[2];   /**< as in_token_stride */
+  int64_t out_head_stride[2];    /**< as in_head_stride */
   int64_t cos_stride;            /**< from one token to the next in cos */
   int64_t sin_stride;            /**< from one token to the next in sin */
   float eps;                     /**< added to the mean square */

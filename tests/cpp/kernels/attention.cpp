@@ -79,6 +79,10 @@ CASE(qk_norm_rope) {
     args.in[i] = problem.input(
         args.dtype, extent(args.batch, args.in_batch_stride[i], args.tokens, args.in_token_stride[i], token));
     args.out[i] = problem.output(args.dtype, args.batch * args.tokens * args.heads * args.head_dim);
+    args.out_batch_stride[i] = args.tokens * args.heads * args.head_dim;
+    const bool by_head = problem.coin();
+    args.out_token_stride[i] = (by_head ? 1 : args.heads) * args.head_dim;
+    args.out_head_stride[i] = (by_head ? args.tokens : 1) * args.head_dim;
     if (with_norm) args.norm[i] = problem.input(args.norm_dtype, args.head_dim);
     if (with_text_norm) args.text_norm[i] = problem.input(args.norm_dtype, args.head_dim);
   }
