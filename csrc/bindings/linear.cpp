@@ -139,28 +139,15 @@ void quantize_rows(py::handle x_, py::handle out_, py::handle scale_) {
   run(hunyuan_quantize_rows, args, target_of({&x, &out, &scale}, 1), x.count());
 }
 
-// x [..., K] and weight [N, K] in E4M3, x perhaps in two parts, which are K together; out [..., N] in bfloat16, or in
-// E4M3 with out_scale. bias, gate, residual: bfloat16. Leading dimensions are taken together.
-void linear_fp8(py::handle x_, py::handle x_scale_, py::handle x_tail_, py::handle x_tail_scale_, py::handle weight_,
-                py::handle weight_scale_, py::handle bias_, py::handle gate_, py::handle residual_, py::handle out_,
-                py::handle out_scale_, bool gelu) {
-  const Tensor x = Tensor(x_, "x").as_rows(), x_scale(x_scale_, "x_scale"), weight(weight_, "weight");
-  const Tensor weight_scale(weight_scale_, "weight_scale"), out = Tensor(out_, "out").as_rows();
-  const int64_t rows = x.shape[0], columns = weight.shape[0];
-  x.require(2, 2, HUNYUAN_E4M3);
-  hunyuan_linear_fp8_args args{};
-  int64_t inner = x.shape[1];
-  if (!x_tail_.is_none()) {
-    const Tensor tail = Tensor(x_tail_, "x_tail").as_rows(), tail_scale(x_tail_scale_, "x_tail_scale");
-    tail.require(2, 2, HUNYUAN_E4M3).require_shape({rows, tail.shape[1]}).require_beside(x);
-    tail_scale.require(2, 2, HUNYUAN_F32).require_shape({blocks_of(tail.shape[1]), rows}).require_beside(x);
-    args.x_tail = tail.data, args.x_tail_scale = static_cast<const float*>(tail_scale.data);
-    args.head_columns = inner, inner += tail.shape[1];
-  }
+// The weight of an FP8 product and what follows it: weight [N, K] in E4M3; bias, gate, residual, out in bfloat16, or out
+// in E4M3 with out_scale. Leading dimensions are taken together.
+void set_product(hunyuan_linear_fp8_args& args, const Tensor& x, int64_t rows, int64_t inner, const Tensor& weight,
+                 const Tensor& weight_scale, py::handle bias_, py::handle gate_, py::handle residual_,
+                 const Tensor& out, py::handle out_scale_, bool gelu) {
+  const int64_t columns = weight.shape[0];
   weight.require(2, 2, HUNYUAN_E4M3).require_shape({columns, inner});
-  args.x = x.data, args.weight = weight.data, args.out = out.data, args.gelu = gelu;
+  args.weight = weight.data, args.out = out.data, args.gelu = gelu;
   args.rows = rows, args.in_columns = inner, args.out_columns = columns;
-  args.x_scale = static_cast<const float*>(x_scale.data), args.x_block = scale_block(x_scale, rows, x.shape[1]);
   args.weight_scale = static_cast<const float*>(weight_scale.data);
   if (weight_scale.dims == 0) {
     weight_scale.require(0, 0, HUNYUAN_F32);
@@ -194,7 +181,96 @@ void linear_fp8(py::handle x_, py::handle x_scale_, py::handle x_tail_, py::hand
     out_scale.require(2, 2, HUNYUAN_F32).require_shape({blocks_of(columns), rows}).require_beside(x);
     args.out_scale = static_cast<float*>(out_scale.data);
   }
+}
+
+// x [..., K] in E4M3, perhaps in two parts, which are K together; the rest as in set_product.
+void linear_fp8(py::handle x_, py::handle x_scale_, py::handle x_tail_, py::handle x_tail_scale_, py::handle weight_,
+                py::handle weight_scale_, py::handle bias_, py::handle gate_, py::handle residual_, py::handle out_,
+                py::handle out_scale_, bool gelu) {
+  const Tensor x = Tensor(x_, "x").as_rows(), x_scale(x_scale_, "x_scale"), weight(weight_, "weight");
+  const Tensor weight_scale(weight_scale_, "weight_scale"), out = Tensor(out_, "out").as_rows();
+  const int64_t rows = x.shape[0];
+  x.require(2, 2, HUNYUAN_E4M3);
+  hunyuan_linear_fp8_args args{};
+  int64_t inner = x.shape[1];
+  if (!x_tail_.is_none()) {
+    const Tensor tail = Tensor(x_tail_, "x_tail").as_rows(), tail_scale(x_tail_scale_, "x_tail_scale");
+    tail.require(2, 2, HUNYUAN_E4M3).require_shape({rows, tail.shape[1]}).require_beside(x);
+    tail_scale.require(2, 2, HUNYUAN_F32).require_shape({blocks_of(tail.shape[1]), rows}).require_beside(x);
+    args.x_tail = tail.data, args.x_tail_scale = static_cast<const float*>(tail_scale.data);
+    args.head_columns = inner, inner += tail.shape[1];
+  }
+  args.x = x.data, args.x_scale = static_cast<const float*>(x_scale.data);
+  args.x_block = scale_block(x_scale, rows, x.shape[1]);
+  set_product(args, x, rows, inner, weight, weight_scale, bias_, gate_, residual_, out, out_scale_, gelu);
   run(hunyuan_linear_fp8, args, target_of({&x, &x_scale, &weight, &weight_scale, &out}, 1), out.count());
+}
+
+// Bytes of codes [rows, columns] in a workspace, whose scales follow them.
+int64_t code_bytes(int64_t rows, int64_t columns) { return (rows * columns + 255) / 256 * 256; }
+
+// quantize_rows, then linear_fp8, of x [..., K] that is not quantized: one call for the host. workspace: uint8, for
+// codes and scales (a row, or by `block` = 128 columns), from a multiple of 16 bytes on.
+void quantized_linear_fp8(py::handle x_, py::handle workspace_, py::handle weight_, py::handle weight_scale_,
+                          py::handle bias_, py::handle gate_, py::handle residual_, py::handle out_, int64_t block,
+                          bool gelu) {
+  const Tensor x = Tensor(x_, "x").as_rows(), workspace(workspace_, "workspace"), weight(weight_, "weight");
+  const Tensor weight_scale(weight_scale_, "weight_scale"), out = Tensor(out_, "out").as_rows();
+  x.require(2, 1, x.dtype);
+  const int64_t rows = x.shape[0], columns = x.shape[1], codes = code_bytes(rows, columns);
+  const int64_t scales = (block ? blocks_of(columns) : 1) * rows;
+  if (workspace.count() * workspace.item_bytes < codes + 4 * scales || !workspace.dense(workspace.dims))
+    throw py::value_error("workspace: is too small or not contiguous");
+  char* const memory = static_cast<char*>(workspace.data);
+  hunyuan_quantize_rows_args before{};
+  before.x = x.data, before.out = memory, before.scale = reinterpret_cast<float*>(memory + codes);
+  before.rows = rows, before.columns = columns, before.x_row_stride = rows == 1 ? columns : x.stride[0];
+  before.dtype = x.dtype, before.block = block;
+  hunyuan_linear_fp8_args args{};
+  args.x = memory, args.x_scale = before.scale, args.x_block = block;
+  set_product(args, x, rows, columns, weight, weight_scale, bias_, gate_, residual_, out, py::none(), gelu);
+  const hunyuan_target target = target_of({&x, &workspace, &weight, &weight_scale, &out}, 1);
+  int status;
+  {
+    py::gil_scoped_release released;
+    status = hunyuan_quantize_rows(&before, target);
+    if (status == HUNYUAN_OK) status = hunyuan_linear_fp8(&args, target);
+  }
+  check(status);
+}
+
+// x [..., K] in bfloat16, at most 16 rows, weight [N, K] in E4M3; bias, gate, residual, out [..., N]: bfloat16.
+void linear_few_rows(py::handle x_, py::handle weight_, py::handle weight_scale_, py::handle bias_, py::handle gate_,
+                     py::handle residual_, py::handle out_, bool gelu) {
+  const Tensor x = Tensor(x_, "x").as_rows(), weight(weight_, "weight"), weight_scale(weight_scale_, "weight_scale");
+  const Tensor out = Tensor(out_, "out").as_rows();
+  hunyuan_linear_few_rows_args args{};
+  const int64_t rows = x.shape[0], inner = x.shape[1], columns = weight.shape[0];
+  x.require(2, 1, HUNYUAN_BF16);
+  weight.require(2, 2, HUNYUAN_E4M3).require_shape({columns, inner});
+  out.require(2, 2, HUNYUAN_BF16).require_shape({rows, columns});
+  args.x = x.data, args.x_row_stride = rows == 1 ? 0 : x.stride[0], args.weight = weight.data, args.out = out.data;
+  args.rows = rows, args.in_columns = inner, args.out_columns = columns, args.gelu = gelu;
+  args.weight_scale = static_cast<const float*>(weight_scale.data), args.scale_per_row = weight_scale.dims == 2;
+  if (args.scale_per_row)
+    weight_scale.require(2, 2, HUNYUAN_F32).require_shape({columns, 1});
+  else
+    weight_scale.require(0, 0, HUNYUAN_F32);
+  if (!bias_.is_none())
+    args.bias = Tensor(bias_, "bias").require(1, 1, HUNYUAN_BF16).require_shape({columns}).require_beside(x).data;
+  if (!gate_.is_none()) {
+    const Tensor gate(gate_, "gate");
+    gate.require(2, 1, HUNYUAN_BF16).require_beside(x);
+    if (gate.shape[1] != columns || gate.shape[0] <= 0 || rows % gate.shape[0] != 0)
+      throw py::value_error("gate: its shape does not fit the other arguments");
+    args.gate = gate.data, args.gate_stride = gate.stride[0], args.tokens = rows / gate.shape[0];
+  }
+  if (!residual_.is_none()) {
+    const Tensor residual = Tensor(residual_, "residual").as_rows();
+    residual.require(2, 2, HUNYUAN_BF16).require_shape({rows, columns}).require_beside(x);
+    args.residual = residual.data;
+  }
+  check(hunyuan_linear_few_rows(&args, target_of({&x, &weight, &weight_scale, &out}, 1)));
 }
 
 }  // namespace
@@ -212,6 +288,11 @@ void bind_linear(py::module_& module) {
   module.def("linear_fp8", &linear_fp8, py::arg("x"), py::arg("x_scale"), py::arg("x_tail"), py::arg("x_tail_scale"),
              py::arg("weight"), py::arg("weight_scale"), py::arg("bias"), py::arg("gate"), py::arg("residual"),
              py::arg("out"), py::arg("out_scale"), py::arg("gelu"));
+  module.def("quantized_linear_fp8", &quantized_linear_fp8, py::arg("x"), py::arg("workspace"), py::arg("weight"),
+             py::arg("weight_scale"), py::arg("bias"), py::arg("gate"), py::arg("residual"), py::arg("out"),
+             py::arg("block"), py::arg("gelu"));
+  module.def("linear_few_rows", &linear_few_rows, py::arg("x"), py::arg("weight"), py::arg("weight_scale"),
+             py::arg("bias"), py::arg("gate"), py::arg("residual"), py::arg("out"), py::arg("gelu"));
 }
 
 }  // namespace hunyuan::binding

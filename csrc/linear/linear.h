@@ -17,6 +17,7 @@ HUNYUAN_KERNEL(decode_fp8_run, const uint8_t* codes, int64_t count, float scale,
 
 HUNYUAN_CUDA_OP(quantize_rows, const hunyuan_quantize_rows_args&, hunyuan_target)
 HUNYUAN_CUDA_OP(linear_fp8, const hunyuan_linear_fp8_args&, hunyuan_target)
+HUNYUAN_CUDA_OP(linear_few_rows, const hunyuan_linear_few_rows_args&, hunyuan_target)
 }  // namespace hunyuan
 
 #if defined(HUNYUAN_X86)

@@ -1,4 +1,4 @@
-// linear_fp8 and quantize_rows: argument checks and dispatch.
+// linear_fp8, linear_few_rows and quantize_rows: argument checks and dispatch.
 #include <initializer_list>
 
 #include "common/host/status.h"
@@ -45,8 +45,32 @@ int check(const hunyuan_linear_fp8_args& args) {
   return HUNYUAN_OK;
 }
 
+int check(const hunyuan_linear_few_rows_args& args) {
+  const auto number = [](int64_t n) { return static_cast<long long>(n); };
+  constexpr int64_t kMostRows = 16, kMost = 0x7fffffff - 1024;
+  if (args.rows < 0 || args.rows > kMostRows)
+    return fail(HUNYUAN_BAD_ARGUMENT, "linear_few_rows: takes up to 16 rows, not %lld", number(args.rows));
+  if (args.in_columns <= 0 || args.out_columns <= 0 || args.in_columns % 16 != 0 || args.in_columns > kMost ||
+      args.out_columns > kMost)
+    return fail(HUNYUAN_BAD_ARGUMENT, "linear_few_rows: K must be a multiple of 16, the weight is %lld x %lld",
+                number(args.out_columns), number(args.in_columns));
+  if (!aligned16(args.x) || args.x_row_stride % 8 != 0 || !aligned16(args.weight))
+    return fail(HUNYUAN_BAD_ARGUMENT, "linear_few_rows: rows of x and weight must start at multiples of 16 bytes");
+  if (!args.weight_scale) return fail(HUNYUAN_BAD_ARGUMENT, "linear_few_rows: needs the scale of the weight");
+  if (args.gate && args.tokens <= 0)
+    return fail(HUNYUAN_BAD_ARGUMENT, "linear_few_rows: gate needs a positive number of tokens");
+  return HUNYUAN_OK;
+}
+
 }  // namespace
 }  // namespace hunyuan
+
+extern "C" int hunyuan_linear_few_rows(const hunyuan_linear_few_rows_args* args, hunyuan_target target) {
+  using namespace hunyuan;
+  if (target.device < 0) return fail(HUNYUAN_BAD_ARGUMENT, "linear_few_rows: has no CPU kernel");
+  if (const int status = check(*args)) return status;
+  return args->rows == 0 ? HUNYUAN_OK : linear_few_rows_cuda(*args, target);
+}
 
 extern "C" int hunyuan_linear_fp8(const hunyuan_linear_fp8_args* args, hunyuan_target target) {
   using namespace hunyuan;

@@ -5,6 +5,7 @@ What is made of codes has no gradient: where one is wanted, activations stay pla
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -22,6 +23,7 @@ from hunyuan_ext.linear import autograd, quantize
 
 kernel("linear_fp8", cuda=(BFLOAT,), tensor_cores={"sm_89": "mma.sync", "sm_90a": "wgmma and TMA"})
 
+FEW_ROWS = 16  # of x, up to which the kernel is one that reads the weight once and multiplies bfloat16
 LONG_INNER = 8192  # columns of K from which x is quantized by blocks: the kernel then adds up by blocks in any case
 
 
@@ -33,6 +35,12 @@ def linear_fits(weight: Tensor, *others: Tensor | None) -> bool:
         and all(size % 16 == 0 and size > 0 for size in weight.shape)
         and all(other is None or other.dtype == BFLOAT for other in others)
     )
+
+
+def few_rows_fit(x: Tensor, scale: Tensor) -> bool:
+    """True if the kernel for few rows takes x [..., K] and a weight with this scale."""
+    by_block = scale.ndim == 2 and scale.shape[1] != 1
+    return 0 < x.numel() <= FEW_ROWS * x.shape[-1] and not by_block
 
 
 def x_block(columns: int) -> int:
@@ -109,6 +117,66 @@ def run_linear(
     native.module.linear_fp8(*head, *tail, weight, scale, bias, gate, residual, out, out_scale, gelu)
 
 
+def few_rows(
+    x: Tensor,  # [..., K] bfloat16, at most FEW_ROWS rows
+    weight: Tensor,  # [N, K] E4M3
+    scale: Tensor,  # fp32: [] or [N, 1]
+    bias: Tensor | None,  # [N]
+    gelu: bool,
+    gate: Tensor | None,  # [B, N]
+    residual: Tensor | None,  # [..., N]
+) -> Tensor:  # [..., N] bfloat16
+    out = torch.empty((*x.shape[:-1], weight.shape[0]), dtype=BFLOAT, device=weight.device)
+    x = aligned_rows(x if x.is_contiguous() else x.reshape(-1, x.shape[-1]))
+    gate = None if gate is None else rows(gate)
+    residual = None if residual is None else residual.contiguous()
+    bias = None if bias is None else bias.contiguous()
+    native.module.linear_few_rows(x, aligned(weight), scale.contiguous(), bias, gate, residual, out, gelu)
+    return out
+
+
+def plain_linear(
+    x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, gelu: bool, gate: Tensor | None,
+    residual: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """linear_fp8 of plain x [..., K]: few rows as they are, more of them quantized."""
+    if few_rows_fit(x, scale):
+        return few_rows(x, weight, scale, bias, gelu, gate, residual)
+    rows_of_x = quantize_rows(x, x_block(x.shape[-1]))
+    return linear_fp8((rows_of_x,), weight, scale, bias, gelu, gate, residual)
+
+
+class FewRowsProduct:
+    """`few_rows` for tensors like those of one plan: a call allocates and runs."""
+
+    def __init__(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        scale: Tensor,
+        bias: Tensor | None,
+        gelu: bool,
+        gate: Tensor | None,
+        residual: Tensor | None,
+    ):
+        shape = (*x.shape[:-1], weight.shape[0])
+        self.gelu, self.device, self.out = gelu, x.device, (shape, contiguous_strides(shape))
+        self.narrows = scale.numel() == 1 and scale.ndim > 0
+        flat = x if x.is_contiguous() or x.ndim == 2 else None
+        dense = all(operand is None or operand.is_contiguous() for operand in (scale, bias, residual))
+        ready = flat is not None and aligned_rows(flat) is flat and aligned(weight) is weight and dense
+        self.run = self.call if ready and (gate is None or rows(gate) is gate) else self.copy_and_call
+
+    def call(self, parts, weight, scale, bias, _, gate, residual, __):
+        out = torch.empty_strided(*self.out, dtype=BFLOAT, device=self.device)
+        scale = scale.view(()) if self.narrows else scale
+        native.module.linear_few_rows(parts[0], weight, scale, bias, gate, residual, out, self.gelu)
+        return out
+
+    def copy_and_call(self, parts, weight, scale, bias, _, gate, residual, __):
+        return few_rows(parts[0], weight, quantize.one_scale(scale), bias, self.gelu, gate, residual)
+
+
 class Fp8Product:
     """Quantization of x and the product for tensors like those of one plan: a call allocates and runs.
 
@@ -128,9 +196,9 @@ class Fp8Product:
         columns, inner = weight.shape
         count = x.numel() // inner
         self.gelu, self.block, self.device = gelu, x_block(inner), x.device
-        self.codes = x.shape, contiguous_strides(x.shape)
-        scales, shape = scale_shape(count, inner, self.block), (*x.shape[:-1], columns)
-        self.scales, self.out = (scales, contiguous_strides(scales)), (shape, contiguous_strides(shape))
+        codes, scales = -(-count * inner // 256) * 256, math.prod(scale_shape(count, inner, self.block))
+        self.workspace, shape = ((codes + 4 * scales,), (1,)), (*x.shape[:-1], columns)
+        self.out = shape, contiguous_strides(shape)
         self.narrows = scale.numel() == 1 and scale.ndim > 0
         ready = (
             aligned(x) is x
@@ -140,13 +208,13 @@ class Fp8Product:
         self.run = self.call if ready else self.copy_and_call
 
     def call(self, parts, weight, scale, bias, _, gate, residual, __):
-        empty, device, module = torch.empty_strided, self.device, native.module
-        codes = empty(*self.codes, dtype=E4M3, device=device)
-        x_scale = empty(*self.scales, dtype=FLOAT, device=device)
-        module.quantize_rows(parts[0], codes, x_scale)
-        scale = scale.view(()) if self.narrows else scale
+        empty, device = torch.empty_strided, self.device
+        workspace = empty(*self.workspace, dtype=torch.uint8, device=device)
         out = empty(*self.out, dtype=BFLOAT, device=device)
-        module.linear_fp8(codes, x_scale, None, None, weight, scale, bias, gate, residual, out, None, self.gelu)
+        scale = scale.view(()) if self.narrows else scale
+        native.module.quantized_linear_fp8(
+            parts[0], workspace, weight, scale, bias, gate, residual, out, self.block, self.gelu
+        )
         return out
 
     def copy_and_call(self, parts, weight, scale, bias, _, gate, residual, __):
@@ -183,8 +251,7 @@ register(
 def _linear_fp8(x, weight, scale, bias, gelu, gate, residual):
     others = weight, scale, bias, gate, residual
     if takes("linear_fp8", x, *others) and linear_fits(weight, bias, gate, residual):
-        rows_of_x = quantize_rows(x, x_block(x.shape[-1]))
-        return linear_fp8((rows_of_x,), weight, scale, bias, gelu, gate, residual)
+        return plain_linear(x, weight, scale, bias, gelu, gate, residual)
     out = epilogue(quantize.fp8_product(x, weight, scale, bias), gelu, gate, residual)
     return out.contiguous()
 

@@ -177,14 +177,15 @@ def _plan_cuda(
 
         return Plan(library, "hunyuan_ext::linear_fp8")
     reason = f"W8A8 on FP8 tensor cores, {_reason(inputs[0])}"
+    if len(inputs) == 1 and cuda.few_rows_fit(inputs[0], scale):
+        few = cuda.FewRowsProduct(inputs[0], w8, scale, bias, gelu, gate, residual)
+        return Plan(few.run, "linear_few_rows", f"{cuda.FEW_ROWS} rows or fewer: the weight decoded in registers")
     if len(inputs) == 1:
         product = cuda.Fp8Product(inputs[0], w8, scale, bias, gelu, gate, residual)
         return Plan(product.run, "quantize_rows, linear_fp8", reason)
 
     def run(inputs, w8, scale, bias, _, gate, residual, __):
-        x = torch.cat(inputs, -1)
-        rows = cuda.quantize_rows(x, cuda.x_block(x.shape[-1]))
-        return cuda.linear_fp8((rows,), w8, one_scale(scale), bias, gelu, gate, residual)
+        return cuda.plain_linear(torch.cat(inputs, -1), w8, one_scale(scale), bias, gelu, gate, residual)
 
     return Plan(run, "quantize_rows, linear_fp8", reason)
 

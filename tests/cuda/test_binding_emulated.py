@@ -27,6 +27,11 @@ def native():
         yield module
 
 
+def plain_rows(x):
+    """Rows that are not quantized, for `linear_exact`."""
+    return SimpleNamespace(decoded=lambda dtype: x.to(dtype))
+
+
 def linear_exact(x: Fp8Rows, weight, scale, bias, gelu=False, gate=None, residual=None):
     """In float64, of decoded operands."""
     wide = x.decoded(torch.float64) @ (weight.double() * reference.expand_scale(scale, weight.shape).double()).T
@@ -48,6 +53,37 @@ def test_linear_of_every_weight_scale(native, granularity):
     assert out.shape == (2, 5, 272) and out.dtype == torch.bfloat16
     exact = linear_exact(rows, weight, scale, bias, True, gate, residual)
     torch.testing.assert_close(out.double(), exact, rtol=2**-8, atol=1e-3)
+
+
+@pytest.mark.parametrize("granularity", ["row", "tensor"])
+def test_linear_of_few_rows(native, granularity):
+    """Operands anywhere in memory: what the kernel cannot read is copied."""
+    x, weight = torch.randn(2, 5, 300).bfloat16()[..., 4:260], torch.randn(48, 256)
+    weight, scale = reference.quantize_fp8(weight, granularity=granularity)
+    bias, residual = torch.randn(49).bfloat16()[1:], torch.randn(2, 5, 49).bfloat16()[..., 1:]
+    gate = torch.randn(2, 3 * 48).bfloat16().chunk(3, -1)[1]
+    assert cuda.few_rows_fit(x, scale)
+    out = cuda.few_rows(x, weight, scale, bias, True, gate, residual)
+    exact = linear_exact(plain_rows(x), weight, scale, bias, True, gate, residual)
+    torch.testing.assert_close(out.double(), exact, rtol=2**-8, atol=1e-3)
+    with pytest.raises(ValueError, match="takes up to 16 rows, not 17"):
+        native.linear_few_rows(x.new_zeros(17, 256), weight, scale, None, None, None, x.new_zeros(17, 48), False)
+
+
+@pytest.mark.parametrize("inner", [256, 8192])
+def test_plain_rows_are_quantized_and_multiplied_in_one_call(native, inner):
+    """The same bits as two calls; scales by block from 8,192 columns on."""
+    x = torch.randn(3, 7, inner).bfloat16()
+    weight, scale = reference.quantize_fp8(torch.randn(48, inner))
+    bias, residual, gate = torch.randn(48).bfloat16(), torch.randn(3, 7, 48).bfloat16(), torch.randn(3, 48).bfloat16()
+    product = cuda.Fp8Product(x, weight, scale, bias, True, gate, residual)
+    assert product.run == product.call
+    out = product.run((x,), weight, scale, bias, 0, gate, residual, None)
+    rows = cuda.quantize_rows(x, cuda.x_block(inner))
+    assert torch.equal(out, cuda.linear_fp8((rows,), weight, scale, bias, True, gate, residual))
+    small = torch.empty(3 * 7 * inner, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="workspace: is too small"):
+        native.quantized_linear_fp8(x, small, weight, scale, bias, gate, residual, out, 0, True)
 
 
 def test_linear_of_quantized_rows_and_to_quantized_rows(native):

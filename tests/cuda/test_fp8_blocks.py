@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -33,12 +34,18 @@ CONFIG = TransformerConfig(
 )  # fmt: skip
 
 
+def noted(calls, run, *arguments):
+    calls.append(arguments)
+    return run(*arguments)
+
+
 @pytest.fixture
 def emulated():
     """The kernels, run by the emulator on CPU tensors; [] collects what a product is given."""
     module, products = binding(), []
     spy = SimpleNamespace(**{name: getattr(module, name) for name in dir(module) if not name.startswith("__")})
-    spy.linear_fp8 = lambda *arguments: (products.append(arguments), module.linear_fp8(*arguments))[1]
+    for name in ("linear_fp8", "quantized_linear_fp8", "linear_few_rows"):
+        setattr(spy, name, partial(noted, products, getattr(module, name)))
     with as_on_cuda(spy):
         yield products
 

@@ -50,9 +50,14 @@ def calls():
             x=rows.to(E4M3), x_scale=torch.ones(2), weight=torch.zeros(16, 16).to(E4M3), weight_scale=torch.ones(1),
             out=rows.clone(), rows=2, in_columns=16, out_columns=16, tokens=1,
         ),
+        "linear_few_rows": dict(
+            x=rows, weight=torch.zeros(16, 16).to(E4M3), weight_scale=torch.ones(1), out=rows.clone(), rows=2,
+            in_columns=16, out_columns=16, x_row_stride=16, tokens=1,
+        ),
         "qk_norm_rope": dict(
             **{"in": (HEADS.data_ptr(),) * 2}, out=(OUT.data_ptr(),) * 2, batch=1, tokens=2, heads=1,
-            head_dim=64, in_batch_stride=(128, 128), in_token_stride=(64, 64), in_head_stride=(64, 64), dtype=BF16,
+            head_dim=64, in_batch_stride=(128, 128), in_token_stride=(64, 64), in_head_stride=(64, 64),
+            out_batch_stride=(128, 128), out_token_stride=(64, 64), out_head_stride=(64, 64), dtype=BF16,
         ),
         "attention": dict(
             q=HEADS, k=HEADS, v=HEADS, out=OUT, batch=1, queries=2, keys=2, heads=1, head_dim=64, scale=1.0,

@@ -70,6 +70,20 @@ def test_group_norm(layout):
     assert_error_within(ops.group_norm_silu(x, weight, bias, pad=(2, 1, 1)), exact, plain)
 
 
+@pytest.mark.parametrize("rows", [1, 7, 16])
+@pytest.mark.parametrize(("inner", "outer"), [(256, 144), (3072, 9216), (12304, 3072)])
+def test_linear_of_few_rows(rows, inner, outer):
+    """Weights decoded in registers, x as it is: one rounding to bfloat16; the same bits every time."""
+    x, bias, gate, residual = randn(1, rows, inner), randn(outer), randn(1, outer), randn(1, rows, outer)
+    codes, scale = ops.quantize_fp8(randn(outer, inner) * inner**-0.5)
+    options = dict(activation="gelu_tanh", gate=gate, residual=residual)
+    out = ops.fp8_linear(x, codes, scale, bias, **options)
+    exact = F.gelu(F.linear(x.double(), codes.double() * scale.double(), bias.double()), approximate="tanh")
+    exact = residual.double() + gate.double() * exact
+    assert ((out - exact).abs() <= exact.abs() * 2.0**-8 + 1e-4 * exact.abs().max()).all()
+    assert torch.equal(out, ops.fp8_linear(x, codes, scale, bias, **options))
+
+
 @pytest.mark.parametrize("rows", [1, 130, 1021])
 @pytest.mark.parametrize(("inner", "outer"), [(256, 144), (3072, 256), (8192, 128)])
 def test_linear(rows, inner, outer):

@@ -212,7 +212,7 @@ def test_a_call_on_a_device_enters_few_frames():
     x, (w8, scale) = torch.randn(1, 24, 256).bfloat16(), ops.quantize_fp8(torch.randn(512, 256))
     bias, gate, residual = (torch.randn(shape).bfloat16() for shape in (512, (1, 512), (1, 24, 512)))
     done = []
-    kernels = ("qk_norm_rope", "attention", "quantize_rows", "linear_fp8")
+    kernels = ("qk_norm_rope", "attention", "quantized_linear_fp8", "linear_few_rows")
     stubs = SimpleNamespace(**{name: lambda *_, name=name: done.append(name) for name in kernels})
 
     def attend():
@@ -222,10 +222,13 @@ def test_a_call_on_a_device_enters_few_frames():
     def multiply():
         return ops.fp8_linear(x, w8, scale, bias, activation="gelu_tanh", gate=gate, residual=residual)
 
+    def modulate():
+        return ops.fp8_linear(x[:, 0], w8, scale, bias)
+
     with as_on_cuda(stubs):
-        assert attend().shape == q.shape and multiply().shape == residual.shape
+        assert attend().shape == q.shape and multiply().shape == residual.shape and modulate().shape == gate.shape
         done.clear()
-        assert project_frames(attend) <= 10 and project_frames(multiply) <= 8
+        assert project_frames(attend) <= 10 and project_frames(multiply) <= 8 and project_frames(modulate) <= 8
         assert done == list(kernels)
 
 
@@ -243,6 +246,9 @@ def test_explain_names_the_kernel_of_a_call():
     with as_on_cuda(stubs):
         plan = ops.explain(ops.rope_attention, q, q, q)
         assert plan["kernel"] == "attention" and "this device is sm_90" in plan["reason"]
-        assert ops.explain(ops.rope_attention, q, q, q, precision="fp8")["kernel"] == "attention_fp8"
+        short = ops.explain(ops.rope_attention, q, q, q, precision="fp8")
+        assert short["kernel"] == "attention" and "bfloat16 below 8192 tokens" in short["reason"]
+        long = q[:, :1].expand(1, 8192, 2, 128)
+        assert ops.explain(ops.rope_attention, long, long, long, precision="fp8")["kernel"] == "attention_fp8"
         small = q[..., :32]
         assert ops.explain(ops.rope_attention, small, small, small)["kernel"] == "torch"

@@ -135,6 +135,31 @@ typedef struct hunyuan_linear_fp8_args {
 
 HUNYUAN_API int hunyuan_linear_fp8(const hunyuan_linear_fp8_args* args, hunyuan_target target);
 
+/**
+ * out = residual + gate * activation(x weight^T + bias) for at most 16 rows of bfloat16, CUDA only: the E4M3 weight is
+ * read once and decoded exactly, x is not quantised, sums are float32 in a fixed order. Addresses are multiples of 16
+ * bytes.
+ */
+typedef struct hunyuan_linear_few_rows_args {
+  const void* x;             /**< [rows, in_columns] BF16 */
+  const void* weight;        /**< [out_columns, in_columns] E4M3, contiguous */
+  const float* weight_scale; /**< one value, or [out_columns] */
+  const void* bias;          /**< [out_columns] BF16, or null */
+  const void* gate;          /**< [rows / tokens, out_columns] BF16, or null */
+  const void* residual;      /**< [rows, out_columns] BF16, contiguous, or null; may be out */
+  void* out;                 /**< [rows, out_columns] BF16, contiguous */
+  int64_t rows;              /**< M, at most 16 */
+  int64_t in_columns;        /**< K, a multiple of 16 */
+  int64_t out_columns;       /**< N */
+  int64_t x_row_stride;      /**< from one row of x to the next, a multiple of 8 */
+  int64_t tokens;            /**< rows that share a row of gate */
+  int64_t gate_stride;       /**< from one row of gate to the next */
+  int scale_per_row;         /**< 1: weight_scale has a value for every row of weight; 0: one in all */
+  int gelu;                  /**< 1: activation is GELU in its tanh form; 0: none */
+} hunyuan_linear_few_rows_args;
+
+HUNYUAN_API int hunyuan_linear_few_rows(const hunyuan_linear_few_rows_args* args, hunyuan_target target);
+
 #if defined(__cplusplus)
 }
 #endif

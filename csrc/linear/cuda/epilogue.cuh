@@ -5,6 +5,7 @@
 #include "common/cuda/cuda.cuh"
 #include "common/cuda/fp8.cuh"
 #include "common/matmul/fragment.cuh"
+#include "linear/cuda/gelu.cuh"
 #include "linear/linear.h"
 
 namespace hunyuan::linear {
@@ -33,13 +34,6 @@ inline Output output_of(const hunyuan_linear_fp8_args& args, bool promoted) {
   output.rows = static_cast<int>(args.rows), output.columns = static_cast<int>(args.out_columns);
   output.tokens = static_cast<int>(args.tokens), output.gelu = args.gelu != 0;
   return output;
-}
-
-// GELU, tanh form: x times the logistic function of twice the tanh's argument.
-__device__ inline float gelu_tanh(float x) {
-  constexpr float kTwiceRoot2OverPi = 1.5957691216057308f;
-  const float u = kTwiceRoot2OverPi * fmaf(0.044715f * x * x, x, x);
-  return __fdividef(x, 1.0f + __expf(-u));
 }
 
 __device__ inline float2 pair_at(const __nv_bfloat16* values, int64_t i) {

@@ -41,6 +41,7 @@ HUNYUAN_EMULATED(qk_norm_rope)
 HUNYUAN_EMULATED(attention)
 HUNYUAN_EMULATED(causal_conv3d)
 HUNYUAN_EMULATED(linear_fp8)
+HUNYUAN_EMULATED(linear_few_rows)
 
 extern "C" int64_t emulated_group_norm_silu_workspace(const hunyuan_group_norm_silu_args* args) {
   return group_norm_silu_cuda_workspace(*args);

@@ -21,6 +21,7 @@ from hunyuan_video.models.transformer.linear import Part, columns, is_open, line
 from hunyuan_video.models.transformer.modulation import SplitVector, Vector
 
 TOKENS = 16384  # of a part: enough for products to run at full speed
+TILE = 256  # rows of a tile of those products
 
 
 class Span(NamedTuple):
@@ -39,14 +40,25 @@ class Span(NamedTuple):
         return vector[self.samples]
 
 
+def even(tokens: int, size: int) -> int:
+    """Tokens of a part when `tokens` are cut into as few parts of at most `size` as possible, all about as long.
+
+    A last part of a few rows would go to other kernels, with other roundings (fp8_linear).
+    """
+    parts = max(-(-tokens // size), 1)
+    step = TILE if size % TILE == 0 else 1
+    return -(-tokens // (parts * step)) * step
+
+
 def spans(x: Tensor, size: int, border: int = 0) -> Iterator[Span]:  # x: [B, S, ...]
     """Parts of at most `size` tokens of one sample, none across the border; all of x where it is short."""
     batch, tokens = x.shape[:2]
     everywhere = [slice(0, batch)] if tokens <= size else [slice(i, i + 1) for i in range(batch)]
     for samples in everywhere:
         for first, last in ((0, border), (border, tokens)):
-            for start in range(first, last, size):
-                yield Span(samples, slice(start, min(start + size, last)))
+            step = max(even(last - first, size), 1)
+            for start in range(first, last, step):
+                yield Span(samples, slice(start, min(start + step, last)))
 
 
 class TokenChunks(Layer):

@@ -37,6 +37,7 @@ int64_t checked_attention_fp8_workspace(const hunyuan_attention_args* args);
 int checked_causal_conv3d(const hunyuan_causal_conv3d_args* args, hunyuan_target target);
 int64_t checked_causal_conv3d_moment_chunks(const hunyuan_causal_conv3d_args* args, hunyuan_target target);
 int checked_linear_fp8(const hunyuan_linear_fp8_args* args, hunyuan_target target);
+int checked_linear_few_rows(const hunyuan_linear_few_rows_args* args, hunyuan_target target);
 int checked_quantize_rows(const hunyuan_quantize_rows_args* args, hunyuan_target target);
 
 int hunyuan_causal_conv3d(const hunyuan_causal_conv3d_args* args, hunyuan_target) {
@@ -46,6 +47,9 @@ int64_t hunyuan_causal_conv3d_moment_chunks(const hunyuan_causal_conv3d_args* ar
   return checked_causal_conv3d_moment_chunks(args, kDevice);
 }
 int hunyuan_linear_fp8(const hunyuan_linear_fp8_args* args, hunyuan_target) { return checked_linear_fp8(args, kDevice); }
+int hunyuan_linear_few_rows(const hunyuan_linear_few_rows_args* args, hunyuan_target) {
+  return checked_linear_few_rows(args, kDevice);
+}
 int hunyuan_quantize_rows(const hunyuan_quantize_rows_args* args, hunyuan_target) {
   return checked_quantize_rows(args, kDevice);
 }

@@ -19,4 +19,15 @@ inline uint32_t pack_e4m3(float a, float b, float c, float d) {
   return low | high << 16;
 }
 
+inline void e4m3_to_bf16(uint32_t codes, uint32_t& first, uint32_t& second) {
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t code = codes >> 8 * i & 0xff;
+    const uint16_t bits = (code & 0x80) << 8 | (code & 0x7f) << 4;
+    __nv_bfloat16 raw;
+    std::memcpy(&raw, &bits, 2);
+    const __nv_bfloat16 value = __float2bfloat16_rn(__bfloat162float(raw) * 0x1p120f);
+    std::memcpy(reinterpret_cast<char*>(i < 2 ? &first : &second) + i % 2 * 2, &value, 2);
+  }
+}
+
 }  // namespace hunyuan::ptx
