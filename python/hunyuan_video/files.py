@@ -178,7 +178,7 @@ def read_json(path: Path, remedy: str = "copy or download it again") -> dict[str
     if not path.exists():
         raise UserError(f"{path}: missing; the folder must hold a Hugging Face checkpoint")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:

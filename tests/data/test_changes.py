@@ -15,7 +15,7 @@ from hunyuan_video.checkpoints.pipeline import load_parts
 from hunyuan_video.cli import main
 from hunyuan_video.data.encode import Encoder, text_fingerprint, vae_fingerprint
 from hunyuan_video.data.latent_dataset import EncodedDataset, unpack, unstorable
-from hunyuan_video.data.shards import index_path, read_member
+from hunyuan_video.data.shards import ShardWriter, index_path, read_member
 from hunyuan_video.errors import UserError
 from hunyuan_video.fingerprint import folder_hash, values_hash
 
@@ -106,7 +106,7 @@ def test_shards_without_a_source_are_gone(source, capsys):
     for name in ("c0", "c1", "c2"):
         (source / f"{name}.png").unlink()
     text = run(source, capsys)
-    assert "3 removed (c2, c0, c1)" in text and "3 skipped (3 caption without a video" in text
+    assert "3 removed (c0, c1, c2)" in text and "3 skipped (3 caption without a video" in text
     assert sorted(path.name for path in (source.parent / "out" / BUCKET).glob("*.tar")) == ["00001.tar", "00002.tar"]
     assert "2 clips, 2 shards, 0 missing, 3 skipped" in text and "; 5 found" in text
 
@@ -307,3 +307,50 @@ def test_a_data_set_of_an_earlier_format_says_so(source, capsys):
     assert "has format 1, this version reads 2; remove" in run(source, capsys, code=1)
     with pytest.raises(UserError, match="has format 1"):
         EncodedDataset(source.parent / "out")
+
+
+def lines_of(folder, recwarn):
+    """Notices of a data set beside its source, without the folder's name."""
+    recwarn.clear()
+    EncodedDataset(folder).tell_differences()
+    return [str(warning.message).replace(f"{folder}: ", "") for warning in recwarn]
+
+
+def test_training_is_told_of_a_source_that_has_changed(source, capsys, recwarn):
+    out = source.parent / "out"
+    run(source, capsys)
+    assert lines_of(out, recwarn) == []
+    (source / "c1.txt").write_text("corrected, and not encoded")
+    captioned(source, "c9", "new")
+    again = "run the same `hunyuan-video encode` again"
+    assert lines_of(out, recwarn) == [f"its source has changed: 1 new (c9); 1 edited (c1); {again}"]
+    run(source, capsys)
+    assert lines_of(out, recwarn) == []
+    for path in source.iterdir():
+        path.unlink()
+    assert "its source has changed: " in lines_of(out, recwarn)[0]
+    source.rmdir()  # the data set is on another machine
+    assert lines_of(out, recwarn) == []
+
+
+def test_training_is_told_of_shards_that_are_missing(source, capsys, recwarn):
+    out = source.parent / "out"
+    run(source, capsys, "--part", "0/2")
+    text = "1 of 3 shards are missing (1x16x16/00001); run the same `hunyuan-video encode` again"
+    assert lines_of(out, recwarn) == [text]
+    captioned(source, "a0", "new")
+    assert "since the last run: 1 new (a0)" in run(source, capsys)  # those that were only planned are not called new
+    assert lines_of(out, recwarn) == []
+
+
+def test_a_kill_between_a_shard_and_its_index_leaves_no_wrong_index(source, capsys, monkeypatch):
+    """The old index goes before the new shard comes: at no moment does an index stand beside a shard of other clips."""
+    run(source, capsys)
+    (source / "c1.txt").write_text("a caption of another length")
+    monkeypatch.setattr("hunyuan_video.files.os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt), ShardWriter(source.parent / "out" / BUCKET / "00000.tar") as writer:
+        writer.add("x.safetensors", b"1")
+    monkeypatch.undo()
+    assert not index_path(source.parent / "out" / BUCKET / "00000.tar").exists()
+    run(source, capsys)
+    assert clips(source.parent / "out")["c1"][0] == ["a caption of another length"]

@@ -16,7 +16,7 @@ from hunyuan_video.data.manifest import list_manifest
 from hunyuan_video.data.skipped import counted, tell
 from hunyuan_video.data.sources import Skipped, scan
 from hunyuan_video.errors import Notice, UserError
-from hunyuan_video.files import entry_lines, read_text
+from hunyuan_video.files import entry_lines, read_json, read_text
 
 BUCKETS = [Bucket(1, 16, 16)]
 
@@ -227,3 +227,11 @@ def test_many_lines_are_cut_short_and_fit_a_terminal():
     texts = [str(notice.message) for notice in notices]
     assert len(texts) == 21 and texts[0] == "left out: 0.mp4: broken?\\udc80"
     assert texts[-1] == "left out: 10 more, skipped.jsonl names them"
+
+
+def test_json_files_of_windows_editors_are_read(tmp_path):
+    (tmp_path / "config.json").write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n')
+    assert read_json(tmp_path / "config.json") == {"a": 1}
+    (tmp_path / "config.json").write_bytes(b"{\xe9}")
+    with pytest.raises(UserError, match="config.json is not valid JSON .not UTF-8 text"):
+        read_json(tmp_path / "config.json")

@@ -16,6 +16,7 @@ from typing import Any
 from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile
 from hunyuan_video.checkpoints.sources import ShardedSource
 from hunyuan_video.errors import Notice, UserError
+from hunyuan_video.files import read_text
 
 INDEX = ".safetensors.index.json"
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
@@ -76,7 +77,7 @@ def is_complete(index: Path) -> bool:
 
 def _weight_map(index: Path) -> dict[str, str]:
     try:
-        content: Any = json.loads(index.read_text(encoding="utf-8"))
+        content: Any = json.loads(read_text(index))
     except OSError as error:
         raise UserError(f"cannot read {index}: {error.strerror}") from error
     except ValueError as error:

@@ -33,6 +33,7 @@ from hunyuan_video.data.record import (
     deal,
     is_current,
     left_out_of,
+    made_of,
     remove_strangers,
     shard_about,
 )
@@ -194,6 +195,7 @@ def encode(request: EncodeRequest, report: Callable[[str], None] = print) -> Sum
     known = _known(request)
     record = Record.read(request.output) if known else Record()
     source = _scan(request, record)
+    planned = {key for keys in record.shards.values() for key in keys}
     shards = deal(record.shards, source.clips, dict.fromkeys(request.buckets), request.shard)
     by_key = {clip.key: clip for clip in source.clips}
     jobs = [(request.output / f"{name}.tar", [by_key[key] for key in keys]) for name, keys in shards.items()]
@@ -203,11 +205,12 @@ def encode(request: EncodeRequest, report: Callable[[str], None] = print) -> Sum
     if todo or not known or encoders != record.encoders:
         encoder = Encoder(request.model, request.device)
         prepare(request.output, encoder, request, known)
-    before = changes(request.output, jobs, gone := remove_strangers(request.output, shards))
-    if before:
-        report(f"since the last run: {before}")
-    elif gone:
-        report(f"{len(gone)} clips that the source no longer has were removed")
+    before = made_of(request.output, record.shards)
+    # Clips of shards that were planned and never written are neither new nor removed.
+    placed = [clip for clip in source.clips if clip.key in before or clip.key not in planned]
+    if before and (text := changes(before, placed)):
+        report(f"since the last run: {text}")
+    remove_strangers(request.output, shards)
     if (now := Record(shards, source.probed, encoders)) != record:
         now.write(request.output)
     report(f"{len(jobs)} shards, {sum(is_current(*job) for job in jobs)} of them done")

@@ -25,6 +25,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from hunyuan_video.data.shards import Member, read_index, read_member
+from hunyuan_video.data.staleness import differences
 from hunyuan_video.errors import Notice, UserError
 
 FORMAT = 2  # 2: hashes cover the VAE's configuration and the tokenizers, shards say what they were made of
@@ -154,6 +155,11 @@ class EncodedDataset:
                     f"({self.description[name]}, this run has {value}); "
                     "encode the data again or train with that encoder"
                 )
+
+    def tell_differences(self) -> None:
+        """Notices of shards that are missing, and of a source that has changed since it was encoded."""
+        for line in differences(self.folder, self.description["source"]):
+            warnings.warn(line, Notice, stacklevel=2)
 
     def __len__(self) -> int:
         return sum(len(members) for members in self.buckets.values())

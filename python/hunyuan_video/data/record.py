@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hunyuan_video.data.shards import is_complete, read_about, read_index
 from hunyuan_video.data.skipped import Skipped, some
@@ -93,35 +92,32 @@ def left_out_of(shard: Path) -> list[Skipped]:
     return [Skipped(*entry) for entry in read_about(shard).get("left_out", {}).values()]
 
 
-def remove_strangers(folder: Path, shards: Iterable[str]) -> list[str]:
-    """Deletes shards that the source has no clips for, with their indices; the names of their clips.
+def remove_strangers(folder: Path, shards: Iterable[str]) -> None:
+    """Deletes shards that the source has no clips for, with their indices.
 
     A tar without an index of ours is somebody else's and stays.
     """
     expected = {folder / f"{shard}.tar" for shard in shards}
-    gone = []
     for path in sorted(folder.glob("*x*x*/[0-9]*.tar")):
         if path not in expected and "members" in read_about(path):
-            gone += [key for key, _ in read_about(path).get("clips", ())]
             path.with_suffix(".json").unlink(missing_ok=True)
             path.unlink()
             if not any(path.parent.iterdir()):
                 path.parent.rmdir()
-    return gone
 
 
-def changes(folder: Path, jobs: Iterable[tuple[Path, list[Clip]]], removed: Iterable[str]) -> str:
-    """Differences between the clips and those that the shards were made of, by name; "" where they do not."""
-    before: dict[str, Any] = {}
-    now: dict[str, str] = {}
-    for path, clips in jobs:
-        before |= dict(read_about(path).get("clips", ())) if is_complete(path) else {}
-        now |= {clip.key: clip.made_of for clip in clips}
-    if not before:
-        return ""
+def made_of(folder: Path, shards: Iterable[str]) -> dict[str, str]:
+    """Key -> hash of every clip that whole shards say they were made of."""
+    paths = [folder / f"{shard}.tar" for shard in shards]
+    return {key: made for path in paths if is_complete(path) for key, made in read_about(path).get("clips", ())}
+
+
+def changes(before: dict[str, str], clips: Iterable[Clip]) -> str:
+    """Differences between clips and those that shards were made of (`made_of`), by name; "" where there are none."""
+    now = {clip.key: clip.made_of for clip in clips}
     kinds = {
         "new": [key for key in now if key not in before],
         "edited": [key for key in now if key in before and before[key] != now[key]],
-        "removed": [key for key in (*before, *removed) if key not in now],
+        "removed": [key for key in before if key not in now],
     }
     return "; ".join(f"{len(keys)} {what} ({some(keys)})" for what, keys in kinds.items() if keys)

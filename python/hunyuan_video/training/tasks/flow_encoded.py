@@ -54,6 +54,7 @@ class BucketOrder:
 def open_encoded(config: EncodedFlowRun, encoder: Encoder) -> tuple[EncodedDataset, dict[str, float]]:
     """The run's data set, and how often each bucket is drawn. Raises UserError."""
     data = EncodedDataset(Path(config.data), encoder.hashes(), config.held_out, bool(config.image_condition))
+    data.tell_differences()
     weights = config.weights or {name: len(members) for name, members in data.buckets.items()}
     if unknown := sorted(set(weights) - set(data.buckets)):
         raise UserError(f"weights: no bucket {unknown[0]!r} in {config.data}; it has {', '.join(data.buckets)}")

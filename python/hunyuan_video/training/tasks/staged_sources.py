@@ -106,4 +106,5 @@ def open_data(config: StagesRun, buckets: list[Bucket], encoder: Callable[[], En
         return ToyworldSource(world, config.data_seed, encoder(), captioner, images)
     source = EncodedSource(Path(config.data), config.data_seed, buckets, config.text_dropout, images)
     source.data.check_encoders(encoder().hashes())
+    source.data.tell_differences()
     return source
