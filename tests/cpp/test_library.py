@@ -29,10 +29,10 @@ def run(*command: str | Path, **variables: str) -> str:
 
 def tool(*names: str) -> str:
     search = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    found = next((path for name in names if (path := shutil.which(name, path=search))), None)
-    if found is None:
+    program = next((path for name in names if (path := shutil.which(name, path=search))), None)
+    if program is None:
         pytest.skip(f"needs {' or '.join(names)}")
-    return found
+    return program
 
 
 def block(language: str) -> str:
@@ -65,8 +65,8 @@ def programs(prefix: Path, folder: Path) -> dict[str, tuple[str, dict[str, str]]
         built[target] = str(build / "demo"), {}
     if shutil.which("pkg-config"):
         [libraries] = {path.parent for path in prefix.rglob("libhunyuan_kernels.a")}
-        found = {"PKG_CONFIG_PATH": str(libraries / "pkgconfig")}
-        flags = run("pkg-config", "--cflags", "--libs", "hunyuan_kernels", **found).split()
+        variables = {"PKG_CONFIG_PATH": str(libraries / "pkgconfig")}
+        flags = run("pkg-config", "--cflags", "--libs", "hunyuan_kernels", **variables).split()
         run(tool("cc", "gcc"), *STRICT.split(), folder / "demo.c", *flags, "-lm", "-o", folder / "plain")
         built["pkg-config"] = str(folder / "plain"), {"LD_LIBRARY_PATH": str(libraries)}
     return built

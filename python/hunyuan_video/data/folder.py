@@ -62,12 +62,12 @@ def list_folder(folder: Path) -> tuple[list[Entry], list[Skipped]]:
     used: set[str] = set()
     for name, path in videos:
         spellings = (_spelling(name), _spelling(name[: -len(path.suffix)]))  # of clip.mp4.txt, else of clip.txt
-        found = next((captions[spelling] for spelling in spellings if spelling in captions), None)
-        if found is None:
+        captioned = next((captions[spelling] for spelling in spellings if spelling in captions), None)
+        if captioned is None:
             skipped.append(Skipped(name, "without a caption"))
             continue
-        used.add(found[0])
-        entry = _captioned(path, name, found[1])
+        used.add(captioned[0])
+        entry = _captioned(path, name, captioned[1])
         if isinstance(entry, Entry):
             entries.append(entry)
         else:
@@ -140,11 +140,11 @@ def _files(folder: Path, skipped: list[Skipped]) -> Iterator[tuple[str, Path]]:
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
-            found = sorted(os.scandir(place), key=lambda entry: entry.name)
+            inside = sorted(os.scandir(place), key=lambda entry: entry.name)
         except OSError as error:
             skipped.append(Skipped(prefix, "unreadable folder", f"{place}: {error.strerror}"))
             continue
-        for entry in found:
+        for entry in inside:
             name, path = prefix + entry.name, place / entry.name
             if not path.is_dir():
                 yield name, path
