@@ -17,7 +17,7 @@ from hunyuan_ext import reference
 from hunyuan_ext.core import native
 from hunyuan_ext.core.dispatch import kernel, takes
 from hunyuan_ext.core.library import promoted, register
-from hunyuan_ext.core.operands import aligned, aligned_rows, contiguous_strides, even_rows, rows
+from hunyuan_ext.core.operands import aligned, aligned_rows, contiguous_strides, even_rows, in_rows, rows
 from hunyuan_ext.core.types import BFLOAT, E4M3, FLOAT, SCALE_BLOCK, Fp8Rows
 from hunyuan_ext.linear import autograd, quantize
 
@@ -74,6 +74,21 @@ def layer_norm_modulate_fp8(x: Tensor, shift: Tensor, scale: Tensor, eps: float)
     out_scale = torch.empty((batch * tokens,), dtype=FLOAT, device=x.device)
     native.module.layer_norm_modulate_fp8(rows(x), rows(shift), rows(scale), codes, out_scale, eps)
     return Fp8Rows(codes, out_scale)
+
+
+class LayerNormFp8:
+    """layer_norm_modulate_fp8 for tensors like those of one plan: a call allocates and runs."""
+
+    def __init__(self, x: Tensor, shift: Tensor, scale: Tensor):
+        self.device, self.codes = x.device, (x.shape, contiguous_strides(x.shape))
+        self.scales = (x.shape[0] * x.shape[1],), (1,)
+        self.run = self.call if all(map(in_rows, (x, shift, scale))) else layer_norm_modulate_fp8
+
+    def call(self, x, shift, scale, eps):
+        codes = torch.empty_strided(*self.codes, dtype=E4M3, device=self.device)
+        out_scale = torch.empty_strided(*self.scales, dtype=FLOAT, device=self.device)
+        native.module.layer_norm_modulate_fp8(x, shift, scale, codes, out_scale, eps)
+        return Fp8Rows(codes, out_scale)
 
 
 def linear_fp8(

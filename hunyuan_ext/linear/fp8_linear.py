@@ -289,7 +289,7 @@ def plan_layer_norm_fp8(tensors: tuple, constants: tuple) -> Plan:
             return Fp8Rows(*torch.ops.hunyuan_ext.layer_norm_modulate_fp8(x, shift, scale, eps))
 
         return Plan(library, "hunyuan_ext::layer_norm_modulate_fp8")
-    return Plan(cuda.layer_norm_modulate_fp8, "layer_norm_modulate_fp8", _reason(x))
+    return Plan(cuda.LayerNormFp8(x, shift, scale).run, "layer_norm_modulate_fp8", _reason(x))
 
 
 def _check_rows(parts: tuple[Part, ...], w8: Tensor) -> None:
