@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 import hunyuan_video
 from hunyuan_video.checkpoints.pipeline import load_parts
 from hunyuan_video.cli import main
-from hunyuan_video.data.encode import Encoder, text_fingerprint, vae_fingerprint
+from hunyuan_video.data.encoder import Encoder, text_fingerprint, vae_fingerprint
 from hunyuan_video.data.latent_dataset import EncodedDataset, unpack, unstorable
 from hunyuan_video.data.shards import ShardWriter, index_path, read_member
 from hunyuan_video.errors import UserError
@@ -275,8 +275,10 @@ def test_shards_that_others_packed_are_read(source, capsys, tmp_path):
         with tarfile.open(shard) as tar:
             tar.extractall(unpacked, filter="data")
         (unpacked / "._c0.safetensors").write_bytes(b"\0\5\x16\7")
+        first = next(unpacked.glob("c*"))
         with tarfile.open(shard, "w") as tar:
             tar.add(unpacked, arcname=".")
+            tar.add(first, arcname=f"./{first.name}")  # once more, with `tar r`
         index_path(shard).unlink()
         (shard.parent / f"._{shard.name}").write_bytes(b"\0\5\x16\7")
     found = clips(out)

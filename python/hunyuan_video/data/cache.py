@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hunyuan_video.data.encode import encode_clips, vae_fingerprint
+from hunyuan_video.data.encoder import encode_clips, vae_fingerprint
 from hunyuan_video.data.latent_dataset import unstorable
 from hunyuan_video.data.toyworld import render
 from hunyuan_video.data.world import WorldConfig, scenes_of

@@ -120,8 +120,10 @@ def _listed(shard: Path) -> list[Member]:
             files = [info for info in tar if info.isreg() and not info.name.rpartition("/")[2].startswith(".")]
     except (OSError, tarfile.TarError, EOFError) as error:
         raise UserError(f"{shard}: not a whole tar file ({error}); encode the data again") from None
-    clips = [info for info in files if info.name.lower().endswith(CLIP)]
-    return [Member(shard, info.name.removeprefix("./"), info.offset_data, info.size) for info in clips]
+    clips = {
+        info.name.removeprefix("./"): info for info in files if info.name.lower().endswith(CLIP)
+    }  # the last counts
+    return [Member(shard, name, info.offset_data, info.size) for name, info in clips.items()]
 
 
 def read_member(member: Member) -> bytes:

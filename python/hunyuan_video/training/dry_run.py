@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from torch import Tensor
 
 from hunyuan_video.data.buckets import Draw, Group, batch_size, tokens
-from hunyuan_video.data.encode import Encoder
+from hunyuan_video.data.encoder import Encoder
 from hunyuan_video.distributed.ranks import Ranks
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import TransformerConfig

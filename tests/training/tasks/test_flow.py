@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.small_parts import MODEL, TINY
 
-from hunyuan_video.data.encode import vae_fingerprint
+from hunyuan_video.data.encoder import vae_fingerprint
 from hunyuan_video.data.toyworld import WORLDS
 from hunyuan_video.data.world import WorldConfig
 from hunyuan_video.errors import UserError

@@ -9,7 +9,7 @@ from helpers.small_parts import MODEL, TINY, save_transformer
 
 from hunyuan_video.checkpoints.lora import load_adapter
 from hunyuan_video.cli import main
-from hunyuan_video.data.encode import encode_clips
+from hunyuan_video.data.encoder import encode_clips
 from hunyuan_video.data.toyworld import WORLDS, render
 from hunyuan_video.data.world import WorldConfig
 from hunyuan_video.errors import UserError

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.data.cache import latent_cache
-from hunyuan_video.data.encode import encode_clips
+from hunyuan_video.data.encoder import encode_clips
 from hunyuan_video.data.toyworld import caption, render
 from hunyuan_video.data.toyworld.scene import AnyScene
 from hunyuan_video.data.world import WorldConfig, scenes_of
@@ -31,7 +31,7 @@ class CaptionedLatents:
     """Cached latents, the scenes they show, text encoders and VAE (all frozen).
 
     latents: [clips, C, T, h, w] float16, model space. folder: of the run; the cache lies beside it. image_first: for
-    image-to-video, see `data.encode.encode_clips`.
+    image-to-video, see `data.encoder.encode_clips`.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.data.buckets import Bucket
-from hunyuan_video.data.encode import Encoder
+from hunyuan_video.data.encoder import Encoder
 from hunyuan_video.data.latent_dataset import Batch, EncodedDataset
 from hunyuan_video.data.prefetch import Prefetcher
 from hunyuan_video.errors import Print, UserError

@@ -21,7 +21,7 @@ from hunyuan_video.checkpoints.layout import checkpoint_folder
 from hunyuan_video.checkpoints.locate import open_checkpoint
 from hunyuan_video.checkpoints.pipeline import read_grid
 from hunyuan_video.data.buckets import Bucket, BucketSampler, Draw, Group, batch_size, make_buckets
-from hunyuan_video.data.encode import Encoder, encode_clips
+from hunyuan_video.data.encoder import Encoder, encode_clips
 from hunyuan_video.data.prefetch import Prefetcher
 from hunyuan_video.data.toyworld import render
 from hunyuan_video.data.toyworld.scene import AnyScene

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hunyuan_video.data.buckets import Bucket, Draw
 from hunyuan_video.data.captions import Captioner
-from hunyuan_video.data.encode import Encoder, encode_clips
+from hunyuan_video.data.encoder import Encoder, encode_clips
 from hunyuan_video.data.latent_dataset import EncodedDataset
 from hunyuan_video.data.toyworld import WORLDS, render
 from hunyuan_video.errors import UserError
