@@ -18,7 +18,7 @@ from hunyuan_video.errors import UserError
 from hunyuan_video.models import HunyuanVideoTransformer
 from hunyuan_video.training.config import LoopConfig, OptimizerConfig
 from hunyuan_video.training.loop import train
-from hunyuan_video.training.muon import scaled_update
+from hunyuan_video.training.muon import scaled_updates
 from hunyuan_video.training.parallelize import deal
 
 LOOP = {"steps": 3, "batch": 4, "micro_batches": 2, "save_every": 2, "sheet_every": 0, "log_every": 1}
@@ -155,8 +155,8 @@ def muon(rank):
     pairs = []
     for shape in ((6, 10), (5, 3, 2, 2)):
         tensor = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-        update = scaled_update(distribute_tensor(tensor, mesh, [Shard(0)]))
-        pairs.append((update.full_tensor().numpy(), scaled_update(tensor).numpy(), update.to_local().shape[0]))
+        update = scaled_updates([distribute_tensor(tensor, mesh, [Shard(0)])])[0]
+        pairs.append((update.full_tensor().numpy(), scaled_updates([tensor])[0].numpy(), update.to_local().shape[0]))
     return pairs
 
 

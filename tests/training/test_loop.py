@@ -183,7 +183,7 @@ def test_a_diverged_run_is_a_failure_with_its_last_good_weights(tmp_path, poison
 
 def test_learning_rate_factor():
     config = OptimizerConfig(warmup_steps=10, decay=0.5)
-    factors = [learning_rate_factor(s, 100, config) for s in range(100)]
+    factors = [learning_rate_factor(s, s / 100, config) for s in range(100)]
     assert factors[0] == pytest.approx(0.1) and factors[9] == 1.0 and factors[50] == 1.0
     assert factors[75] == pytest.approx(0.5) and factors[99] == pytest.approx(0.02)
 

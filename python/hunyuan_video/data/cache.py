@@ -5,45 +5,48 @@ Latents lie in shards of 512 clips, which any number of processes may fill.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hunyuan_video.data.drawing import drawn
 from hunyuan_video.data.encoder import encode_clips, vae_fingerprint
 from hunyuan_video.data.latent_dataset import unstorable
-from hunyuan_video.data.toyworld import render
-from hunyuan_video.data.world import WorldConfig, scenes_of
+from hunyuan_video.data.world import WorldConfig
 from hunyuan_video.errors import Print, UserError
 from hunyuan_video.files import staged_file, staged_path
 from hunyuan_video.media.pixels import to_unit
 from hunyuan_video.models import CausalVAE
 
 
-def clip_cache(config: WorldConfig, folder: Path, report: Print = print) -> np.ndarray:
-    """uint8 [clips, F, H, W, 3], memory-mapped; rendered once under a name that carries every setting."""
+def clip_cache(config: WorldConfig, folder: Path, report: Print = print) -> Tensor:
+    """uint8 [clips, F, H, W, 3], mapped from a file whose name carries every setting; rendered once."""
     name = f"clips_{config.name}_{config.size}_{config.num_frames}_{config.seed}_{config.clips}.npy"
     path = folder / name
     if not path.exists():
         with staged_path(path) as temporary:
             _render_all(config, temporary, report)
-    return np.load(path, mmap_mode="r")
+    return torch.from_numpy(np.load(path, mmap_mode="c"))
 
 
 def _render_all(config: WorldConfig, path: Path, report: Print) -> None:
     shape = (config.clips, config.num_frames, config.size, config.size, 3)
     clips = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    for start in range(0, config.clips, 64):
-        count = min(64, config.clips - start)
-        scenes = scenes_of(config, start, count)
-        clips[start : start + count] = render(scenes, num_frames=config.num_frames, size=config.size).numpy()
+    starts = range(0, config.clips, PIECE)
+    for start, piece in zip(starts, drawn(config, starts, PIECE), strict=True):
+        clips[start : start + PIECE] = piece[: config.clips - start]
         if start % 1024 == 0:
             report(f"rendered {start}/{config.clips} clips")
     clips.flush()
 
 
 SHARD = 512
+PIECE = 64  # clips drawn at once
+BATCH = {"cpu": 16, "cuda": 64}  # clips encoded at once
 
 
 def shard_path(folder: Path, config: WorldConfig, key: str, shard: int, image_first: bool) -> Path:
@@ -52,17 +55,18 @@ def shard_path(folder: Path, config: WorldConfig, key: str, shard: int, image_fi
 
 
 def encode_shard(
-    vae: CausalVAE, config: WorldConfig, shard: int, path: Path, image_first: bool, batch: int = 16
+    vae: CausalVAE, config: WorldConfig, shard: int, clips: Iterable[np.ndarray], path: Path, image_first: bool
 ) -> None:
-    """Render and encode clips [shard * 512, shard * 512 + 512): float16 [512, C, T, h, w], scaled to unit variance."""
-    parts = []
-    for start in range(shard * SHARD, (shard + 1) * SHARD, batch):
-        frames = render(scenes_of(config, start, batch), num_frames=config.num_frames, size=config.size)
-        with torch.autocast("cpu", torch.bfloat16):
-            latents = encode_clips(vae, to_unit(frames), image_first=image_first)
-        if reason := unstorable(latents):
-            raise UserError(f"toyworld:{config.name}, clips {start} to {start + batch - 1}: latents {reason}")
-        parts.append(latents.half().numpy())
+    """Encode the pieces of a shard: float16 [512, C, T, h, w], scaled to unit variance. Raises UserError."""
+    parts, device, start = [], vae.quant_conv.weight.device, shard * SHARD
+    for piece in clips:
+        for frames in torch.from_numpy(piece).split(BATCH[device.type]):
+            with torch.autocast(device.type, torch.bfloat16):
+                latents = encode_clips(vae, to_unit(frames.to(device)), image_first=image_first)
+            if reason := unstorable(latents):
+                raise UserError(f"toyworld:{config.name}, clips {start} to {start + len(frames) - 1}: latents {reason}")
+            parts.append(latents.half().cpu().numpy())
+            start += len(frames)
     with staged_file(path) as file:
         np.save(file, np.concatenate(parts))
 
@@ -77,11 +81,11 @@ def latent_cache(
 ) -> Tensor:
     """float16 [clips, C, T, h, w] of `encode_clips`; missing shards of 512 clips are made now."""
     key = vae_fingerprint(vae)
-    shards = []
-    for shard in range(-(-config.clips // SHARD)):
-        path = shard_path(folder, config, key, shard, image_first)
-        if not path.exists():
-            report(f"encoding clips {shard * SHARD}..{(shard + 1) * SHARD - 1} of {config.clips}")
-            encode_shard(vae, config, shard, path, image_first)
-        shards.append(torch.from_numpy(np.load(path)))
-    return torch.cat(shards)[: config.clips]
+    paths = [shard_path(folder, config, key, shard, image_first) for shard in range(-(-config.clips // SHARD))]
+    missing = [shard for shard, path in enumerate(paths) if not path.exists()]
+    starts = [start for shard in missing for start in range(shard * SHARD, (shard + 1) * SHARD, PIECE)]
+    pieces = drawn(config, starts, PIECE)  # of all shards: processes that draw go on while one is written
+    for shard in missing:
+        report(f"encoding clips {shard * SHARD}..{(shard + 1) * SHARD - 1} of {config.clips}")
+        encode_shard(vae, config, shard, islice(pieces, SHARD // PIECE), paths[shard], image_first)
+    return torch.cat([torch.from_numpy(np.load(path)) for path in paths])[: config.clips]

@@ -15,7 +15,10 @@ from hunyuan_video.rules import AT_LEAST_ONE, limited
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """The clips of a run: a toyworld by name, pixels and frames, and how many training clips are kept ready on disk."""
+    """The clips of a run: a toyworld by name, pixels and frames, and how many training clips are kept ready on disk.
+
+    workers: processes that draw them; they change none.
+    """
 
     name: str = "narrow"
     size: int = 64
@@ -23,6 +26,7 @@ class WorldConfig:
     clips: int = limited(4000, AT_LEAST_ONE)
     seed: int = 1
     held_out_seed: int = 4242
+    workers: int = 1
 
     def __post_init__(self) -> None:
         if self.name not in WORLDS:

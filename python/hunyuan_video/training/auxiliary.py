@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from hunyuan_video.distributed.ranks import Ranks
 from hunyuan_video.errors import UserError
 from hunyuan_video.training.config import LoopConfig, OptimizerConfig
+from hunyuan_video.training.pace import Pace
 from hunyuan_video.training.parallelize import Prepared
 
 
@@ -22,9 +23,9 @@ class AuxiliaryNetwork:
         self.skipped = 0
         self.prepared: Prepared | None = None
 
-    def prepare(self, loop: LoopConfig, ranks: Ranks) -> Prepared:
+    def prepare(self, loop: LoopConfig, ranks: Ranks, pace: Pace | None = None) -> Prepared:
         """Called by the loop, before the first loss."""
-        self.prepared = Prepared(self.network, loop, self.config, ranks)
+        self.prepared = Prepared(self.network, loop, self.config, ranks, pace)
         return self.prepared
 
     def update(self, loss: Tensor, step: int) -> float:

@@ -18,6 +18,7 @@ from hunyuan_video.errors import Print, UserError
 from hunyuan_video.training.checkpoint import Checkpoints, reason, remedy
 from hunyuan_video.training.config import LoopConfig, OptimizerConfig
 from hunyuan_video.training.ema import EMA
+from hunyuan_video.training.pace import Pace
 from hunyuan_video.training.parallelize import Prepared, deal
 from hunyuan_video.training.report import Report, evaluated
 from hunyuan_video.training.resolved import check_resumed, keep, resolved
@@ -33,7 +34,8 @@ def train(
     resume: bool,
     report: Print = print,
 ) -> dict:
-    """Run to `loop.steps`; returns the last metrics. With `resume`, continues from the newest checkpoint in `folder`.
+    """Run to `loop.steps` or for `loop.max_seconds`; returns the last metrics. With `resume`, continues from the newest
+    checkpoint in `folder`.
 
     A step's batch is drawn in `loop.micro_batches` parts from (seed, step, part) and dealt out to the ranks, so the
     number of ranks changes neither the data nor, up to rounding, the result.
@@ -65,12 +67,14 @@ class Trainer:
         self.task, self.folder = task, folder
         self.line = report if self.ranks.first else _silent
         folder.mkdir(parents=True, exist_ok=True)
-        self.main = Prepared(task.network, self.loop, optimizer, self.ranks)
+        self.pace = Pace(self.loop, self.ranks)
+        self.main = Prepared(task.network, self.loop, optimizer, self.ranks, self.pace)
         if self.ranks.sequence > 1 and not self.main.splits_tokens:
             raise UserError("loop.parallel.sequence: only the transformer's tokens can be split; set it to 1")
         self.ema = EMA(task.network, optimizer.ema)
         self.auxiliary: dict[str, Prepared] = {
-            name: auxiliary.prepare(self.loop, self.ranks) for name, auxiliary in getattr(task, "auxiliary", {}).items()
+            name: auxiliary.prepare(self.loop, self.ranks, self.pace)
+            for name, auxiliary in getattr(task, "auxiliary", {}).items()
         }
         self.checkpoints = Checkpoints(folder / "checkpoints", loop.keep, self.ranks, self.line)
         self.together = loop.parallel.fsdp or loop.parallel.sequence > 1  # every rank is needed to run the network
@@ -86,12 +90,16 @@ class Trainer:
         metrics: dict[str, float] = {}
         if first and self.evaluates(first) and not self.ranks.agree(evaluated(self.folder, first)):
             metrics = self.evaluate(first, report)  # killed between the checkpoint and what follows it
-        for step in range(first, self.loop.steps):
-            values = self.step(step)
-            done = step + 1
+        self.pace.start(self.pace.seconds)
+        done = first
+        while not self.pace.over(done):
+            values = self.step(done)
+            done += 1
+            self.pace.tick()
+            last = self.pace.over(done)
             counts = {"skipped": self.skips.total, **self.skips.counts(), "unreadable": self.unreadable}
-            report.step(done, values, {**counts, "lr": self.main.rates.factor})
-            if done % self.loop.save_every == 0 or done == self.loop.steps:
+            report.step(done, values, {**counts, "lr": self.main.rates.factor}, last)
+            if done % self.loop.save_every == 0 or last:
                 self.save(done)
             if self.evaluates(done):
                 metrics = self.evaluate(done, report)
@@ -100,24 +108,24 @@ class Trainer:
         self.checkpoints.wait()
         report.close()
         self.ranks.meet()  # no rank goes on to read an export that the first is still writing
-        self.tell_skips(first)
+        self.tell_skips(first, done)
         return metrics
 
     def evaluates(self, done: int) -> bool:
         """True if weights are exported and evaluated after so many steps."""
         every = self.loop.sheet_every
-        return done == self.loop.steps or bool(every and done % every == 0 and done < self.loop.steps)
+        return done <= self.loop.steps and (self.pace.over(done) or bool(every and done % every == 0))
 
     @property
     def unreadable(self) -> int:
         return getattr(self.task, "unreadable", 0)
 
-    def tell_skips(self, first: int) -> None:
+    def tell_skips(self, first: int, done: int) -> None:
         """Sums up the steps without an update. UserError where the last ones were among them."""
-        if self.skips.total and first < self.loop.steps:
+        if self.skips.total and first < done:
             self.line(f"steps without an update: {self.skips}")
-        if self.skips.in_row and self.skips.diverged(self.loop.steps - first):
-            good = self.loop.steps - self.skips.in_row
+        if self.skips.in_row and self.skips.diverged(done - first):
+            good = done - self.skips.in_row
             raise UserError(
                 f"{self.folder}: the last {self.skips.in_row} steps had a NaN or infinite loss or gradient: the run "
                 f"has diverged, its weights are those of step {good}; lower optimizer.lr or look at the data"
@@ -200,6 +208,7 @@ class Trainer:
             tensors = {name.removeprefix("extra/"): tensor for name, tensor in extra.items()}
             self.task.load_extra_state({**run["extra"], **tensors})
         self.skips.load(run)
+        self.pace.seconds = run.get("seconds", 0.0)
         self.line(f"resumed at step {step}")
         for key, value in self.data_position().items():
             if run["data"][key] != value:
@@ -217,7 +226,7 @@ class Trainer:
         extra: dict[str, Any] = self.task.extra_state() if hasattr(self.task, "extra_state") else {}
         tensors |= {f"extra/{key}": value for key, value in extra.items() if isinstance(value, torch.Tensor)}
         plain = {key: value for key, value in extra.items() if not isinstance(value, torch.Tensor)}
-        run = {**self.skips.state(), "ranks": self.ranks.count, "torch": torch.__version__,
+        run = {**self.skips.state(), **self.pace.state(), "ranks": self.ranks.count, "torch": torch.__version__,
                "samples": done * self.loop.batch, "data": self.data_position(), "extra": plain}  # fmt: skip
         self.checkpoints.save(done, tensors, run)
 

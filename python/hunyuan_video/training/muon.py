@@ -16,23 +16,26 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # quintic that pushes all singular values towards 1
 
 
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:  # [N, K] -> [N, K] float32, singular values near 1
-    """Newton-Schulz iteration in bfloat16; its error is far below what an optimizer notices."""
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:  # [..., N, K] -> [..., N, K] float32
+    """Each matrix with singular values near 1: Newton-Schulz iteration in bfloat16; its error is far below what an
+    optimizer notices."""
     a, b, c = COEFFICIENTS
-    x = matrix.bfloat16()
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / (x.norm() + 1e-7)
+    x = matrices.flatten(0, -3) if matrices.ndim > 2 else matrices[None]
+    x = x.bfloat16()
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / (torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if tall else x).float()
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).float().reshape(matrices.shape)
 
 
 class Muon(torch.optim.Optimizer):
     """Updates have the root mean square of AdamW's (0.2 per element), so learning rates are of AdamW's size.
 
     params: parameters of two or more dimensions. lr > 0; momentum in [0, 1), Nesterov; weight_decay decoupled.
+    Matrices of one shape are orthogonalised together: a small network on a GPU waits for calls, not for arithmetic.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
@@ -41,21 +44,34 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # takes no closure
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                buffer = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
-                buffer.lerp_(parameter.grad, 1 - group["momentum"])
-                update = scaled_update(parameter.grad.lerp(buffer, group["momentum"]))
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update, alpha=-group["lr"])
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not parameters:
+                continue
+            gradients = [parameter.grad for parameter in parameters]
+            momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
+            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+            updates = scaled_updates(list(torch._foreach_lerp(gradients, momenta, group["momentum"])))
+            if group["weight_decay"]:
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(parameters, updates, alpha=-group["lr"])
 
 
-def scaled_update(ahead: Tensor) -> Tensor:  # [out, in, ...] -> the same shape
+def scaled_updates(ahead: list[Tensor]) -> list[Tensor]:  # [out, in, ...] each -> the same shapes
     """A sharded matrix is gathered, since all of it is needed; every rank keeps its part of the result."""
-    whole = ahead.full_tensor() if isinstance(ahead, DTensor) else ahead
-    matrix = whole.flatten(1)
-    update = (orthogonalise(matrix) * 0.2 * max(matrix.shape) ** 0.5).view_as(whole)
-    if isinstance(ahead, DTensor):
-        return distribute_tensor(update, ahead.device_mesh, ahead.placements, src_data_rank=None)
-    return update
+    whole = [tensor.full_tensor() if isinstance(tensor, DTensor) else tensor for tensor in ahead]
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for index, tensor in enumerate(whole):
+        by_shape.setdefault((tensor.shape[0], tensor[0].numel()), []).append(index)
+    updates: list[Tensor] = [*ahead]
+    for shape, indices in by_shape.items():
+        matrices = torch.stack([whole[index].reshape(shape) for index in indices])
+        for index, update in zip(indices, orthogonalise(matrices).mul_(0.2 * max(shape) ** 0.5), strict=True):
+            updates[index] = dealt(update.view_as(whole[index]), ahead[index])
+    return updates
+
+
+def dealt(update: Tensor, like: Tensor) -> Tensor:
+    """This rank's part of a whole update, where the parameter is sharded."""
+    if not isinstance(like, DTensor):
+        return update
+    return distribute_tensor(update, like.device_mesh, like.placements, src_data_rank=None)

@@ -16,6 +16,7 @@ from hunyuan_video.errors import UserError
 from hunyuan_video.training.config import LoopConfig, OptimizerConfig
 from hunyuan_video.training.lr_schedule import LearningRate
 from hunyuan_video.training.optimizer import empty_state, make_optimizers, set_state, state_by_name
+from hunyuan_video.training.pace import Pace
 
 
 def deal(loop: LoopConfig, ranks: Ranks) -> LoopConfig:
@@ -34,7 +35,9 @@ class Prepared:
     Everything that FSDP needs of the order of calls is here: shard first, then make optimizers, then load.
     """
 
-    def __init__(self, network: nn.Module, loop: LoopConfig, config: OptimizerConfig, ranks: Ranks):
+    def __init__(
+        self, network: nn.Module, loop: LoopConfig, config: OptimizerConfig, ranks: Ranks, pace: Pace | None = None
+    ):
         self.network, self.config, self.ranks = network, config, ranks
         self.sharded = loop.parallel.fsdp
         self.skeleton = _on_meta(network) if self.sharded and ranks.first else None
@@ -49,7 +52,7 @@ class Prepared:
         elif ranks.count > 1:
             same_weights(network)
         self.optimizers = make_optimizers(network, config)
-        self.rates = LearningRate(self.optimizers, config, loop.steps)
+        self.rates = LearningRate(self.optimizers, config, (pace or Pace(loop, ranks)).done)
 
     def update(self, step: int) -> float:
         """One optimizer step from the gradients that are there; returns their norm over all ranks, before clipping.

@@ -37,20 +37,22 @@ class Report:
             self.board = _tensorboard(folder, first_step) if loop.tensorboard else None
             self.run = _wandb(loop, folder) if loop.wandb else None
 
-    def step(self, done: int, values: dict[str, float], counts: dict[str, float]) -> None:
+    def step(self, done: int, values: dict[str, float], counts: dict[str, float], last: bool = False) -> None:
         """values: averaged since the last line; of them "samples" is the size of a micro-batch, where it varies.
-        counts: logged as they are."""
+        counts: logged as they are. last: of the run."""
         size = values.get("samples", self.loop.micro_batch)
         self.samples += size * max(self.loop.micro_batches, 1)
         for key, value in values.items():
             self.sums.setdefault(key, []).append(value)
-        if not self.speaks or (done % self.loop.log_every and done != self.loop.steps):
+        if not self.speaks or (done % self.loop.log_every and done != self.loop.steps and not last):
             return
         means = {key: mean(some) for key, some in self.sums.items()}
         self.sums = {}
         seconds = max(time.monotonic() - self.started, 1e-9)
         rate = (done - self.first_step) / seconds
         left = (self.loop.steps - done) / rate
+        if self.loop.max_seconds:
+            left = max(min(left, self.loop.max_seconds - seconds), 0.0)
         speed = {"steps_per_s": rate, "samples_per_s": self.samples / seconds, "memory_gb": memory_gb()}
         self.record(done, {**speed, **counts, **means})
         numbers = " ".join(f"{key} {value:.4f}" for key, value in means.items() if key != "samples")

@@ -35,6 +35,8 @@ class LoopConfig:
     """Settings of every training run."""
 
     steps: int = limited(1000, AT_LEAST_ONE)
+    # > 0: of training, after which it ends if `steps` have not; the decay follows it
+    max_seconds: float = limited(0.0, NOT_NEGATIVE)
     batch: int = limited(16, AT_LEAST_ONE)  # samples in a step, over all ranks
     # parts of a step's batch, dealt out to the ranks; 0: one for each rank
     micro_batches: int = limited(0, NOT_NEGATIVE)

@@ -30,6 +30,8 @@ class FlowRun:
     text: str = path("runs/tiny/text")
     model: dict = field(default_factory=dict)  # TransformerConfig fields
     world: WorldConfig = field(default_factory=WorldConfig)
+    # of each clip, embedded before the training, which then draws on its device; 0: drawn anew
+    captions: int = limited(0, NOT_NEGATIVE)
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     text_dropout: float = limited(0.1, SHARE)  # captions replaced by "" for classifier-free guidance

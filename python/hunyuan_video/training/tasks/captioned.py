@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from hunyuan_video.media.sheets import contact_sheet
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.training.parts import load_text
+from hunyuan_video.training.tasks.caption_bank import Embedder
 
 # (prompts, first seed), in image-to-video and the first latent frames [N, C, 1, h, w] -> latents [N, C, T, h, w]
 Sampler = Callable[..., Tensor]
@@ -31,7 +33,7 @@ class CaptionedLatents:
     """Cached latents, the scenes they show, text encoders and VAE (all frozen).
 
     latents: [clips, C, T, h, w] float16, model space. folder: of the run; the cache lies beside it. image_first: for
-    image-to-video, see `data.encoder.encode_clips`.
+    image-to-video, see `data.encoder.encode_clips`. device: where the VAE encodes and the text encoders run.
     """
 
     def __init__(
@@ -42,14 +44,18 @@ class CaptionedLatents:
         folder: Path,
         report: Print = print,
         image_first: bool = False,
+        device: str = "cpu",
     ):
         self.world = world
         self.image_first = image_first
-        self.vae = CausalVAE.from_pretrained(vae, dtype=torch.float32).eval().requires_grad_(False)
+        self.vae = CausalVAE.from_pretrained(vae, dtype=torch.float32).eval().requires_grad_(False).to(device)
         world.check(replace(Grid.of(self.vae.config), patch=1))  # a transformer's patches are its task's business
-        self.text, self.clip = load_text(text)
+        self.embed = Embedder(*(encoder.to(device) for encoder in load_text(text)))
         self.latents = latent_cache(self.vae, world, folder.parent / "latents", report, image_first=image_first)
-        self.scenes = scenes_of(world, 0, world.clips)
+
+    @cached_property
+    def scenes(self) -> list[Scene]:
+        return scenes_of(self.world, 0, self.world.clips)
 
     def check(self, network: HunyuanVideoTransformer) -> None:
         """UserError unless the transformer's patches divide the clips' latents."""
@@ -70,12 +76,6 @@ class CaptionedLatents:
         rng = random.Random(int(torch.randint(2**31, (1,), generator=generator, device="cpu")))
         return ["" if rng.random() < dropout else caption(self.scenes[i], rng=rng).text for i in picks]
 
-    @torch.no_grad()
-    def embed(self, prompts: list[str]) -> dict[str, Tensor]:
-        """The transformer's text arguments: text [B, L, text_dim], text_mask [B, L], pooled_text [B, pooled_dim]."""
-        text, pooled = self.text(prompts), self.clip(prompts).pooled
-        return {"text": text.hidden, "text_mask": text.mask, "pooled_text": pooled}
-
     def noise(self, count: int, seed: int) -> Tensor:
         """[count, C, T, h, w] float32, one generator per clip: seed, seed + 1, ..."""
         generators = (torch.Generator().manual_seed(seed + i) for i in range(count))
@@ -88,9 +88,10 @@ class CaptionedLatents:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:  # [N, C, T, h, w] -> uint8 [N, F, H, W, 3]
-        with torch.autocast("cpu", torch.bfloat16):  # one at a time: several would need more than a step's training
-            videos = (self.vae.decode(latent / self.vae.config.scaling_factor) for latent in latents.split(1))
-            return torch.cat([to_frames(video) for video in videos])
+        device = self.vae.quant_conv.weight.device
+        with torch.autocast(device.type, torch.bfloat16):  # one at a time: several need more than a step's training
+            scaled = (latents.to(device) / self.vae.config.scaling_factor).split(1)
+            return torch.cat([to_frames(self.vae.decode(latent)).cpu() for latent in scaled])
 
     def samples(
         self,
@@ -110,7 +111,7 @@ class CaptionedLatents:
     def first_frames(self, scenes: list[AnyScene]) -> Tensor:
         """Latents of the scenes' first frames, [N, C, 1, h, w] float32."""
         frames = render(scenes, num_frames=self.world.num_frames, size=self.world.size)[:, :1]
-        return encode_clips(self.vae, to_unit(frames))
+        return encode_clips(self.vae, to_unit(frames.to(self.vae.quant_conv.weight.device)))
 
     def judge(self, sample: Sampler, count: int, batch: int, sheet: Path | None = None) -> dict[str, float]:
         """Prompt following of `count` held-out prompts, and with `floor_` before the name that of other prompts; of

@@ -19,6 +19,7 @@ from torch import Tensor
 from hunyuan_video.errors import Print
 from hunyuan_video.flow import EulerSolver, FlowBatch, FlowObjective, FlowSchedule, integrate, resolution_shift
 from hunyuan_video.training.config import EncodedFlowRun, FlowRun, LoRAConfig, StagesRun
+from hunyuan_video.training.generators import generator_on
 from hunyuan_video.training.network import check_frames, export_network, make_network
 from hunyuan_video.training.tasks.fields import Condition, guided_field
 
@@ -38,6 +39,8 @@ class FlowData(Protocol):
 
     @property
     def names(self) -> list[str]: ...  # of the clips drawn last
+    @property
+    def device(self) -> str: ...  # whose generators it draws with
     @property
     def unreadable(self) -> int: ...  # clips passed over so far
     def begin(self, step: int, part: int, parts: int) -> None: ...
@@ -85,6 +88,7 @@ class FlowTask:
         self.data.load(state)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        generator = generator_on(self.data.device, generator)
         latents, condition = self.data.draw(generator)
         parts = {"samples": float(len(latents))} if self.data.varies else {}
         return self.loss_of(latents, condition, generator), parts

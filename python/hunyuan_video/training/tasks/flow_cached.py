@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hunyuan_video.errors import Print
 from hunyuan_video.training.config import FlowRun
+from hunyuan_video.training.tasks.caption_bank import CaptionBank, caption_shards
 from hunyuan_video.training.tasks.captioned import CaptionedLatents
 from hunyuan_video.training.tasks.flow import FlowTask, Sample
 
@@ -32,8 +33,14 @@ class CachedData:
     def __init__(self, config: FlowRun, folder: Path, report: Print = print):
         self.config = config
         self.clips = CaptionedLatents(
-            config.world, config.vae, config.text, folder, report, bool(config.image_condition)
+            config.world, config.vae, config.text, folder, report, bool(config.image_condition), config.loop.device
         )
+        self.bank: CaptionBank | None = None
+        if config.captions:
+            embed = self.clips.embed
+            paths = caption_shards(config.world, config.captions, embed, folder.parent / "latents", report)
+            empty, dropout = embed([""]), config.text_dropout
+            self.bank = CaptionBank(self.clips.latents, paths, config.captions, empty, dropout, config.loop.device)
         self.t_shift, self.t_shift_tokens = config.t_shift, config.t_shift_tokens
         self.names: list[str] = []
         self.channels: int | None = self.clips.shape[0]
@@ -46,9 +53,15 @@ class CachedData:
         """Nothing to prepare."""
 
     def draw(self, generator: torch.Generator) -> Sample:
+        if self.bank is not None:
+            return self.bank.draw(self.config.loop.micro_batch, generator)
         latents, picks = self.clips.pick(self.config.loop.micro_batch, generator)
         self.names = [f"clip {index}" for index in picks]
         return latents, lambda: self.clips.embed(self.clips.captions(picks, generator, self.config.text_dropout))
+
+    @property
+    def device(self) -> str:
+        return "cpu" if self.bank is None else self.config.loop.device
 
     def state(self) -> dict[str, Any]:
         return {}

@@ -71,7 +71,7 @@ def condition_of(batch: Batch) -> dict[str, Tensor]:
 class EncodedData:
     """Clips of one bucket a step, read ahead by threads; judged by the loss of held-out clips."""
 
-    varies = False
+    varies, device = False, "cpu"
 
     def __init__(self, config: EncodedFlowRun):
         self.config = config

@@ -123,7 +123,7 @@ class StagedData:
     """Micro-batches of a stage's buckets, planned step by step and read ahead; judged as `eval_prompts` samples."""
 
     channels: int | None = None
-    t_shift_tokens, varies = 0, True
+    t_shift_tokens, varies, device = 0, True, "cpu"
     frames: dict[str, int] = {}
 
     def __init__(self, config: StagesRun, stage: StageConfig):

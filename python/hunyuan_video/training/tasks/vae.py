@@ -7,8 +7,11 @@ lightly.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +27,7 @@ from hunyuan_video.models import CausalVAE, VAEConfig
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.models.vae.model import gaussian_kl
 from hunyuan_video.training.config import VAERun
+from hunyuan_video.training.generators import generator_on
 from hunyuan_video.training.tasks.pca import PCALatents
 
 
@@ -31,6 +35,13 @@ def gradient_l1(a: Tensor, b: Tensor) -> Tensor:  # [B, 3, F, H, W] each
     """Mean absolute difference of the first differences along rows, columns and frames: keeps edges sharp."""
     parts = ((a.diff(dim=d) - b.diff(dim=d)).abs().mean() for d in (2, 3, 4) if a.shape[d] > 1)
     return sum(parts, a.new_zeros(()))
+
+
+def noise_like(latents: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
+    """Normal noise again and again; on a GPU drawn there, from a generator that `generator` seeds."""
+    generator = generator_on(latents.device, generator)
+    while True:
+        yield torch.randn(latents.shape, generator=generator, device=latents.device, dtype=torch.float32)
 
 
 class VAETask:
@@ -45,17 +56,21 @@ class VAETask:
             self.network = CausalVAE(VAEConfig(**config.model))
         self.grid = Grid.of(self.network.config)
         config.check_grid(self.grid)
-        self.clips = clip_cache(config.world, folder.parent / "clips", report)
-        fitted = torch.from_numpy(self.clips[: config.pca_clips].copy())
-        self.pca = PCALatents.fit(to_unit(fitted), self.grid, config.whiten)
+        self.device = config.loop.device
+        self.clips = clip_cache(config.world, folder.parent / "clips", report).to(self.device)
+        self.pca = PCALatents.fit(to_unit(self.clips[: config.pca_clips]), self.grid, config.whiten)
         if not config.init_from:
             self.initialize()
         if config.train == "decoder":
             self.network.encoder.requires_grad_(False)
             self.network.quant_conv.requires_grad_(False)
         self.truth, _ = held_out(config.world, 32)
-        linear = psnr(to_frames(self.pca.decode(self.pca.encode(to_unit(self.truth)))), self.truth).mean().item()
+        linear = psnr(self.linear(self.truth), self.truth).mean().item()
         report(f"linear (PCA) reconstruction of held-out clips: {linear:.2f} dB")
+
+    def linear(self, frames: Tensor) -> Tensor:  # uint8 [N, F, H, W, 3] -> the same
+        """What the PCA latents keep of clips."""
+        return to_frames(self.pca.decode(self.pca.encode(to_unit(frames.to(self.device))))).cpu()
 
     def initialize(self) -> None:
         """Residual branches start at zero and the posterior narrow, so the network starts as a plain pyramid."""
@@ -76,7 +91,7 @@ class VAETask:
         for index in picks.tolist():
             y, x = (torch.randint((size - crop) // s + 1, (2,), generator=generator) * s).tolist()
             f = int(torch.randint((total - frames) // t + 1, (1,), generator=generator)) * t
-            crops.append(torch.from_numpy(self.clips[index, f : f + frames, y : y + crop, x : x + crop].copy()))
+            crops.append(self.clips[index, f : f + frames, y : y + crop, x : x + crop])
         video = to_unit(torch.stack(crops))
         return video, self.pca.encode(video)
 
@@ -89,36 +104,41 @@ class VAETask:
             count = max(config.full_batch // max(config.loop.micro_batches, 1), 1)
             pixels, frames = config.full_crop or config.world.size, config.full_frames or config.world.num_frames
             video, target = self.batch(generator, count, pixels, frames)
+        noise = noise_like(target, generator)
         posterior = self.network.encode(video)
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         latent = F.mse_loss(mean, target)
-        latents = target if bootstrap else mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=generator)
-        latents = latents + config.latent_noise * torch.randn(target.shape, generator=generator)
+        latents = target if bootstrap else mean + (0.5 * logvar).exp() * next(noise)
+        latents = latents + config.latent_noise * next(noise)
         out = self.network.decode(latents).float()
         l1, mse, edges = F.l1_loss(out, video), F.mse_loss(out, video), gradient_l1(out, video)
         kl = gaussian_kl(mean, logvar).sum() / video.numel()  # per pixel, as the other terms
         weight = config.weight_latent if bootstrap else config.weight_latent_joint
         loss = (config.weight_l1 * l1 + config.weight_mse * mse + config.weight_gradient * edges
                 + config.weight_kl * kl + weight * latent)  # fmt: skip
-        numbers = {"l1": l1.item(), "mse": mse.item(), "latent": latent.item(), "kl": kl.item()}
-        return loss, {**numbers, "samples": float(len(video))}
+        numbers = torch.stack((l1, mse, latent, kl)).tolist()  # together: each reading would wait for the device
+        return loss, {**dict(zip(("l1", "mse", "latent", "kl"), numbers, strict=True)), "samples": float(len(video))}
 
     @torch.no_grad()
     def reconstruct(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 clips -> (uint8 reconstructions from the posterior mode, latents)."""
         outs, codes = [], []
         for part in frames.split(1):  # several would need more than a step's training
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.loop.precision == "bf16"):
-                latents = self.network.encode(to_unit(part)).mode()
-                outs.append(to_frames(self.network.decode(latents)))
+            with self.autocast():
+                latents = self.network.encode(to_unit(part.to(self.device))).mode()
+                outs.append(to_frames(self.network.decode(latents)).cpu())
             codes.append(latents.float())
         return torch.cat(outs), torch.cat(codes)
 
     @torch.no_grad()
     def codes(self, frames: Tensor) -> Tensor:  # uint8 [N, F, H, W, 3] -> [N, C, T, h, w]
         """Posterior modes."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.loop.precision == "bf16"):
-            return torch.cat([self.network.encode(to_unit(part)).mode().float() for part in frames.split(1)])
+        with self.autocast():
+            parts = frames.to(self.device).split(1)
+            return torch.cat([self.network.encode(to_unit(part)).mode().float() for part in parts])
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.config.loop.precision == "bf16")
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
         out, latents = self.reconstruct(self.truth)

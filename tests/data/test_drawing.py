@@ -1,0 +1,47 @@
+"""Clips drawn by several processes are those that one draws, in order."""
+
+import math
+
+import numpy as np
+import torch
+
+from hunyuan_video.data.cache import clip_cache, latent_cache
+from hunyuan_video.data.drawing import draw, drawn, in_order
+from hunyuan_video.data.toyworld import render
+from hunyuan_video.data.world import WorldConfig, scenes_of
+from hunyuan_video.models import CausalVAE, VAEConfig
+
+WORLD = WorldConfig(name="wide", size=16, num_frames=5, clips=70)
+
+
+def quiet(line):
+    pass
+
+
+def test_results_come_in_order_from_one_process_and_from_two():
+    calls = [(float(n),) for n in range(40)]
+    expected = [math.sqrt(n) for n in range(40)]
+    assert list(in_order(math.sqrt, calls, 1)) == expected
+    assert list(in_order(math.sqrt, calls, 2)) == expected
+    two = WorldConfig(**{**vars(WORLD), "workers": 2})
+    for piece, start in zip(drawn(two, [0, 4], 4), [0, 4], strict=True):
+        assert np.array_equal(piece, draw(WORLD, start, 4))
+
+
+def test_cached_clips_are_those_of_the_world(tmp_path):
+    clips = clip_cache(WORLD, tmp_path, quiet)  # the second piece is cut
+    assert clips.shape == (70, 5, 16, 16, 3) and clips.dtype == torch.uint8
+    assert torch.equal(clips[66:], render(scenes_of(WORLD, 66, 4), num_frames=5, size=16))
+
+
+def test_missing_shards_of_latents_are_made_and_hold_their_own_clips(tmp_path):
+    torch.manual_seed(1)
+    vae = CausalVAE(VAEConfig(latent_channels=4, block_out_channels=(4, 4, 4, 4), layers_per_block=1, norm_groups=2))
+    world = WorldConfig(**{**vars(WORLD), "clips": 1024, "num_frames": 1})
+    whole = latent_cache(vae.eval(), world, tmp_path, quiet)
+    (first,) = tmp_path.glob("*/00000.npy")
+    kept = (first.parent / "00001.npy").stat().st_mtime_ns
+    first.unlink()
+    told = []
+    assert torch.equal(latent_cache(vae, world, tmp_path, told.append), whole)
+    assert told == ["encoding clips 0..511 of 1024"] and (first.parent / "00001.npy").stat().st_mtime_ns == kept
