@@ -42,6 +42,16 @@ def test_missing_shards_of_latents_are_made_and_hold_their_own_clips(tmp_path):
     (first,) = tmp_path.glob("*/00000.npy")
     kept = (first.parent / "00001.npy").stat().st_mtime_ns
     first.unlink()
-    told = []
-    assert torch.equal(latent_cache(vae, world, tmp_path, told.append), whole)
-    assert told == ["encoding clips 0..511 of 1024"] and (first.parent / "00001.npy").stat().st_mtime_ns == kept
+    lines: list[str] = []
+    assert torch.equal(latent_cache(vae, world, tmp_path, lines.append), whole)
+    assert lines == ["encoding clips 0..511 of 1024"] and (first.parent / "00001.npy").stat().st_mtime_ns == kept
+
+
+def test_latents_are_made_of_clips_that_were_drawn_before(tmp_path, monkeypatch):
+    torch.manual_seed(1)
+    vae = CausalVAE(VAEConfig(latent_channels=4, block_out_channels=(4, 4, 4, 4), layers_per_block=1, norm_groups=2))
+    world = WorldConfig(**{**vars(WORLD), "clips": 512, "num_frames": 1})
+    whole = latent_cache(vae.eval(), world, tmp_path / "a" / "latents", quiet)
+    clip_cache(world, tmp_path / "b" / "clips", quiet)
+    monkeypatch.setattr("hunyuan_video.data.cache.drawn", None)
+    assert torch.equal(latent_cache(vae, world, tmp_path / "b" / "latents", quiet), whole)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from hunyuan_video.distributed.ranks import join_ranks
 from hunyuan_video.errors import UserError
 from hunyuan_video.training import pace
 from hunyuan_video.training.config import LoopConfig, OptimizerConfig
@@ -66,6 +67,14 @@ def test_a_resumed_run_has_the_seconds_that_are_left(tmp_path, monkeypatch):
     again = Line(monkeypatch)
     train(again, LOOP, OptimizerConfig(), tmp_path, True, quiet)
     assert again.now == 100.0 and again.exported == 0  # it was finished
+
+
+@pytest.mark.parametrize("changes", [{}, {"device": "cuda", "micro_batches": 2, "batch": 2}])
+def test_graphs_are_refused_where_they_cannot_be_recorded(tmp_path, monkeypatch, changes):
+    loop = LoopConfig(**{**vars(LOOP), "cuda_graphs": True, **changes})
+    monkeypatch.setattr("hunyuan_video.training.loop.join_ranks", lambda device, parallel: join_ranks("cpu", parallel))
+    with pytest.raises(UserError, match="loop.cuda_graphs records the passes of one micro-batch on one GPU"):
+        train(Line(monkeypatch), loop, OptimizerConfig(), tmp_path, False, quiet)
 
 
 def test_negative_seconds_are_refused():

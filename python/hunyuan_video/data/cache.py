@@ -5,7 +5,7 @@ Latents lie in shards of 512 clips, which any number of processes may fill.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -23,10 +23,13 @@ from hunyuan_video.media.pixels import to_unit
 from hunyuan_video.models import CausalVAE
 
 
+def clip_path(config: WorldConfig, folder: Path) -> Path:
+    return folder / f"clips_{config.name}_{config.size}_{config.num_frames}_{config.seed}_{config.clips}.npy"
+
+
 def clip_cache(config: WorldConfig, folder: Path, report: Print = print) -> Tensor:
     """uint8 [clips, F, H, W, 3], mapped from a file whose name carries every setting; rendered once."""
-    name = f"clips_{config.name}_{config.size}_{config.num_frames}_{config.seed}_{config.clips}.npy"
-    path = folder / name
+    path = clip_path(config, folder)
     if not path.exists():
         with staged_path(path) as temporary:
             _render_all(config, temporary, report)
@@ -79,13 +82,22 @@ def latent_cache(
     *,
     image_first: bool = False,
 ) -> Tensor:
-    """float16 [clips, C, T, h, w] of `encode_clips`; missing shards of 512 clips are made now."""
+    """float16 [clips, C, T, h, w] of `encode_clips`; missing shards of 512 clips are made now.
+
+    From the clips of a `clip_cache` beside the folder, in `clips`, where that has whole shards; else they are drawn.
+    """
     key = vae_fingerprint(vae)
     paths = [shard_path(folder, config, key, shard, image_first) for shard in range(-(-config.clips // SHARD))]
     missing = [shard for shard, path in enumerate(paths) if not path.exists()]
-    starts = [start for shard in missing for start in range(shard * SHARD, (shard + 1) * SHARD, PIECE)]
-    pieces = drawn(config, starts, PIECE)  # of all shards: processes that draw go on while one is written
+    piece = min(PIECE, SHARD)
+    starts = [start for shard in missing for start in range(shard * SHARD, (shard + 1) * SHARD, piece)]
+    ready = clip_path(config, folder.parent / "clips")
+    if config.clips % SHARD == 0 and ready.exists():
+        clips = np.load(ready, mmap_mode="r")
+        pieces: Iterator[np.ndarray] = (clips[start : start + piece].copy() for start in starts)
+    else:
+        pieces = drawn(config, starts, piece)  # of all shards: processes that draw go on while one is written
     for shard in missing:
         report(f"encoding clips {shard * SHARD}..{(shard + 1) * SHARD - 1} of {config.clips}")
-        encode_shard(vae, config, shard, islice(pieces, SHARD // PIECE), paths[shard], image_first)
+        encode_shard(vae, config, shard, islice(pieces, SHARD // piece), paths[shard], image_first)
     return torch.cat([torch.from_numpy(np.load(path)) for path in paths])[: config.clips]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hunyuan_video.distributed.ranks import join_ranks
+from hunyuan_video.distributed.ranks import Ranks, join_ranks
 from hunyuan_video.errors import Print, UserError
 from hunyuan_video.training.checkpoint import Checkpoints, reason, remedy
 from hunyuan_video.training.config import LoopConfig, OptimizerConfig
@@ -51,6 +51,15 @@ def train(
         raise UserError(f"{error.filename or folder}: {reason(error)}; {remedy(error)}") from None
 
 
+def check_graphs(loop: LoopConfig, ranks: Ranks) -> None:
+    """UserError where a run cannot record CUDA graphs."""
+    if loop.cuda_graphs and (loop.device != "cuda" or loop.micro_batches != 1 or ranks.count > 1 or loop.compile):
+        raise UserError(
+            "loop.cuda_graphs records the passes of one micro-batch on one GPU: set device to cuda, micro_batches to 1 "
+            "and compile to false, or leave it out"
+        )
+
+
 class Trainer:
     """One run of one task on this rank."""
 
@@ -64,6 +73,7 @@ class Trainer:
     ):
         self.ranks = join_ranks(loop.device, loop.parallel)
         self.loop = deal(loop, self.ranks)
+        check_graphs(self.loop, self.ranks)
         self.task, self.folder = task, folder
         self.line = report if self.ranks.first else _silent
         folder.mkdir(parents=True, exist_ok=True)

@@ -6,12 +6,14 @@ VAE it lowered the reconstruction loss about twice as fast as AdamW (recipes/tin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+from hunyuan_video.training.recorded import Replay
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # quintic that pushes all singular values towards 1
 
@@ -36,10 +38,19 @@ class Muon(torch.optim.Optimizer):
 
     params: parameters of two or more dimensions. lr > 0; momentum in [0, 1), Nesterov; weight_decay decoupled.
     Matrices of one shape are orthogonalised together: a small network on a GPU waits for calls, not for arithmetic.
+    cuda_graphs: record those calls and replay them; for one group of parameters, all on a GPU.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        cuda_graphs: bool = False,
+    ):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.scaled: Callable[[list[Tensor]], list[Tensor]] = Replay(scaled_updates) if cuda_graphs else scaled_updates
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # takes no closure
@@ -48,12 +59,18 @@ class Muon(torch.optim.Optimizer):
             if not parameters:
                 continue
             gradients = [parameter.grad for parameter in parameters]
-            momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
+            momenta = [self.momentum_of(parameter) for parameter in parameters]
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-            updates = scaled_updates(list(torch._foreach_lerp(gradients, momenta, group["momentum"])))
+            updates = self.scaled(list(torch._foreach_lerp(gradients, momenta, group["momentum"])))
             if group["weight_decay"]:
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(parameters, updates, alpha=-group["lr"])
+
+    def momentum_of(self, parameter: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        return state["momentum"]
 
 
 def scaled_updates(ahead: list[Tensor]) -> list[Tensor]:  # [out, in, ...] each -> the same shapes

@@ -13,7 +13,9 @@ from hunyuan_video.training.config import OptimizerConfig
 from hunyuan_video.training.muon import Muon
 
 
-def make_optimizers(network: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    network: nn.Module, config: OptimizerConfig, cuda_graphs: bool = False
+) -> list[torch.optim.Optimizer]:
     """AdamW for everything, or Muon for the matrices and convolutions inside blocks when muon_lr is set."""
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -22,7 +24,9 @@ def make_optimizers(network: nn.Module, config: OptimizerConfig) -> list[torch.o
             inside = config.muon_lr > 0 and parameter.ndim >= 2 and "block" in name
             (matrices if inside else rest).append(parameter)
     adamw = torch.optim.AdamW(rest, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
-    return [adamw, Muon(matrices, config.muon_lr, weight_decay=config.weight_decay)] if matrices else [adamw]
+    if not matrices:
+        return [adamw]
+    return [adamw, Muon(matrices, config.muon_lr, weight_decay=config.weight_decay, cuda_graphs=cuda_graphs)]
 
 
 def state_by_name(network: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""How far a run is: by its steps, or by the time it was given."""
+"""The fraction of a run that is done: of its steps, or of the time it was given."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Pace:
         return min(max(step / self.steps, by_time), 1.0)
 
     def state(self) -> dict[str, float]:
-        """What a checkpoint keeps, for `start`."""
+        """Seconds for a checkpoint to keep, for `start`."""
         return {"seconds": self.seconds} if self.limit else {}
 
     def over(self, step: int) -> bool:

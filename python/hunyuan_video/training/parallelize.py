@@ -51,7 +51,7 @@ class Prepared:
             shard(network, loop.device, loop.precision, offload_optimizer=loop.parallel.offload_optimizer)
         elif ranks.count > 1:
             same_weights(network)
-        self.optimizers = make_optimizers(network, config)
+        self.optimizers = make_optimizers(network, config, loop.cuda_graphs)
         self.rates = LearningRate(self.optimizers, config, (pace or Pace(loop, ranks)).done)
 
     def update(self, step: int) -> float:

@@ -54,10 +54,10 @@ def test_a_run_draws_from_the_bank_and_repeats_itself(tmp_path, vae):
                    "world": vars(WORLD), "captions": 2, "eval_prompts": 0, "optimizer": {"lr": 3e-3, "muon_lr": 3e-3},
                    "loop": {"steps": 4, "batch": 4, "log_every": 1, "sheet_every": 0, "precision": "fp32"}}  # fmt: skip
         (tmp_path / "flow.yaml").write_text(json.dumps(content))
-        told = []
-        run(tmp_path / "flow.yaml", report=told.append)
+        lines = []
+        run(tmp_path / "flow.yaml", report=lines.append)
         losses.append(
             [json.loads(line)["loss"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()[:4]]
         )
-        assert any(line.startswith("embedding captions") for line in told) == (name == "a")  # then on disk
+        assert any(line.startswith("embedding captions") for line in lines) == (name == "a")  # then on disk
     assert losses[0] == losses[1]

@@ -50,6 +50,7 @@ class LoopConfig:
     # steps without an update, for NaN or infinity, after which the run stops
     max_skipped: int = limited(50, NOT_NEGATIVE)
     sheet_every: int = limited(500, NOT_NEGATIVE)  # contact sheet and metrics; 0: only at the end
+    cuda_graphs: bool = False  # record the network's passes and replay them: small networks of one shape on a GPU
     compile: bool = False  # torch.compile the network (needs a C++ compiler on a CPU)
     tensorboard: bool = False  # events in output/tensorboard
     wandb: str = ""  # project to report to

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.data.cache import SHARD
-from hunyuan_video.data.encode import text_fingerprint
+from hunyuan_video.data.encoder import text_fingerprint
 from hunyuan_video.data.toyworld import caption
 from hunyuan_video.data.world import WorldConfig, scenes_of
 from hunyuan_video.files import staged_file

@@ -54,7 +54,7 @@ class CaptionedLatents:
         self.latents = latent_cache(self.vae, world, folder.parent / "latents", report, image_first=image_first)
 
     @cached_property
-    def scenes(self) -> list[Scene]:
+    def scenes(self) -> list[AnyScene]:
         return scenes_of(self.world, 0, self.world.clips)
 
     def check(self, network: HunyuanVideoTransformer) -> None:

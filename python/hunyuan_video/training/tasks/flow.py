@@ -21,6 +21,7 @@ from hunyuan_video.flow import EulerSolver, FlowBatch, FlowObjective, FlowSchedu
 from hunyuan_video.training.config import EncodedFlowRun, FlowRun, LoRAConfig, StagesRun
 from hunyuan_video.training.generators import generator_on
 from hunyuan_video.training.network import check_frames, export_network, make_network
+from hunyuan_video.training.recorded import Recorded
 from hunyuan_video.training.tasks.fields import Condition, guided_field
 
 # Latents [B, C, T, h, w] float32, and their text; it is asked for after the noise is drawn, from the same generator.
@@ -61,6 +62,7 @@ class FlowTask:
         if data.channels is not None:
             model |= {"in_channels": data.channels, "out_channels": data.channels}
         self.network = make_network(config.init_from, model, self.lora, config.image_condition)
+        self.recorded = Recorded(self.network, config.loop.cuda_graphs)
         for where, frames in data.frames.items():
             check_frames(self.network, where, frames)
         report(f"{sum(p.numel() for p in self.network.parameters()) / 1e6:.2f} M parameters{data}")
@@ -127,7 +129,7 @@ class FlowTask:
         return max(micro_batch // 2, 1)
 
     def predict(self, batch: FlowBatch, condition: Condition) -> Tensor:  # [B, C, T, h, w]
-        return self.network(batch.latents, batch.timesteps, **self.conditioned(condition))
+        return self.recorded(batch.latents, batch.timesteps, **self.conditioned(condition))
 
     def conditioned(self, condition: Condition) -> Condition:
         """The transformer's arguments: on its device, with guidance 1 where it takes one."""

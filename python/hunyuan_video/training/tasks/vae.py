@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from hunyuan_video.data.cache import clip_cache
 from hunyuan_video.data.world import held_out
@@ -28,6 +28,7 @@ from hunyuan_video.models.grid import Grid
 from hunyuan_video.models.vae.model import gaussian_kl
 from hunyuan_video.training.config import VAERun
 from hunyuan_video.training.generators import generator_on
+from hunyuan_video.training.recorded import Recorded
 from hunyuan_video.training.tasks.pca import PCALatents
 
 
@@ -44,6 +45,25 @@ def noise_like(latents: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
         yield torch.randn(latents.shape, generator=generator, device=latents.device, dtype=torch.float32)
 
 
+class Passes(nn.Module):
+    """Encoder and decoder in one. given: the decoder is given latents; else it decodes samples of the posterior."""
+
+    def __init__(self, vae: CausalVAE, given: bool):
+        super().__init__()
+        self.vae, self.given = vae, given
+
+    def forward(
+        self,
+        video: Tensor,  # [B, 3, F, H, W]
+        first: Tensor,  # [B, C, T, h, w] the given latents, or normal noise of the sample
+        second: Tensor,  # [B, C, T, h, w] added to the latents
+    ) -> tuple[Tensor, Tensor, Tensor]:  # mean, log variance [B, C, T, h, w]; video [B, 3, F, H, W]; float32
+        posterior = self.vae.encode(video)
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        latents = first if self.given else mean + (0.5 * logvar).exp() * first
+        return mean, logvar, self.vae.decode(latents + second).float()
+
+
 class VAETask:
     """The VAE run as a task of `training.loop.train`."""
 
@@ -55,6 +75,7 @@ class VAETask:
         else:
             self.network = CausalVAE(VAEConfig(**config.model))
         self.grid = Grid.of(self.network.config)
+        self.passes = [Recorded(Passes(self.network, given), config.loop.cuda_graphs) for given in (False, True)]
         config.check_grid(self.grid)
         self.device = config.loop.device
         self.clips = clip_cache(config.world, folder.parent / "clips", report).to(self.device)
@@ -69,7 +90,7 @@ class VAETask:
         report(f"linear (PCA) reconstruction of held-out clips: {linear:.2f} dB")
 
     def linear(self, frames: Tensor) -> Tensor:  # uint8 [N, F, H, W, 3] -> the same
-        """What the PCA latents keep of clips."""
+        """Clips as the PCA latents keep them."""
         return to_frames(self.pca.decode(self.pca.encode(to_unit(frames.to(self.device))))).cpu()
 
     def initialize(self) -> None:
@@ -105,12 +126,9 @@ class VAETask:
             pixels, frames = config.full_crop or config.world.size, config.full_frames or config.world.num_frames
             video, target = self.batch(generator, count, pixels, frames)
         noise = noise_like(target, generator)
-        posterior = self.network.encode(video)
-        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        first = target if bootstrap else next(noise)
+        mean, logvar, out = self.passes[bootstrap](video, first, config.latent_noise * next(noise))
         latent = F.mse_loss(mean, target)
-        latents = target if bootstrap else mean + (0.5 * logvar).exp() * next(noise)
-        latents = latents + config.latent_noise * next(noise)
-        out = self.network.decode(latents).float()
         l1, mse, edges = F.l1_loss(out, video), F.mse_loss(out, video), gradient_l1(out, video)
         kl = gaussian_kl(mean, logvar).sum() / video.numel()  # per pixel, as the other terms
         weight = config.weight_latent if bootstrap else config.weight_latent_joint
