@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 import hunyuan_video
 from hunyuan_video.checkpoints.pipeline import load_parts
 from hunyuan_video.cli import main
+from hunyuan_video.cli.progress import progress_of
+from hunyuan_video.data.encode import EncodeRequest, encode
 from hunyuan_video.data.encoder import Encoder, text_fingerprint, vae_fingerprint
 from hunyuan_video.data.latent_dataset import EncodedDataset, unpack, unstorable
 from hunyuan_video.data.shards import ShardWriter, index_path, read_member
@@ -356,3 +358,21 @@ def test_a_kill_between_a_shard_and_its_index_leaves_no_wrong_index(source, caps
     assert not index_path(source.parent / "out" / BUCKET / "00000.tar").exists()
     run(source, capsys)
     assert clips(source.parent / "out")["c1"][0] == ["a caption of another length"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_progress_counts_clips_and_the_summary_has_each_bucket(source, workers):
+    Image.new("RGB", (40, 20)).save(source / "c2.png")
+    ticks = []
+    request = EncodeRequest(str(source), source.parent / "out", (BUCKET, "1x16x32"), shard=2, batch=1, workers=workers)
+    summary = encode(request, lambda line: None, lambda *tick: ticks.append(tick))
+    assert ticks[-1] == (5, 5) and ticks == sorted(set(ticks)) and len(ticks) == (5 if workers == 1 else 3)
+    assert str(summary) == "5 clips, 3 shards, 0 missing, 0 skipped; 5 found; 4 of 1x16x16, 1 of 1x16x32"
+
+
+def test_long_work_shows_a_line_and_short_work_none(capsys, monkeypatch):
+    progress_of("encoding", "clip")(3, 4)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("hunyuan_video.cli.progress.LINE_EVERY", 0.0)
+    progress_of("encoding", "clip")(3, 4)
+    assert capsys.readouterr().err.startswith("encoding: clip 3/4, ")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from hunyuan_video.cli.options import working_device
+from hunyuan_video.cli.progress import progress_of
 from hunyuan_video.errors import ArgumentError, UserError
 
 
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         args.seed, args.shard, args.batch, (which, parts), args.workers, args.device, args.image_first,
     )  # fmt: skip
     try:
-        summary = encode(request, lambda line: print(line, flush=True))
+        summary = encode(request, lambda line: print(line, flush=True), progress_of("encoding", "clip"))
     except KeyboardInterrupt:
         raise UserError("interrupted; finished shards are whole, the same command goes on from there") from None
     print(f"{args.output}: {summary}")

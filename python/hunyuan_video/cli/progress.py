@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 
 LINE_EVERY = 2.0  # seconds
 
@@ -11,14 +12,14 @@ LINE_EVERY = 2.0  # seconds
 class Progress:
     """Counts steps of one piece of work; `start` steps were done in an earlier run."""
 
-    def __init__(self, title: str, total: int, start: int = 0):
-        self.title, self.total, self.start = title, total, start
+    def __init__(self, title: str, total: int, start: int = 0, unit: str = "step"):
+        self.title, self.total, self.start, self.unit = title, total, start, unit
         self.began = self.last_line = time.monotonic()
         self.bar = None
         if sys.stderr.isatty():
             from tqdm import tqdm
 
-            self.bar = tqdm(total=total, initial=start, desc=title, unit="step", dynamic_ncols=True)
+            self.bar = tqdm(total=total, initial=start, desc=title, unit=unit, dynamic_ncols=True)
 
     def update(self, step: int) -> None:
         """`step` steps are done."""
@@ -30,8 +31,27 @@ class Progress:
             self.last_line = now
             each = (now - self.began) / max(step - self.start, 1)
             left = each * (self.total - step)
-            print(f"{self.title}: step {step}/{self.total}, {each:.2f} s/step, {left:.0f} s left", file=sys.stderr)
+            counts = f"{self.unit} {step}/{self.total}, {each:.2f} s/{self.unit}"
+            print(f"{self.title}: {counts}, {left:.0f} s left", file=sys.stderr)
 
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+def progress_of(title: str, unit: str) -> Callable[[int, int], None]:
+    """Takes (done, total). Work of less than two seconds says nothing but on a terminal."""
+    began = time.monotonic()
+    shown: list[Progress] = []
+
+    def update(done: int, total: int) -> None:
+        if not shown and not sys.stderr.isatty() and time.monotonic() - began < LINE_EVERY:
+            return
+        if not shown:
+            shown.append(Progress(title, total, unit=unit))
+            shown[0].began = began
+        shown[0].update(done)
+        if done == total:
+            shown[0].close()
+
+    return update

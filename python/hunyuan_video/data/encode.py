@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -72,6 +73,7 @@ class Summary:
     missing: int  # shards that are another part's, or another run's
     waiting: int  # clips of these
     skipped: list[Skipped] = field(default_factory=list)
+    buckets: dict[str, int] = field(default_factory=dict)  # clips of each
 
     @property
     def found(self) -> int:
@@ -81,14 +83,23 @@ class Summary:
         waiting = f" ({self.waiting} clips)" if self.missing else ""
         causes = f" ({counted(self.skipped)}; skipped.jsonl names them)" if self.skipped else ""
         counts = f"{self.clips} clips, {self.shards} shards, {self.missing} missing{waiting}"
-        return f"{counts}, {len(self.skipped)} skipped{causes}; {self.found} found"
+        buckets = ", ".join(f"{count} of {bucket}" for bucket, count in self.buckets.items())
+        shares = f"; {buckets}" if len(self.buckets) > 1 else ""
+        return f"{counts}, {len(self.skipped)} skipped{causes}; {self.found} found{shares}"
 
 
 Job = tuple[Path, list[Clip]]  # a shard and the clips that it should hold
 
 
-def encode(request: EncodeRequest, report: Callable[[str], None] = print) -> Summary:
-    """Encode what is missing of a source or has changed since. Raises UserError, also where no clip can be encoded."""
+def encode(
+    request: EncodeRequest,
+    report: Callable[[str], None] = print,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Summary:
+    """Encode what is missing of a source or has changed since. Raises UserError, also where no clip can be encoded.
+
+    progress: gets the clips done and those to do, after every batch (with several workers after every shard).
+    """
     check(request)
     known = _known(request)
     record = Record.read(request.output) if known else Record()
@@ -112,11 +123,25 @@ def encode(request: EncodeRequest, report: Callable[[str], None] = print) -> Sum
     if (now := Record(shards, source.probed, encoders)) != record:
         now.write(request.output)
     report(f"{len(jobs)} shards, {sum(is_current(*job) for job in jobs)} of them done")
-    for done, (path, skipped) in enumerate(_run(todo, encoder, request) if encoder else (), 1):
+    ticks = _Ticks(progress, sum(len(clips) for _, clips in todo))
+    for done, (path, skipped) in enumerate(_run(todo, encoder, request, ticks) if encoder else (), 1):
         tell(skipped)
         left_out = f", {len(skipped)} clips skipped" if skipped else ""
         report(f"{path.parent.name}/{path.name} ({done}/{len(todo)}){left_out}")
     return _finish(request, source, jobs)
+
+
+@dataclass
+class _Ticks:
+    """Clips that are done, told as they are."""
+
+    progress: Callable[[int, int], None]
+    total: int
+    done: int = 0
+
+    def __call__(self, clips: int) -> None:
+        self.done += clips
+        self.progress(self.done, self.total)
 
 
 def check(request: EncodeRequest) -> None:
@@ -142,8 +167,11 @@ def _finish(request: EncodeRequest, source: Source, jobs: list[Job]) -> Summary:
     complete = [job for job in jobs if is_current(*job)]
     waiting = sum(len(clips) for _, clips in jobs) - sum(len(clips) for _, clips in complete)
     skipped = [*source.skipped, *(entry for path, _ in complete for entry in left_out_of(path))]
-    clips = sum(len(read_index(path)) for path, _ in complete)
-    summary = Summary(clips, len(complete), len(jobs) - len(complete), waiting, skipped)
+    buckets: Counter[str] = Counter()
+    for path, _ in complete:
+        buckets[path.parent.name] += len(read_index(path))
+    clips = buckets.total()
+    summary = Summary(clips, len(complete), len(jobs) - len(complete), waiting, skipped, dict(buckets))
     if not clips and not waiting:
         remove_strangers(request.output, ())
         for name in ("dataset.json", "empty.safetensors", FILE, "skipped.jsonl"):
@@ -203,7 +231,9 @@ def _difference(known: dict[str, Any], now: dict[str, Any]) -> str:
 SOURCE_KEYS = ("source", "clips", "captions", "fps", "seed", "shard", "model")
 
 
-def encode_shard(encoder: Encoder, path: Path, clips: list[Clip], request: EncodeRequest) -> list[Skipped]:
+def encode_shard(
+    encoder: Encoder, path: Path, clips: list[Clip], request: EncodeRequest, tick: Callable[[int], None]
+) -> list[Skipped]:
     """Write one shard; returns the clips that are left out. What an earlier shard has unchanged is taken from there."""
     left_out: dict[str, Skipped] = {}
     kept = _kept(path)
@@ -216,6 +246,7 @@ def encode_shard(encoder: Encoder, path: Path, clips: list[Clip], request: Encod
                 content = made.get(clip.key) or kept.get((clip.key, clip.made_of))
                 if content is not None and clip.key not in left_out:
                     writer.add(clip.key + CLIP, content if isinstance(content, bytes) else read_member(content))
+            tick(len(batch))
         writer.about["clips"] = shard_about(clips)
         writer.about["left_out"] = {key: [entry.path, entry.cause, entry.detail] for key, entry in left_out.items()}
     return list(left_out.values())
@@ -254,14 +285,18 @@ def _encoded(
     return made
 
 
-def _run(jobs: list[Job], encoder: Encoder, request: EncodeRequest) -> Iterator[tuple[Path, list[Skipped]]]:
+def _run(
+    jobs: list[Job], encoder: Encoder, request: EncodeRequest, tick: Callable[[int], None]
+) -> Iterator[tuple[Path, list[Skipped]]]:
     """(path, left out) as shards are finished, here or in worker processes."""
     if request.workers == 1:
         for path, clips in jobs:
-            yield path, encode_shard(encoder, path, clips, request)
+            yield path, encode_shard(encoder, path, clips, request, tick)
         return
     with ProcessPoolExecutor(request.workers, get_context("spawn"), _start_worker, (request,)) as pool:
-        yield from pool.map(_worker, jobs)
+        for (_, clips), finished in zip(jobs, pool.map(_worker, jobs), strict=True):
+            tick(len(clips))
+            yield finished
 
 
 _state: dict[str, Any] = {}
@@ -276,4 +311,4 @@ def _start_worker(request: EncodeRequest) -> None:
 
 
 def _worker(job: Job) -> tuple[Path, list[Skipped]]:
-    return job[0], encode_shard(_state["encoder"], *job, _state["request"])
+    return job[0], encode_shard(_state["encoder"], *job, _state["request"], lambda clips: None)
