@@ -8,10 +8,7 @@ lightly.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,14 +19,13 @@ from hunyuan_video.data.world import held_out
 from hunyuan_video.errors import Print
 from hunyuan_video.evaluation.prompt_following import psnr
 from hunyuan_video.media.pixels import to_frames, to_unit
-from hunyuan_video.media.sheets import contact_sheet
-from hunyuan_video.models import CausalVAE, VAEConfig
-from hunyuan_video.models.grid import Grid
+from hunyuan_video.models import CausalVAE
 from hunyuan_video.models.vae.model import gaussian_kl
 from hunyuan_video.training.config import VAERun
 from hunyuan_video.training.generators import generator_on
 from hunyuan_video.training.recorded import Recorded
 from hunyuan_video.training.tasks.pca import PCALatents
+from hunyuan_video.training.tasks.vae_base import BaseVAETask
 
 
 def gradient_l1(a: Tensor, b: Tensor) -> Tensor:  # [B, 3, F, H, W] each
@@ -64,20 +60,12 @@ class Passes(nn.Module):
         return mean, logvar, self.vae.decode(latents + second).float()
 
 
-class VAETask:
-    """The VAE run as a task of `training.loop.train`."""
+class VAETask(BaseVAETask[VAERun]):
+    """Crops of a world's clips, bootstrapped from PCA latents."""
 
-    def __init__(self, config: VAERun, folder: Path, report: Print = print):
-        self.config = config
-        torch.manual_seed(config.loop.seed)
-        if config.init_from:
-            self.network = CausalVAE.from_pretrained(config.init_from, dtype=torch.float32)
-        else:
-            self.network = CausalVAE(VAEConfig(**config.model))
-        self.grid = Grid.of(self.network.config)
+    def open(self, folder: Path, report: Print) -> None:
+        config = self.config
         self.passes = [Recorded(Passes(self.network, given), config.loop.cuda_graphs) for given in (False, True)]
-        config.check_grid(self.grid)
-        self.device = config.loop.device
         self.clips = clip_cache(config.world, folder.parent / "clips", report).to(self.device)
         self.pca = PCALatents.fit(to_unit(self.clips[: config.pca_clips]), self.grid, config.whiten)
         if not config.init_from:
@@ -137,37 +125,11 @@ class VAETask:
         numbers = torch.stack((l1, mse, latent, kl)).tolist()  # together: each reading would wait for the device
         return loss, {**dict(zip(("l1", "mse", "latent", "kl"), numbers, strict=True)), "samples": float(len(video))}
 
-    @torch.no_grad()
-    def reconstruct(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 clips -> (uint8 reconstructions from the posterior mode, latents)."""
-        outs, codes = [], []
-        for part in frames.split(1):  # several would need more than a step's training
-            with self.autocast():
-                latents = self.network.encode(to_unit(part.to(self.device))).mode()
-                outs.append(to_frames(self.network.decode(latents)).cpu())
-            codes.append(latents.float())
-        return torch.cat(outs), torch.cat(codes)
-
-    @torch.no_grad()
-    def codes(self, frames: Tensor) -> Tensor:  # uint8 [N, F, H, W, 3] -> [N, C, T, h, w]
-        """Posterior modes."""
-        with self.autocast():
-            parts = frames.to(self.device).split(1)
-            return torch.cat([self.network.encode(to_unit(part)).mode().float() for part in parts])
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device, torch.bfloat16, enabled=self.config.loop.precision == "bf16")
-
-    def evaluate(self, step: int, folder: Path) -> dict[str, float]:
-        out, latents = self.reconstruct(self.truth)
-        ratio = psnr(out, self.truth)
-        rows = [clip for pair in zip(self.truth[:8], out[:8], strict=True) for clip in pair]
-        contact_sheet(folder / "sheets" / f"step_{step:06d}.png", rows)
-        return {"psnr": ratio.mean().item(), "worst": ratio.min().item(), "best": ratio.max().item(),
-                "latent_std": latents.std().item()}  # fmt: skip
+    def held_out(self) -> Tensor:
+        return self.truth
 
     def export(self, folder: Path) -> None:
         if self.config.train == "all":
-            deviation = self.codes(self.truth).std().item()
-            self.network.config = replace(self.network.config, scaling_factor=1.0 / deviation)
-        self.network.save_pretrained(folder)
+            super().export(folder)
+        else:  # the latent space stays as it is
+            self.network.save_pretrained(folder)

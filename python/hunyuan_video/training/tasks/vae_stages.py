@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -21,17 +20,14 @@ from torch import Tensor
 from hunyuan_video.data.buckets import Bucket
 from hunyuan_video.data.sources import Clip, open_source
 from hunyuan_video.errors import Print, UserError
-from hunyuan_video.evaluation.prompt_following import psnr
 from hunyuan_video.evaluation.ssim import ssim
-from hunyuan_video.media.pixels import to_frames, to_unit
-from hunyuan_video.media.sheets import contact_sheet
-from hunyuan_video.models import CausalVAE, VAEConfig
-from hunyuan_video.models.grid import Grid
+from hunyuan_video.media.pixels import to_unit
 from hunyuan_video.models.vae.model import gaussian_kl
 from hunyuan_video.training.auxiliary import AuxiliaryNetwork
 from hunyuan_video.training.config import VAEStage, VAEStagesRun
 from hunyuan_video.training.tasks.discriminator import PatchDiscriminator, discriminator_loss, generator_loss
 from hunyuan_video.training.tasks.perceptual import perceptual_loss
+from hunyuan_video.training.tasks.vae_base import BaseVAETask
 
 
 def stage_at(stages: tuple[VAEStage, ...], step: int) -> VAEStage:
@@ -68,18 +64,11 @@ def first_readable(clips: Iterable[Clip], where: str) -> tuple[Tensor, int]:
     raise UserError(f"{where}: ten clips in a row, or all, cannot be read")
 
 
-class VAEStagesTask:
-    """The staged VAE run as a task of `training.loop.train`."""
+class VAEStagesTask(BaseVAETask[VAEStagesRun]):
+    """Stages of growing clips with four losses."""
 
-    def __init__(self, config: VAEStagesRun, folder: Path, report: Print = print):
-        self.config = config
-        torch.manual_seed(config.loop.seed)
-        self.network = (
-            CausalVAE.from_pretrained(config.init_from, dtype=torch.float32)
-            if config.init_from
-            else CausalVAE(VAEConfig(**config.model))
-        )
-        config.check_grid(Grid.of(self.network.config))
+    def open(self, folder: Path, report: Print) -> None:
+        config = self.config
         self.clips = open_clips(config)
         self.truth_clips, self.clips = self.clips[: config.held_out], self.clips[config.held_out :]
         self.perceptual = perceptual_loss(config.perceptual) if config.weight_perceptual > 0 else None
@@ -88,6 +77,7 @@ class VAEStagesTask:
             discriminator = PatchDiscriminator(config.discriminator_width, config.discriminator_layers)
             self.auxiliary["discriminator"] = AuxiliaryNetwork(discriminator, config.discriminator)
         self.unreadable = 0
+        self.gaps: list[Tensor] = []  # between plain and tiled decoding, of the last evaluation
         report(f"{sum(p.numel() for p in self.network.parameters()) / 1e6:.2f} M parameters, {len(self.clips)} clips")
 
     def pixels(self, rng: random.Random) -> Tensor:  # uint8 [F, H, W, 3]
@@ -149,8 +139,8 @@ class VAEStagesTask:
         judge.requires_grad_(True)
         return extra, {"discriminator": loss.item(), "real": real.mean().item(), "fake": fake.mean().item()}
 
-    def truth(self) -> Tensor:
-        """The held-out clips that can be read: uint8 [N, F, H, W, 3]."""
+    def held_out(self) -> Tensor:
+        """All that can be read."""
         clips = []
         for clip in self.truth_clips:
             with contextlib.suppress(OSError, ValueError):
@@ -159,32 +149,17 @@ class VAEStagesTask:
             raise UserError(f"{self.config.data}: none of the {len(self.truth_clips)} held-out clips can be read")
         return torch.stack(clips)
 
-    @torch.no_grad()
+    def decoded(self, latents: Tensor) -> Tensor:
+        plain = super().decoded(latents).float()
+        self.gaps.append((self.network.decode(latents, mode="tiled").float() - plain).square().mean())
+        return plain
+
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
         """PSNR and SSIM of held-out clips at full size, and what tiled decoding changes."""
-        truth = self.truth()
-        outs, codes, gaps = [], [], []
-        for part in truth.split(1):
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.loop.precision == "bf16"):
-                latents = self.network.encode(to_unit(part)).mode()
-                plain = self.network.decode(latents).float()
-                gaps.append((self.network.decode(latents, mode="tiled").float() - plain).square().mean())
-            outs.append(to_frames(plain))
-            codes.append(latents.float())
-        out = torch.cat(outs)
-        ratio = psnr(out, truth)
-        rows = [clip for pair in zip(truth[:8], out[:8], strict=True) for clip in pair]
-        contact_sheet(folder / "sheets" / f"step_{step:06d}.png", rows)
-        deviation = torch.cat(codes).std().item()
+        self.gaps.clear()
+        truth, out, numbers = self.judge(step, folder)
         return {
-            "psnr": ratio.mean().item(), "worst": ratio.min().item(), "ssim": ssim(out, truth).mean().item(),
-            "tiled_rms": torch.stack(gaps).mean().sqrt().item(), "latent_std": deviation, "unreadable": self.unreadable,
+            "psnr": numbers["psnr"], "worst": numbers["worst"], "ssim": ssim(out, truth).mean().item(),
+            "tiled_rms": torch.stack(self.gaps).mean().sqrt().item(), "latent_std": numbers["latent_std"],
+            "unreadable": self.unreadable,
         }  # fmt: skip
-
-    @torch.no_grad()
-    def export(self, folder: Path) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.loop.precision == "bf16"):
-            codes = [self.network.encode(to_unit(part)).mode().float() for part in self.truth().split(1)]
-        deviation = torch.cat(codes).std().item()
-        self.network.config = replace(self.network.config, scaling_factor=1.0 / deviation)
-        self.network.save_pretrained(folder)
