@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from hunyuan_video.data.cache import clip_cache, latent_cache
@@ -45,6 +46,9 @@ def test_missing_shards_of_latents_are_made_and_hold_their_own_clips(tmp_path):
     lines: list[str] = []
     assert torch.equal(latent_cache(vae, world, tmp_path, lines.append), whole)
     assert lines == ["encoding clips 0..511 of 1024"] and (first.parent / "00001.npy").stat().st_mtime_ns == kept
+    first.write_bytes(first.read_bytes()[:-1])
+    assert torch.equal(latent_cache(vae, world, tmp_path, lines.append), whole)
+    assert "00000.npy: damaged (" in lines[1] and lines[2] == lines[0]
 
 
 def test_latents_are_made_of_clips_that_were_drawn_before(tmp_path, monkeypatch):
@@ -55,3 +59,12 @@ def test_latents_are_made_of_clips_that_were_drawn_before(tmp_path, monkeypatch)
     clip_cache(world, tmp_path / "b" / "clips", quiet)
     monkeypatch.setattr("hunyuan_video.data.cache.drawn", None)
     assert torch.equal(latent_cache(vae, world, tmp_path / "b" / "latents", quiet), whole)
+
+
+@pytest.mark.parametrize("length", [0, 60, -100])
+def test_a_damaged_cache_is_told_and_made_again(tmp_path, length):
+    whole, lines = clip_cache(WORLD, tmp_path, quiet).clone(), []
+    (path,) = tmp_path.glob("*.npy")
+    path.write_bytes(path.read_bytes()[:length])
+    assert torch.equal(clip_cache(WORLD, tmp_path, lines.append), whole)
+    assert f"{path}: damaged (" in lines[0]

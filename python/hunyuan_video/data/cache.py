@@ -30,10 +30,22 @@ def clip_path(config: WorldConfig, folder: Path) -> Path:
 def clip_cache(config: WorldConfig, folder: Path, report: Print = print) -> Tensor:
     """uint8 [clips, F, H, W, 3], mapped from a file whose name carries every setting; rendered once."""
     path = clip_path(config, folder)
-    if not path.exists():
+    if not _whole(path, report):
         with staged_path(path) as temporary:
             _render_all(config, temporary, report)
     return torch.from_numpy(np.load(path, mmap_mode="c"))
+
+
+def _whole(path: Path, report: Print) -> bool:
+    """True for a file with all its numbers; a damaged one is told, and then made again by whoever asks."""
+    if not path.exists():
+        return False
+    try:
+        np.load(path, mmap_mode="r")  # compares the length with the header
+    except (OSError, ValueError, EOFError) as error:
+        report(f"{path}: damaged ({error}); it is not used")
+        return False
+    return True
 
 
 def _render_all(config: WorldConfig, path: Path, report: Print) -> None:
@@ -88,11 +100,11 @@ def latent_cache(
     """
     key = vae_fingerprint(vae)
     paths = [shard_path(folder, config, key, shard, image_first) for shard in range(-(-config.clips // SHARD))]
-    missing = [shard for shard, path in enumerate(paths) if not path.exists()]
+    missing = [shard for shard, path in enumerate(paths) if not _whole(path, report)]
     piece = min(PIECE, SHARD)
     starts = [start for shard in missing for start in range(shard * SHARD, (shard + 1) * SHARD, piece)]
     ready = clip_path(config, folder.parent / "clips")
-    if config.clips % SHARD == 0 and ready.exists():
+    if config.clips % SHARD == 0 and _whole(ready, report):
         clips = np.load(ready, mmap_mode="r")
         pieces: Iterator[np.ndarray] = (clips[start : start + piece].copy() for start in starts)
     else:
