@@ -9,7 +9,7 @@ from hunyuan_video.cli import main
 from hunyuan_video.errors import UserError
 from hunyuan_video.files import expand
 from hunyuan_video.training.config import BundleRun, StagesRun, as_yaml, build, load_config
-from hunyuan_video.training.config.yaml_file import parse_yaml, plain
+from hunyuan_video.training.config.yaml_file import parse_yaml, plain, read_yaml
 
 
 def load(tmp_path, text, overrides=()):
@@ -119,3 +119,12 @@ def test_the_dry_run_prints_the_resolved_run(tmp_path, capsys):
     assert rest and shown == as_yaml(config)
     (tmp_path / "again.yaml").write_text(shown)
     assert load_config(tmp_path / "again.yaml") == config
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_of_windows_editors_are_read(tmp_path, encoding):
+    (tmp_path / "run.yaml").write_bytes("kind: flow\r\noutput: größe # a name\r\n".encode(encoding))
+    assert read_yaml(tmp_path / "run.yaml") == {"kind": "flow", "output": "größe"}
+    (tmp_path / "run.yaml").write_bytes(b"kind: \xe9\n")
+    with pytest.raises(UserError, match=r"run.yaml: not valid YAML: not UTF-8 text"):
+        read_yaml(tmp_path / "run.yaml")

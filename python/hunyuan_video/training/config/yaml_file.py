@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from hunyuan_video.errors import UserError
+from hunyuan_video.files import read_text
 
 
 class WrittenInt(int):
@@ -80,10 +81,10 @@ def parse_yaml(text: str) -> Any:
 def read_yaml(path: str | Path) -> Any:
     """The content of a YAML file. Raises UserError where it is missing or not YAML."""
     try:
-        return parse_yaml(Path(path).read_text(encoding="utf-8"))
+        return parse_yaml(read_text(Path(path)))
     except OSError as error:
         raise UserError(f"{path}: cannot read the configuration ({error.strerror}); give a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
