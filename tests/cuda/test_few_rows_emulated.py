@@ -27,7 +27,7 @@ def test_every_code_is_decoded_exactly():
 
 
 @pytest.mark.parametrize("rows", [1, 8, 9, 16])
-@pytest.mark.parametrize(("inner", "columns"), [(16, 16), (592, 48), (1104, 80), (144, 720)])
+@pytest.mark.parametrize(("inner", "columns"), [(16, 16), (592, 48), (1104, 80), (144, 240), (144, 720)])
 def test_products(rows, inner, columns):
     x = torch.randn(rows, inner).bfloat16()
     w8, scale = quantize((torch.randn(columns, inner) / inner**0.5).bfloat16())

@@ -21,7 +21,6 @@ constexpr int kHalf = 64;           // columns of K of four products of 16 x 8 x
 constexpr int kSegment = 2 * kHalf;  // of a step of a warp: whole cache lines of the weight
 constexpr int kPerLane = 16;         // columns of a half in a lane: 16 codes, 32 bytes of x
 constexpr int kOutputs = 16;         // of a weight tile: the A operand's rows
-constexpr int kAhead = 3;            // steps whose weights are on their way: 6 KB a warp
 
 // Codes of a lane for a step: rows r and r + 8 of a weight tile, two halves.
 struct Codes {
@@ -30,10 +29,11 @@ struct Codes {
 
 // Within a half K is renamed: lane q of a quad holds columns 16 q to 16 q + 15, and product j takes 16 q + 4 j to
 // 16 q + 4 j + 3 of each lane. x follows the same names, so sums over K are the same, and no lane moves data.
-template <int kRows, int kWarps_>
+template <int kRows_, int kWarps_, int kAhead_, int kBlocks_>
 struct FewRows {
-  static constexpr int kWarps = kWarps_, kThreads = kWarps * 32, kRowTiles = kRows / 8;
-  static constexpr int kBlocks = kWarps == 4 ? 5 : 2;  // of a multiprocessor
+  static constexpr int kRows = kRows_, kWarps = kWarps_, kThreads = kWarps * 32, kRowTiles = kRows / 8;
+  static constexpr int kAhead = kAhead_;    // steps of a warp whose weights are on their way: 2 KB each
+  static constexpr int kBlocks = kBlocks_;  // of a multiprocessor
   static constexpr int kPitch = kOutputs + 1;          // of sums in shared memory: rows in different banks
   static constexpr int kSums = kWarps * kRows * kPitch;
 
@@ -157,20 +157,35 @@ struct FewRows {
   }
 };
 
-template <int kRows, int kWarps>
-__global__ void __launch_bounds__(FewRows<kRows, kWarps>::kThreads, FewRows<kRows, kWarps>::kBlocks)
-    few_rows_kernel(const Args args) {
-  __shared__ float sums[2 * FewRows<kRows, kWarps>::kSums];
-  FewRows<kRows, kWarps>{args}.run(sums);
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads, Kernel::kBlocks) few_rows_kernel(const Args args) {
+  __shared__ float sums[2 * Kernel::kSums];
+  Kernel{args}.run(sums);
 }
 
-template <int kRows, int kWarps>
+template <class Kernel>
 int start(const Args& args, int processors, cudaStream_t stream) {
-  using Kernel = FewRows<kRows, kWarps>;
   const int64_t tiles = (args.out_columns + kOutputs - 1) / kOutputs, most = int64_t{processors} * Kernel::kBlocks;
   const int64_t each = (tiles + most - 1) / most;  // tiles of a block, as equal as possible
   const LaunchShape shape{(tiles + each - 1) / each, Kernel::kThreads};
-  return launch("linear_few_rows", shape, stream, few_rows_kernel<kRows, kWarps>, args);
+  return launch("linear_few_rows", shape, stream, few_rows_kernel<Kernel>, args);
+}
+
+// Measured on an H200 (docs/kernels/fp8_linear.md). A weight with few tiles needs more warps for each, so that enough of
+// it is on its way; one with many is faster with fewer blocks, each of which has several.
+template <int kRows>
+using Narrow = FewRows<kRows, 8, kRows == 8 ? 2 : 3, kRows == 8 ? 3 : 2>;
+template <int kRows>
+using Middle = FewRows<kRows, 4, 2, 6>;
+template <int kRows>
+using Wide = FewRows<kRows, 4, 3, 4>;
+
+template <int kRows>
+int start_for_width(const Args& args, int processors, cudaStream_t stream) {
+  const int64_t tiles = (args.out_columns + kOutputs - 1) / kOutputs;
+  if (tiles < 2 * processors) return start<Narrow<kRows>>(args, processors, stream);
+  if (tiles <= Middle<kRows>::kBlocks * processors) return start<Middle<kRows>>(args, processors, stream);
+  return start<Wide<kRows>>(args, processors, stream);
 }
 
 }  // namespace
@@ -180,13 +195,10 @@ int linear_few_rows_cuda(const Args& args, hunyuan_target target) {
   HUNYUAN_CUDA_CHECK(guard.error);
   const auto stream = static_cast<cudaStream_t>(target.stream);
   int processors = 0;
-  const LaunchShape one{1, FewRows<8, 4>::kThreads};
-  if (const int status = resident_blocks("linear_few_rows", one, target.device, few_rows_kernel<8, 4>, &processors))
+  const LaunchShape one{1, Wide<8>::kThreads};
+  if (const int status = resident_blocks("linear_few_rows", one, target.device, few_rows_kernel<Wide<8>>, &processors))
     return status;
-  // Narrow weights have few tiles: more warps for each, so that enough of the weight is on its way.
-  const bool narrow = args.out_columns < 2 * kOutputs * processors;
-  if (args.rows <= 8) return narrow ? start<8, 8>(args, processors, stream) : start<8, 4>(args, processors, stream);
-  return narrow ? start<16, 8>(args, processors, stream) : start<16, 4>(args, processors, stream);
+  return args.rows <= 8 ? start_for_width<8>(args, processors, stream) : start_for_width<16>(args, processors, stream);
 }
 
 }  // namespace hunyuan
