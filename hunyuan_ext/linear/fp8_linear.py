@@ -49,9 +49,9 @@ def fp8_linear(
 
     Devices with FP8 tensor cores (compute capability 8.9 and 9.0) multiply bfloat16 x there, W8A8, the epilogue in
     float32: activation_quant="dynamic_row" quantizes x with a scale a row, from K = 8192 on a scale for every 128
-    columns of a row; "none" forbids that. CPUs with AMX or AVX512-BF16 decode weights in cache inside the product of
-    bfloat16 x; elsewhere they are decoded a block of rows at a time, into a buffer of 2 MB: there is never a second
-    copy of them. Gradients flow to x, bias, gate and residual, not to w8 and scale.
+    columns of a row; "none" forbids that. Up to 16 rows are not quantized: the weight is decoded in registers.
+    CPUs with AMX or AVX512-BF16 decode weights in cache inside the product of bfloat16 x; elsewhere they are decoded
+    a block of rows at a time, into a buffer of 2 MB: there is never a second copy of them. Gradients flow to x, bias, gate and residual, not to w8 and scale.
     Under autocast x is cast to its dtype. x may come quantized (layer_norm_modulate_fp8, fp8_linear_fp8), also as one
     of two parts.
 
@@ -328,7 +328,8 @@ def describe(device: str, dtype: torch.dtype) -> dict:
     """Entry of `capabilities` for fp8_linear."""
     picked = choice("linear_fp8", device, dtype)
     if picked.native:
-        return {"implementation": "native", "reason": f"W8A8 on FP8 tensor cores, {picked.reason}"}
+        few = f"up to {cuda.FEW_ROWS} rows the weight decoded in registers"
+        return {"implementation": "native", "reason": f"W8A8 on FP8 tensor cores, {few}; {picked.reason}"}
     whole = cpu.describe("float8_e4m3fn", "linear", "torch's matmul", device, dtype)
     if whole["implementation"] == "native":
         return whole
