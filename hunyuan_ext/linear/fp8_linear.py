@@ -51,9 +51,9 @@ def fp8_linear(
     float32: activation_quant="dynamic_row" quantizes x with a scale a row, from K = 8192 on a scale for every 128
     columns of a row; "none" forbids that. Up to 16 rows are not quantized: the weight is decoded in registers.
     CPUs with AMX or AVX512-BF16 decode weights in cache inside the product of bfloat16 x; elsewhere they are decoded
-    a block of rows at a time, into a buffer of 2 MB: there is never a second copy of them. Gradients flow to x, bias, gate and residual, not to w8 and scale.
-    Under autocast x is cast to its dtype. x may come quantized (layer_norm_modulate_fp8, fp8_linear_fp8), also as one
-    of two parts.
+    a block of rows at a time, into a buffer of 2 MB: there is never a second copy of them. Gradients flow to x, bias,
+    gate and residual, not to w8 and scale. Under autocast x is cast to its dtype. x may come quantized
+    (layer_norm_modulate_fp8, fp8_linear_fp8), also as one of two parts.
 
     Raises ValueError or TypeError, naming the argument, for a wrong shape, dtype or device.
     """
