@@ -130,9 +130,9 @@ class HunyuanVideoPipeline(AdapterMethods):
         return self
 
     def offload_modulations(self) -> HunyuanVideoPipeline:
-        """Moves the transformer's layers that are read once a run to host memory: 27 % of its blocks, the same videos.
+        """Moves the transformer's layers that are read once a run to host memory: 27 % of its blocks.
 
-        With FP8 weights a step of the released model then fits a card of 16 GB (docs/memory.md). Between runs, not
+        With FP8 weights a step of the released model then holds 13.9 GB, by count (docs/memory.md). Between runs, not
         during one; `to` undoes it. Returns the pipeline.
         """
         self.transformer.offload_modulations()

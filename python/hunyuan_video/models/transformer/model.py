@@ -159,8 +159,8 @@ class HunyuanVideoTransformer(Pretrained):
     def offload_modulations(self) -> None:
         """Moves `modulation_modules` to host memory; 27 % of the 13B model's block weights.
 
-        `modulations` then brings one layer at a time to the device of its inputs, with the same results. A forward
-        without `modulations` does too, at every call, which is slow. `.to(device)` brings all back.
+        `modulations` then brings one layer at a time to the device of its inputs. A forward without `modulations` does
+        too, at every call, which is slow. `.to(device)` brings all back.
         """
         for _, module in self.modulation_modules():
             module.to("cpu")
