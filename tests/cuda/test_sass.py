@@ -22,6 +22,8 @@ class Machine(NamedTuple):
     most_registers: int
 
 
+FP8_PRODUCTS = ["linear/sm90/general_linear_fp8.cu", "linear/sm90/straight_linear_fp8.cu"]
+
 # 168: three warpgroups share the register file at entry (65,536 / 384), setmaxnreg moves registers from there.
 # 128: two blocks of 256 threads a multiprocessor. 255: what a thread can have.
 KERNELS = [
@@ -35,7 +37,7 @@ KERNELS = [
     Machine("conv3d/sm90/causal_conv3d.cu", "sm_90a", ("HGMMA", *HOPPER), 168),
     Machine("conv3d/cuda/causal_conv3d.cu", "sm_80", ("HMMA", *AMPERE), 255),
     Machine("conv3d/cuda/pad_causal.cu", "sm_90a", (), 128),
-    Machine("linear/sm90/linear_fp8.cu", "sm_90a", ("QGMMA", *HOPPER), 168),
+    *(Machine(source, "sm_90a", ("QGMMA", *HOPPER), 168) for source in FP8_PRODUCTS),
     Machine("linear/sm89/linear_fp8.cu", "sm_89", ("QMMA", *AMPERE), 255),
     Machine("linear/cuda/few_rows.cu", "sm_90a", ("HMMA",), 255),
     Machine("linear/cuda/few_rows.cu", "sm_89", ("HMMA",), 255),
@@ -109,13 +111,38 @@ def test_hopper_attention_overlaps_its_two_products(source):
         assert both > scores > 0 and rest == [(0, "0x0"), (both - scores, "0x0")], f"{name}: {scores}, {both}, {rest}"
 
 
-@pytest.mark.parametrize("source", ["conv3d/sm90/causal_conv3d.cu", "linear/sm90/linear_fp8.cu"])
+@pytest.mark.parametrize("source", ["conv3d/sm90/causal_conv3d.cu", *FP8_PRODUCTS])
 def test_hopper_products_leave_one_step_running(source):
     """A step is issued before the one before it is waited for; two-level sums wait for each half of a step."""
     for name, kernel in compiled(source, "sm_90a")[0].items():
-        promoted = re.search("Linear.*Lb1E", name)
+        promoted = re.search("LinearILb1E", name)
         wanted = [(4, "0x0"), (4, "0x0")] if promoted else [(8, "0x1"), (0, "0x0")]
         assert products_between_waits(kernel) == wanted, name
+
+
+def test_promoted_products_do_not_wait_for_their_scales():
+    """The scales of a step are multiplied before its first product is issued."""
+    promoted = {
+        name: kernel for name, kernel in compiled(FP8_PRODUCTS[1], "sm_90a")[0].items() if "LinearILb1E" in name
+    }
+    assert promoted
+    for name, kernel in promoted.items():
+        first = next(i for i, line in enumerate(kernel.text) if line.startswith("QGMMA"))
+        wait = next(i for i, line in enumerate(kernel.text) if line.startswith("WARPGROUP.DEPBAR"))
+        assert not [line for line in kernel.text[first:wait] if line.startswith("FMUL")], name
+
+
+def test_straight_epilogue():
+    """Stores of 16 bytes; what belongs to rows and columns is on its way before the last products are waited for."""
+    for name, kernel in compiled(FP8_PRODUCTS[1], "sm_90a")[0].items():
+        last = max(i for i, line in enumerate(kernel.text) if line.startswith("WARPGROUP.DEPBAR"))
+        after = kernel.text[last:]
+        branches = [line for line in after if line.split()[0] in ("BRA", "BSSY")]
+        assert len(branches) < 100, f"{name}: {len(branches)} branches"  # 453 in the general product
+        loads, stores = ([line for line in after if line.startswith(access)] for access in ("LDG", "STG"))
+        assert len(loads) == (16 if "EndE2" in name else 0), f"{name}: {loads}"  # the residual
+        narrow = [line for line in stores if ".128" not in line and ".64" not in line]
+        assert len(stores) >= 16 and len(narrow) <= 4, f"{name}: {narrow}"  # narrow: scales of codes
 
 
 def test_logs_and_listings_are_read():

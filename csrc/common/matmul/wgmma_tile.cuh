@@ -8,8 +8,10 @@
 //   Params    tensor maps and sizes, with members `order` (PairOrder) and `steps`
 //   Source    (params, tile, ...): fetch_a(part, ...), fetch_b(part, ...) start the copy of half an operand tile of the
 //             current K step into shared memory, advance() goes on to the next step
-//   promotion(params, tile)  the scales of two-level accumulation (Tile::kPromote only)
-//   finish(params, tile, acc, scratch)  consumes the accumulators; called by all consumer threads
+//   promotion(params, tile)  the scales of two-level accumulation (Tile::kPromote only): weight_at(step) and
+//             x_at(step, row in the tile)
+//   Finish    (params, tile), made by all consumer threads before the first product of a tile: load() starts what the
+//             end needs while the last products run, run(acc, scratch) consumes the accumulators
 #pragma once
 
 #include <stdint.h>
@@ -104,6 +106,18 @@ struct WgmmaShared {
   }
 };
 
+// For a Problem with finish(params, tile, acc, scratch), which loads what it needs when it needs it.
+template <class Problem, class Params>
+struct PlainFinish {
+  const Params& params;
+  const TileIndex& tile;
+  __device__ void load() const {}
+  template <class Accumulators>
+  __device__ void run(Accumulators& acc, float* scratch) const {
+    Problem::finish(params, tile, acc, scratch);
+  }
+};
+
 template <class Problem>
 __device__ void produce(const typename Problem::Params& params, const WgmmaShared<typename Problem::Tile>& shared,
                         int rank, int64_t first, int64_t stride) {
@@ -145,12 +159,13 @@ struct Consumer {
   __device__ void run(char* memory, int rank, int64_t first, int64_t stride) {
     for (int64_t index = first; index < params.order.pairs.count(); index += stride) {
       const TileIndex tile = params.order.tile(index, rank);
+      typename Problem::Finish finish{params, tile};
       Accumulators acc;
       if constexpr (Tile::kPromote)
-        multiply_promoted(acc, Problem::promotion(params, tile));
+        multiply_promoted(acc, Problem::promotion(params, tile), finish);
       else
-        multiply(acc);
-      Problem::finish(params, tile, acc, shared.scratch(memory));
+        multiply(acc, finish);
+      finish.run(acc, shared.scratch(memory));
     }
   }
 
@@ -174,7 +189,8 @@ struct Consumer {
   }
 
   // Sums stay in the tensor cores; a stage is released one step late, when its products are surely done.
-  __device__ void multiply(Accumulators& acc) {
+  template <class Finish>
+  __device__ void multiply(Accumulators& acc, Finish& finish) {
     int previous = 0;
     for (int step = 0; step < params.steps; ++step) {
       ptx::barrier_wait(shared.full(slot.stage), slot.parity);
@@ -194,25 +210,39 @@ struct Consumer {
       previous = slot.stage;
       slot.advance();
     }
+    finish.load();
     ptx::wgmma_wait<0>();
 #pragma unroll
     for (int m = 0; m < Tile::kRowFragments; ++m) ptx::pin(acc[m]);
     release(previous);
   }
 
-  // Products of one step, then float32 sums of them; the other warpgroup has the tensor cores meanwhile.
-  template <class Promotion>
-  __device__ void multiply_promoted(Accumulators& acc, const Promotion& promotion) {
+  // Products of one step, then float32 sums of them; the other warpgroup has the tensor cores meanwhile. They do so
+  // unasked: taking turns by barriers, half a step each, was 7 % slower (docs/kernels/fp8_linear.md).
+  template <class Promotion, class Finish>
+  __device__ void multiply_promoted(Accumulators& acc, const Promotion& promotion, Finish& finish) {
 #pragma unroll
     for (int m = 0; m < Tile::kRowFragments; ++m)
 #pragma unroll
       for (int i = 0; i < Tile::kStrips * kFragmentFloats; ++i) acc[m][i] = 0.0f;
-    for (int step = 0; step < params.steps; ++step) {
-      float scale[Tile::kRowFragments][2];
+    // The scales of a step are loaded a step ahead and multiplied in it: nothing waits for memory between its products
+    // and their sum.
+    float scale[Tile::kRowFragments][2], next[Tile::kRowFragments][2], next_weight;
+    const auto load = [&](int step) {
+      next_weight = promotion.weight_at(step);
 #pragma unroll
       for (int m = 0; m < Tile::kRowFragments; ++m)
 #pragma unroll
-        for (int half = 0; half < 2; ++half) scale[m][half] = promotion(step, Tile::row(m) + lane_row() + half * 8);
+        for (int half = 0; half < 2; ++half) next[m][half] = promotion.x_at(step, Tile::row(m) + lane_row() + half * 8);
+    };
+    load(0);
+    for (int step = 0; step < params.steps; ++step) {
+#pragma unroll
+      for (int i = 0; i < 2 * Tile::kRowFragments; ++i) scale[i / 2][i % 2] = next[i / 2][i % 2] * next_weight;
+      if (step + 1 < params.steps)
+        load(step + 1);
+      else
+        finish.load();
       ptx::barrier_wait(shared.full(slot.stage), slot.parity);
       const uint64_t b = descriptor_b();
 #pragma unroll

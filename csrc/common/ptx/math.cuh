@@ -12,6 +12,13 @@ __device__ inline float exp2_fast(float x) {
   return y;
 }
 
+// 1 / x, within one unit in the last place; 0 for infinity.
+__device__ inline float reciprocal_fast(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // Two floats rounded to a register of two bf16, `low` in the lower half.
 __device__ inline uint32_t pack_bf16(float low, float high) {
   uint32_t packed;

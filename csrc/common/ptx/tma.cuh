@@ -30,6 +30,11 @@ __device__ inline void prefetch_tensor_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
+// Brings the line of 128 bytes that holds `address` to L2.
+__device__ inline void prefetch_l2(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address) : "memory");
+}
+
 // Copies the box at (c0, c1, c2, c3), innermost first, to `destination`; outside the tensor it is filled with zeros,
 // and all bytes of the box count for the barrier.
 __device__ inline void copy_box(const CUtensorMap* map, uint32_t destination, uint32_t barrier, int c0, int c1, int c2,

@@ -77,6 +77,7 @@ struct Convolution {
     }
   };
 
+  using Finish = matmul::PlainFinish<Convolution, Params>;
   __device__ static void finish(const Params& params, const TileIndex& tile, typename Tile::Accumulators& acc,
                                 float* scratch) {
     const Geometry& g = params.geometry;

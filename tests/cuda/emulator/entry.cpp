@@ -7,6 +7,7 @@
 #include "common/host/status.h"
 #include "conv3d/conv3d.h"
 #include "linear/linear.h"
+#include "linear/sm90/products.h"
 #include "norm/norm.h"
 #include "runtime.h"
 
@@ -55,6 +56,14 @@ HUNYUAN_EMULATED_ON(mma, conv3d, causal_conv3d)
 HUNYUAN_EMULATED_ON(sm90, conv3d, causal_conv3d)
 HUNYUAN_EMULATED_ON(sm89, linear, linear_fp8)
 HUNYUAN_EMULATED_ON(sm90, linear, linear_fp8)
+
+// The FP8 products of Hopper by name, whichever is picked.
+#define HUNYUAN_EMULATED_PRODUCT(name, product)                                       \
+  extern "C" int emulated_##name##_linear_fp8(const hunyuan_linear_fp8_args* args) { \
+    return linear::sm90_product(linear::Product::product, *args, target);             \
+  }
+HUNYUAN_EMULATED_PRODUCT(general, kGeneral)
+HUNYUAN_EMULATED_PRODUCT(straight, kStraight)
 
 extern "C" int64_t emulated_mma_moment_chunks(const hunyuan_causal_conv3d_args* args) { return conv3d::mma_moment_chunks(*args); }
 extern "C" int64_t emulated_sm90_moment_chunks(const hunyuan_causal_conv3d_args* args) { return conv3d::sm90_moment_chunks(*args); }

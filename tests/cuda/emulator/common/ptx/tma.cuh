@@ -13,6 +13,7 @@ namespace hunyuan::ptx {
 inline uint64_t evict_first() { return 0; }
 inline uint64_t evict_last() { return 0; }
 inline uint64_t evict_normal() { return 0; }
+inline void prefetch_l2(const void* address) { static_cast<void>(*static_cast<const volatile char*>(address)); }
 inline void prefetch_tensor_map(const CUtensorMap*) {}
 
 // Fills the box at `corner`: rows of 128 bytes from shared offset `offset` on, swizzled by the bits of the address.

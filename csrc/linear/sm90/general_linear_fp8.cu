@@ -1,10 +1,10 @@
-// FP8 product on wgmma (Hopper): 256 x 128 tiles, 128 columns of K a step.
+// FP8 product on wgmma (Hopper): 256 x 128 tiles, 128 columns of K a step, whatever the size and what follows.
 #include "common/cuda/cuda.cuh"
 #include "common/cuda/tensor_map.cuh"
 #include "common/matmul/wgmma_tile.cuh"
 #include "linear/cuda/epilogue.cuh"
 #include "linear/cuda/promotion.cuh"
-#include "linear/linear.h"
+#include "linear/sm90/products.h"
 
 namespace hunyuan::linear {
 namespace {
@@ -55,14 +55,12 @@ struct Linear {
     }
   };
 
-  struct Promotion : StepScales {
-    __device__ float operator()(int step, int row_in_tile) const { return x_at(step, row_in_tile) * weight_at(step); }
-  };
-  __device__ static Promotion promotion(const Params& params, const TileIndex& tile) {
-    return {step_scales(params.args, static_cast<int>(tile.row) * Tile::kRows,
-                        static_cast<int>(tile.column) * Tile::kColumns)};
+  __device__ static StepScales promotion(const Params& params, const TileIndex& tile) {
+    return step_scales(params.args, static_cast<int>(tile.row) * Tile::kRows,
+                       static_cast<int>(tile.column) * Tile::kColumns);
   }
 
+  using Finish = matmul::PlainFinish<Linear, Params>;
   __device__ static void finish(const Params& params, const TileIndex& tile, typename Tile::Accumulators& acc,
                                 float* scratch) {
     finish_tile<Tile>(params.output, acc, static_cast<int>(tile.row) * Tile::kRows,
@@ -78,7 +76,7 @@ int map_matrix(CUtensorMap* map, const void* data, int64_t rows, int64_t columns
 
 }  // namespace
 
-int sm90_linear_fp8(const hunyuan_linear_fp8_args& args, hunyuan_target target) {
+int sm90_general_linear_fp8(const hunyuan_linear_fp8_args& args, hunyuan_target target) {
   using matmul::ceil_div;
   using Tile = Linear<false>::Tile;
   const bool promotion = needs_promotion(args);
