@@ -121,10 +121,13 @@ def _best(run: Callable[[], object], repeats: int = 5) -> float:
     return min(alternate({"": run}, rounds=(repeats, repeats), seconds=0)[0][""])
 
 
-def scaled_mm(a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    """torch's FP8 product: e4m3 [M, K] x [K, N] column-major -> bf16; scales of tensors or of rows and columns."""
+def scaled_mm(
+    a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor, bias: Tensor | None = None, fast: bool = True
+) -> Tensor:
+    """torch's FP8 product: e4m3 [M, K] x [K, N] column-major -> bf16; scales of tensors or of rows and columns; fast:
+    sums stay in the tensor cores."""
     return torch._scaled_mm(
-        a, b, scale_a=a_scale, scale_b=b_scale, bias=bias, out_dtype=torch.bfloat16, use_fast_accum=True
+        a, b, scale_a=a_scale, scale_b=b_scale, bias=bias, out_dtype=torch.bfloat16, use_fast_accum=fast
     )
 
 

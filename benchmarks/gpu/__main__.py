@@ -4,6 +4,7 @@
     python benchmarks/gpu.py --quick         small cases only, no sanitizer
     python benchmarks/gpu.py --only conv     lines whose operation or shape matches; no tests, no sanitizer
     python benchmarks/gpu.py --dry-run       every line with fake tensors, without a GPU
+    python benchmarks/gpu.py --candidates    compiles variants of kernels that are not shipped and races them
 
 Prints the machine and a line a case: shape, dtype, median time, rate, share of the measured ceiling, times as fast as
 each peer. Writes benchmarks/results/<gpu>-<date>.json, .csv and .md. A case that fails is a line, too. Exit code 1 if
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not torch.cuda.is_available():
         print("There is no CUDA device; --dry-run walks the cases without one.", file=sys.stderr)
         return 1
+    if options.candidates:
+        return race_candidates(options)
     deadline = Deadline(options.seconds)
     done: dict[str, stages.Stage] = {}
     if not options.no_build:
@@ -49,6 +52,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             done[name] = shown(name, result)
     rows_failed = table(options, deadline, done)
     return int(rows_failed or any(result.failed for result in done.values()))
+
+
+def race_candidates(options: argparse.Namespace) -> int:
+    """Variants of the FP8 product (benchmarks/gpu/candidates): built, then raced in a process that starts again behind
+    a kernel that ends it; <output>/candidates-fp8.json."""
+    objects, result = machine.ROOT / "build" / "candidates", Path(options.output) / "candidates-fp8.json"
+    module, limit = "benchmarks.gpu.candidates", 120.0
+    if shown("build", stages.run((sys.executable, "-m", f"{module}.build", str(objects)), machine.ROOT, 300)).failed:
+        return 1
+    result.unlink(missing_ok=True)
+    command = (sys.executable, "-m", module, str(objects), str(result))
+    for _ in range(5):
+        done = stages.run(command, machine.ROOT, limit)
+        print(done.output, flush=True)
+        if not done.failed:
+            break
+    return int(done.failed)
 
 
 def shown(name: str, result: stages.Stage) -> stages.Stage:
@@ -121,6 +141,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small cases only, no sanitizer")
     parser.add_argument("--dry-run", action="store_true", help="walk every case with fake tensors, without a GPU")
+    parser.add_argument(
+        "--candidates", action="store_true", help="race variants that are not shipped, and nothing else"
+    )
     parser.add_argument("--only", metavar="REGEX", help="lines that match; no tests, no sanitizer")
     parser.add_argument("--no-build", action="store_true", help="the module in hunyuan_ext/ is the one to run")
     parser.add_argument("--seconds", type=float, default=520.0, help="for everything together (default %(default)s)")

@@ -73,13 +73,13 @@ def product_ours(inputs: Inputs) -> Run:
     return lambda: ops.fp8_linear(rows, weight, scale, inputs["bias"])
 
 
-def scaled_product(quantize: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Callable[[Inputs], Run]:
+def scaled_product(quantize: Callable[[Tensor], tuple[Tensor, Tensor]], fast: bool = True) -> Callable[[Inputs], Run]:
     """torch's product alone, of x that is quantized already."""
 
     def prepare(inputs: Inputs) -> Run:
         weight, weight_scale = scaled_weight(inputs["weight"], quantize)
         codes, scale = quantize(inputs["x"].flatten(0, 1))
-        return lambda: scaled_mm(codes, weight, scale, weight_scale, inputs["bias"])[None]
+        return lambda: scaled_mm(codes, weight, scale, weight_scale, inputs["bias"], fast)[None]
 
     return prepare
 

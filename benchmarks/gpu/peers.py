@@ -86,6 +86,7 @@ CONTENDERS: dict[str, tuple[Contender, ...]] = {
     "fp8_gemm": (
         Contender(OURS, layers.product_ours),
         Contender("_scaled_mm rows", layers.scaled_product(layers.rowwise)),
+        Contender("_scaled_mm rows, slow sums", layers.scaled_product(layers.rowwise, fast=False)),
         Contender("_scaled_mm tensor", layers.scaled_product(layers.tensorwise)),
     ),
     "conv3d_padded": (
