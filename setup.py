@@ -1,6 +1,6 @@
 """Builds hunyuan_ext/_C with CMake and Ninja; everything else about the package is in pyproject.toml.
 
-Environment: HUNYUAN_CUDA = AUTO (default) | ON | OFF, CUTLASS_DIR, CMAKE_BUILD_PARALLEL_LEVEL, CMAKE_ARGS.
+Environment: HUNYUAN_CUDA = AUTO (default) | ON | OFF, CMAKE_BUILD_PARALLEL_LEVEL, CMAKE_ARGS.
 """
 
 import os
@@ -45,7 +45,6 @@ class CMakeBuild(build_ext):
             "Python_EXECUTABLE": sys.executable,
             "pybind11_DIR": pybind11.get_cmake_dir(),
             "HUNYUAN_CUDA": cuda,
-            "CUTLASS_DIR": os.environ.get("CUTLASS_DIR", ""),
         }
         flags = [f"-D{name}={value}" for name, value in options.items()]
         extra = shlex.split(os.environ.get("CMAKE_ARGS", ""))

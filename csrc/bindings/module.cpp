@@ -48,7 +48,6 @@ py::dict build_facts() {
   facts["version"] = HUNYUAN_VERSION;
   facts["compiler"] = HUNYUAN_COMPILER;
   facts["nvcc"] = HUNYUAN_NVCC;
-  facts["cutlass"] = HUNYUAN_CUTLASS;
   facts["cuda_archs"] = hunyuan_built_cuda_archs();
 #if defined(HUNYUAN_X86)
   facts["isa"] = py::make_tuple("scalar", "avx2", "avx512");

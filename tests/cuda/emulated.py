@@ -34,7 +34,7 @@ def kernel_sources() -> list[Path]:
     """The .cu files whose kernels use nothing but what the emulator models."""
     families = ("attention", "norm", "conv3d", "linear")
     sources = (source for family in families for source in (ROOT / "csrc" / family).glob("*/*.cu"))
-    return sorted(source for source in sources if not source.stem.endswith("_cutlass"))
+    return sorted(sources)
 
 
 def cuda_include() -> Path | None:
@@ -196,7 +196,7 @@ def binding():
     bindings = sorted((ROOT / "csrc" / "bindings").glob("*.cpp"))
     sources = [*emulated_sources(), *bindings, *sorted(folder.glob("*.cpp")), absent]
     flags = (f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}", '-DHUNYUAN_VERSION="emulated"',
-             '-DHUNYUAN_COMPILER="g++"', '-DHUNYUAN_INTERFACE="emulated"', '-DHUNYUAN_CUTLASS=""')  # fmt: skip
+             '-DHUNYUAN_COMPILER="g++"', '-DHUNYUAN_INTERFACE="emulated"')  # fmt: skip
     spec = importlib.util.spec_from_file_location("_C", build.library("binding", sources, flags))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
