@@ -304,15 +304,6 @@ def test_stored_latents_are_looked_at(source, capsys):
     assert data.unreadable == 1
 
 
-def test_a_data_set_of_an_earlier_format_says_so(source, capsys):
-    run(source, capsys)
-    path = source.parent / "out/dataset.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
-    assert "has format 1, this version reads 2; remove" in run(source, capsys, code=1)
-    with pytest.raises(UserError, match="has format 1"):
-        EncodedDataset(source.parent / "out")
-
-
 def lines_of(folder, recwarn):
     """Notices of a data set beside its source, without the folder's name."""
     recwarn.clear()

@@ -24,7 +24,7 @@ from hunyuan_video.checkpoints.layout import checkpoint_folder
 from hunyuan_video.checkpoints.pipeline import read_grid
 from hunyuan_video.data.buckets import Bucket
 from hunyuan_video.data.encoder import Encoder
-from hunyuan_video.data.latent_dataset import EncodedClip, pack, read_description
+from hunyuan_video.data.latent_dataset import FORMAT, EncodedClip, pack, read_description
 from hunyuan_video.data.record import (
     FILE,
     Record,
@@ -200,6 +200,11 @@ def _known(request: EncodeRequest) -> dict[str, Any] | None:
     except ValueError as error:
         why = "damaged" if "damaged" in str(error) or isinstance(error, json.JSONDecodeError) else str(error)
         raise UserError(f"{path}: {why}; remove {request.output} and encode again") from None
+    if known["format"] != FORMAT:
+        raise UserError(
+            f"{path}: made by an earlier version (format {known['format']}); training reads it, but it cannot be "
+            "continued: choose another output"
+        )
     if changed := _difference(known["source"], _settings(request)):
         raise UserError(f"{request.output} was begun with another {changed}; choose another output")
     return known

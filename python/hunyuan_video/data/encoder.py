@@ -23,10 +23,13 @@ from hunyuan_video.models import CausalVAE, ClipTextEncoder, TextEncoder
 DECODER = ("decoder.", "post_quant_conv.")  # parameters that do not change latents
 
 
-def vae_fingerprint(vae: CausalVAE) -> str:
-    """A short hash of the VAE's encoder weights and its configuration: latents of another are never mixed in."""
-    weights = sorted(vae.state_dict().items())
-    return weights_hash(((name, weight) for name, weight in weights if not name.startswith(DECODER)), repr(vae.config))
+def vae_fingerprint(vae: CausalVAE, form: int = FORMAT) -> str:
+    """A short hash of the VAE's encoder weights and its configuration: latents of another are never mixed in.
+
+    form: format of a data set; the hash of format 1 is over the weights alone.
+    """
+    weights = ((name, value) for name, value in sorted(vae.state_dict().items()) if not name.startswith(DECODER))
+    return weights_hash(weights, repr(vae.config) if form > 1 else "")
 
 
 @torch.no_grad()
@@ -47,10 +50,10 @@ def encode_clips(
     return latents * vae.config.scaling_factor
 
 
-def text_fingerprint(text: TextEncoder, clip: ClipTextEncoder) -> str:
-    """A short hash of both text encoders, their tokenizers, and how prompts are framed."""
-    tokenizers = [module.tokenizer.identity() for module in (text, clip)]
-    frames = repr((text.template, text.skip_layer, text.apply_final_norm, clip.max_length, tokenizers))
+def text_fingerprint(text: TextEncoder, clip: ClipTextEncoder, form: int = FORMAT) -> str:
+    """A short hash of both text encoders, their tokenizers (not in format 1), and how prompts are framed."""
+    framing = (text.template, text.skip_layer, text.apply_final_norm, clip.max_length)
+    frames = repr((*framing, [module.tokenizer.identity() for module in (text, clip)]) if form > 1 else framing)
     weights = chain(*(sorted(cast(nn.Module, module).state_dict().items()) for module in (text.model, clip.model)))
     return weights_hash(weights, frames)
 
@@ -73,9 +76,9 @@ class Encoder:
     def description(self) -> dict:
         return {"format": FORMAT, **self.hashes(), "text_length": self.text.text_length}
 
-    def hashes(self) -> dict[str, str]:
-        """Fingerprints of the encoders; data encoded with equal ones fits."""
-        return {"vae": vae_fingerprint(self.vae), "text": text_fingerprint(self.text, self.clip)}
+    def hashes(self, form: int = FORMAT) -> dict[str, str]:
+        """Fingerprints of the encoders as data sets of a format hold them; data encoded with equal ones fits."""
+        return {"vae": vae_fingerprint(self.vae, form), "text": text_fingerprint(self.text, self.clip, form)}
 
     @torch.no_grad()
     def sentences(self, captions: list[str], video: bool) -> tuple[list[torch.Tensor], torch.Tensor]:

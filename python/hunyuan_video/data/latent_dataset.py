@@ -28,7 +28,10 @@ from hunyuan_video.data.shards import Member, read_index, read_member
 from hunyuan_video.data.staleness import differences
 from hunyuan_video.errors import Notice, UserError
 
-FORMAT = 2  # 2: hashes cover the VAE's configuration and the tokenizers, shards say what they were made of
+# 2: hashes cover the VAE's configuration and the tokenizers, shards say what they were made of. Data sets of format 1 are
+# read, with their own hashes, but not continued.
+FORMAT = 2
+READABLE = (1, FORMAT)
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,9 @@ def read_description(path: Path) -> dict[str, Any]:
     description = json.loads(path.read_text())
     if not isinstance(description, dict) or not {"format", "vae", "text", "text_length", "source"} <= set(description):
         raise ValueError(f"{path.name} is damaged")
-    if description["format"] != FORMAT:
-        raise ValueError(f"{path.name} has format {description['format']!r}, this version reads {FORMAT}")
+    if description["format"] not in READABLE:
+        readable = " and ".join(map(str, READABLE))
+        raise ValueError(f"{path.name} has format {description['format']!r}, this version reads {readable}")
     return description
 
 
@@ -146,8 +150,13 @@ class EncodedDataset:
             self.kept_back[name] = members[len(members) - self.held_out :]
             self.buckets[name] = members[: len(members) - self.held_out]
 
+    @property
+    def format(self) -> int:
+        """Of dataset.json: which hashes of encoders it holds."""
+        return self.description["format"]
+
     def check_encoders(self, expect: dict[str, str]) -> None:
-        """UserError unless the data was made with encoders of these hashes."""
+        """UserError unless the data was made with encoders of these hashes (of the data set's own format)."""
         for name, value in expect.items():
             if self.description[name] != value:
                 raise UserError(
@@ -166,7 +175,10 @@ class EncodedDataset:
 
     def contents(self) -> str:
         """A hash of which clips there are, in their order, of their lengths and of what they were made of."""
-        names = {bucket: [(m.name, m.length, m.made_of) for m in members] for bucket, members in self.buckets.items()}
+        names = {
+            bucket: [(m.name, m.length, m.made_of) if m.made_of else (m.name, m.length) for m in members]
+            for bucket, members in self.buckets.items()
+        }
         return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]
 
     def member(self, bucket: str, position: int, seed: int) -> Member:

@@ -53,7 +53,8 @@ class BucketOrder:
 
 def open_encoded(config: EncodedFlowRun, encoder: Encoder) -> tuple[EncodedDataset, dict[str, float]]:
     """The run's data set, and how often each bucket is drawn. Raises UserError."""
-    data = EncodedDataset(Path(config.data), encoder.hashes(), config.held_out, bool(config.image_condition))
+    data = EncodedDataset(Path(config.data), held_out=config.held_out, image_first=bool(config.image_condition))
+    data.check_encoders(encoder.hashes(data.format))
     data.tell_differences()
     weights = config.weights or {name: len(members) for name, members in data.buckets.items()}
     if unknown := sorted(set(weights) - set(data.buckets)):
