@@ -18,7 +18,6 @@ from hunyuan_video.data.encode import EncodeRequest, encode
 from hunyuan_video.data.encoder import Encoder, text_fingerprint, vae_fingerprint
 from hunyuan_video.data.latent_dataset import EncodedDataset, unpack, unstorable
 from hunyuan_video.data.shards import ShardWriter, index_path, read_member
-from hunyuan_video.errors import UserError
 from hunyuan_video.fingerprint import folder_hash, values_hash
 
 TINY = Path(hunyuan_video.__file__).parent / "assets/tiny"

@@ -28,8 +28,8 @@ from hunyuan_video.data.shards import Member, read_index, read_member
 from hunyuan_video.data.staleness import differences
 from hunyuan_video.errors import Notice, UserError
 
-# 2: hashes cover the VAE's configuration and the tokenizers, shards say what they were made of. Data sets of format 1 are
-# read, with their own hashes, but not continued.
+# 2: hashes cover the VAE's configuration and the tokenizers, shards say what they were made of.
+# Data sets of format 1 are read, with their own hashes, but not continued.
 FORMAT = 2
 READABLE = (1, FORMAT)
 
@@ -152,7 +152,7 @@ class EncodedDataset:
 
     @property
     def format(self) -> int:
-        """Of dataset.json: which hashes of encoders it holds."""
+        """Format that dataset.json names: which hashes of encoders it holds."""
         return self.description["format"]
 
     def check_encoders(self, expect: dict[str, str]) -> None:
