@@ -51,7 +51,7 @@ def test_quantized_output(shape):
 
 @pytest.mark.parametrize("finish", ["bias", "gelu", "gate", "quantize"])
 def test_scales_by_block(finish):
-    """Of x in two parts and of the weight: the same values as of the general product, to a rounding."""
+    """Scales of x in two parts and of the weight: the same values as of the general product, to a rounding."""
     rows, inner, columns = 270, 656, 256
     x8, x_scale, w8, _ = operands(rows, inner, columns, x_block=128)
     blocks = torch.rand(columns // 128, -(-inner // 128)) + 0.5

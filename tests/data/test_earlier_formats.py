@@ -28,7 +28,7 @@ def encode_words(folder):
 
 
 def make_format_1(folder):
-    """What versions before fingerprints of clips wrote: fewer things in the hashes, nothing about sources."""
+    """Make it one of versions before fingerprints: fewer things in the hashes, nothing about sources."""
     path, encoder = folder / "dataset.json", Encoder(str(TINY), "cpu")
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1, **encoder.hashes(1)}))
     (folder / "sources.json").unlink()

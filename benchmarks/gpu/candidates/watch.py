@@ -1,4 +1,4 @@
-"""What a GPU does while it computes (clock, power, by NVML), and an end for a kernel that hangs."""
+"""Clock and power of a GPU while it computes, by NVML, and an end for a kernel that hangs."""
 
 from __future__ import annotations
 
