@@ -26,7 +26,8 @@ struct RopeTables {
   }
 };
 
-// q, k and their outputs [B, S, H, D], any strides; an output may be its input. norms: (q_norm, k_norm, text_q_norm, text_k_norm), None where absent; rope: (cos, sin) or None.
+// q, k and their outputs [B, S, H, D], any strides; an output may be its input. norms: (q_norm, k_norm, text_q_norm,
+// text_k_norm), None where absent; rope: (cos, sin) or None.
 void qk_norm_rope(py::handle q_, py::handle k_, py::handle q_out_, py::handle k_out_, py::tuple norms, py::object rope,
                   int64_t text_tokens, float eps, int threads) {
   const Tensor in[2] = {{q_, "q"}, {k_, "k"}}, out[2] = {{q_out_, "q_out"}, {k_out_, "k_out"}};

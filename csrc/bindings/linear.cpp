@@ -139,8 +139,8 @@ void quantize_rows(py::handle x_, py::handle out_, py::handle scale_) {
   run(hunyuan_quantize_rows, args, target_of({&x, &out, &scale}, 1), x.count());
 }
 
-// The weight of an FP8 product and what follows it: weight [N, K] in E4M3; bias, gate, residual, out in bfloat16, or out
-// in E4M3 with out_scale. Leading dimensions are taken together.
+// The weight of an FP8 product and what follows it: weight [N, K] in E4M3; bias, gate, residual, out in bfloat16, or
+// out in E4M3 with out_scale. Leading dimensions are taken together.
 void set_product(hunyuan_linear_fp8_args& args, const Tensor& x, int64_t rows, int64_t inner, const Tensor& weight,
                  const Tensor& weight_scale, py::handle bias_, py::handle gate_, py::handle residual_,
                  const Tensor& out, py::handle out_scale_, bool gelu) {

@@ -19,7 +19,8 @@ void tokens(const hunyuan_qk_norm_rope_args& args, const QkNormWeights* weights,
       T* out = static_cast<T*>(args.out[i]) + b * args.out_batch_stride[i] + s * args.out_token_stride[i];
       const float* weight = is_video ? weights[i].video : weights[i].text;
       for (int64_t h = 0; h < args.heads; ++h)
-        norm_rope_head(x + h * args.in_head_stride[i], out + h * args.out_head_stride[i], dim, weight, cos, sin, args.eps);
+        norm_rope_head(x + h * args.in_head_stride[i], out + h * args.out_head_stride[i], dim, weight, cos, sin,
+                       args.eps);
     }
   }
 }

@@ -105,7 +105,8 @@ int start(const hunyuan_qk_norm_rope_args& args, cudaStream_t stream) {
     fits = fits && aligned16<T>(args.in[t], args.in_batch_stride[t]) &&
            aligned16<T>(args.in[t], args.in_token_stride[t]) && aligned16<T>(args.in[t], args.in_head_stride[t]) &&
            aligned16<T>(args.out[t], args.out_batch_stride[t]) && aligned16<T>(args.out[t], args.out_token_stride[t]) &&
-           aligned16<T>(args.out[t], args.out_head_stride[t]) && aligned16<float>(args.norm[t], 0) && aligned16<float>(args.text_norm[t], 0);
+           aligned16<T>(args.out[t], args.out_head_stride[t]) && aligned16<float>(args.norm[t], 0) &&
+           aligned16<float>(args.text_norm[t], 0);
   if (args.cos)
     fits = fits && aligned16<float>(args.cos, args.cos_stride) && aligned16<float>(args.sin, args.sin_stride);
   if (!fits)

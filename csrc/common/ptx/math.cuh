@@ -40,9 +40,9 @@ __device__ inline uint32_t pack_e4m3(float a, float b, float c, float d) {
   return packed;
 }
 
-// Four e4m3 codes, the first in the lowest byte, to two registers of two bf16, exactly: sign, exponent and fraction moved
-// into place, times 2 ^ 120, which makes up for the exponent's bias and holds for subnormals, too. The two codes without
-// a number become 480.
+// Four e4m3 codes, the first in the lowest byte, to two registers of two bf16, exactly: sign, exponent and fraction
+// moved into place, times 2 ^ 120, which makes up for the exponent's bias and holds for subnormals, too. The two codes
+// without a number become 480.
 __device__ inline void e4m3_to_bf16(uint32_t codes, uint32_t& first, uint32_t& second) {
   const uint32_t words[2] = {__byte_perm(codes, 0, 0x1404), __byte_perm(codes, 0, 0x3424)};  // codes in the upper bytes
   uint32_t* const out[2] = {&first, &second};

@@ -1,5 +1,5 @@
-// E4M3 weight times up to 16 rows of bfloat16: modulation, time embeddings. The weight is what takes time, so it is read
-// once, 16 bytes a lane, decoded to bfloat16 in registers, and is the A operand of mma.sync; x is B, from the
+// E4M3 weight times up to 16 rows of bfloat16: modulation, time embeddings. The weight is what takes time, so it is
+// read once, 16 bytes a lane, decoded to bfloat16 in registers, and is the A operand of mma.sync; x is B, from the
 // first-level cache, and is not quantised. The warps of a block share K and add up in a fixed order: the same bits
 // always.
 #include "common/cuda/cuda.cuh"
@@ -17,7 +17,7 @@ namespace {
 using Args = hunyuan_linear_few_rows_args;
 using device::to_float;
 
-constexpr int kHalf = 64;           // columns of K of four products of 16 x 8 x 16
+constexpr int kHalf = 64;            // columns of K of four products of 16 x 8 x 16
 constexpr int kSegment = 2 * kHalf;  // of a step of a warp: whole cache lines of the weight
 constexpr int kPerLane = 16;         // columns of a half in a lane: 16 codes, 32 bytes of x
 constexpr int kOutputs = 16;         // of a weight tile: the A operand's rows
@@ -32,9 +32,9 @@ struct Codes {
 template <int kRows_, int kWarps_, int kAhead_, int kBlocks_>
 struct FewRows {
   static constexpr int kRows = kRows_, kWarps = kWarps_, kThreads = kWarps * 32, kRowTiles = kRows / 8;
-  static constexpr int kAhead = kAhead_;    // steps of a warp whose weights are on their way: 2 KB each
-  static constexpr int kBlocks = kBlocks_;  // of a multiprocessor
-  static constexpr int kPitch = kOutputs + 1;          // of sums in shared memory: rows in different banks
+  static constexpr int kAhead = kAhead_;       // steps of a warp whose weights are on their way: 2 KB each
+  static constexpr int kBlocks = kBlocks_;     // of a multiprocessor
+  static constexpr int kPitch = kOutputs + 1;  // of sums in shared memory: rows in different banks
   static constexpr int kSums = kWarps * kRows * kPitch;
 
   const Args& args;
@@ -144,7 +144,9 @@ struct FewRows {
   // residual + gate * act(sum * scale + bias) of one element.
   __device__ void store(const float* sums, int row, int column_in_tile, int64_t column) const {
     if (row >= args.rows || column >= args.out_columns) return;
-    const auto at = [](const void* values, int64_t i) { return to_float(static_cast<const __nv_bfloat16*>(values)[i]); };
+    const auto at = [](const void* values, int64_t i) {
+      return to_float(static_cast<const __nv_bfloat16*>(values)[i]);
+    };
     float value = 0.0f;
 #pragma unroll
     for (int w = 0; w < kWarps; ++w) value += sums[(w * kRows + row) * kPitch + column_in_tile];
@@ -171,8 +173,8 @@ int start(const Args& args, int processors, cudaStream_t stream) {
   return launch("linear_few_rows", shape, stream, few_rows_kernel<Kernel>, args);
 }
 
-// Measured on an H200 (docs/kernels/fp8_linear.md). A weight with few tiles needs more warps for each, so that enough of
-// it is on its way; one with many is faster with fewer blocks, each of which has several.
+// Measured on an H200 (docs/kernels/fp8_linear.md). A weight with few tiles needs more warps for each, so that enough
+// of it is on its way; one with many is faster with fewer blocks, each of which has several.
 template <int kRows>
 using Narrow = FewRows<kRows, 8, kRows == 8 ? 2 : 3, kRows == 8 ? 3 : 2>;
 template <int kRows>

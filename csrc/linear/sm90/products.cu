@@ -3,8 +3,8 @@
 
 namespace hunyuan::linear {
 
-// The general product takes everything. Straight code takes whole strips of 32 columns (with codes, blocks of 128, after
-// GELU), and a gate only with a residual, without GELU, and in tiles of 256 rows that lie within one clip.
+// The general product takes everything. Straight code takes whole strips of 32 columns (with codes, blocks of 128,
+// after GELU), and a gate only with a residual, without GELU, and in tiles of 256 rows that lie within one clip.
 bool takes(Product product, const hunyuan_linear_fp8_args& args) {
   if (product == Product::kGeneral) return true;
   if (args.out_columns % 32 != 0) return false;

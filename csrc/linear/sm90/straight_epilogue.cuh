@@ -27,8 +27,8 @@ constexpr bool threads_hold_neighbors() {
 }
 static_assert(threads_hold_neighbors(), "an accumulator row of a strip is 16 bytes of the output");
 
-// How a product ends: act(product * scales + bias); kGate: times the gate, and the residual added; kQuantize: GELU, then
-// codes with a scale for every row and 128 columns.
+// How a product ends: act(product * scales + bias); kGate: times the gate, and the residual added; kQuantize: GELU,
+// then codes with a scale for every row and 128 columns.
 enum class End { kBias, kGelu, kGate, kQuantize };
 
 struct StraightOutput {
@@ -79,8 +79,8 @@ __device__ inline uint4 pack8(const float (&v)[8]) {
                     ptx::pack_bf16(v[6], v[7]));
 }
 
-// What the threads of a warp need of a tile's 128 columns, spread over its lanes: loaded while the last products run, and
-// then a shuffle away.
+// What the threads of a warp need of a tile's 128 columns, spread over its lanes: loaded while the last products run,
+// and then a shuffle away.
 struct SpreadColumns {
   float4 scale;  // of columns 4 lane to 4 lane + 3
   uint4 pairs;   // of columns 8 lane to 8 lane + 7 of the bias; in lanes 16 to 31, of the gate
@@ -136,7 +136,8 @@ class StraightEpilogue {
       row_scale[i / 2][i % 2] =
           output.row_scale ? all * __ldg(output.row_scale + least(row_of(i / 2, i % 2), output.rows - 1)) : all;
     const __nv_bfloat16* gate = output.bias;  // read, where there is none, and not used
-    if constexpr (kEnd == End::kGate) gate = output.gate + least(first_row, output.rows - 1) / output.tokens * output.gate_stride;
+    if constexpr (kEnd == End::kGate)
+      gate = output.gate + least(first_row, output.rows - 1) / output.tokens * output.gate_stride;
     columns.load(output, gate, first_column);
   }
 
@@ -199,8 +200,7 @@ class StraightEpilogue {
     const auto fetch = [&](int strip) {
 #pragma unroll
       for (int i = 0; i < 2 * kFragments; ++i)
-        residual[strip % 2][i / 2][i % 2] =
-            residual_at(row_of(i / 2, i % 2), first_column + strip * 32 + lane_first());
+        residual[strip % 2][i / 2][i % 2] = residual_at(row_of(i / 2, i % 2), first_column + strip * 32 + lane_first());
     };
     if constexpr (kEnd == End::kGate) fetch(0);
 #pragma unroll
