@@ -129,7 +129,7 @@ def test_a_damaged_dataset_json_is_one_line(folder, tmp_path, content, capsys):
     with pytest.raises(UserError, match="no encoded data set"):
         EncodedDataset(copy)
     assert main(["encode", "toyworld:narrow", "-o", str(copy), *SMALL]) == 1
-    reason = "this version reads 2" if "format" in content else "damaged"
+    reason = "this version reads 1 and 2" if "format" in content else "damaged"
     assert f"{reason}; remove {copy} and encode again" in capsys.readouterr().err
 
 

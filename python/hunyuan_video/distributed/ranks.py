@@ -8,6 +8,7 @@ collective's backward pass is its exact transpose.)
 
 from __future__ import annotations
 
+import atexit
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -99,6 +100,7 @@ def join_ranks(device: str, parallel: ParallelConfig) -> Ranks:
 def _join_torchrun(backend: str) -> None:
     """torchrun's own store outlives a restart, with the addresses of the ranks that are gone: each attempt gets names
     of its own in it."""
+    atexit.register(_leave)
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         dist.init_process_group(backend)
         return
@@ -106,6 +108,14 @@ def _join_torchrun(backend: str) -> None:
     store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", kept)
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     dist.init_process_group(backend, store=store, rank=rank, world_size=count)
+
+
+def _leave() -> None:
+    """End the group's threads before the interpreter ends: else a rank that has finished may abort in its last moment,
+    and torchrun takes the run for a failed one.
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def sequence_group(rank: int, count: int, size: int) -> Any:

@@ -35,6 +35,16 @@ def least_budget(run, upper=1 << 30):
     return int(str(refusal.value).split()[-1])
 
 
+def rounding(run, x):
+    """Distance by which the last bits of x move a result.
+
+    Norms over two nearly equal values, as in clips of one latent, multiply them by up to 1e7.
+    """
+    result, generator = run(x), torch.Generator().manual_seed(0)
+    noise = (torch.randn(x.shape, generator=generator, dtype=x.dtype) for _ in range(4))
+    return max((run(x * (1 + 1e-15 * n)) - result).abs().max().item() for n in noise)
+
+
 @settings(deadline=None, max_examples=8, derandomize=True)
 @given(size=LATENT_SIZES, room=st.floats(1, 12), batch=st.integers(1, 2), attention=st.booleans())
 def test_exact_equals_plain_for_any_size_and_budget(size, room, batch, attention):
@@ -43,12 +53,13 @@ def test_exact_equals_plain_for_any_size_and_budget(size, room, batch, attention
     video = vae.decode(latents).detach()
     budget = int(room * least_budget(lambda n: vae.decode(latents, mode="exact", memory_budget=n)))
     got = vae.decode(latents, mode="exact", memory_budget=budget)
-    torch.testing.assert_close(got, video, rtol=0, atol=1e-11)
+    torch.testing.assert_close(got, video, rtol=0, atol=1e-11 + 200 * rounding(vae.decode, latents))
     want = vae.encode(video)
     budget = int(room * least_budget(lambda n: vae.encode(video, mode="exact", memory_budget=n)))
     got = vae.encode(video, mode="exact", memory_budget=budget)
-    torch.testing.assert_close(got.mean, want.mean, rtol=0, atol=1e-11)
-    torch.testing.assert_close(got.logvar, want.logvar, rtol=0, atol=1e-11)
+    tolerance = 1e-11 + 200 * rounding(lambda x: torch.cat([vae.encode(x).mean, vae.encode(x).logvar]), video)
+    torch.testing.assert_close(got.mean, want.mean, rtol=0, atol=tolerance)
+    torch.testing.assert_close(got.logvar, want.logvar, rtol=0, atol=tolerance)
 
 
 @torch.no_grad()
