@@ -39,9 +39,8 @@ Case = Callable[[], Any]
 
 def as_on_cuda(case: Case) -> Case:
     """The case with CPU tensors in place of CUDA ones and kernels that do nothing, from this call on."""
-    stubs = SimpleNamespace(
-        **{name: lambda *_: None for name in ("qk_norm_rope", "attention", "quantize_rows", "linear_fp8")}
-    )
+    kernels = "qk_norm_rope attention quantize_rows linear_fp8 quantized_linear_fp8 linear_few_rows".split()
+    stubs = SimpleNamespace(**{name: lambda *_: None for name in kernels})
     try:
         from hunyuan_ext.core import native, plain
     except ImportError:
