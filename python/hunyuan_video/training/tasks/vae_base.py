@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from hunyuan_video.training.config import VAERun, VAEStagesRun
 Run = TypeVar("Run", VAERun, VAEStagesRun)
 
 
-class BaseVAETask(Generic[Run]):
+class BaseVAETask(ABC, Generic[Run]):
     """A VAE run as a task of `training.loop.train`, without its data and loss."""
 
     def __init__(self, config: Run, folder: Path, report: Print = print):
@@ -36,17 +37,17 @@ class BaseVAETask(Generic[Run]):
         config.check_grid(self.grid)
         self.open(folder, report)
 
+    @abstractmethod
     def open(self, folder: Path, report: Print) -> None:
         """Opens the data, and makes what else the loss needs. Raises UserError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """As in `training.task.Task`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def held_out(self) -> Tensor:
         """Clips that are never trained on: uint8 [N, F, H, W, 3]."""
-        raise NotImplementedError
 
     def autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.config.loop.precision == "bf16")
