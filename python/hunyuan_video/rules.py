@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
@@ -64,7 +66,49 @@ class Flag:
         return value
 
 
-Rule = Count | Number | Choice | Flag
+@dataclass(frozen=True)
+class Levels:
+    """Noise levels in (0, 1], each below the one before; a 0 at the end may be left out. At most `most`, without it.
+
+    Any sequence of numbers, or text with commas between them; the value is a tuple that ends in 0.0.
+    """
+
+    most: int
+    type = str  # on the command line
+
+    def check(self, name: str, value: Any) -> tuple[float, ...]:
+        levels = _numbers(name, value)
+        levels = levels[:-1] if levels and levels[-1] == 0 else levels
+        if not 1 <= len(levels) <= self.most:
+            raise ArgumentError(f"{name} must be 1 to {self.most} noise levels above 0, got {len(levels)}")
+        for number, level in enumerate(levels, start=1):
+            check_number(f"{name}: level {number}", level, low=0, high=1, above=True)
+        rounded = [ctypes.c_float(level).value for level in levels]  # as they are used
+        for number, (before, level) in enumerate(pairwise(rounded), start=2):
+            if level >= before:
+                raise ArgumentError(
+                    f"{name} must fall from noise to data, and level {number} ({levels[number - 1]:g}) is not below "
+                    f"the one before ({levels[number - 2]:g}); give them in falling order"
+                )
+        if rounded[-1] == 0:
+            raise ArgumentError(f"{name}: level {len(levels)} ({levels[-1]:g}) is 0 in float32; leave it out")
+        return (*levels, 0.0)
+
+
+def _numbers(name: str, value: Any) -> list[float]:
+    """The entries of a sequence, array or text as floats."""
+    if isinstance(value, str):
+        try:
+            return [float(entry) for entry in value.split(",")]
+        except ValueError:
+            raise ArgumentError(f"{name} must be numbers with commas between them, got {value!r}") from None
+    listed = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(listed, Sequence):
+        raise ArgumentError(f"{name} must be a list of noise levels, got {value!r}")
+    return [check_number(f"{name}: level {number}", entry) for number, entry in enumerate(listed, start=1)]
+
+
+Rule = Count | Number | Choice | Flag | Levels
 AT_LEAST_ONE = Number(low=1)
 NOT_NEGATIVE = Number(low=0)
 ABOVE_ZERO = Number(low=0, above=True)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hunyuan_video import ArgumentError, HunyuanVideoPipeline, PromptEmbeds
 from hunyuan_video.cli.entry import build_parser
 from hunyuan_video.models.grid import Grid
-from hunyuan_video.rules import Choice, Count, Flag, Number
+from hunyuan_video.rules import Choice, Count, Flag, Levels, Number
 from hunyuan_video.sampling.noise import draw_noise, seeded_generators, video_seeds
 from hunyuan_video.sampling.request import (
     ARGUMENTS,
@@ -221,7 +221,7 @@ def test_every_flag_reaches_its_argument(name):
     known = ARGUMENTS[name]
     assert known.help and known.rule is None or known.rule.type is known.flag
     choices = known.rule.choices if isinstance(known.rule, Choice) else ["3"]
-    flag = f"--{name.replace('_', '-')}"
+    flag = f"--{(known.called or name).replace('_', '-')}"
     assert getattr(build_parser().parse_args(["sample", "a star", flag, choices[-1]]), name) == known.flag(choices[-1])
     assert getattr(build_parser().parse_args(["sample", "a star"]), name) is None
 
@@ -236,12 +236,14 @@ def test_every_rule_accepts_its_ends_and_refuses_what_is_beyond(name):
         wrong = [rule.low if rule.above else rule.low - 1, rule.high + 1, "1", True]
     elif isinstance(rule, Flag):
         right, wrong = [True, False], [None, 1, "True"]
+    elif isinstance(rule, Levels):
+        right, wrong = [(1.0, 0.0), (0.9, 0.5, 0.0)], [None, (), "", (0.0,), (0.5, 0.9), 0.5]
     else:
         right, wrong = rule.choices, ["", None, "other"]
     for value in right:
         assert rule.check(name, value) == value
     for value in wrong:
-        with pytest.raises(ArgumentError, match=f"^{name} must be "):
+        with pytest.raises(ArgumentError, match=f"^{name}(:.*)? must (be|fall) "):
             rule.check(name, value)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from hunyuan_video.cli.options import flag_of
 from hunyuan_video.errors import ArgumentError, UserError
 from hunyuan_video.files import entry_lines, read_text
-from hunyuan_video.sampling.request import ARGUMENTS
+from hunyuan_video.sampling.request import ARGUMENTS, as_arguments
 
 LATENTS = ".safetensors"
 RUN_FLAGS = tuple(name for name, known in ARGUMENTS.items() if known.flag and known.group == "video")
@@ -81,7 +81,8 @@ def resumed_job(args: argparse.Namespace) -> Job:
     if "job" in state.extra:
         job = Job(**{**state.extra["job"], "state": args.resume})
     elif args.output:  # a state that Python code saved
-        given = {**state.settings.as_dict(), "num_videos_per_prompt": len(state.latents)}  # all its prompts at once
+        given = {**as_arguments(state.settings.as_dict()), "num_videos_per_prompt": len(state.latents)}  # all prompts
+        given.pop("strength", None)  # the start is in the latents
         job = Job([""], given, args.output, args.resume, keep_state=True)
     else:
         raise ArgumentError(f"{args.resume} was not written by this command; say with -o where the video goes")
@@ -154,9 +155,17 @@ def sample_command(job: Job, prompt: str, seed: int, settings: Mapping[str, Any]
     words += ["--dtype", job.dtype] if job.dtype else []
     if job.arguments.get("negative_prompt"):
         words += ["--negative-prompt", job.arguments["negative_prompt"]]
-    if job.arguments.get("image"):  # without its folder, which is this machine's
-        words += ["--image", Path(job.arguments["image"]).name]
-    for name, value in settings.items():
-        words += [flag_of(name), f"{value:g}" if isinstance(value, float) else str(value)]
+    for name in ("image", "video"):
+        if job.arguments.get(name):  # without its folder, which is this machine's
+            words += [flag_of(name), Path(job.arguments[name]).name]
+    for name, value in as_arguments(settings).items():
+        words += [flag_of(name), as_text(value)]
     words += ["--contact-sheet"] if job.contact_sheet else []
     return shlex.join(words)
+
+
+def as_text(value: Any) -> str:
+    """A setting as its flag takes it, with every digit that counts: 7.0 -> 7, [1.0, 0.5, 0.0] -> 1,0.5,0."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(as_text, value))
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)

@@ -23,6 +23,7 @@ def add_request_flags(group: argparse._ActionsContainer, names: Iterable[str], h
         words = known.rule.words if isinstance(known.rule, Choice) else None
         group.add_argument(
             flag_of(name),
+            dest=name,
             type=known.flag or str,
             metavar=known.metavar,
             choices=words if isinstance(words, tuple) else None,  # others are listed by the check
@@ -31,8 +32,9 @@ def add_request_flags(group: argparse._ActionsContainer, names: Iterable[str], h
 
 
 def flag_of(name: str) -> str:
-    """num_frames -> --num-frames."""
-    return f"--{name.replace('_', '-')}"
+    """num_frames -> --num-frames; video -> --start, as its argument says."""
+    called = ARGUMENTS[name].called if name in ARGUMENTS else ""
+    return f"--{(called or name).replace('_', '-')}"
 
 
 def add_model_options(parser: argparse.ArgumentParser, *, adapter: bool = False) -> None:

@@ -78,11 +78,11 @@ def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
     for line in ineffective_options(job):
         print(f"note: {line}", file=sys.stderr)
     check_words(job, strict=args.strict)
-    check_before_loading(job)
+    check_before_loading(job, resumed=args.resume is not None)
     if args.image is not None:
         read_image(args.image)
     dtype = torch_dtype(job.dtype)
-    needs_vae = not job.latents_only or "image" in job.arguments
+    needs_vae = not job.latents_only or not {"image", "video"}.isdisjoint(job.arguments)
     parts = ("transformer", "text_encoder", "clip_text_encoder") + (("vae",) if needs_vae else ())
     pipe = HunyuanVideoPipeline.from_pretrained(job.model, dtype=dtype, device=device, parts=parts, adapter=job.adapter)
     return job, pipe
@@ -132,7 +132,7 @@ def ineffective_options(job: Job) -> list[str]:
     return lines
 
 
-def check_before_loading(job: Job) -> None:
+def check_before_loading(job: Job, resumed: bool = False) -> None:
     """Finds wrong settings and unwritable outputs before the minutes that loading a large model takes."""
     from hunyuan_video.checkpoints.adapters import adapter_notes
     from hunyuan_video.checkpoints.layout import checkpoint_folder
@@ -148,7 +148,8 @@ def check_before_loading(job: Job) -> None:
     for line in adapter_notes(folder, read_sampling_json(folder), job.adapter):
         print(f"note: {line}", file=sys.stderr)
     defaults = read_defaults(folder, job.adapter)
-    settings = resolve_settings(job.arguments, defaults, read_grid(folder))
+    grid = read_grid(folder)
+    settings = resolve_settings(job.arguments, defaults, grid)
     video_seeds(job.seed, len(job.prompts), job.videos_per_prompt)
     job.fps = float(defaults.fps if job.fps is None else job.fps)
     check_number("--fps", job.fps, low=0, above=True, high=1000)
@@ -160,6 +161,11 @@ def check_before_loading(job: Job) -> None:
                 else:
                     size = {"height": settings.height, "width": settings.width}
                     check_output(path, settings.num_frames, contact_sheet=job.contact_sheet, fps=job.fps, **size)
+    later_prompts = len(job.prompts) - job.index > 1
+    if job.arguments.get("video") is not None and (later_prompts or not resumed):
+        from hunyuan_video.sampling.start import read_start
+
+        read_start(job.arguments["video"], settings, grid, defaults.fps)
     check_writable(job.state)
 
 

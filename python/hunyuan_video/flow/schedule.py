@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import operator
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -31,10 +33,34 @@ class FlowSchedule:
             raise TypeError(f"steps must be a whole number, got {steps!r}") from None
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
-        self.shift = default_shift(self.steps) if shift is None else float(shift)
+        self.shift: float | None = default_shift(self.steps) if shift is None else float(shift)
         check_shift(self.shift)
         self.sigmas = shift_times(torch.linspace(1, 0, self.steps + 1, dtype=torch.float32, device="cpu"), self.shift)
-        self.timesteps = 1000 * self.sigmas[:-1]
+
+    @classmethod
+    def of_levels(cls, levels: Sequence[float]) -> FlowSchedule:
+        """A schedule of given noise levels, at least two: strictly falling within 0..1, the last one 0; shift is None.
+
+        Raises ValueError for others. The first may be below 1: latents are then taken for this level's.
+        """
+        sigmas = torch.tensor([float(level) for level in levels], dtype=torch.float32, device="cpu")
+        if len(sigmas) < 2 or not (sigmas.diff() < 0).all() or sigmas[0] > 1 or sigmas[-1] != 0:
+            raise ValueError(f"levels must fall from at most 1 to 0, got {list(levels)}")
+        schedule = cls(len(sigmas) - 1)
+        schedule.shift, schedule.sigmas = None, sigmas
+        return schedule
+
+    def last(self, steps: int) -> FlowSchedule:
+        """The last 1 .. len(self) steps of this schedule: for latents that begin at one of its levels."""
+        if not 1 <= steps <= len(self):
+            raise ValueError(f"steps must be in 1..{len(self)}, got {steps}")
+        schedule = copy.copy(self)
+        schedule.steps, schedule.sigmas = steps, self.sigmas[-steps - 1 :]
+        return schedule
+
+    @property
+    def timesteps(self) -> Tensor:
+        return 1000 * self.sigmas[:-1]
 
     def __len__(self) -> int:
         return self.steps

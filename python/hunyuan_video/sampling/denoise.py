@@ -17,6 +17,7 @@ from hunyuan_video.sampling.prompts import PromptEmbeds, concatenate
 if TYPE_CHECKING:
     from hunyuan_video.models import HunyuanVideoTransformer
     from hunyuan_video.models.transformer.modulation import Modulations
+    from hunyuan_video.sampling.request import Settings
     from hunyuan_video.sampling.resume_state import SamplingState
 
 
@@ -140,7 +141,16 @@ class Step:
 
 def schedule_of(state: SamplingState) -> FlowSchedule:
     """All noise levels of a run, of the finished steps too."""
-    return FlowSchedule(state.settings.num_inference_steps, state.settings.flow_shift)
+    return schedule_for(state.settings)
+
+
+def schedule_for(settings: Settings) -> FlowSchedule:
+    """Noise levels that such a run visits; with a start, from that of the start on."""
+    if settings.sigmas is not None:
+        schedule = FlowSchedule.of_levels(settings.sigmas)
+    else:
+        schedule = FlowSchedule(settings.num_inference_steps, settings.flow_shift)
+    return schedule.last(settings.steps)
 
 
 def denoise(velocity: GuidedVelocity, state: SamplingState) -> Iterator[Step]:
@@ -148,7 +158,7 @@ def denoise(velocity: GuidedVelocity, state: SamplingState) -> Iterator[Step]:
     settings, schedule = state.settings, schedule_of(state)
     solver = make_solver(settings.solver, schedule)
     solver.load_state_dict(state.solver)
-    for index in range(state.step, settings.num_inference_steps):
+    for index in range(state.step, len(schedule)):
         latents = advance(solver, velocity, state.latents, index, state.image)
         history = {name: _as_tensor(value) for name, value in solver.state_dict().items()}
         state.latents, state.solver, state.step = latents, history, index + 1

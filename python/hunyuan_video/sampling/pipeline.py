@@ -144,10 +144,13 @@ class HunyuanVideoPipeline(AdapterMethods):
         negative_prompt: str | Sequence[str] | None = None,
         *,
         image: Any = None,
+        video: Any = None,
+        strength: float | None = None,
         height: int | None = None,
         width: int | None = None,
         num_frames: int | None = None,
         num_inference_steps: int | None = None,
+        sigmas: Sequence[float] | str | None = None,
         guidance_scale: float | None = None,
         true_cfg_scale: float | None = None,
         guidance_rescale: float | None = None,
@@ -182,6 +185,14 @@ class HunyuanVideoPipeline(AdapterMethods):
         generator: CPU generators instead of seeds. latents: the initial noise itself.
         image: what an image-to-video model continues, a file, a PIL image, or uint8 [H, W, 3], or one for each prompt;
         its largest centerd part with the video's aspect ratio is resized to the video's size.
+
+        video: a start, of which something stays: a file (a video at the checkpoint's frame rate, or a picture, which
+        then stands still), a PIL image, uint8 [F, H, W, 3] or [H, W, 3], a list of PIL images as frames; or a list of
+        such with one for each prompt. It is cut and resized likewise and becomes latents (1 - s) * start + s * noise
+        at the noise level s of the first step that is run: strength, in (0, 1], default 0.8, is the share of the steps
+        that are run, rounded down, the last ones of the schedule. 1 keeps nothing of the start.
+        sigmas: own noise levels in place of num_inference_steps and flow_shift: falling, within (0, 1], one for each
+        step, 0 after the last. They are used as they are, where diffusers' scheduler applies its shift to given ones.
 
         output_type: "np" uint8 [N, F, H, W, 3]; "pt" float32 [N, 3, F, H, W] in 0..1; "pil" lists of images; "latent"
         no decoding. vae_mode: "plain", "tiled", "exact"; "auto": plain for videos within a tile of the VAE, for larger

@@ -16,8 +16,16 @@ from hunyuan_video.sampling.ineffective import ineffective
 from hunyuan_video.sampling.models import LoadedModels
 from hunyuan_video.sampling.noise import draw_noise, given_generators, seeded_generators, video_seeds
 from hunyuan_video.sampling.prompts import PromptEmbeds, encode_prompts, tokens_as_json
-from hunyuan_video.sampling.request import MAX_VIDEOS, SampleRequest, Settings, check_prompts, resolve_settings
+from hunyuan_video.sampling.request import (
+    MAX_VIDEOS,
+    SampleRequest,
+    Settings,
+    check_argument,
+    check_prompts,
+    resolve_settings,
+)
 from hunyuan_video.sampling.resume_state import SamplingState, differences
+from hunyuan_video.sampling.start import from_start
 
 
 def prepare(models: LoadedModels, request: SampleRequest) -> SamplingState:
@@ -43,6 +51,7 @@ def _fresh(models: LoadedModels, request: SampleRequest) -> SamplingState:
     negative_prompts = _negative_prompts(models, request, len(prompts))
     shape = models.grid.latent_shape(settings.num_frames, settings.height, settings.width)
     latents, seeds = _initial_latents(request, len(prompts), videos, shape)
+    latents = from_start(models, request.video, settings, latents)
     image = first_frames(models, request.image, settings, len(prompts))
     image = None if image is None else image.repeat_interleave(videos, 0)
     embeds, tokens = _embeds(models, "prompt_embeds", request.prompt_embeds, prompts, settings)
@@ -125,14 +134,14 @@ def _embeds(
 
 def _resumed(models: LoadedModels, request: SampleRequest, source: str | Path | SamplingState) -> SamplingState:
     state = replace(source) if isinstance(source, SamplingState) else SamplingState.load(source)
-    for name in ("latents", "generator", "image", "prompt_embeds", "negative_prompt_embeds"):
+    for name in ("latents", "generator", "image", "video", "prompt_embeds", "negative_prompt_embeds"):
         if getattr(request, name) is not None:
             raise ArgumentError(f"resume_from already holds what {name} would set; leave {name} out")
     for name, now in models.fingerprints().items():
         if state.models.get(name, now) != now:
             raise UserError(f"cannot resume with another {name}: its weights, config or dtype are not the run's")
     settings = state.settings.as_dict()
-    requested = {name: value for name, value in vars(request).items() if name in settings and value is not None}
+    requested = {name: check_argument(name, value) for name in settings if (value := vars(request)[name]) is not None}
     if request.prompt is not None:
         requested["prompts"] = check_prompts("prompt", request.prompt)
     if request.negative_prompt is not None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hunyuan_video.errors import ArgumentError
 from hunyuan_video.models.grid import Grid
-from hunyuan_video.rules import ABOVE_ZERO, FINITE, Choice, Count, Flag, Number, Rule, limited
+from hunyuan_video.rules import ABOVE_ZERO, FINITE, Choice, Count, Flag, Levels, Number, Rule, limited
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MAX_STEPS = 1000  # timesteps the model was trained on
 MAX_TOKENS = 2**21  # video tokens of one clip: 17 times a 720p clip of 129 frames
 MAX_VIDEOS = 1024
+DEFAULT_STRENGTH = 0.8  # diffusers' for video-to-video
 NEGATIVE_PROMPT = (
     "Aerial view, aerial view, overexposed, low quality, deformation, a poor composition, "
     "bad hands, bad teeth, bad eyes, bad limbs, distortion"
@@ -39,7 +40,8 @@ class Argument:
     """Description of an argument besides its name, Python type and default.
 
     rule: its bounds or choices, for numbers and words. unit: of numbers. help: one line for people.
-    flag: type of its command-line flag, None without one; metavar: the flag's word for the value; group: of the flags.
+    flag: type of its command-line flag, None without one; called: the flag's name where it is not the argument's;
+    metavar: the flag's word for the value; group: of the flags.
     setting: it decides what the latents become, and is part of a run's `Settings`.
     stored: a checkpoint may say its default; released: the released model's.
     """
@@ -48,6 +50,7 @@ class Argument:
     unit: str = ""
     help: str = ""
     flag: type | None = None
+    called: str = ""
     metavar: str | None = None
     group: str = "video"
     setting: bool = False
@@ -89,12 +92,30 @@ class SampleRequest:
         metavar="FILE",
         help="the first frame, for an image-to-video model; cut and resized to the video",
     )
+    video: Any = argument(
+        flag=str,
+        called="start",
+        metavar="FILE",
+        help="a video or picture to start from in place of noise alone; cut and resized to the video",
+    )
+    strength: float | None = setting(
+        Number(low=0.0, high=1.0, above=True, hint="1 keeps nothing of the start"),
+        None,
+        help=f"with --start: share of the steps that are made, the rest of the start stays; default {DEFAULT_STRENGTH}",
+        stored=False,
+    )
     height: int | None = setting(Count(2**16), 720, unit="pixels", help=f"pixels, a multiple of {RELEASED.multiple}")
     width: int | None = setting(Count(2**16), 1280, unit="pixels", help=f"pixels, a multiple of {RELEASED.multiple}")
     num_frames: int | None = setting(
         Count(2**16), 129, unit="frames", help=f"{RELEASED.temporal}k + 1; 1 makes an image"
     )
     num_inference_steps: int | None = setting(Count(MAX_STEPS), 50, unit="steps", help="denoising steps")
+    sigmas: Sequence[float] | str | None = setting(
+        Levels(MAX_STEPS),
+        None,
+        help="noise levels, as 1,0.9,0.6,0.3: in place of --num-inference-steps and --flow-shift",
+        stored=False,
+    )
     guidance_scale: float | None = setting(
         Number(low=0.0, hint="the released model was distilled for 1 to 8"),
         6.0,
@@ -187,28 +208,77 @@ _Resolved: Any = make_dataclass("Resolved", [(name, rule.type) for name, rule in
 
 
 class Settings(_Resolved):
-    """Every number that decides what the latents of a run become, besides prompts, noise and weights."""
+    """Every number that decides what the latents of a run become, besides prompts, noise, a start and weights.
+
+    strength: None without a start. sigmas: None for those of num_inference_steps and flow_shift; where they were given,
+    they end in 0.0, there are num_inference_steps of them before it, and flow_shift is None.
+    """
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @property
+    def steps(self) -> int:
+        """Steps to run: with a start, the last of the schedule (the rule of diffusers' video-to-video pipelines)."""
+        return steps_to_run(self.num_inference_steps, self.strength)
+
+
+def steps_to_run(steps: int, strength: float | None) -> int:
+    """Number of a schedule's last steps that are run on a start; all without one."""
+    return steps if strength is None else min(int(steps * strength), steps)
+
+
+def as_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that give such settings: without what was not used, or followed from another."""
+    follows = ("num_inference_steps", "flow_shift") if settings.get("sigmas") is not None else ()
+    return {name: value for name, value in settings.items() if value is not None and name not in follows}
+
 
 def resolve_settings(given: Mapping[str, Any], defaults: SamplingDefaults, grid: Grid) -> Settings:
     """Fills what was left out (None) from the checkpoint's defaults and checks the result; ArgumentError otherwise."""
+    given = {**given, **_schedule_arguments(given)}
     values = {name: getattr(defaults, name, ARGUMENTS[name].released) for name in SETTINGS}
     values |= {name: given[name] for name in SETTINGS if given.get(name) is not None}
     counts = [name for name, rule in SETTINGS.items() if isinstance(rule, Count)]
     for name in counts:
         values[name] = check_argument(name, values[name])
     check_sizes(values["num_frames"], values["height"], values["width"], grid)
-    if values["flow_shift"] is None:
+    if values["sigmas"] is not None:
+        values["flow_shift"] = None
+    elif values["flow_shift"] is None:
         from hunyuan_video.flow import default_shift
 
         values["flow_shift"] = default_shift(values["num_inference_steps"])
     for name in SETTINGS:
-        if name not in counts:
+        if name not in counts and values[name] is not None:
             values[name] = check_argument(name, values[name])
+    _check_strength(values["num_inference_steps"], values["strength"])
     return Settings(**values)
+
+
+def _schedule_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that follow from own noise levels or a start; ArgumentError where they contradict other arguments."""
+    following: dict[str, Any] = {}
+    if given.get("sigmas") is not None:
+        for name in ("num_inference_steps", "flow_shift"):
+            if given.get(name) is not None:
+                raise ArgumentError(f"sigmas are the noise levels themselves; give either them or {name}")
+        following["sigmas"] = check_argument("sigmas", given["sigmas"])
+        following["num_inference_steps"] = len(following["sigmas"]) - 1
+    if given.get("video") is not None and given.get("strength") is None:
+        following["strength"] = DEFAULT_STRENGTH
+    if given.get("video") is None and given.get("strength") is not None:
+        raise ArgumentError(
+            "strength says how much of a start is made anew, and none was given; give one with video= (--start FILE)"
+        )
+    return following
+
+
+def _check_strength(steps: int, strength: float | None) -> None:
+    if steps_to_run(steps, strength) < 1:
+        raise ArgumentError(
+            f"strength {strength:g} of {steps} steps leaves none to run; give at least {1 / steps:.3g}, or more steps"
+        )
 
 
 def check_prompts(name: str, value: str | Sequence[str] | None) -> list[str]:

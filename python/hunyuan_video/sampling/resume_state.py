@@ -30,7 +30,7 @@ PARTS = ("text", "mask", "pooled")
 class SamplingState:
     """Everything between two steps."""
 
-    step: int  # steps done; the run is complete at settings.num_inference_steps
+    step: int  # steps done; the run is complete at settings.steps
     latents: Tensor  # [N, C, T, h, w] float32
     solver: dict[str, Tensor]  # the solver's history, empty for Euler
     embeds: PromptEmbeds  # N rows
@@ -46,7 +46,7 @@ class SamplingState:
 
     @property
     def total(self) -> int:
-        return self.settings.num_inference_steps
+        return self.settings.steps
 
     @property
     def complete(self) -> bool:
@@ -93,8 +93,9 @@ class SamplingState:
 def _settings(saved: dict[str, Any], path: str | Path) -> Settings:
     """Settings of a state; those that are newer than the state are what they were before: the released model's."""
     before = {name: known.released for name, known in ARGUMENTS.items() if known.setting}
+    listed = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
     try:
-        return Settings(**{**before, **saved})
+        return Settings(**{**before, **listed})
     except TypeError as error:
         raise UserError(f"{path} has settings of another version ({error}); start the run without resuming") from error
 

@@ -35,7 +35,7 @@ class SampleOutput:
         str, list[TokenReport]
     ]  # "text_encoder", "clip_text_encoder" -> a report (used, limit, dropped) per prompt
     seeds: list[int]  # one per video
-    settings: dict[str, Any]  # every number the run used, defaults resolved; JSON types only
+    settings: dict[str, Any]  # every number the run used, defaults resolved; JSON types only, none of them null
 
 
 @dataclass
@@ -146,5 +146,11 @@ class SampleStream(Iterator[StepEvent | Finished]):
             frames=frames,
             tokens=tokens_from_json(state.tokens),
             seeds=list(state.seeds),
-            settings={**state.settings.as_dict(), "vae_mode": request.vae_mode},
+            settings={**_used(state.settings.as_dict()), "vae_mode": request.vae_mode},
         )
+
+
+def _used(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without those that the run had no use for, as JSON has them."""
+    listed = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+    return {name: value for name, value in listed.items() if value is not None}
