@@ -144,8 +144,8 @@ def test_the_source_is_checked(tmp_path, transformer):
 def test_bad_arguments(tmp_path, official_root, vae):
     with pytest.raises(ValueError, match="layout='comfy' is unknown"):
         convert(official_root, tmp_path / "a", "comfy")
-    with pytest.raises(ValueError, match="dtype='int8' is unknown; use one of float32, bfloat16, float16"):
-        convert(official_root, tmp_path / "a", "diffusers", "int8")
+    with pytest.raises(ValueError, match="dtype='int4' is unknown; use one of float32, bfloat16, float16, fp8, int8"):
+        convert(official_root, tmp_path / "a", "diffusers", "int4")
     with pytest.raises(UserError, match="source and destination are both"):
         convert(official_root, f"{official_root}/", "diffusers")
     with pytest.raises(UserError, match="holds transformer and vae, too much for a.safetensors; give a folder"):

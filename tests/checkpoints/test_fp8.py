@@ -167,7 +167,7 @@ def test_without_scales(tmp_path, transformer):
 def test_bad_scales(tmp_path, transformer):
     state, scales = official_fp8(transformer)
     scales["single_blocks.0.linear2"] = torch.ones(7)
-    with pytest.raises(UserError, match="the FP8 scale of 'single_blocks.0.linear2' has 7 values, expected 1 or 32"):
+    with pytest.raises(UserError, match="the scale of 'single_blocks.0.linear2' has 7 values, expected 1 or 32"):
         HunyuanVideoTransformer.from_pretrained(write_official(tmp_path, state, scales))
     scales["extra.module"] = torch.ones(1)
     with pytest.raises(UserError, match=r"1 unexpected key \(extra.module.weight_scale\)"):

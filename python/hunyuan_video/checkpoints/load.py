@@ -9,14 +9,16 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from hunyuan_video.checkpoints.fp8 import block_linears, place_fp8_linears, quantize_fp8, read_fp8
+from hunyuan_video.checkpoints.fp8 import block_linears, place_quantized_linears, read_fp8, read_int8
 from hunyuan_video.checkpoints.keys import SCALE
 from hunyuan_video.checkpoints.locate import open_checkpoint
 from hunyuan_video.checkpoints.names import Component
+from hunyuan_video.checkpoints.quantized import KINDS, QuantizedSource, chosen_linears
 from hunyuan_video.checkpoints.sources import TensorSource
-from hunyuan_video.checkpoints.validate import FP8_DTYPES, check_checkpoint, fp8_modules
+from hunyuan_video.checkpoints.validate import FP8_DTYPES, check_checkpoint, quantized_modules
 from hunyuan_video.errors import UserError
 from hunyuan_video.models.fp8 import FP8Linear
+from hunyuan_video.models.int8 import Int8Linear
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -29,34 +31,41 @@ def load_model(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     load_key: Literal["module", "ema"] | None = None,
-    quantize: Literal["fp8"] | None = None,
+    quantize: Literal["fp8", "int8"] | None = None,
 ) -> Model:
     """A model in evaluation mode from a file, a component's folder or a pipeline's root; see `Pretrained`."""
     if dtype in FP8_DTYPES:
         raise UserError("dtype cannot be an FP8 type, its values need scales; load with quantize='fp8'")
-    if quantize not in (None, "fp8"):
-        raise ValueError(f"quantize={quantize!r} is unknown; use 'fp8' or None")
+    if quantize not in (None, *KINDS):
+        raise ValueError(f"quantize={quantize!r} is unknown; use 'fp8', 'int8' or None")
     checkpoint = open_checkpoint(path, component, load_key)
-    source = checkpoint.source
+    source: TensorSource = checkpoint.source
     with torch.device("meta"):
         model = model_class(checkpoint.config)
     check_checkpoint(checkpoint, model)
     blocks = block_linears(model)
     # A plain cast may have made FP8 of every tensor; outside the blocks they are read into the model's dtype.
-    stored = [name for name in fp8_modules(source) if f"{name}.{SCALE}" in source.infos or name in blocks]
-    fresh = [name for name in blocks if name not in stored] if quantize else []
-    if quantize and not stored + fresh:
-        raise UserError(f"quantize='fp8' is for the transformer's blocks; the {component} has none, load it without")
-    place_fp8_linears(model, stored + fresh, checkpoint.path)
-    _fill(model, source, dtype or main_dtype(source), torch.device(device or "cpu"), stored=set(stored))
+    stored = [name for name in quantized_modules(source) if f"{name}.{SCALE}" in source.infos or name in blocks]
+    dtype = dtype or main_dtype(source)
+    if quantize:
+        if not blocks:
+            text = f"quantize={quantize!r} is for the transformer's blocks; the {component} has none, load it without"
+            raise UserError(text)
+        fresh = chosen_linears(model, source, keep=())
+        source = QuantizedSource(source, fresh, quantize, device or "cpu")
+        stored += fresh
+    place_quantized_linears(model, stored, source, checkpoint.path)
+    _fill(model, source, dtype, torch.device(device or "cpu"))
     return model.eval()
 
 
-def _fill(model: nn.Module, source: TensorSource, dtype: torch.dtype, device: torch.device, stored: set[str]) -> None:
-    """Gives every parameter and buffer of a model on the meta device its value. stored: FP8 modules of the file."""
+def _fill(model: nn.Module, source: TensorSource, dtype: torch.dtype, device: torch.device) -> None:
+    """Gives every parameter and buffer of a model on the meta device its value."""
     for path, module in model.named_modules():
         if isinstance(module, FP8Linear):
-            (read_fp8 if path in stored else quantize_fp8)(module, source, path, device)
+            read_fp8(module, source, path, device)
+        elif isinstance(module, Int8Linear):
+            read_int8(module, source, path, device)
     for name, old in [*model.named_parameters(), *model.named_buffers()]:
         if old.is_meta:
             out = torch.empty(old.shape, dtype=dtype if old.dtype.is_floating_point else old.dtype, device=device)
@@ -65,10 +74,10 @@ def _fill(model: nn.Module, source: TensorSource, dtype: torch.dtype, device: to
 
 
 def main_dtype(source: TensorSource) -> torch.dtype:
-    """The floating-point dtype most elements of a source have, FP8 apart; bfloat16 if all are FP8, float32 if none."""
+    """The floating-point dtype most elements of a source have, FP8 and scales apart; bfloat16 if all are FP8."""
     counts: Counter[torch.dtype] = Counter()
-    for info in source.infos.values():
-        if info.dtype.is_floating_point and info.dtype not in FP8_DTYPES:
+    for name, info in source.infos.items():
+        if not name.endswith(f".{SCALE}") and info.dtype.is_floating_point and info.dtype not in FP8_DTYPES:
             counts[info.dtype] += info.count
     if counts:
         return counts.most_common(1)[0][0]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hunyuan_video.checkpoints.keys import diffusers_modules, halves_swapped
 from hunyuan_video.checkpoints.lora_file import AdapterFile, Layer
 from hunyuan_video.errors import UserError
-from hunyuan_video.models.fp8 import FP8Linear
+from hunyuan_video.models.int8 import QuantizedLinear
 from hunyuan_video.models.lora import LoRALinear
 from hunyuan_video.models.lora.forms import Adapter, Difference, DoRA, Form, LoHa, LoKr, Rows, halves_exchanged
 from hunyuan_video.models.lora.patches import patched_value
@@ -63,8 +63,8 @@ class _Module:
             ) from None
         self.wrapper = owner if isinstance(owner, LoRALinear) else None
         self.base = owner.base_layer if isinstance(owner, LoRALinear) else owner
-        self.linear = isinstance(self.base, nn.Linear | FP8Linear)
-        weight = self.base.get_parameter("weight") if not isinstance(self.base, FP8Linear) else self.base.weight
+        self.linear = isinstance(self.base, nn.Linear | QuantizedLinear)
+        weight = self.base.get_parameter("weight") if not isinstance(self.base, QuantizedLinear) else self.base.weight
         self.weight_shape = tuple(weight.shape)
         self.rows, self.columns = self.weight_shape[0], weight.numel() // self.weight_shape[0]
 
@@ -103,7 +103,7 @@ class _Module:
     def _base_matrix(self) -> Tensor:  # -> [N, K] float32
         if self.wrapper is not None:
             return self.wrapper.dense_weight()
-        if isinstance(self.base, FP8Linear):
+        if isinstance(self.base, QuantizedLinear):
             return self.base.weight.float() * self.base.scale
         return patched_value(self.model, f"{self.path}.weight").reshape(self.rows, self.columns)
 

@@ -18,7 +18,7 @@ from hunyuan_video.checkpoints.names import Component, Layout
 from hunyuan_video.checkpoints.pickle_file import fp8_map_path
 from hunyuan_video.checkpoints.safetensors_file import TensorInfo, write_safetensors
 from hunyuan_video.checkpoints.sources import MappedSource, StateSource, TensorSource, read
-from hunyuan_video.checkpoints.validate import FP8_DTYPES, fp8_modules
+from hunyuan_video.checkpoints.validate import FP8_DTYPES, fp8_modules, int8_modules
 from hunyuan_video.errors import UserError
 from hunyuan_video.files import staged_file, staged_folder
 
@@ -60,6 +60,8 @@ def write_checkpoint(
     config_text = _config_text(component, config, layout)
     if component == "transformer" and layout == "diffusers":
         source = MappedSource(source, official_to_diffusers(source.infos))
+    if int8_modules(source) and (layout == "official" and path.suffix != ".safetensors"):
+        raise UserError(f"{path}: .pt files of the official layout have no int8; use layout diffusers or .safetensors")
     infos = {name: _stored_as(name, info, dtype) for name, info in source.infos.items()}
     if path.suffix == ".safetensors":
         _write_safetensors(path, source, infos, {CONFIG_KEY: config_text})

@@ -25,6 +25,20 @@ def fp8_modules(source: TensorSource) -> list[str]:
     ]
 
 
+def int8_modules(source: TensorSource) -> list[str]:
+    """Paths of the modules whose weight is stored as int8, which has no meaning without a scale."""
+    return [
+        name.removesuffix(".weight")
+        for name, info in source.infos.items()
+        if info.dtype == torch.int8 and name.endswith(".weight")
+    ]
+
+
+def quantized_modules(source: TensorSource) -> list[str]:
+    """Paths of the modules whose weight is stored in one byte."""
+    return [*fp8_modules(source), *int8_modules(source)]
+
+
 def check_checkpoint(checkpoint: Checkpoint, model: nn.Module) -> None:
     """UserError unless the file has exactly the tensors of `model` (on any device), and scales for FP8 weights.
 
@@ -35,6 +49,7 @@ def check_checkpoint(checkpoint: Checkpoint, model: nn.Module) -> None:
         expected = MappedSource(expected, official_to_diffusers(expected.infos))
     _check_names(checkpoint, expected)
     _check_shapes(checkpoint, expected)
+    _check_int8(checkpoint)
     _check_fp8(checkpoint)
 
 
@@ -46,7 +61,7 @@ def _check_names(checkpoint: Checkpoint, expected: TensorSource) -> None:
             f"{path}: {_count(missing, 'missing key')} ({first_names(missing)}); the file is incomplete or of another "
             "model"
         )
-    scales = {f"{module}.{SCALE}" for module in fp8_modules(checkpoint.stored)}
+    scales = {f"{module}.{SCALE}" for module in quantized_modules(checkpoint.stored)}
     extra = [name for name in infos if name not in expected.infos and name not in scales]
     if extra:
         raise UserError(
@@ -63,6 +78,16 @@ def _check_shapes(checkpoint: Checkpoint, expected: TensorSource) -> None:
                 f"{checkpoint.stored.origin(name)}: key '{name}' has shape {list(shape)}, the config asks for "
                 f"{list(info.shape)}; the file is of another {checkpoint.component}, or its config.json is"
             )
+
+
+def _check_int8(checkpoint: Checkpoint) -> None:
+    unscaled = [f"{module}.{SCALE}" for module in int8_modules(checkpoint.stored)]
+    unscaled = [name for name in unscaled if name not in checkpoint.stored.infos]
+    if unscaled:
+        raise UserError(
+            f"{checkpoint.path} holds int8 weights without their scales ({first_names(unscaled)}); use the file that "
+            "has them, or make one: hunyuan-video convert --dtype int8"
+        )
 
 
 def _check_fp8(checkpoint: Checkpoint) -> None:

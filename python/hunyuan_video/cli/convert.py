@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from hunyuan_video.cli.options import DTYPES
 from hunyuan_video.errors import ArgumentError
+
+QUANTIZED = ("fp8", "int8")
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -26,7 +29,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--model", metavar="FOLDER", help="with --names: the checkpoint that the adapter is for; default the 13B model"
     )
-    parser.add_argument("--dtype", choices=DTYPES, help="of the weights; default as stored")
+    parser.add_argument(
+        "--dtype", choices=(*DTYPES, *QUANTIZED),
+        help="of the weights; default as stored; fp8 and int8 are for the linears of the transformer's blocks",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep", metavar="PATTERNS",
+        help="with fp8 and int8: linears that stay as stored, e.g. '*_mod.linear,single_blocks.0.*'; none: quantize all"
+        " of the blocks, as the released FP8 file; default the modulations",
+    )  # fmt: skip
+    parser.add_argument("--report", action="store_true", help="with fp8 and int8: print the error of every layer")
     return parser
 
 
@@ -35,6 +47,11 @@ def run(args: argparse.Namespace) -> int:
         raise ArgumentError("give --layout for a checkpoint, or --names for an adapter (LoRA)")
     if args.model is not None and args.names is None:
         raise ArgumentError("--model goes with --names: it says which checkpoint an adapter is for")
+    quantized = args.dtype in QUANTIZED
+    if args.names and quantized:
+        raise ArgumentError(f"--dtype {args.dtype} is for checkpoints; an adapter is small: bfloat16 or float16")
+    if (args.keep is not None or args.report) and not quantized:
+        raise ArgumentError("--keep and --report go with --dtype fp8 or int8")
     for path in [_adapter(args)] if args.names else _checkpoint(args):
         print(path)
     return 0
@@ -42,8 +59,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _checkpoint(args: argparse.Namespace) -> list[Path]:
     from hunyuan_video.checkpoints import convert
+    from hunyuan_video.checkpoints.quantized import MODULATIONS, LayerError, error_table
 
-    return convert(args.source, args.destination, args.layout, args.dtype)
+    keep: Sequence[str] = MODULATIONS
+    if args.keep is not None:
+        keep = () if args.keep == "none" else args.keep.split(",")
+    errors: dict[str, LayerError] = {}
+    paths = convert(args.source, args.destination, args.layout, args.dtype, keep=keep, errors=errors)
+    for line in error_table(errors) if args.report else ():
+        print(line)
+    return paths
 
 
 def _adapter(args: argparse.Namespace) -> Path:

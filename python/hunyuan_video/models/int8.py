@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import hunyuan_ext as ops
 from hunyuan_ext.core.plain import autocast_enabled
-from hunyuan_video.models.fp8 import fp8_linears
+from hunyuan_video.models.fp8 import FP8Linear, fp8_linears
 
 
 class Int8Linear(nn.Module):
@@ -32,8 +32,11 @@ class Int8Linear(nn.Module):
     @classmethod
     @torch.no_grad()
     def from_linear(cls, linear: nn.Linear) -> Int8Linear:
-        """Quantized copy of a Linear, on its device."""
+        """Quantized copy of a Linear, on its device (the meta device gives the empty module)."""
         out = cls(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
+        if linear.weight.is_meta:
+            out.bias = None if linear.bias is None else nn.Parameter(torch.empty_like(linear.bias))
+            return out
         out.weight, out.scale = ops.quantize_int8(linear.weight)
         out.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone())
         return out
@@ -63,10 +66,14 @@ def convert_to_int8_modules(model: nn.Module) -> nn.Module:
     """Replaces, in place and one at a time, the linears of all blocks by Int8Linear; returns the model.
 
     On a CPU the products take 0.4 to 0.7 of the time of bfloat16 (docs/kernels/linear_cpu.md has the errors). The
-    result is for sampling: checkpoints are written from the model before its conversion.
+    result is for sampling.
     """
     for path, linear in list(fp8_linears(model)):
         if isinstance(linear, nn.Linear):
             parent, _, name = path.rpartition(".")
             setattr(model.get_submodule(parent), name, Int8Linear.from_linear(linear))
     return model
+
+
+QuantizedLinear = FP8Linear | Int8Linear
+"""A linear with weights of one byte and their scales, which nothing can be merged into."""

@@ -29,15 +29,16 @@ class Pretrained(nn.Module):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         load_key: Literal["module", "ema"] | None = None,
-        quantize: Literal["fp8"] | None = None,
+        quantize: Literal["fp8", "int8"] | None = None,
     ) -> Self:
         """The model in evaluation mode from a checkpoint file, its folder, or the root of a pipeline.
 
         Layouts (told apart by their keys): official `.pt`, diffusers folders (also sharded), single safetensors files
         with official, diffusers or ComfyUI names. Without a config.json the sizes follow from the tensor shapes.
         dtype: of the weights, default the prevailing one of the file; FP8 weights stay FP8. device: default the CPU.
-        load_key: state dict of an official `.pt` file to take, default "module", else "ema". quantize="fp8": block
-        weights become FP8 with a scale per output channel while they are read. Memory: the model, no second copy.
+        load_key: state dict of an official `.pt` file to take, default "module", else "ema". quantize="fp8" or "int8":
+        the weights of all blocks get one byte, and a scale per output channel, while they are read. Memory: the model,
+        no second copy.
         Raises UserError, one line naming file and key, where the checkpoint is damaged or does not fit.
         """
         from hunyuan_video.checkpoints import load_model

@@ -12,7 +12,7 @@ from hunyuan_video.checkpoints.layout import SAMPLING, TEXT
 from hunyuan_video.checkpoints.text import load_clip_encoder, load_text_encoder
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import ClipTextEncoder, HunyuanVideoTransformer, TextEncoder
-from hunyuan_video.models.fp8 import FP8Linear
+from hunyuan_video.models.int8 import QuantizedLinear
 from hunyuan_video.models.text.templates import PromptTemplate
 
 TEXT_FOLDERS = tuple(name for pair in TEXT.items() for name in pair)
@@ -32,7 +32,7 @@ def read_text_json(folder: Path) -> dict:
 def load_trainable(path: str | Path) -> HunyuanVideoTransformer:
     """A transformer in float32 whose weights are to be trained, or copied into what is. UserError if they are FP8."""
     network = HunyuanVideoTransformer.from_pretrained(path, dtype=torch.float32)
-    if any(isinstance(module, FP8Linear) for module in network.modules()):
+    if any(isinstance(module, QuantizedLinear) for module in network.modules()):
         raise UserError(f"{path} has FP8 weights, which cannot be trained; give bf16 ones, or train an adapter")
     return network
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from hunyuan_video.models.fp8 import FP8Linear
+from hunyuan_video.models.int8 import QuantizedLinear
 from hunyuan_video.models.lora.forms import Adapter, Form
 from hunyuan_video.models.lora.patches import activate_patches, patches
 
@@ -22,7 +22,7 @@ class LoRALinear(nn.Module):
 
     original: Tensor | None
 
-    def __init__(self, base_layer: nn.Linear | FP8Linear):
+    def __init__(self, base_layer: nn.Linear | QuantizedLinear):
         super().__init__()
         self.base_layer = base_layer.requires_grad_(False)
         self.adapters = nn.ModuleDict()
@@ -46,7 +46,7 @@ class LoRALinear(nn.Module):
         if self.original is not None:
             return self.original.float()
         weight = self.base_layer.weight.detach().float()
-        return weight * self.base_layer.scale if isinstance(self.base_layer, FP8Linear) else weight
+        return weight * self.base_layer.scale if isinstance(self.base_layer, QuantizedLinear) else weight
 
     def forward(self, x: Tensor) -> Tensor:  # [..., K] -> [..., N]
         out = self.base_layer(x)
@@ -129,11 +129,11 @@ def add_form(model: nn.Module, name: str, path: str, form: Form, weight: float =
     layer.weights[name] = weight
 
 
-def _linear(model: nn.Module, path: str) -> nn.Linear | FP8Linear:
+def _linear(model: nn.Module, path: str) -> nn.Linear | QuantizedLinear:
     """The linear at a path, under its adapters if it has some; ValueError for another module."""
     layer = model.get_submodule(path)
     linear = layer.base_layer if isinstance(layer, LoRALinear) else layer
-    if not isinstance(linear, nn.Linear | FP8Linear):
+    if not isinstance(linear, nn.Linear | QuantizedLinear):
         raise ValueError(f"{path} is no linear layer but {type(layer).__name__}")
     return linear
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from hunyuan_video.models.fp8 import FP8Linear
+from hunyuan_video.models.int8 import QuantizedLinear
 from hunyuan_video.models.lora.layers import lora_layers
 from hunyuan_video.models.lora.patches import delete_patches, remove_patches
 
@@ -45,7 +45,7 @@ def remove_adapters(model: nn.Module, *, keep_merged: bool = False) -> nn.Module
     With `keep_merged` the adapters beside FP8 weights stay: nothing can be merged into those.
     """
     for path, layer in list(lora_layers(model)):
-        if keep_merged and isinstance(layer.base_layer, FP8Linear):
+        if keep_merged and isinstance(layer.base_layer, QuantizedLinear):
             continue
         if not keep_merged:
             layer.unmerge()

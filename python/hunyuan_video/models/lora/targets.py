@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from hunyuan_video.models.fp8 import FP8Linear
+from hunyuan_video.models.int8 import QuantizedLinear
 from hunyuan_video.models.lora.layers import LoRALinear
 
 # Attention, MLP and modulation projections of the video and of the joint stream: what follows the timestep.
@@ -35,7 +35,7 @@ def target_linears(model: nn.Module, targets: Iterable[str] = TARGETS) -> list[s
     paths = [
         path
         for path, module in model.named_modules()
-        if isinstance(module, nn.Linear | FP8Linear | LoRALinear)
+        if isinstance(module, nn.Linear | QuantizedLinear | LoRALinear)
         and any(pattern.fullmatch(path) for pattern in patterns)
     ]
     if not paths:
