@@ -35,6 +35,22 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
+def base_fingerprint(module: nn.Module) -> str:
+    """16 hex digits over parameter names, shapes, and up to 64 values of each in bfloat16; adapters do not count.
+
+    The same whether weights that were stored in bfloat16 or float32 are loaded in either; the config does not count.
+    """
+    digest = hashlib.sha256()
+    plain = {name.replace("base_layer.", ""): tensor for name, tensor in module.state_dict().items()
+             if ".adapters." not in name}  # fmt: skip
+    for name, tensor in sorted(plain.items()):
+        flat = tensor.detach().reshape(-1)
+        sample = flat[:: max(1, flat.numel() // 64)][:64].cpu().bfloat16().contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(sample.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def weights_hash(weights: Iterable[tuple[str, Tensor]], prefix: str = "") -> str:
     """12 hex digits over names and every value, whatever the dtype; prefix: what else belongs to the hash."""
     digest = hashlib.sha256(prefix.encode())

@@ -27,11 +27,17 @@ def adapter_name(values: dict[str, Any], requested: str | None) -> str:
     return str(values.get("adapter", NONE)) if requested is None else requested
 
 
-def adapter_defaults(values: dict[str, Any], requested: str | None) -> dict[str, Any]:
-    """A sampling.json's values, with those of its adapters that are used in the place of the plain model's."""
+def adapter_defaults(folder: Path, values: dict[str, Any], requested: str | None) -> dict[str, Any]:
+    """A sampling.json's values, with those of the adapters that are used in the place of the plain model's.
+
+    An adapter's are those that the sampling.json has for its name, else those in its file's header.
+    """
+    from hunyuan_video.checkpoints.lora_file import AdapterFile
+
     defaults_of = values.get("adapters", {})
     for name, _ in _listed(adapter_name(values, requested)):
-        values = {**values, **defaults_of.get(name, {})}
+        own = defaults_of[name] if name in defaults_of else AdapterFile(_file(folder, name)).settings
+        values = {**values, **own}
     return values
 
 
@@ -127,9 +133,11 @@ def apply_adapters(transformer: HunyuanVideoTransformer, files: Sequence[tuple[P
 
     Beside FP8 weights they stay what they are, low-rank branches in the precision of the activations.
     """
-    from hunyuan_video.checkpoints.lora import load_adapter
+    from hunyuan_video.checkpoints.lora import check_adapter_base, load_adapter
     from hunyuan_video.models.lora import merge_adapters, remove_adapters
 
+    for path, _ in files:
+        check_adapter_base(transformer, path)
     for number, (path, weight) in enumerate(files):
         load_adapter(transformer, path, f"adapter{number}", weight)
     merge_adapters(transformer)

@@ -17,6 +17,7 @@ from torch import nn
 
 from hunyuan_video.checkpoints.lora_build import Changes, adapter_changes
 from hunyuan_video.checkpoints.lora_file import AdapterFile, adapter_summary
+from hunyuan_video.checkpoints.lora_origin import check_base
 from hunyuan_video.checkpoints.lora_save import Names, write_adapter
 from hunyuan_video.checkpoints.lora_strength import FIELDS, STATED
 from hunyuan_video.errors import Notice, UserError
@@ -24,7 +25,7 @@ from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.models.lora import adapter_names, add_form, lora_layers
 from hunyuan_video.models.lora.patches import add_patch, patches
 
-__all__ = ["adapter_summary", "convert_adapter", "load_adapter", "save_adapter"]
+__all__ = ["adapter_summary", "check_adapter_base", "convert_adapter", "load_adapter", "save_adapter"]
 
 IMAGE_CONDITION = "image_condition"  # metadata, and field of the transformer's config
 
@@ -86,6 +87,11 @@ def convert_adapter(
     for notice in file.notices:
         warnings.warn(notice, Notice, stacklevel=2)
     return write_adapter(dst, changes, names, dtype or file.main_dtype(), kept)
+
+
+def check_adapter_base(model: nn.Module, path: str | Path) -> None:
+    """A Notice where an adapter's file says that it was trained beside other weights; for models without adapters."""
+    check_base(model, Path(path), AdapterFile(path).metadata)
 
 
 def load_adapter(model: nn.Module, path: str | Path, name: str = "default", weight: float = 1.0) -> nn.Module:

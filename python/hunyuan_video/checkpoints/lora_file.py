@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.checkpoints.lora_names import TEXT_ENCODER, WEIGHT_BIAS, Target, lora_target, other_form
+from hunyuan_video.checkpoints.lora_origin import settings_text, stated_settings
 from hunyuan_video.checkpoints.lora_strength import stated_strength
 from hunyuan_video.checkpoints.pickle_file import PickleFile
 from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile
@@ -50,8 +51,8 @@ class Layer:
 class AdapterFile:
     """An adapter file, opened and understood, the large tensors not read yet. UserError names file and entry.
 
-    layers: what it changes, in the file's order. left_out: entries of text encoders, which are not loaded. notices:
-    what a user should know before it is used.
+    layers: what it changes, in the file's order. settings: sampling defaults that go with it. left_out: entries of
+    text encoders, which are not loaded. notices: what a user should know before it is used.
     """
 
     def __init__(self, path: str | Path):
@@ -69,6 +70,7 @@ class AdapterFile:
             self._layer(module, part, leaves) for module, parts in grouped.items() for part, leaves in parts.items()
         ]
         self._check_stated()
+        self.settings = stated_settings(path, self.metadata)
 
     def tensor(self, key: str) -> Tensor:
         """An entry as float32; UserError where it holds values that are no finite numbers."""
@@ -97,6 +99,7 @@ class AdapterFile:
             parts.append(f"rank {_span(ranks)}, {self._alpha_text()}: strength {_span(scales)}")
         triggers = next((self.metadata[key] for key in _TRIGGERS if self.metadata.get(key)), None)
         parts += [f"trigger words: {triggers}"] if triggers else []
+        parts += [f"made for {settings_text(self.settings)}"] if self.settings else []
         return f"{self.path.name}: " + "; ".join(parts)
 
     def _alpha_text(self) -> str:

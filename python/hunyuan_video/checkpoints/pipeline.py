@@ -91,7 +91,7 @@ def read_sampling_json(folder: Path) -> dict[str, Any]:
 
 def stored_defaults(folder: Path, adapter: str | None = None) -> dict[str, Any]:
     """Sampling defaults of a checkpoint, with an adapter of its own or (None) with its default one."""
-    return adapter_defaults(read_sampling_json(folder), adapter)
+    return adapter_defaults(folder, read_sampling_json(folder), adapter)
 
 
 def read_grid(folder: Path) -> Grid:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from hunyuan_video.errors import ArgumentError
+from hunyuan_video.errors import ArgumentError, Notice
 from hunyuan_video.rules import check_number
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ class AdapterMethods:
     """LoRA and its relatives on the transformer, by name.
 
     They change the transformer of every pipeline over the same models: call them between runs, not during one. Settings
-    that a distilled adapter needs (steps, solver, guidance) are not taken from its file; give them to the call.
+    that a distilled adapter's file names (steps, solver, guidance) are told and not taken, as others may be active
+    beside it: give them to the call. `from_pretrained(adapter=...)` takes them.
     """
 
     transformer: Any
@@ -45,7 +47,9 @@ class AdapterMethods:
         damaged or made for another model: the transformer is then as it was.
         """
         from hunyuan_video.checkpoints.adapters import given_file
-        from hunyuan_video.checkpoints.lora import load_adapter
+        from hunyuan_video.checkpoints.lora import check_adapter_base, load_adapter
+        from hunyuan_video.checkpoints.lora_file import AdapterFile
+        from hunyuan_video.checkpoints.lora_origin import settings_text
         from hunyuan_video.models.lora import adapter_names
 
         model, taken = self.transformer, adapter_names(self.transformer)
@@ -53,8 +57,13 @@ class AdapterMethods:
             adapter_name = next(name for i in range(len(taken) + 1) if (name := f"default_{i}") not in taken)
         _check_name(adapter_name, taken)
         weight = check_number("weight", weight)
-        config = model.config
-        load_adapter(model, given_file(path, weight_name), adapter_name, weight)
+        config, file = model.config, given_file(path, weight_name)
+        if settings := AdapterFile(file).settings:
+            text = f"{file} was made for {settings_text(settings)}; give them to the call"
+            warnings.warn(text, Notice, stacklevel=2)
+        if not taken:
+            check_adapter_base(model, file)
+        load_adapter(model, file, adapter_name, weight)
         if model.config != config and self._plain_config is None:
             self._plain_config = config
 

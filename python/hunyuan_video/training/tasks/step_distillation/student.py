@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hunyuan_video.checkpoints.lora import load_adapter, save_adapter
+from hunyuan_video.checkpoints.lora_origin import origin_header
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import HunyuanVideoTransformer
 from hunyuan_video.models.lora import TARGETS, add_adapter, target_linears
@@ -44,10 +48,16 @@ def _thaw(module: torch.nn.Module) -> None:
             parameter.requires_grad_(True)
 
 
-def export_student(network: HunyuanVideoTransformer, rank: int, folder: Path) -> None:
-    """A checkpoint folder, or for an adapter its file in the folder."""
+def export_student(
+    network: HunyuanVideoTransformer, rank: int, folder: Path, settings: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """A checkpoint folder, or for an adapter its file in the folder, with its settings and its base in the header.
+
+    settings: sampling defaults that go with the student.
+    """
     if rank:
-        save_adapter(network, ADAPTER, folder / ADAPTER_FILE)
+        header = origin_header(network, settings)
+        save_adapter(network, ADAPTER, folder / ADAPTER_FILE, metadata=header)
     else:
         network.save_pretrained(folder)
 

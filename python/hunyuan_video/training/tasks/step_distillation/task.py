@@ -73,4 +73,11 @@ class StepDistillationTask:
         return self.data.judge(self.sample, self.config.eval_prompts, batch, sheet)
 
     def export(self, folder: Path) -> None:
-        export_student(self.network, self.config.rank, folder)
+        export_student(self.network, self.config.rank, folder, student_settings(self.config, self.method, self.network))
+
+
+def student_settings(config: StepDistillationRun, method: Method, student: HunyuanVideoTransformer) -> dict[str, Any]:
+    """The sampling defaults of a student: its own steps, one pass each."""
+    settings = {"num_inference_steps": config.steps, "flow_shift": config.shift, "solver": method.solver}
+    guidance = {"guidance_scale": config.guidance_scale} if student.config.guidance_embed else {}
+    return {**settings, "true_cfg_scale": 1.0, **guidance}
