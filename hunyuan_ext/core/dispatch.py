@@ -66,6 +66,8 @@ def kernel(
 def choice(name: str, device: str, dtype: torch.dtype, index: int | None = None) -> Choice:
     """True if a kernel runs for plain tensors of this device and dtype without gradients, and why."""
     key = name, device, dtype, index
+    if plain.rehearsed() is not None:
+        return _decide(*key)  # for another machine: not to be remembered
     if key not in _choices:
         _choices[key] = _decide(*key)
     return _choices[key]

@@ -5,8 +5,9 @@ Everything here can also be asked while torch.compile or torch.export traces.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,15 @@ Function = TypeVar("Function", bound=Callable)
 dispatch_modes = torch._C._len_torch_dispatch_stack
 transform = torch._C._functorch.peek_interpreter_stack
 any_autocast = torch._C._is_any_autocast_enabled
+
+
+# .machine: what this thread rehearses for (rehearsal.py), if it does.
+current = threading.local()
+
+
+def rehearsed() -> Any | None:
+    """The machine that this thread rehearses for, or None: its tensors are real."""
+    return getattr(current, "machine", None)
 
 
 def constant_while_tracing(function: Function) -> Function:
@@ -53,11 +63,11 @@ def is_plain(*tensors: Tensor | None) -> bool:
     """True if these are ordinary tensors of one device, and nothing watches what is done with them.
 
     Not plain are subclasses, and any tensor under a torch.func transform or a dispatch mode (fake tensors, FLOP
-    counters). While a compiler traces, tensors stand for plain ones.
+    counters), except in a rehearsal. While a compiler traces, tensors stand for plain ones.
     """
     compiling = torch.compiler.is_compiling()
     if not compiling and (dispatch_modes() or transform() is not None):
-        return False
+        return rehearsed() is not None
     device = None
     for tensor in tensors:
         if tensor is None:

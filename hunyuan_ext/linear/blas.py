@@ -52,7 +52,7 @@ def runner(two: bool, gelu: bool, gated: bool, direct: bool) -> Callable[..., Te
             first = _affine(rows[0], weight[:, :head], bias, out)
             whole = torch.addmm(first, rows[1], weight[:, head:].T, out=first)
             return _gelu(whole) if gelu else whole
-        if gelu and bias is not None and out is None and rows[0].is_cuda:
+        if gelu and bias is not None and out is None and (rows[0].is_cuda or plain.rehearsed() is not None):
             return torch._addmm_activation(bias, rows[0], weight.T, use_gelu=True)  # the tanh form, on CUDA
         product = _affine(rows[0], weight, bias, out)
         return _gelu(product) if gelu else product

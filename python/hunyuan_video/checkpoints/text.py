@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile, TensorInfo, write_safetensors
 from hunyuan_video.checkpoints.shards import open_shards, whole_or_shards
@@ -21,6 +20,7 @@ from hunyuan_video.checkpoints.text_fp8 import MARKERS, read_decoded
 from hunyuan_video.checkpoints.tokenizer import load_tokenizer, transformers_package
 from hunyuan_video.errors import UserError
 from hunyuan_video.files import read_json, staged_file, write_json
+from hunyuan_video.models.pretrained import SkipInit
 from hunyuan_video.models.text.clip import ClipTextConfig, ClipTextModel
 from hunyuan_video.models.text.encoders import ClipTextEncoder, TextEncoder
 from hunyuan_video.models.text.foreign import ForeignLanguageModel, ForeignPooledModel
@@ -89,17 +89,6 @@ def _config(parse: Callable[[dict[str, Any]], Any], text: dict[str, Any]) -> Any
 def _on_meta(model: Callable[[Any], nn.Module], config: Any) -> nn.Module:
     with torch.device("meta"), SkipInit():
         return model(config)
-
-
-class SkipInit(TorchFunctionMode):
-    """Leaves new parameters as they are. On the meta device there is nothing to fill, and `normal_` would import
-    torch._dynamo for it: a second of start-up."""
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
 
 
 def load_weights(model: nn.Module, folder: Path, anchor: str, dtype: torch.dtype | None) -> nn.Module:

@@ -16,12 +16,25 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from hunyuan_video import __version__
-from hunyuan_video.cli import convert, decode, distill, doctor, encode, evaluate, inspect, sample, scaling, show, train
+from hunyuan_video.cli import (
+    convert,
+    decode,
+    distill,
+    doctor,
+    encode,
+    evaluate,
+    inspect,
+    plan,
+    sample,
+    scaling,
+    show,
+    train,
+)
 from hunyuan_video.cli.interrupt import terminate_as_interrupt
 from hunyuan_video.cli.paths import expand_paths
 from hunyuan_video.errors import ArgumentError, IneffectiveArgument, Notice, UserError
 
-COMMANDS = (sample, decode, show, inspect, doctor, convert, encode, train, distill, scaling, evaluate)
+COMMANDS = (sample, plan, decode, show, inspect, doctor, convert, encode, train, distill, scaling, evaluate)
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -53,6 +53,20 @@ def add_model_options(parser: argparse.ArgumentParser, *, adapter: bool = False)
     group.add_argument("--threads", type=int, help="CPU threads; default all cores")
 
 
+def add_memory_options(group: argparse._ActionsContainer) -> None:
+    """--precision, --memory and the limits."""
+    group.add_argument(
+        "--precision", choices=("auto", "bf16", "fp8", "int8"),
+        help="of the transformer's blocks; default as stored; auto: fp8 where nothing else fits",
+    )  # fmt: skip
+    group.add_argument(
+        "--memory", choices=("auto", "resident", "stream"),
+        help="resident: all weights stay; stream: they come block by block; auto (default): the first that fits",
+    )  # fmt: skip
+    group.add_argument("--device-memory", metavar="SIZE", help="what the run may take of the GPU, such as 16GB")
+    group.add_argument("--host-memory", metavar="SIZE", help="what it may take of the host, such as 32GB")
+
+
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument(

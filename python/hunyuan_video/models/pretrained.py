@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from typing_extensions import Self
 
 Model = TypeVar("Model", bound="Pretrained")
@@ -61,3 +62,14 @@ class Pretrained(nn.Module):
         from hunyuan_video.checkpoints import save_model
 
         return save_model(self, self.config, self.component, path, layout, max_shard_size)
+
+
+class SkipInit(TorchFunctionMode):
+    """Leaves new parameters as they are. On the meta device there is nothing to fill, and `normal_` would import
+    torch._dynamo for it: a second of start-up."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from hunyuan_video.distributed.config import ParallelConfig
 from hunyuan_video.errors import UserError
 from hunyuan_video.planning.cost import Cost
+from hunyuan_video.planning.gpus import CARDS
 
-# Dense bf16 peak in TFLOP/s and memory in 10^9 bytes, from the vendor's data sheets.
-GPUS = {"A100": (312, 80), "H20": (148, 96), "H100": (989, 80), "H200": (989, 141), "B200": (2250, 180),
-        "L40S": (362, 48), "RTX4090": (165, 24)}  # fmt: skip
+GPUS = {name: (card.bf16, card.memory) for name, card in CARDS.items()}  # TFLOP/s, 10^9 bytes
 
 
 @dataclass(frozen=True)

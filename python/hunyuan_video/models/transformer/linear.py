@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import hunyuan_ext as ops
+from hunyuan_ext.core import plain
 from hunyuan_video.models.fp8 import FP8Linear
 from hunyuan_video.models.int8 import Int8Linear
 
@@ -170,7 +171,7 @@ def is_large(x: Tensor, module: nn.Linear) -> bool:
 def kept(x: Tensor) -> bool:
     """True if outputs may be shared: x is an ordinary CPU tensor, needs no gradient and keeps its dtype."""
     return (
-        x.device.type == "cpu"
+        plain.device_type(x) == "cpu"
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")

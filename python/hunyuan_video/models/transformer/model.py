@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hunyuan_ext.core import plain
 from hunyuan_video.models.pretrained import Pretrained
 from hunyuan_video.models.transformer.blocks import DoubleBlock, FinalLayer, SingleBlock
 from hunyuan_video.models.transformer.chunks import TokenChunks
@@ -205,7 +206,8 @@ class HunyuanVideoTransformer(Pretrained):
     def rope(self, grid: tuple[int, int, int], device: torch.device) -> tuple[Tensor, Tensor]:
         """cos and sin of the video tokens of a grid (t, y, x), each [t * y * x, head_dim] fp32."""
         dims, theta = self.config.rope_dims, self.config.rope_theta
-        if torch.compiler.is_compiling():  # a cache of tensors would be an invisible input of the graph
+        # A cache of tensors would be an invisible input of a graph, and fake ones would stay in it.
+        if torch.compiler.is_compiling() or plain.rehearsed() is not None:
             cos, sin = rope_table(grid, dims=dims, theta=theta)
             return cos.to(device), sin.to(device)
         return cached_rope_table(grid, dims, theta, device)

@@ -47,6 +47,16 @@ class Planner:
         self.slab = 0  # bytes of the most expensive smallest slab
         self.attention_bytes = 0  # keys, values and one frame's work
 
+    @property
+    def least(self) -> int:
+        """The smallest budget."""
+        return max(self.slab, self.attention_bytes)
+
+    def shares(self, budget: int) -> tuple[int, int]:
+        """Bytes of a budget for the work on a slab, and for activations that stay in memory."""
+        limit = max(self.slab, budget // 4)
+        return limit, budget - max(limit, self.attention_bytes) - max(LIBRARIES, budget // 8)
+
     def conv(self, source: Shape, conv: CausalConv3d, upsample: Stride = (1, 1, 1), **_: object) -> Shape:
         plan = ConvPlan.of(conv, source, upsample, self.dtype)
         self.slab = max(self.slab, plan.cost(1, 1))
@@ -81,7 +91,7 @@ def _walk_encoder(run, encoder, x, target=None):
     return run.conv(_mid(run, x, encoder.mid_block), encoder.conv_out, norm=encoder.conv_norm_out, target=target)
 
 
-def _walk_decoder(run, decoder, x, target=None):
+def walk_decoder(run, decoder, x, target=None):
     x = _mid(run, run.conv(x, decoder.conv_in), decoder.mid_block)
     for block in decoder.up_blocks:
         for resnet in block.resnets:
@@ -98,7 +108,7 @@ def encode_exact(encoder: nn.Module, video: Tensor, memory_budget: int | None) -
 
 def decode_exact(decoder: nn.Module, latents: Tensor, memory_budget: int | None) -> Tensor:
     """decoder(latents), [B, C, t, h, w] to [B, C', T, H, W], in bounded memory; see `_run_within`."""
-    return _run_within(_walk_decoder, decoder, latents, memory_budget)
+    return _run_within(walk_decoder, decoder, latents, memory_budget)
 
 
 def streams(network: nn.Module, x: Tensor, positions: int) -> bool:  # x: [B, C, T, H, W]
@@ -120,7 +130,7 @@ def encode_streamed(encoder: nn.Module, video: Tensor) -> Tensor:
 
 def decode_streamed(decoder: nn.Module, latents: Tensor) -> Tensor:
     """decoder(latents) slab by slab, whole activations in memory: for inference on CPUs, see `streams`."""
-    return _run(_walk_decoder, decoder, latents, Runner(latents.device, latents.dtype))
+    return _run(walk_decoder, decoder, latents, Runner(latents.device, latents.dtype))
 
 
 def _run_within(walk: Callable[..., Any], network: nn.Module, x: Tensor, memory_budget: int | None) -> Tensor:
@@ -134,14 +144,12 @@ def _run_within(walk: Callable[..., Any], network: nn.Module, x: Tensor, memory_
         dtype = torch.get_autocast_dtype(x.device.type)
     plan, budget = Planner(dtype), DEFAULT_BUDGET if memory_budget is None else memory_budget
     walk(plan, network, (*x.shape[2:], x.shape[1]))
-    least = max(plan.slab, plan.attention_bytes)
+    least = plan.least
     if least > budget:
         raise ValueError(
             f"memory_budget={budget} bytes is too small for this size; mode='exact' needs at least {least}"
         )
-    limit = max(plan.slab, budget // 4)
-    room = budget - max(limit, plan.attention_bytes) - max(LIBRARIES, budget // 8)
-    return _run(walk, network, x, Runner(x.device, dtype, limit, room))
+    return _run(walk, network, x, Runner(x.device, dtype, *plan.shares(budget)))
 
 
 @torch.no_grad()
