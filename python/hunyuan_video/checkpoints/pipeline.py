@@ -99,6 +99,11 @@ def read_grid(folder: Path) -> Grid:
 
     UserError for a model that cannot be sampled: one that takes more channels than it makes.
     """
+    return Grid.of(*read_configs(folder))
+
+
+def read_configs(folder: Path) -> tuple[VAEConfig | None, TransformerConfig | None]:
+    """Configs of a pipeline's VAE and transformer, None for one that a folder has not got; UserError as `read_grid`."""
     folders = part_folders(folder)
     vae = transformer = None
     for component in COMPONENTS:
@@ -110,7 +115,7 @@ def read_grid(folder: Path) -> Grid:
         elif isinstance(config, TransformerConfig):
             check_channels(config, str(path))
             transformer = config
-    return Grid.of(vae, transformer)
+    return vae, transformer
 
 
 def check_channels(config: TransformerConfig, where: str) -> None:

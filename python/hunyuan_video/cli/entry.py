@@ -27,6 +27,7 @@ from hunyuan_video.cli import (
     plan,
     sample,
     scaling,
+    serve,
     show,
     train,
 )
@@ -34,7 +35,7 @@ from hunyuan_video.cli.interrupt import terminate_as_interrupt
 from hunyuan_video.cli.paths import expand_paths
 from hunyuan_video.errors import ArgumentError, IneffectiveArgument, Notice, UserError
 
-COMMANDS = (sample, plan, decode, show, inspect, doctor, convert, encode, train, distill, scaling, evaluate)
+COMMANDS = (sample, plan, decode, show, inspect, doctor, convert, encode, train, distill, scaling, evaluate, serve)
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -6,12 +6,10 @@ import argparse
 import random
 import re
 import shlex
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hunyuan_video.cli.options import flag_of
 from hunyuan_video.errors import ArgumentError, UserError
 from hunyuan_video.files import entry_lines, read_text
 from hunyuan_video.sampling.request import ARGUMENTS, as_arguments
@@ -146,26 +144,3 @@ def free_state_path(output: str) -> Path:
 
 def resume_command(state: str | Path) -> str:
     return shlex.join(["hunyuan-video", "sample", "--resume", str(state)])
-
-
-def sample_command(job: Job, prompt: str, seed: int, settings: Mapping[str, Any]) -> str:
-    """The command that makes one video of a job again, all numbers of `settings` spelled out, without -o."""
-    words = ["hunyuan-video", "sample", prompt, "--seed", str(seed), "--model", job.model]
-    words += ["--adapter", job.adapter] if job.adapter else []
-    words += ["--dtype", job.dtype] if job.dtype else []
-    if job.arguments.get("negative_prompt"):
-        words += ["--negative-prompt", job.arguments["negative_prompt"]]
-    for name in ("image", "video"):
-        if job.arguments.get(name):  # without its folder, which is this machine's
-            words += [flag_of(name), Path(job.arguments[name]).name]
-    for name, value in as_arguments(settings).items():
-        words += [flag_of(name), as_text(value)]
-    words += ["--contact-sheet"] if job.contact_sheet else []
-    return shlex.join(words)
-
-
-def as_text(value: Any) -> str:
-    """A setting as its flag takes it, with every digit that counts: 7.0 -> 7, [1.0, 0.5, 0.0] -> 1,0.5,0."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(as_text, value))
-    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)

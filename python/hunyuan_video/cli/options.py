@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hunyuan_video.errors import ArgumentError
 from hunyuan_video.rules import Choice
-from hunyuan_video.sampling.request import ARGUMENTS
+from hunyuan_video.sampling.request import ARGUMENTS, flag_of
 
 if TYPE_CHECKING:
     import torch
@@ -29,12 +29,6 @@ def add_request_flags(group: argparse._ActionsContainer, names: Iterable[str], h
             choices=words if isinstance(words, tuple) else None,  # others are listed by the check
             help=help or known.help,
         )
-
-
-def flag_of(name: str) -> str:
-    """num_frames -> --num-frames; video -> --start, as its argument says."""
-    called = ARGUMENTS[name].called if name in ARGUMENTS else ""
-    return f"--{(called or name).replace('_', '-')}"
 
 
 def add_model_options(parser: argparse.ArgumentParser, *, adapter: bool = False) -> None:

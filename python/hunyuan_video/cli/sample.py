@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hunyuan_video import __version__
 from hunyuan_video.cli.job import (
     LATENTS,
     PIPELINE_OPTIONS,
@@ -16,7 +15,6 @@ from hunyuan_video.cli.job import (
     new_job,
     resume_command,
     resumed_job,
-    sample_command,
 )
 from hunyuan_video.cli.options import (
     add_model_options,
@@ -234,37 +232,19 @@ def drain(stream: SampleStream, job: Job) -> SampleOutput:
 def write_outputs(pipe: HunyuanVideoPipeline, job: Job, stream: SampleStream, output: SampleOutput) -> None:
     """Writes every video of one prompt in every wanted format and prints the names."""
     from hunyuan_video.media.write import save_video
+    from hunyuan_video.sampling.record import run_record
 
     fps = job.fps or pipe.defaults.fps
+    options = {"adapter": job.adapter, "dtype": job.dtype, "contact_sheet": job.contact_sheet}
+    options |= {name: job.arguments.get(name) for name in ("negative_prompt", "image", "video")}
+    recorded: dict[str, Any] = {"fps": fps, "seed": job.seed, "model": job.model, "options": options}
     for video in range(len(output.latents)):
         for path in job.paths(job.index, video):
             if Path(path).suffix != LATENTS:
-                metadata = metadata_of(pipe, job, stream.state.prompts, output, video)
-                save_video(path, output.frames[video], fps=fps, metadata=metadata, contact_sheet=job.contact_sheet)
+                record = run_record(pipe.models, output, video, stream.state.prompts, **recorded)
+                save_video(path, output.frames[video], fps=fps, metadata=record, contact_sheet=job.contact_sheet)
             elif video == 0:  # the file holds all videos of its prompt
                 stream.state.save(path)
             else:
                 continue
             print(path)
-
-
-def metadata_of(
-    pipe: HunyuanVideoPipeline, job: Job, prompts: list[str], output: SampleOutput, video: int
-) -> dict[str, Any]:
-    """Metadata of a file: nothing of this machine or the file's name, so equal videos are equal files."""
-    settings = {**output.settings, "fps": job.fps}
-    number = video // settings.pop("num_videos_per_prompt")
-    if not pipe.transformer.config.guidance_embed:
-        del settings["guidance_scale"]
-    seed = output.seeds[video] if output.seeds else job.seed
-    return {
-        "program": "hunyuan-video",
-        "version": __version__,
-        "command": sample_command(job, prompts[number], seed, settings),
-        "prompt": prompts[number],
-        "seed": seed,
-        "settings": settings,
-        "model": job.model,
-        "fingerprints": pipe.fingerprints(),
-        "tokens": {name: vars(reports[number]) for name, reports in output.tokens.items()},
-    }

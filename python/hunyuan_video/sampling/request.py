@@ -177,6 +177,12 @@ class SampleRequest:
 ARGUMENTS: dict[str, Argument] = {f.name: f.metadata.get("argument", Argument()) for f in fields(SampleRequest)}
 
 
+def flag_of(name: str) -> str:
+    """An argument's flag on the command line: num_frames -> --num-frames; video -> --start, as its argument says."""
+    called = ARGUMENTS[name].called if name in ARGUMENTS else ""
+    return f"--{(called or name).replace('_', '-')}"
+
+
 def check_argument(name: str, value: Any, shown: str = "") -> Any:
     """A value that its argument may have; ArgumentError otherwise. shown: the name in the message."""
     rule = ARGUMENTS[name].rule

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from hunyuan_video.errors import explained_memory_errors
+from hunyuan_video.models.interruption import Interrupted, interruptible
 from hunyuan_video.models.text.tokens import TokenReport
 from hunyuan_video.sampling.decode import as_output, decode_latents
 from hunyuan_video.sampling.denoise import GuidedVelocity, Step, denoise
@@ -84,7 +85,7 @@ class SampleStream(Iterator[StepEvent | Finished]):
             return next(self._events)
 
     def cancel(self) -> None:
-        """The stream ends after the step that is being computed; a checkpoint_to file stays to resume from."""
+        """The stream ends after the step that is being computed, or within the decode; a checkpoint_to file stays."""
         self._cancelled.set()
 
     def close(self) -> None:
@@ -115,7 +116,11 @@ class SampleStream(Iterator[StepEvent | Finished]):
                 self._save()
                 return
         bar.say("decoding")
-        output = self._output()
+        try:
+            with interruptible(self._cancelled.is_set):
+                output = self._output()
+        except Interrupted:
+            return
         bar.close()
         yield Finished(output)
 

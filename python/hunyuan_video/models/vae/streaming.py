@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hunyuan_ext.conv.slabs import ChannelMoments, SlabConvolution, norm_slab, pad_slab
 from hunyuan_ext.core.heap import release_free_memory
+from hunyuan_video.models.interruption import interruption_point
 from hunyuan_video.models.vae.blocks import CausalConv3d, FrameCausalAttention, GroupNorm, ResnetBlock, Upsample
 from hunyuan_video.models.vae.slabs import ConvPlan, Slab
 from hunyuan_video.models.vae.store import FileStore, Shape, Store, TensorStore, store_bytes
@@ -120,6 +121,7 @@ class Runner:
         window = Window(source.store, affine, conv.conv.kernel_size, conv.stride[0], frames, self._window_memory)
         weights = SlabConvolution(conv.conv.weight, conv.conv.bias, conv.stride, window.shape)
         for t0 in range(0, plan.out_shape[0], frames):
+            interruption_point()
             t1 = min(t0 + frames, plan.out_shape[0])
             x = window.move(t1 - t0)
             values = out.store.view(t0, t1)
@@ -148,6 +150,7 @@ class Runner:
         bias = None if conv.bias is None else conv.bias.repeat(len(folded))
         weights = SlabConvolution(folded.flatten(0, 1), bias, (1, 1, 1), window.shape)
         for k0 in range(0, source.shape[0], frames):
+            interruption_point()
             k1 = min(k0 + frames, source.shape[0])
             t0, t1 = max(0, step * (k0 - 1) + 1), step * (k1 - 1) + 1
             values = out.store.view(t0, t1)
@@ -173,6 +176,7 @@ class Runner:
         keys, values = torch.empty((2, frames * tokens, channels), dtype=self.dtype, device=self.device)
         out = Activation(source.store, ChannelMoments())
         for t in range(frames):
+            interruption_point()
             x = source.store.read(t, t + 1, 0, rows).contiguous()
             normed = norm_slab(x, affine, torch.empty_like(x, dtype=self.dtype), silu=False).view(tokens, channels)
             seen = (t + 1) * tokens
@@ -199,6 +203,7 @@ class Runner:
         """The layer for frames that are too large for a slab: band by band."""
         weights: SlabConvolution | None = None  # for bands that are nearly all of one shape
         for slab in plan.slabs(self.limit):
+            interruption_point()
             x = input_of_band(source.store, plan, slab, affine, self.dtype)
             if weights is None:
                 weights = SlabConvolution(

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hunyuan_video.models.interruption import interruption_point
+
 OVERLAP = 0.25  # of a tile
 
 
@@ -64,6 +66,7 @@ class Tiling:
         """The spatial tiles of one temporal tile; vertical blend first, then horizontal, both with blended tiles."""
         step, per_latent = self.in_unit[1], self.out_unit[1]
         rows, cols = x.shape[3] // step, x.shape[4] // step
+        interruption_point()
         if rows <= self.size and cols <= self.size:
             return function(x)
         stride = tile_stride(self.size)
@@ -73,6 +76,7 @@ class Tiling:
         for top in range(0, rows, stride):
             left: Tensor | None = None
             for start in range(0, cols, stride):
+                interruption_point()
                 patch = x[:, :, :, top * step : (top + self.size) * step, start * step : (start + self.size) * step]
                 tile = function(patch)
                 if top:
