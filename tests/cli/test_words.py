@@ -5,14 +5,25 @@ import shutil
 
 import pytest
 
+from tests.helpers.strange_prompts import STRANGE
+
+
+def _of_world(checkpoint, folder, world):
+    """The random checkpoint, said to be of a world."""
+    shutil.copytree(checkpoint, folder)
+    path = folder / "sampling.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "world": world}))
+    return folder
+
 
 @pytest.fixture(scope="module")
 def toy(checkpoint, tmp_path_factory):
-    """The random checkpoint, said to be of the narrow world."""
-    folder = shutil.copytree(checkpoint, tmp_path_factory.mktemp("toy") / "checkpoint")
-    path = folder / "sampling.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "world": "narrow"}))
-    return folder
+    return _of_world(checkpoint, tmp_path_factory.mktemp("toy") / "checkpoint", "narrow")
+
+
+@pytest.fixture(scope="module")
+def wide(checkpoint, tmp_path_factory):
+    return _of_world(checkpoint, tmp_path_factory.mktemp("wide") / "checkpoint", "wide")
 
 
 def test_unknown_words_are_noted_and_the_video_is_made(command, work, toy):
@@ -29,7 +40,19 @@ def test_strict_refuses_before_anything_is_loaded(command, work, toy):
     assert command("sample", "--model", toy, "--strict", "--device", "cpu", "a red star", "-o", "a.gif").code == 0
 
 
-def test_the_list_of_words(command, work, toy, checkpoint):
+@pytest.mark.parametrize("number", range(len(STRANGE)))
+def test_strict_refuses_what_people_try(command, work, toy, wide, number):
+    # prompt_notes gives every prompt a line in both editions (tests/data/test_toyworld_known.py)
+    model = (toy, wide)[number % 2]
+    result = command("sample", "--model", model, "--strict", "--", STRANGE[number])
+    assert result.code == 2 and result.out == "" and result.err.count("\n") == 1
+    assert "--words" in result.err or "prompt" in result.err
+    assert not list(work.iterdir())
+
+
+def test_the_list_of_words(command, work, toy, wide, checkpoint):
+    pairs = "relation: left of, above, in front of, chasing, orbiting\n"
+    assert pairs in command("sample", "--model", wide, "--words").out
     result = command("sample", "--model", toy, "--words")
     assert (result.code, result.err) == (0, "")
     assert "shape: circle, square, triangle, star\n" in result.out

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.data.toyworld.captions import caption
+from hunyuan_video.data.toyworld.phrases import SYNONYMS
 from hunyuan_video.data.toyworld.scene import AnyScene, AnyWorld, Scene
 from hunyuan_video.data.toyworld.wide.parsing import parse
 from hunyuan_video.data.toyworld.wide.phrases import plural_synonyms
 from hunyuan_video.data.toyworld.wide.scene import WideScene
-from hunyuan_video.training.text.words import SYNONYMS
 
 NOT_MENTIONED = -100  # torch's "ignore" label
 SYNONYM_SHARE = 0.12

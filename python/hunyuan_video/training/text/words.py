@@ -7,6 +7,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from hunyuan_video.data.toyworld.captions import vocabulary
+from hunyuan_video.data.toyworld.phrases import SYNONYMS
 from hunyuan_video.data.toyworld.scene import AnyWorld
 from hunyuan_video.data.toyworld.wide.phrases import plural_synonyms
 from hunyuan_video.data.toyworld.wide.scene import WideWorld
@@ -15,41 +16,6 @@ PAD, UNKNOWN = "<pad>", "<unk>"
 LLM_SPECIAL = (PAD, UNKNOWN, "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 CLIP_SPECIAL = (PAD, UNKNOWN, "<|startoftext|>", "<|endoftext|>")
 
-# What captions say -> what people also say; used to vary the training captions, so that these words mean something.
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "circle": ("ball", "disc", "disk", "dot"),
-    "square": ("box", "block"),
-    "plus": ("cross",),
-    "ring": ("donut", "hoop"),
-    "red": ("crimson", "scarlet"),
-    "green": ("lime",),
-    "purple": ("violet",),
-    "cyan": ("turquoise", "aqua"),
-    "yellow": ("golden",),
-    "gray": ("grey",),
-    "large": ("big", "huge"),
-    "small": ("little", "tiny"),
-    "moves": ("travels", "drifts", "glides", "flies", "floats"),
-    "moving": ("traveling", "drifting", "gliding", "flying", "floating"),
-    "grows": ("expands", "enlarges"),
-    "shrinks": ("contracts",),
-    "rotates": ("turns", "twirls"),
-    "rotating": ("turning", "spinning"),
-    "bounces": ("jumps", "hops"),
-    "bouncing": ("jumping",),
-    "still": ("motionless",),
-    "left": ("leftwards", "leftward"),
-    "right": ("rightwards", "rightward"),
-    "up": ("upwards", "upward"),
-    "down": ("downwards", "downward"),
-    "striped": ("stripy", "stripes"),
-    "checkered": ("checked", "chequered"),
-    "dotted": ("spotted",),
-    "background": ("backdrop",),
-    "static": ("fixed", "stationary"),
-    "handheld": ("shaky",),
-    "video": ("clip", "movie", "animation"),
-}
 COMMON_WORDS = """
     across against all along also always an and any anything are as at away back be before behind below beside between
     both bright but by can center centre close clouds color colour colored colours corner dark does edge everything far

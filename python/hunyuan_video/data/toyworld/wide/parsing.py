@@ -33,7 +33,7 @@ class Asked:
     background_color: str | None = None
     light: str | None = None
     camera: str | None = None
-    unused: tuple[str, ...] = field(default=(), compare=False)  # words that were left over
+    more: int = field(default=0, compare=False)  # things that are named beyond the second
 
     def attributes(self) -> dict[str, str | int | None]:
         """Everything by the names of LABELS."""
@@ -46,14 +46,19 @@ class Asked:
 
 def parse(text: str) -> Asked:
     """Attributes of the wide world that `text` asks for."""
-    line = " ".join(_canonical().get(t, t) for t in re.findall(r"[a-z]+|\d+|[^\sa-z\d]", text.lower()))
-    line = re.sub(r"[^a-z\d.,;: ]", " ", line)
-    line = re.sub(r"\s+", " ", line)
+    line = simplified(text)
     camera, line = _camera(line)
     light, line = _take(line, _light_phrases())
     (background, color), line = _background(line)
-    things, relation = _things(line)
-    return Asked(things, relation, background, color, light, camera)
+    things, relation, more = _things(line)
+    return Asked(things, relation, background, color, light, camera, more)
+
+
+def simplified(text: str) -> str:
+    """The text in lower case and in the words of captions, without marks that say nothing."""
+    line = " ".join(_canonical().get(t, t) for t in re.findall(r"[a-z]+|\d+|[^\sa-z\d]", text.lower()))
+    line = re.sub(r"[^a-z\d.,;: ]", " ", line)
+    return re.sub(r"\s+", " ", line)
 
 
 @cache
@@ -132,7 +137,7 @@ _RELATION_WORDS = (
 )
 
 
-def _things(line: str) -> tuple[tuple[ThingAsked, ...], str | None]:
+def _things(line: str) -> tuple[tuple[ThingAsked, ...], str | None, int]:
     line = re.sub(r"\bcircles? around\b", "orbits", line)
     line = re.sub(r"\bin a circle\b", _ROUND, line)
     things: list[ThingAsked] = []
@@ -155,7 +160,7 @@ def _things(line: str) -> tuple[tuple[ThingAsked, ...], str | None]:
                 line = line[: start + joint.start()] + blank + line[start + joint.end() :]
                 break
     moving = _motions(line, things[:2], [(number, end) for number, _, end in spans], relation)
-    return tuple(moving[::-1] if swapped else moving), relation
+    return tuple(moving[::-1] if swapped else moving), relation, max(len(things) - 2, 0)
 
 
 _ROUND = "along an orbit"  # for "in a circle", which is no shape
