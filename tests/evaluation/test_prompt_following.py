@@ -8,6 +8,7 @@ from hunyuan_video.evaluation.prompt_following import (
     as_markdown,
     attributes,
     held_out_prompts,
+    intervals,
     prompt_following,
     psnr,
     reconstruction,
@@ -34,6 +35,22 @@ def test_perfect_sampler_and_its_floor(tmp_path):
     assert text.count("\n") == 3 and "floor" in text
     contact_sheet(tmp_path / "sheet.png", list(made), prompts_used)
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
+
+
+def test_the_wide_world_has_rows_of_one_and_two_things_and_intervals():
+    scenes, prompts = held_out_prompts("wide", 6)
+    clips = dict(zip(prompts, render(scenes, 5, 48), strict=True))
+    result = prompt_following(lambda batch, seed: torch.stack([clips[p] for p in batch]), "wide", 6, num_frames=5)
+    pairs = sum(len(scene.things) == 2 for scene in scenes)
+    assert result.counts["pair"] == result.counts["relation"] == pairs and result.counts["single"] == 6 - pairs
+    one, two = result.table["generated, one thing"], result.table["generated, two things"]
+    assert 0 < pairs < 6 and "relation" not in one and "relation" in two
+    everything = (one["color"] * (6 - pairs) + two["color"] * pairs) / 6
+    assert result.table["generated"]["color"] == pytest.approx(everything)
+    low, high = intervals(result.table["generated"], result.counts)["all"]
+    assert low <= result.table["generated"]["all"] <= high
+    lines = as_markdown(result.table, result.counts).splitlines()
+    assert lines[-1].startswith("| generated, 95 % interval | 0.") and lines[0].count("|") == lines[-1].count("|")
 
 
 def test_prompts_are_repeatable_and_not_the_training_ones():

@@ -14,6 +14,7 @@ from hunyuan_video.training.config import SequenceRun, load_config
 from hunyuan_video.training.run import run
 from hunyuan_video.training.run_list import groups_of, share, side_by_side
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 WAIT = """
 import pathlib, sys, time
 mine, other = pathlib.Path(sys.argv[1] + ".here"), pathlib.Path(sys.argv[2] + ".here")
@@ -170,3 +171,26 @@ def test_torchrun_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="without torchrun"):
         run(tmp_path / "all.yaml")
     assert isinstance(load_config(Path(tmp_path / "all.yaml")), SequenceRun)
+
+
+def test_a_dry_run_waits_for_what_an_earlier_run_makes(tmp_path):
+    made = tmp_path / "made"
+    (tmp_path / "bundle.yaml").write_text(f"kind: bundle\noutput: {made}\n")
+    (tmp_path / "encode.yaml").write_text(
+        f"kind: encode\ncheckpoint: {made}\noutput: {tmp_path}/data\nbuckets: [5x16x32]\n"
+    )
+    (tmp_path / "flow.yaml").write_text(f"kind: flow_encoded\ncheckpoint: {made}\ndata: {tmp_path}/data\n")
+    (tmp_path / "all.yaml").write_text("kind: sequence\nruns: [bundle.yaml, encode.yaml, flow.yaml]\n")
+    lines: list[str] = []
+    run(tmp_path / "all.yaml", dry_run=True, report=lines.append)
+    assert f"{tmp_path}/flow.yaml: valid; it is planned when {made} is there" in lines
+    with pytest.raises(UserError, match="no checkpoint folder"):  # alone it is told
+        run(tmp_path / "flow.yaml", dry_run=True, report=lines.append)
+
+
+def test_the_recipes_of_the_second_edition_are_valid():
+    for name in ("all.yaml", "gpu/all.yaml"):
+        lines: list[str] = []
+        run(RECIPES / "tiny2" / name, dry_run=True, report=lines.append)
+        valid = [line for line in lines if line.startswith(str(RECIPES)) and ": valid" in line or "a valid" in line]
+        assert len(valid) >= 15

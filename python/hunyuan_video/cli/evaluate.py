@@ -19,6 +19,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--seed", type=int, default=2026, help="seed of the prompts and of the noise (default: 2026)")
     add_request_flags(parser, SETTINGS, help="default: the checkpoint's")
     parser.add_argument("--adapter", metavar="NAME|FILE", help="none: the plain model; default: the checkpoint's")
+    parser.add_argument(
+        "--against", metavar="MODEL", help="another checkpoint: both side by side on the prompts that both know"
+    )
     parser.add_argument("--sheet", metavar="PNG", help="write a contact sheet of the first 16 clips")
     parser.add_argument("-o", "--output", metavar="JSON", help="write the table as JSON")
     return parser
@@ -29,10 +32,10 @@ def run(args: argparse.Namespace) -> int:
     from hunyuan_video.checkpoints.adapters import adapter_name
     from hunyuan_video.checkpoints.layout import checkpoint_folder
     from hunyuan_video.checkpoints.pipeline import read_sampling_json
-    from hunyuan_video.data.toyworld import WORLDS
     from hunyuan_video.evaluation.image_to_video import as_lines, continuation
     from hunyuan_video.evaluation.prompt_following import (
         as_markdown,
+        intervals,
         pipeline_generator,
         prompt_following,
         reconstruction,
@@ -44,12 +47,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.prompts < 2:
         raise ArgumentError(f"--prompts must be at least 2, got {args.prompts}")
+    if args.against:
+        return side_by_side(args)
     sampling = read_sampling_json(checkpoint_folder(args.model))
-    world, trained_on = sampling.get("world"), sampling.get("training")
-    if world not in WORLDS:
-        raise UserError(
-            f"{args.model} was not trained on a toyworld (no `world` in its sampling.json); use --model tiny"
-        )
+    world, trained_on = world_of(args.model)
     pipe = HunyuanVideoPipeline.from_pretrained(args.model, adapter=args.adapter)
     settings = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     started = time.perf_counter()
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         **shape,
     )  # fmt: skip
     psnr = vae_psnr(reconstruct, world, min(args.prompts, 64), seed=args.seed, **shape)
-    print(as_markdown(following.table))
+    print(as_markdown(following.table, following.counts))
     continued = {}
     if images:
         real, reconstructed = following.real, following.reconstructed
@@ -91,6 +92,53 @@ def run(args: argparse.Namespace) -> int:
         result = {"prompts": args.prompts, "seed": args.seed, "world": world, "trained_on": trained_on}
         write_json(
             Path(args.output),
-            {**result, "settings": used, "table": following.table, "vae_psnr": psnr, **continued, **trembling},
+            {
+                **result,
+                "settings": used,
+                "table": following.table,
+                "vae_psnr": psnr,
+                "intervals": intervals(following.table["generated"], following.counts),
+                **continued,
+                **trembling,
+            },  # fmt: skip
         )
+    return 0
+
+
+def world_of(model: str) -> tuple[str, dict[str, int] | None]:
+    """Name of the toyworld that a checkpoint was trained on, and which clips of it. Raises UserError."""
+    from hunyuan_video.checkpoints.layout import checkpoint_folder
+    from hunyuan_video.checkpoints.pipeline import read_sampling_json
+    from hunyuan_video.data.toyworld import WORLDS
+
+    sampling = read_sampling_json(checkpoint_folder(model))
+    if sampling.get("world") not in WORLDS:
+        raise UserError(f"{model} was not trained on a toyworld (no `world` in its sampling.json); use --model tiny")
+    return sampling["world"], sampling.get("training")
+
+
+def side_by_side(args: argparse.Namespace) -> int:
+    """Both checkpoints on the prompts that both know: a table, and as JSON."""
+    from hunyuan_video import HunyuanVideoPipeline
+    from hunyuan_video.evaluation.prompt_following import as_markdown, pipeline_generator
+    from hunyuan_video.evaluation.side_by_side import Contender, compare
+    from hunyuan_video.files import write_json
+
+    settings = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    sides = []
+    for model in (args.against, args.model):
+        world, trained_on = world_of(model)
+        adapter = args.adapter if model == args.model else None
+        pipe = HunyuanVideoPipeline.from_pretrained(model, adapter=adapter)
+        used = settings if model == args.model else {}
+        sides.append(Contender(model, world, trained_on, pipeline_generator(pipe, **used)))
+    if sides[0].name == sides[1].name:
+        raise ArgumentError(f"--model and --against are both {args.model}; give two checkpoints")
+    table = compare(sides[0], sides[1], args.prompts, args.seed)
+    print(as_markdown(table))
+    worse = [name for name, value in table["difference"].items() if value < 0]
+    print(f"{args.model} is worse than {args.against} in: {', '.join(worse) or 'no column'}")
+    print(f"{args.prompts} prompts that both know, seed {args.seed}; difference in pairs")
+    if args.output:
+        write_json(Path(args.output), {"prompts": args.prompts, "seed": args.seed, "table": table})
     return 0

@@ -109,8 +109,6 @@ def _nothing(skipped: list[Skipped], fps: float) -> str:
 def _toyworld(world: str, buckets: list[Bucket], count: int, captions: int, seed: int) -> list[Clip]:
     if world not in WORLDS:
         raise UserError(f"toyworld {world!r}: the worlds are {', '.join(WORLDS)}")
-    if any(bucket.height != bucket.width for bucket in buckets):
-        raise UserError("toyworld clips are square; give buckets like 17x64x64")
     rendered = []
     for index in range(count):
         scene = WORLDS[world].scene(index, seed=seed)
@@ -123,7 +121,7 @@ def _toyworld(world: str, buckets: list[Bucket], count: int, captions: int, seed
 
 
 def _rendered(scene: AnyScene, bucket: Bucket) -> Tensor:
-    return render([scene], num_frames=bucket.frames, size=bucket.width)[0]
+    return render([scene], num_frames=bucket.frames, size=(bucket.height, bucket.width))[0]
 
 
 def _clip(

@@ -6,6 +6,7 @@ on generated clips, and on generated clips judged against somebody else's prompt
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hunyuan_video.data.toyworld import WORLDS, WideScene, caption, judge_clip, render, score
+from hunyuan_video.data.toyworld import WORLDS, WideScene, caption, hits, judge_clip, render, score
 from hunyuan_video.data.toyworld.scene import AnyScene
 from hunyuan_video.data.toyworld.wide.captions import COMPLETE_FORMS
 from hunyuan_video.data.toyworld.wide.score import COLUMNS as WIDE_COLUMNS
+from hunyuan_video.evaluation.intervals import wilson
 from hunyuan_video.media.pixels import to_frames, to_unit
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ class Following(NamedTuple):
     prompts: list[str]
     real: Tensor | None = None  # of the same scenes, where a VAE was given
     reconstructed: Tensor | None = None  # those through the VAE
+    counts: dict[str, int] = {}  # column -> how many clips it concerns
 
 
 def prompt_following(
@@ -116,25 +119,48 @@ def prompt_following(
     generated = [judge_clip(clip, scene) for clip, scene in zip(made, scenes, strict=True)]
     table = {
         "generated": score(generated, scenes),
+        **_by_things(generated, scenes),
         "generated, other prompt (floor)": score(generated, shifted(scenes)),
     }
+    counts = {name: len(column) for name, column in hits(generated, scenes).items()}
     if reconstruct is None:
-        return Following(table, made, prompts)
+        return Following(table, made, prompts, counts=counts)
     real = render(scenes, num_frames=num_frames, size=size)
     reconstructed = reconstruct(real)
     ceiling = {
         "real clips": judge(real, scenes),
         "reconstructed by the VAE (ceiling)": judge(reconstructed, scenes),
     }
-    return Following({**ceiling, **table}, made, prompts, real, reconstructed)
+    return Following({**ceiling, **table}, made, prompts, real, reconstructed, counts)
 
 
-def as_markdown(table: dict[str, dict[str, float]]) -> str:
-    columns = [name for name in (*COLUMNS, *WIDE_COLUMNS) if all(name in values for values in table.values())]
-    columns = list(dict.fromkeys(columns))
+def _by_things(judgements: list, scenes: list[AnyScene]) -> dict[str, dict[str, float]]:
+    """Rows of the clips with one thing and of those with two, in a world that has both."""
+    rows = {}
+    for name, things in (("generated, one thing", 1), ("generated, two things", 2)):
+        which = [i for i, scene in enumerate(scenes) if isinstance(scene, WideScene) and len(scene.things) == things]
+        if which:
+            shares = score([judgements[i] for i in which], [scenes[i] for i in which])
+            rows[name] = {column: share for column, share in shares.items() if not math.isnan(share)}
+    return rows
+
+
+def intervals(shares: dict[str, float], counts: dict[str, int]) -> dict[str, tuple[float, float]]:
+    """95 % intervals of the shares of a row, by column."""
+    return {name: wilson(shares[name], counts[name]) for name in counts if counts[name] and name in shares}
+
+
+def as_markdown(table: dict[str, dict[str, float]], counts: dict[str, int] | None = None) -> str:
+    """The table; with `counts`, a row of the intervals of "generated"."""
+    first = next(iter(table.values()))
+    columns = [name for name in dict.fromkeys((*COLUMNS, *WIDE_COLUMNS)) if name in first]
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for row, values in table.items():
-        lines.append(f"| {row} | " + " | ".join(f"{values[c]:.2f}" for c in columns) + " |")
+        lines.append(f"| {row} | " + " | ".join(f"{values[c]:.2f}" if c in values else "" for c in columns) + " |")
+    if counts:
+        ranges = intervals(table["generated"], counts)
+        cells = (f"{ranges[c][0]:.2f} to {ranges[c][1]:.2f}" if c in ranges else "" for c in columns)
+        lines.append("| generated, 95 % interval | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

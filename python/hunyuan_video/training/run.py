@@ -12,7 +12,7 @@ from typing import Any
 
 from hunyuan_video.distributed.ranks import join_ranks
 from hunyuan_video.errors import UserError
-from hunyuan_video.training.config import BundleRun, SequenceRun, TextRun, as_yaml, build, load_config
+from hunyuan_video.training.config import BundleRun, EncodeRun, SequenceRun, TextRun, as_yaml, build, load_config
 from hunyuan_video.training.loop import train
 from hunyuan_video.training.parallelize import deal
 from hunyuan_video.training.run_list import check_files, groups_of, side_by_side, train_command
@@ -62,6 +62,8 @@ def start(
     elif config.kind == "stages":
         stages = importlib.import_module("hunyuan_video.training.tasks.flow_staged")
         return stages.execute(config, resume or restarted(), report)
+    elif isinstance(config, EncodeRun):
+        run_encode(config, report)
     elif isinstance(config, BundleRun):
         importlib.import_module("hunyuan_video.training.bundle").execute(config, report)
     else:
@@ -107,13 +109,26 @@ def run_sequence(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(len(chains) > 1 for chains in groups):
         raise UserError(f"{path}: it starts processes of its own; run it without torchrun")
     check_files(path)
+    made: set[str] = set()  # outputs of the runs before, which a dry run does not make
     for chains in groups:
         report("== " + " | ".join(", ".join(chain) for chain in chains))
         if len(chains) > 1 and not dry_run:
             side_by_side(chains, path.parent, train_command(resume), report)
             continue
         for name in (name for chain in chains for name in chain):
-            run_one(path.parent / name)
+            waits = _waits_for(path.parent / name, made) if dry_run else ""
+            if waits:
+                report(f"{path.parent / name}: valid; it is planned when {waits} is there")
+            else:
+                run_one(path.parent / name)
+
+
+def _waits_for(path: Path, made: set[str]) -> str:
+    """What an earlier run of a sequence will make and this one is planned from, if that is not there yet."""
+    config = load_config(path)
+    needs = [str(getattr(config, name, "")) for name in ("checkpoint", "data", "encoders")]
+    made.add(str(getattr(config, "output", "")))
+    return next((need for need in needs if need in made and not Path(need).exists()), "")
 
 
 def restarted() -> bool:
@@ -139,3 +154,14 @@ def run_text(config: TextRun, resume: bool, report: Callable[[str], None]) -> No
         report(f"{config.output}: text encoders are already there")
         return
     report(str(train_text(log=report)["evaluation"]))
+
+
+def run_encode(config: EncodeRun, report: Callable[[str], None]) -> None:
+    """Encode what is not encoded yet."""
+    from hunyuan_video.data.encode import EncodeRequest, encode
+
+    request = EncodeRequest(
+        config.source, Path(config.output), config.buckets, config.checkpoint, config.clips, config.captions,
+        config.fps, config.seed, batch=config.batch, workers=config.workers, device=config.device,
+    )  # fmt: skip
+    report(f"{config.output}: {encode(request, report)}")

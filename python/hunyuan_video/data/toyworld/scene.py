@@ -169,4 +169,6 @@ WORLDS: dict[str, AnyWorld] = {
         static_share=0.25,
     ),
     "wide": WideWorld(),
+    # The wide world drawn in lines, what a style adapter learns; no judge knows its pictures.
+    "lines": WideWorld(name="lines", style="lines"),
 }

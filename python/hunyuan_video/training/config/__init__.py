@@ -6,7 +6,7 @@ from hunyuan_video.training.config.building import build, check_model
 from hunyuan_video.training.config.common import VALIDATION_SEED, LoopConfig, LoRAConfig, OptimizerConfig
 from hunyuan_video.training.config.distillation import GuidanceDistillationRun, StepDistillationRun
 from hunyuan_video.training.config.flow import EncodedFlowRun, FlowRun, StageConfig, StagesRun
-from hunyuan_video.training.config.other import BundleRun, SequenceRun, TextRun
+from hunyuan_video.training.config.other import BundleRun, EncodeRun, SequenceRun, TextRun
 from hunyuan_video.training.config.reading import KINDS, load_config
 from hunyuan_video.training.config.vae import VAERun, VAEStage, VAEStagesRun
 from hunyuan_video.training.config.yaml_file import as_yaml, read_yaml
@@ -15,6 +15,7 @@ __all__ = [
     "KINDS",
     "VALIDATION_SEED",
     "BundleRun",
+    "EncodeRun",
     "EncodedFlowRun",
     "FlowRun",
     "GuidanceDistillationRun",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hunyuan_video.rules import ABOVE_ZERO, Choice, limited
+from hunyuan_video.rules import ABOVE_ZERO, AT_LEAST_ONE, Choice, limited
 from hunyuan_video.training.config.building import path
 
 
@@ -16,6 +16,24 @@ class TextRun:
     output: str = path("runs/tiny/text")
     world: str = "full"
     settings: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EncodeRun:
+    """Encode clips of several sizes ahead of training, as `hunyuan-video encode` does; run again, it goes on."""
+
+    kind: str = "encode"
+    output: str = path("data/encoded")
+    source: str = path("toyworld:narrow")  # or a folder of captioned videos, or a .jsonl manifest
+    checkpoint: str = path("tiny")  # whose VAE and text encoders are used
+    buckets: tuple[str, ...] = ()  # frames x height x width, such as 17x64x96
+    clips: int = limited(512, AT_LEAST_ONE)
+    captions: int = limited(4, AT_LEAST_ONE)  # sentences for each toyworld clip
+    fps: float = limited(24.0, ABOVE_ZERO)  # frames per second taken from a video
+    seed: int = 1  # of the toyworld
+    batch: int = limited(8, AT_LEAST_ONE)  # clips encoded at once
+    workers: int = limited(1, AT_LEAST_ONE)  # processes
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

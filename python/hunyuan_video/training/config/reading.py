@@ -11,7 +11,7 @@ from hunyuan_video.errors import UserError
 from hunyuan_video.training.config.building import build, nearest
 from hunyuan_video.training.config.distillation import GuidanceDistillationRun, StepDistillationRun
 from hunyuan_video.training.config.flow import EncodedFlowRun, FlowRun, StagesRun
-from hunyuan_video.training.config.other import BundleRun, SequenceRun, TextRun
+from hunyuan_video.training.config.other import BundleRun, EncodeRun, SequenceRun, TextRun
 from hunyuan_video.training.config.vae import VAERun, VAEStagesRun
 from hunyuan_video.training.config.yaml_file import parse_yaml, read_yaml
 
@@ -23,6 +23,7 @@ KINDS: dict[str, type] = {
     "guidance_distillation": GuidanceDistillationRun,
     "step_distillation": StepDistillationRun,
     "text": TextRun,
+    "encode": EncodeRun,
     "bundle": BundleRun,
     "sequence": SequenceRun,
     "stages": StagesRun,

@@ -32,6 +32,8 @@ class VAERun:
     full_batch: int = limited(4, AT_LEAST_ONE)  # clips per step after the bootstrap
     full_crop: int = 0  # pixels of those; 0: whole clips
     full_frames: int = 0
+    # share of the crops that are drawn where the linear code errs most, mostly around what moves; 0: anywhere
+    focus: float = limited(0.0, SHARE)
     bootstrap: float = limited(0.6, SHARE)  # fraction of the steps in which the decoder learns from the PCA latents
     pca_clips: int = limited(400, AT_LEAST_ONE)
     whiten: float = limited(0.5, NOT_NEGATIVE)  # 0: PCA coefficients, 1: unit variance each

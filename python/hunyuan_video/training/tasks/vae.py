@@ -24,6 +24,7 @@ from hunyuan_video.models.vae.model import gaussian_kl
 from hunyuan_video.training.config import VAERun
 from hunyuan_video.training.generators import generator_on
 from hunyuan_video.training.recorded import Recorded
+from hunyuan_video.training.tasks.crops import random_crops
 from hunyuan_video.training.tasks.pca import PCALatents
 from hunyuan_video.training.tasks.vae_base import BaseVAETask
 
@@ -93,15 +94,7 @@ class VAETask(BaseVAETask[VAERun]):
 
     def batch(self, generator: torch.Generator, count: int, crop: int, frames: int) -> tuple[Tensor, Tensor]:
         """Random crops on the VAE's grid, and the PCA latents of just those pixels."""
-        size, total = self.config.world.size, self.config.world.num_frames
-        s, t = self.grid.spatial, self.grid.temporal
-        picks = torch.randint(len(self.clips), (count,), generator=generator)
-        crops = []
-        for index in picks.tolist():
-            y, x = (torch.randint((size - crop) // s + 1, (2,), generator=generator) * s).tolist()
-            f = int(torch.randint((total - frames) // t + 1, (1,), generator=generator)) * t
-            crops.append(self.clips[index, f : f + frames, y : y + crop, x : x + crop])
-        video = to_unit(torch.stack(crops))
+        video = random_crops(self.clips, self.pca, (frames, crop), count, self.config.focus, generator)
         return video, self.pca.encode(video)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:

@@ -27,7 +27,7 @@ def describe(scene: WideScene, rng: random.Random, form: str | None = None) -> t
         raise ValueError(f"form is {form!r}; use one of {', '.join(FORMS)}")
     fields = _fields(scene, rng)
     if form == "structured":
-        return _structured(fields, rng), fields
+        return _structured(fields, rng, sure=() if scene.style == "flat" else ("style",)), fields
     what, place = _what(scene, rng), _place(scene, rng)
     light = _light(scene, rng)
     clauses, labels = phrases.CAMERAS[scene.camera]
@@ -40,7 +40,8 @@ def describe(scene: WideScene, rng: random.Random, form: str | None = None) -> t
         text = f"{what} {place if rng.random() < 0.5 else ''} {light}"
     else:
         text = phrases.FORMS[int(form)].format(what=what, place=place, light=light, camera=camera, label=label)
-    return tidy(text), fields
+    text = tidy(text)
+    return text if scene.style == "flat" else f"{phrases.STYLES[scene.style]}. {text}", fields
 
 
 def tidy(text: str) -> str:
@@ -125,7 +126,7 @@ def _fields(scene: WideScene, rng: random.Random) -> dict[str, str]:
         what,
         f"{what} {place} {light}, {camera}",
         place.split(" ", 1)[1] if scene.background in ("plain", "gradient", "checkered") else place,
-        phrases.STYLE,
+        phrases.STYLES[scene.style],
         phrases.SHOT_TYPES[scene.things[0].size],
         light,
         phrases.ATMOSPHERES.get(str(key), phrases.OTHER_ATMOSPHERE),
@@ -134,11 +135,11 @@ def _fields(scene: WideScene, rng: random.Random) -> dict[str, str]:
     return {name: tidy(value) for name, value in zip(FIELD_NAMES, values, strict=True)}
 
 
-def _structured(fields: dict[str, str], rng: random.Random) -> str:
+def _structured(fields: dict[str, str], rng: random.Random, sure: tuple[str, ...] = ()) -> str:
     # Either the dense description, or the four fields that together say the same; at most two of the others.
-    sure = ("dense description",) if rng.random() < 0.5 else _SURE_FIELDS
+    first = ("dense description",) if rng.random() < 0.5 else _SURE_FIELDS
     others = [name for name in ("style", "shot type", "atmosphere") if rng.random() < 0.3]
-    chosen = [*sure, *others[:2]]
+    chosen = list(dict.fromkeys([*first, *others[:2], *sure]))
     rng.shuffle(chosen)
     return json.dumps({name: fields[name] for name in chosen})
 

@@ -92,7 +92,7 @@ def background(
     if kind == "landscape":
         return _landscape(x, y, first, second, third)
     if kind == "starry":
-        stars = _stars(x, y, first, second)
+        stars = star_light(x, y, first, second)
         return [base + gain * stars for base, gain in zip(words.STARRY, words.STAR, strict=True)]
     if kind == "plain":
         tone = torch.full_like(x, 0.5)
@@ -107,10 +107,15 @@ def background(
     return [low + (high - low) * tone for low, high in zip(dark, light, strict=True)]
 
 
+def horizon_depth(x: Tensor, y: Tensor, first: float, second: float) -> Tensor:
+    """How far below the hills' line a point lies, world units. [...]"""
+    hills = 2.6 * torch.sin(x * (2.0 * math.pi / 26.0) + first) + 1.2 * torch.sin(x * (2.0 * math.pi / 15.0) + second)
+    return y - HORIZON - hills
+
+
 def _landscape(x: Tensor, y: Tensor, first: float, second: float, third: float) -> list[Tensor]:
     """Sky with soft clouds over rolling ground with furrows."""
-    hills = 2.6 * torch.sin(x * (2.0 * math.pi / 26.0) + first) + 1.2 * torch.sin(x * (2.0 * math.pi / 15.0) + second)
-    depth = y - HORIZON - hills
+    depth = horizon_depth(x, y, first, second)
     ground = torch.sigmoid(2.2 * depth)
     clouds = torch.sin(x * 0.19 + second) * torch.sin(y * 0.30 + third) + 0.6 * torch.sin(x * 0.33 - y * 0.12 + first)
     height = ((y + 30.0) / 42.0).clamp(0.0, 1.0)
@@ -124,7 +129,7 @@ def _landscape(x: Tensor, y: Tensor, first: float, second: float, third: float) 
     return channels
 
 
-def _stars(x: Tensor, y: Tensor, first: float, second: float) -> Tensor:
+def star_light(x: Tensor, y: Tensor, first: float, second: float) -> Tensor:
     """Soft points, one in each cell of a grid, pushed out of line. [...]"""
     column, row = torch.floor(x / _STARS_APART), torch.floor(y / _STARS_APART)
     shift_x = 4.5 * torch.sin(2.4 * column + 1.7 * row + first)

@@ -1,7 +1,7 @@
 """Judgement of the background: which background, under which light, and how far each pixel is from it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ class Ground:
     light: str
     distance: Tensor  # [F, h, w] of each pixel from what the background could be there, in the units of pixels
     unlit: Tensor  # [F, 3, h, w] the pictures with the light taken away
+    behind: Tensor  # [F, 3, h, w] the color that the background could have there, as the picture would show it
 
 
 def find_ground(pictures: Tensor) -> Ground:  # [F, 3, h, w] in [0, 1]
@@ -39,11 +40,11 @@ def find_ground(pictures: Tensor) -> Ground:  # [F, 3, h, w] in [0, 1]
                 inside = distance < _INSIDE
                 score += _TONE_WEIGHT * abs((tone * inside).sum() / inside.sum().clamp(min=1) - 0.5).item()
             if best is None or score < best[0]:
-                best = score, Ground(kind, color, light, distance, unlit), tone
+                best = score, Ground(kind, color, light, distance, unlit, pictures - offset * scale), tone
     assert best is not None
     _, ground, tone = best
     kind = _tone_kind(tone, ground.distance) if ground.kind == "tones" else ground.kind
-    return Ground(kind, ground.color, ground.light, ground.distance, ground.unlit)
+    return replace(ground, kind=kind)
 
 
 def _families(light: str) -> list[tuple[str, str | None]]:

@@ -18,6 +18,8 @@ _MIN_SHARE = 0.015  # of the pixels that tell a color, and
 _MIN_TELLING = 2.5  # square units a frame, on average
 _MIN_AREA = 5.0  # square units a frame: less is no thing
 _MANY = 0.6  # of the pixels around one, that tell the same color
+_SKY = 0.35  # of a tone from those of the stars of a sky: any farther color is none of theirs
+_MIXED = 0.04  # how much worse a mixture of two things must explain a pixel than one of them
 _SPREAD = 40  # pixels that a color is carried to what tells none
 _SPREAD_STARRY = 6  # fewer among stars, which may touch a thing
 _PART = 0.4  # of the largest part of a thing: less is no object of its own
@@ -69,11 +71,12 @@ def _colors(pictures: Tensor, front: Tensor, ground: Ground, unit: float) -> tup
     away = torch.cdist(pictures.permute(0, 2, 3, 1).reshape(-1, 3), table)
     distance, nearest = (value.view(front.shape) for value in away.min(1))
     votes = torch.where(telling & (nearest < len(words.COLORS)) & (distance < _LIKE), nearest, -1)
-    if ground.kind == "starry":  # stars of the sky have a pixel or two of a gray
+    if ground.kind == "starry":  # stars of the sky have a pixel or two of a gray or pink
         alike = torch.stack(
             [F.avg_pool2d((votes == c).float()[:, None], 3, 1, 1)[:, 0] for c in range(len(words.COLORS))]
         )
-        votes = torch.where(alike.amax(0) > _MANY, votes, -1)
+        clear = (_from_segment(palette(ground.light)[0], *_sky_tones(ground.light)) > _SKY)[votes.clamp(min=0)]
+        votes = torch.where(clear | (alike.amax(0) > _MANY), votes, -1)
     counts = torch.bincount(votes[votes >= 0], minlength=len(words.COLORS)).float()
     least = max(_MIN_SHARE * counts.sum().item(), _MIN_TELLING * len(pictures) / unit**2)
     order = counts.argsort(descending=True)[:2].tolist()
@@ -83,29 +86,70 @@ def _colors(pictures: Tensor, front: Tensor, ground: Ground, unit: float) -> tup
 def _owners(pictures: Tensor, votes: Tensor, colors: list[int], front: Tensor, ground: Ground) -> Tensor:
     """Which thing every pixel in front belongs to; 0: background. [F, h, w]
 
-    Colors spread from the pixels that tell one. Where both arrive, that with the nearer tone goes on; at the rim,
-    where the background mixes in, that of more neighbors.
+    Colors spread from the pixels that tell one: first over those that no other thing explains better, then over what is
+    left, where of two that arrive the likelier goes on; at the rim, where the background mixes in, that of more
+    neighbors.
     """
     owner = torch.zeros(votes.shape)
     for number, color in enumerate(colors):
         owner[votes == color] = number + 1.0
-    tones = palette(ground.light)
-    away = torch.stack([_from_tones(pictures, tones[:, color]) for color in colors])
+    inside, at_rim = _explained(pictures, palette(ground.light)[:, colors], ground.behind)
     inner = -F.max_pool2d(-front.float()[:, None], 5, 1, 2)[:, 0] > 0
-    for _ in range(_SPREAD if ground.kind != "starry" else _SPREAD_STARRY):
-        before = owner
-        near = torch.stack([F.avg_pool2d((owner == n + 1).float()[:, None], 3, 1, 1)[:, 0] for n in range(len(colors))])
-        likely = torch.where(inner, 1.0 / (0.05 + away), near) * (near > 0)
-        best, likeliest = likely.max(0)
-        owner = torch.where(front & (owner == 0) & (best > 0), likeliest + 1.0, owner)
-        if torch.equal(owner, before):
-            break
+    cost = torch.where(inner, inside, at_rim)
+    best = cost <= cost.amin(0) + 1e-6
+    for allowed in (best, torch.ones_like(best)):
+        for _ in range(_SPREAD if ground.kind != "starry" else _SPREAD_STARRY):
+            before = owner
+            near = torch.stack(
+                [F.avg_pool2d((owner == n + 1).float()[:, None], 3, 1, 1)[:, 0] for n in range(len(colors))]
+            )
+            likely = torch.where(inner, 1.0, near) / (0.05 + cost) * (near > 0) * allowed
+            likeliest, which = likely.max(0)
+            owner = torch.where(front & (owner == 0) & (likeliest > 0), which + 1.0, owner)
+            if torch.equal(owner, before):
+                break
     return owner
 
 
-def _from_tones(pictures: Tensor, tones: Tensor) -> Tensor:  # [F, 3, h, w], [2, 3]
-    """Distance of each pixel from the nearer of two tones. [F, h, w]"""
-    return torch.stack([(pictures - tone.view(3, 1, 1)).square().sum(1).sqrt() for tone in tones]).amin(0)
+def _explained(
+    pictures: Tensor,  # [F, 3, h, w]
+    tones: Tensor,  # [2, n, 3] the first and second tone of each thing
+    behind: Tensor,  # [F, 3, h, w]
+) -> tuple[Tensor, Tensor]:
+    """How far each pixel is from the mixtures that a thing explains, inside it and at its rim: [n, F, h, w] each.
+
+    A thing has every mixture of its tones, inside; next to another thing those of which it has the greater part; at
+    the rim its tones mix with what is behind.
+    """
+    points, ground = pictures.movedim(1, -1), behind.movedim(1, -1)
+    inside, at_rim = [], []
+    for number in range(tones.shape[1]):
+        first, second = tones[:, number]
+        cost = _from_segment(points, first, second)
+        mixed = [
+            _from_segment(points, tone, (tone + other) / 2.0) + _MIXED
+            for rival in range(tones.shape[1])
+            if rival != number
+            for tone in (first, second)
+            for other in tones[:, rival]
+        ]
+        inside.append(torch.stack([cost, *mixed]).amin(0))
+        rims = [_from_segment(points, tone, ground) for tone in (first, second, (first + second) / 2.0)]
+        at_rim.append(torch.stack([inside[-1], *rims]).amin(0))
+    return torch.stack(inside), torch.stack(at_rim)
+
+
+def _from_segment(points: Tensor, start: Tensor, end: Tensor) -> Tensor:  # [..., 3] each
+    """Distance of colors from the mixtures of two others. [...]"""
+    way = end - start
+    share = ((points - start) * way).sum(-1) / way.square().sum(-1).clamp(min=1e-9)
+    return (points - start - share.clamp(0.0, 1.0)[..., None] * way).square().sum(-1).sqrt()
+
+
+def _sky_tones(light: str) -> tuple[Tensor, Tensor]:
+    """The sky and the brightest of its stars under a light, without the glow at the bottom."""
+    sky, star, gain = (torch.tensor(row) for row in (words.STARRY, words.STAR, words.GAINS[light]))
+    return sky * gain, (sky + star) * gain
 
 
 def _opacity(distance: Tensor, mask: Tensor, front: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ def find_outline(
     rows = _looks(item)
     frames = item.frames[rows]
     places = world_places(item, matrices)[rows, 0]
-    views = item.opacity[frames], hidden[frames], matrices[frames], places
+    views = _first_alone(item, rows), hidden[frames], matrices[frames], places
     likely = sorted(words.SHAPES, key=lambda name: -_fit(*views, name, _BLURS[1])[0])[:_LIKELY]
     fits = {(name, blur): _fit(*views, name, blur) for name in likely for blur in _BLURS}
     if hidden.any():  # from what is seen of it, a larger object may be meant as well
@@ -113,6 +113,19 @@ def _looks(item: Found) -> Tensor:
     if len(rows) < 3:
         rows = torch.arange(len(item.frames))
     return rows[torch.linspace(0, len(rows) - 1, min(_LOOKS, len(rows))).round().long()]
+
+
+def _first_alone(item: Found, rows: Tensor) -> Tensor:
+    """The opacity in frames of a thing, without what is nearer to another of its objects: [L, h, w]."""
+    opacity = item.opacity[item.frames[rows]]
+    if item.count == 1:
+        return opacity
+    height, width = opacity.shape[1:]
+    unit = WORLD_UNITS / min(height, width)
+    y, x = (unit * (torch.arange(n) - (n - 1) / 2.0) for n in (height, width))
+    away_x = x.view(1, 1, 1, -1) - item.places[rows, :, 0, None, None]
+    away_y = y.view(1, 1, -1, 1) - item.places[rows, :, 1, None, None]
+    return opacity * ((away_x.square() + away_y.square()).argmin(1) == 0)
 
 
 @dataclass(frozen=True)

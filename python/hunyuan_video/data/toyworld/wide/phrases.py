@@ -54,6 +54,7 @@ LIGHTS = {
 }
 SHOT_TYPES = {"small": "long shot", "medium": "medium shot", "large": "close shot"}
 STYLE = "flat animation"
+STYLES = {"flat": STYLE, "lines": "drawn in lines"}  # the latter starts every caption; all tokenizers have its words
 ATMOSPHERES = {"rest": "calm", "rotate": "playful", "bounce": "playful", "grow": "tense", "shrink": "tense"}
 ATMOSPHERES |= {"chasing": "exciting", "orbiting": "dreamy"}
 OTHER_ATMOSPHERE = "lively"

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.data.toyworld.geometry import apply, camera_matrix
-from hunyuan_video.data.toyworld.wide import geometry
+from hunyuan_video.data.toyworld.wide import geometry, strokes
 from hunyuan_video.data.toyworld.wide import vocabulary as words
 from hunyuan_video.data.toyworld.wide.layout import Track, tracks
 from hunyuan_video.data.toyworld.wide.scene import WideScene
@@ -22,7 +22,8 @@ def draw(
     if scene.camera == "static shot":
         matrices = matrices[:1]  # one background for all frames
     world_x, world_y = apply(matrices, x.view(1, 1, -1), y.view(1, -1, 1))
-    channels = geometry.background(scene.background, scene.background_color or "", world_x, world_y, scene.phases)
+    ground = strokes.background if scene.style == "lines" else geometry.background
+    channels = ground(scene.background, scene.background_color or "", world_x, world_y, scene.phases)
     half = 32.0
     channels = geometry.lit(channels, scene.light, x.view(1, 1, -1) / half, y.view(1, -1, 1) / half)
     picture = torch.stack([channel.expand(clip.shape[:3]) for channel in channels])  # [3, F, H, W]
@@ -73,6 +74,8 @@ def _paint(
     # Fills belong to the object: they grow with it.
     grown = radius / scene.radii[track.thing]
     second = geometry.second_tone(thing.fill, u / grown, v / grown, distance / grown)
+    if scene.style == "lines":
+        second = strokes.share(distance, second, unit)
     for channel, (base, other) in enumerate(paints(scene, track.thing)):
         color = base + (other - base) * second
         part = picture[channel, :, rows, columns]
@@ -81,6 +84,8 @@ def _paint(
 
 def paints(scene: WideScene, number: int) -> list[tuple[float, float]]:
     """The two tones of a thing under the scene's light: (color, second tone) of each channel."""
+    if scene.style == "lines":
+        return strokes.paints(scene.things[number].color, scene.light)
     color = words.COLORS[scene.things[number].color]
     pale = scene.things[number].color in words.PALE
     tones = []

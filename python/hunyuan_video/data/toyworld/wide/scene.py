@@ -47,6 +47,7 @@ class WideScene:
     spare: tuple[float, float, float]  # in [0, 1]: how wide gaps are, how far aside things stand, where an orbit starts
     tints: tuple[tuple[float, float, float], ...]  # added to the color of each thing
     phases: tuple[float, float, float, float]  # radians: where the background and the camera's shake start
+    style: str = "flat"  # or "lines": drawn in lines on paper (strokes.py)
 
     def words(self) -> tuple[str, ...]:
         """Everything that words say of it, in a fixed order."""
@@ -65,11 +66,14 @@ class WideScene:
 
 @dataclass(frozen=True)
 class WideWorld:
-    """Draws scenes. pairs: share of clips with two things; static_share: of static shots among those on a texture."""
+    """Draws scenes. pairs: share of clips with two things; static_share: of static shots among those on a texture;
+    style: how they are drawn.
+    """
 
     name: str = "wide"
     pairs: float = 0.45
     static_share: float = 0.30
+    style: str = "flat"
 
     def scene(self, index: int, seed: int = 0, split: str | None = None) -> WideScene:
         """The scene number `index` of the endless series `seed`: the same on every machine and in every order.
@@ -81,7 +85,7 @@ class WideWorld:
             raise ValueError(f"split is {split!r}; use None, 'train' or 'test'")
         rng = random.Random(f"toyworld/{self.name}/{seed}/{index}")
         while True:
-            scene = self._draw(rng)
+            scene = replace(self._draw(rng), style=self.style)
             if split is None or is_test(scene) == (split == "test"):
                 return scene
 
