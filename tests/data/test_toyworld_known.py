@@ -1,4 +1,4 @@
-"""What a world does not know of a prompt is named, with the nearest that it has."""
+"""Words of a prompt that a world does not know are named, with the nearest that it has."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""How far a share that was counted may be from the true one."""
+"""Intervals of shares that were counted: the true one may be anywhere in them."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def shared_prompts(first: Contender, second: Contender, count: int, seed: int) -
 
 
 def _understood(text: str, world: AnyWorld) -> tuple[str | None, str | None, bool, str | None]:
-    """What a world reads in a text: color, shape, whether a motion, camera."""
+    """The meaning of a text in a world: color, shape, if a motion is named, camera."""
     if isinstance(world, WideWorld):
         wide = parse_wide(text)
         thing = wide.things[0] if wide.things else ThingAsked()
@@ -96,7 +96,7 @@ def compare(
 
 
 def followed(clip: Tensor, prompt: str, world: AnyWorld) -> dict[str, bool]:  # uint8 [F, H, W, 3]
-    """Whether a clip shows what the prompt asks for, by COLUMNS that the prompt concerns; all: the others together."""
+    """True where a clip shows what the prompt asks for, by COLUMNS that the prompt concerns; all: the others together."""
     asked = parse_wide(prompt) if isinstance(world, WideWorld) else parse_narrow(prompt, world)
     columns = {name: column[0] for name, column in hits([judge_clip(clip, asked)], [asked]).items() if column}
     shared = {name: columns[name] for name in COLUMNS if name in columns and name != "all"}

@@ -124,7 +124,7 @@ def run_sequence(
 
 
 def _waits_for(path: Path, made: set[str]) -> str:
-    """What an earlier run of a sequence will make and this one is planned from, if that is not there yet."""
+    """The folder that an earlier run of a sequence will make and this one is planned from, if that is not there yet."""
     config = load_config(path)
     needs = [str(getattr(config, name, "")) for name in ("checkpoint", "data", "encoders")]
     made.add(str(getattr(config, "output", "")))

@@ -69,7 +69,7 @@ def _colors(text: str, world: World | WideWorld) -> list[str]:
 
 
 def _thing(thing: ThingAsked, things: int) -> list[str]:
-    """What one thing asks for that is never drawn."""
+    """Lines for words of one thing that are never drawn together."""
     lines, order = [], tuple(wide.SIZES)
     shape, fill, size = thing.shape, thing.fill, thing.size or "medium"
     if shape and fill not in (None, "plain"):

@@ -1,4 +1,4 @@
-"""What of a prompt a world does not know, and what it has that is nearest: said before anything is sampled."""
+"""Words of a prompt that a world does not know, and what it has that is nearest: said before anything is sampled."""
 
 import re
 import unicodedata

@@ -78,8 +78,8 @@ def is_slip(word: str, meant: str) -> bool:
     if word[:1] != meant[:1] or word == meant:
         return False
     start = next((i for i, (a, b) in enumerate(zip(word, meant, strict=False)) if a != b), min(len(word), len(meant)))
-    mine, other = word[start:], meant[start:]
-    if len(mine) == len(other) and mine[:2] == other[1::-1] and mine[2:] == other[2:]:
+    rest, other = word[start:], meant[start:]
+    if len(rest) == len(other) and rest[:2] == other[1::-1] and rest[2:] == other[2:]:
         return len(word) >= _LEAST - 1
-    one_letter = mine[1:] == other[1:] or mine[1:] == other or mine == other[1:]
+    one_letter = rest[1:] == other[1:] or rest[1:] == other or rest == other[1:]
     return one_letter and len(word) >= _LEAST

@@ -108,7 +108,7 @@ def background(
 
 
 def horizon_depth(x: Tensor, y: Tensor, first: float, second: float) -> Tensor:
-    """How far below the hills' line a point lies, world units. [...]"""
+    """Depth of points below the line of the hills, world units. [...]"""
     hills = 2.6 * torch.sin(x * (2.0 * math.pi / 26.0) + first) + 1.2 * torch.sin(x * (2.0 * math.pi / 15.0) + second)
     return y - HORIZON - hills
 

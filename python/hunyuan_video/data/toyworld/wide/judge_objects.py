@@ -116,7 +116,7 @@ def _explained(
     tones: Tensor,  # [2, n, 3] the first and second tone of each thing
     behind: Tensor,  # [F, 3, h, w]
 ) -> tuple[Tensor, Tensor]:
-    """How far each pixel is from the mixtures that a thing explains, inside it and at its rim: [n, F, h, w] each.
+    """Distance of each pixel from the mixtures that a thing explains, inside it and at its rim: [n, F, h, w] each.
 
     A thing has every mixture of its tones, inside; next to another thing those of which it has the greater part; at
     the rim its tones mix with what is behind.
