@@ -96,7 +96,7 @@ def compare(
 
 
 def followed(clip: Tensor, prompt: str, world: AnyWorld) -> dict[str, bool]:  # uint8 [F, H, W, 3]
-    """True where a clip shows what the prompt asks for, by COLUMNS that the prompt concerns; all: the others together."""
+    """True where a clip shows what is asked for, by COLUMNS that the prompt concerns; all: the others together."""
     asked = parse_wide(prompt) if isinstance(world, WideWorld) else parse_narrow(prompt, world)
     columns = {name: column[0] for name, column in hits([judge_clip(clip, asked)], [asked]).items() if column}
     shared = {name: columns[name] for name in COLUMNS if name in columns and name != "all"}
