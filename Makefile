@@ -4,12 +4,14 @@
 # make bench        speed and memory beside the peers on this machine: 15 minutes, tables in benchmarks/results
 # make lint         ruff, clang-format, mypy
 # make sanitize     the CPU kernels under address and undefined-behaviour sanitizers, ROUNDS random problems each
+# make fuzz         CASES damaged files through every command that reads them; failing ones are kept in build/fuzz
+# make kill         sample, train, encode and convert, each killed at TIMES moments and run again
 # make cuda-check   compile every CUDA kernel, without a GPU
 # make clean        remove everything that these made, but not outputs/
 #
 # Variables: PYTHON (makes the environment), VENV, TORCH (what to install where no torch >= 2.10 is),
-# HUNYUAN_CUDA = AUTO | ON | OFF (build CUDA kernels), WORKERS (of the tests), ROUNDS, PROMPT (of the demo), BENCH
-# (arguments, e.g. --quick, which only checks that everything runs, or --only dit).
+# HUNYUAN_CUDA = AUTO | ON | OFF (build CUDA kernels), WORKERS (of the tests), ROUNDS, CASES, TIMES, PROMPT (of the
+# demo), BENCH (arguments, e.g. --quick, which only checks that everything runs, or --only dit).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,6 +19,8 @@ TORCH ?= torch==2.13.0
 HUNYUAN_CUDA ?= AUTO
 WORKERS ?= 2
 ROUNDS ?= 200
+CASES ?= 2000
+TIMES ?= 20
 PROMPT ?= a large yellow star moves up on a gray background, the camera is static
 
 export HUNYUAN_CUDA
@@ -28,7 +32,7 @@ PIP_INSTALL = $(RUN) -m pip install --constraint $(VENV)/constraints.txt
 PACKAGE := $(VENV)/package-$(HUNYUAN_CUDA).stamp
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: install demo test bench lint sanitize cuda-check clean
+.PHONY: install demo test bench lint sanitize fuzz kill cuda-check clean
 
 install: $(VENV)/test.stamp
 
@@ -54,6 +58,12 @@ sanitize: $(VENV)/build.stamp
 	PATH="$(abspath $(VENV))/bin:$$PATH" cmake -G Ninja -S . -B build/sanitize -DHUNYUAN_BUILD=SANITIZE -DHUNYUAN_CUDA=OFF
 	PATH="$(abspath $(VENV))/bin:$$PATH" cmake --build build/sanitize
 	build/sanitize/kernel_check $(ROUNDS)
+
+fuzz: $(VENV)/test.stamp
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(RUN) -m robustness.fuzz --cases $(CASES) --processes $(WORKERS)
+
+kill: $(VENV)/test.stamp
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(RUN) -m robustness.kill --times $(TIMES)
 
 cuda-check:
 	.ci/cuda-check

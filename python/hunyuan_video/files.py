@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from hunyuan_video.errors import UserError
+from hunyuan_video.writers import sweep, temporary_name
 
 SPACE = "choose another place or free some space"
 
@@ -64,7 +65,7 @@ def staged_folder(path: Path, may_replace: Callable[[Path], bool]) -> Iterator[P
 
 def _swap(new: Path, path: Path) -> None:
     """Directories cannot be replaced in one step, so the old one steps aside first."""
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    old = temporary_name(path, "old")
     if path.exists():
         os.replace(path, old)
     try:
@@ -107,7 +108,8 @@ def _staged(
     advice: str = SPACE,
     temporary: Path | None = None,
 ) -> Iterator[Path]:
-    temporary = temporary or path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    sweep(path.parent)
+    temporary = temporary or temporary_name(path)
     try:
         yield temporary
     except OSError as error:
@@ -137,7 +139,7 @@ def check_writable(path: str | Path) -> None:
         raise UserError(f"cannot write {path}: folder {path.parent} does not exist; create it first")
     if path.exists() and not os.access(path, os.W_OK):
         raise UserError(f"cannot write {path}: the file is read-only; choose another name")
-    probe = path.with_name(f".{path.name}.{os.getpid()}.probe")
+    probe = temporary_name(path, "probe")
     try:
         probe.touch()
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -151,3 +152,48 @@ def check_count(name: str, value: Any, most: int) -> int:
     if not 1 <= count <= most:
         raise ArgumentError(f"{name} must be between 1 and {most}, got {count}")
     return count
+
+
+MOST = 2**64 - 1  # of a whole number; seeds are the largest
+MOST_SIZE = 2**31  # of a model
+KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a finite number"),
+    "bool": ((bool,), "true or false"),
+    "str": ((str,), "text"),
+    "dict": ((dict,), "a table"),
+    "list": ((list,), "a list"),
+    "tuple": ((tuple, list), "a list"),
+}
+
+
+def check_field_types(config: Any, positive: tuple[str, ...] = ()) -> None:
+    """TypeError for the first field of a dataclass whose value is not of its declared type: files say anything.
+
+    The types are those of `KINDS`, also with "| None", and lists and tuples of them; float takes whole numbers too, int
+    nothing beyond 64 bits, and 1 to 2^31 for names in `positive`. They are strings, as `from __future__ import
+    annotations` leaves them; others are not checked.
+    """
+    for entry in dataclasses.fields(config):
+        declared, value = str(entry.type), getattr(config, entry.name)
+        if declared.endswith(" | None"):
+            if value is None:
+                continue
+            declared = declared.removesuffix(" | None")
+        kind, _, inner = declared.partition("[")
+        _check_kind(entry.name, kind, value, size=entry.name in positive)
+        if kind in ("list", "tuple"):
+            for item in value:
+                _check_kind(entry.name, inner.rstrip("]").split(",")[0], item)
+
+
+def _check_kind(name: str, kind: str, value: Any, size: bool = False) -> None:
+    types, words = KINDS.get(kind, ((object,), ""))
+    right = isinstance(value, types)
+    if kind in ("int", "float"):
+        right = right and not isinstance(value, bool) and (kind == "int" or math.isfinite(value))
+        right = right and (kind == "float" or (1 if size else -MOST) <= value <= (MOST_SIZE if size else MOST))
+    if not right:
+        shown = repr(value)
+        more = " of 1 or more" if size else ""
+        raise TypeError(f"{name} must be {words}{more}, got {shown if len(shown) < 60 else shown[:57] + '...'}")

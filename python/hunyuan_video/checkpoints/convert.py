@@ -21,6 +21,7 @@ from hunyuan_video.checkpoints.validate import check_checkpoint, quantized_modul
 from hunyuan_video.errors import UserError
 from hunyuan_video.files import staged_folder
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
+from hunyuan_video.writers import one_writer
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _MODELS: dict[Component, type] = {"transformer": HunyuanVideoTransformer, "vae": CausalVAE}
@@ -82,11 +83,21 @@ def convert(
     quantization = Quantization(str(dtype), keep, errors) if dtype in KINDS else None
     if dst.resolve() == src.resolve():
         raise UserError(f"source and destination are both {src}; give another destination")
+    with one_writer(dst, "converts", beside=True):
+        return _convert(src, dst, (layout, stored_as, load_key, max_shard_size, quantization))
+
+
+Step = tuple[Layout, torch.dtype | None, Literal["module", "ema"] | None, int, Quantization | None]
+
+
+def _convert(src: Path, dst: Path, step: Step) -> list[Path]:
+    layout, *_, quantization = step
     components = components_at(src)
     if not is_pipeline(src) and len(components) == 1:
         if quantization and components[0] == "vae":
-            raise UserError(f"dtype {dtype} is for the linears of a transformer, and {src} is a VAE; leave it as it is")
-        step = (layout, stored_as, load_key, max_shard_size, quantization)
+            raise UserError(
+                f"dtype {quantization.kind} is for the linears of a transformer, and {src} is a VAE; leave it as it is"
+            )
         return [_convert_component(src, dst, components[0], *step)]
     if dst.suffix in (".safetensors", ".pt"):
         raise UserError(
@@ -95,7 +106,6 @@ def convert(
     with staged_folder(dst, may_replace=lambda entry: False) as folder:
         parts = [component_folder(layout, component) for component in components]
         for component, part in zip(components, parts, strict=True):
-            step = (layout, stored_as, load_key, max_shard_size, quantization)
             _convert_component(src, folder / part, component, *step)
         if src.is_dir():
             copy_companions(src, folder, layout, components)

@@ -106,7 +106,7 @@ def _load(path: Path) -> Any:
             f"{path} contains Python objects other than tensors and was not opened, because they can run code; save "
             "its state dict as safetensors on a machine where you trust it"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
+    except Exception as error:  # torch calls what the bytes say with what the bytes say
         raise UserError(
             f"{path} is truncated, corrupt or in PyTorch's format from before 1.6; copy it again, or re-save it with "
             "torch.save"

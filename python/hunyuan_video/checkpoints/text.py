@@ -43,9 +43,9 @@ def load_text_encoder(
     the file and the key, for anything missing, truncated or of the wrong shape.
     """
     folder = _existing(folder)
-    values = read_json(folder / "config.json")
+    values, text = _text_values(folder)
     tokenizer = load_tokenizer(tokenizer_folder or folder)
-    return TextEncoder(_language_model(folder, values, dtype), tokenizer, config)
+    return TextEncoder(_language_model(folder, values, text, dtype), tokenizer, config)
 
 
 def load_clip_encoder(
@@ -55,16 +55,15 @@ def load_clip_encoder(
 ) -> ClipTextEncoder:
     """The CLIP text model in `folder` with its tokenizer, on the CPU; arguments and errors as `load_text_encoder`."""
     folder = _existing(folder)
-    values = read_json(folder / "config.json")
+    values, text = _text_values(folder)
     tokenizer = load_tokenizer(tokenizer_folder or folder)
-    text = values.get("text_config", values)
-    length = min(CLIP_POSITIONS, text.get("max_position_embeddings", CLIP_POSITIONS))
-    return ClipTextEncoder(_pooled_model(folder, values, text, dtype), tokenizer, max_length=length)
+    model = _pooled_model(folder, values, text, dtype)
+    length = min(CLIP_POSITIONS, text.get("max_position_embeddings") or CLIP_POSITIONS)
+    return ClipTextEncoder(model, tokenizer, max_length=length)
 
 
-def _language_model(folder: Path, values: dict[str, Any], dtype: torch.dtype | None) -> nn.Module:
-    text = values.get("text_config", values)
-    native = _config(LlamaConfig.from_dict, text) if text.get("model_type") == "llama" else None
+def _language_model(folder: Path, values: dict[str, Any], text: dict[str, Any], dtype: torch.dtype | None) -> nn.Module:
+    native = _config(LlamaConfig.from_dict, text, folder) if text.get("model_type") == "llama" else None
     if native is None:
         return ForeignLanguageModel(_transformers_model(folder, values, dtype))
     return load_weights(_on_meta(LlamaModel, native), folder, "embed_tokens.weight", dtype)
@@ -72,18 +71,31 @@ def _language_model(folder: Path, values: dict[str, Any], dtype: torch.dtype | N
 
 def _pooled_model(folder: Path, values: dict[str, Any], text: dict[str, Any], dtype: torch.dtype | None) -> nn.Module:
     kind = values.get("model_type")
-    native = _config(ClipTextConfig.from_dict, text) if kind in ("clip", "clip_text_model") else None
+    native = _config(ClipTextConfig.from_dict, text, folder) if kind in ("clip", "clip_text_model") else None
     if native is None:
         return ForeignPooledModel(_transformers_model(folder, values, dtype))
     return load_weights(_on_meta(ClipTextModel, native), folder, "embeddings.token_embedding.weight", dtype)
 
 
-def _config(parse: Callable[[dict[str, Any]], Any], text: dict[str, Any]) -> Any | None:
-    """The native configuration, or None where the native model does not compute what the file asks for."""
+def _config(parse: Callable[[dict[str, Any]], Any], text: dict[str, Any], folder: Path) -> Any | None:
+    """The native configuration, or None where the native model does not compute what the file asks for. UserError for
+    values that no model has.
+    """
     try:
         return parse(text)
     except ValueError:
         return None
+    except TypeError as error:
+        raise UserError(f"{folder / 'config.json'}: {error}; restore the file") from None
+
+
+def _text_values(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """config.json, and its part that describes the text model."""
+    values = read_json(folder / "config.json")
+    text = values.get("text_config", values)
+    if not isinstance(text, dict):
+        raise UserError(f"{folder / 'config.json'}: text_config must be a table, got {text!r}; restore the file")
+    return values, text
 
 
 def _on_meta(model: Callable[[Any], nn.Module], config: Any) -> nn.Module:

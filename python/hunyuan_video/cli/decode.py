@@ -34,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.output:
         raise ArgumentError("say with -o where the video goes, e.g. -o out.mp4")
-    state = SamplingState.load(args.latents)
+    remedy = "give a state file of `sample`, or latents that it saved with -o NAME.safetensors"
+    state = SamplingState.load(args.latents, remedy)
     job = state.extra.get("job", {})
     folder = checkpoint_folder(args.model or job.get("model", "tiny"))
     fps = (job.get("fps") or read_defaults(folder).fps) if args.fps is None else args.fps

@@ -12,6 +12,7 @@ from typing import Any
 
 from hunyuan_video.errors import ArgumentError, UserError
 from hunyuan_video.files import entry_lines, read_text
+from hunyuan_video.rules import check_field_types
 from hunyuan_video.sampling.request import ARGUMENTS, as_arguments
 
 LATENTS = ".safetensors"
@@ -77,7 +78,7 @@ def resumed_job(args: argparse.Namespace) -> Job:
         raise ArgumentError("--resume continues with the prompt of the state file; leave PROMPT and --prompt-file out")
     state = SamplingState.load(args.resume)
     if "job" in state.extra:
-        job = Job(**{**state.extra["job"], "state": args.resume})
+        job = _saved_job(state.extra["job"], args.resume)
     elif args.output:  # a state that Python code saved
         given = {**as_arguments(state.settings.as_dict()), "num_videos_per_prompt": len(state.latents)}  # all prompts
         given.pop("strength", None)  # the start is in the latents
@@ -86,6 +87,20 @@ def resumed_job(args: argparse.Namespace) -> Job:
         raise ArgumentError(f"{args.resume} was not written by this command; say with -o where the video goes")
     job.outputs = args.output or job.outputs
     apply_options(job, args)
+    return job
+
+
+def _saved_job(saved: Any, path: str) -> Job:
+    """The job of a state file."""
+    try:
+        job = Job(**{**saved, "state": path})
+        check_field_types(job)
+    except TypeError as error:
+        raise UserError(f"{path} is damaged: its job is wrong ({error}); start the run without resuming") from None
+    unknown = sorted(set(job.arguments) - set(PIPELINE_OPTIONS))
+    if unknown or not 0 <= job.index < len(job.prompts) or not job.outputs:
+        wrong = f"it has no argument {unknown[0]!r}" if unknown else "it has nothing to do"
+        raise UserError(f"{path} is damaged: its job is wrong ({wrong}); start the run without resuming")
     return job
 
 

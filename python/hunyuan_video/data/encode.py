@@ -42,6 +42,7 @@ from hunyuan_video.data.sources import Clip, Source, scan
 from hunyuan_video.errors import Notice, UserError
 from hunyuan_video.files import staged_file, write_json
 from hunyuan_video.fingerprint import folder_hash
+from hunyuan_video.writers import one_writer
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,12 @@ def encode(
     progress: gets the clips done and those to do, after every batch (with several workers after every shard).
     """
     check(request)
+    which, parts = request.part
+    with one_writer(request.output, "encodes", part="" if parts == 1 else f"-{which}-of-{parts}"):
+        return _encode(request, report, progress)
+
+
+def _encode(request: EncodeRequest, report: Callable[[str], None], progress: Callable[[int, int], None]) -> Summary:
     known = _known(request)
     record = Record.read(request.output) if known else Record()
     source = _scan(request, record)
@@ -176,8 +183,6 @@ def _finish(request: EncodeRequest, source: Source, jobs: list[Job]) -> Summary:
         remove_strangers(request.output, ())
         for name in ("dataset.json", "empty.safetensors", FILE, "skipped.jsonl"):
             (request.output / name).unlink(missing_ok=True)
-        if not any(request.output.iterdir()):
-            request.output.rmdir()
         text = f"none of its {len(skipped)} clips can be read: {counted(skipped)}; {request.output} holds no clips"
         raise UserError(f"{request.source}: {text}")
     write_skipped(request.output / "skipped.jsonl", skipped)

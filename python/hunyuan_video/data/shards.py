@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from hunyuan_video.errors import UserError
 from hunyuan_video.files import staged_file
+from hunyuan_video.writers import temporary_name
 
 BLOCK = 512  # of a tar file
 CLIP = ".safetensors"  # ending of a clip's name
@@ -46,8 +46,8 @@ class ShardWriter:
         self.path = path
         self.members: list[dict] = []
         self.about: dict[str, Any] = {}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # no name that readers of shards look for
-        self.staged = staged_file(path, advice=AGAIN, temporary=temporary)
+        hidden = temporary_name(path.with_suffix(""))  # no name that readers of shards look for
+        self.staged = staged_file(path, advice=AGAIN, temporary=hidden)
 
     def __enter__(self) -> ShardWriter:
         self.tar = tarfile.open(fileobj=self.staged.__enter__(), mode="w", format=tarfile.PAX_FORMAT)

@@ -17,12 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from hunyuan_video.errors import UserError
+from hunyuan_video.errors import ArgumentError, UserError
 from hunyuan_video.files import staged_file
-from hunyuan_video.sampling.prompts import PromptEmbeds
-from hunyuan_video.sampling.request import ARGUMENTS, Settings
+from hunyuan_video.sampling.prompts import PromptEmbeds, tokens_from_json
+from hunyuan_video.sampling.request import ARGUMENTS, Settings, check_argument
 
 FORMAT = "hunyuan-video sampling state 1"
+RESTART = "start the run without resuming"
 PARTS = ("text", "mask", "pooled")
 
 
@@ -74,10 +75,11 @@ class SamplingState:
         return {"format": FORMAT, "settings": self.settings.as_dict(), **{name: getattr(self, name) for name in names}}
 
     @classmethod
-    def load(cls, path: str | Path) -> SamplingState:
-        """Reads a state; UserError if the file is missing, damaged or something else."""
-        values, tensors = _read(Path(path))
-        settings = _settings(values.pop("settings"), path)
+    def load(cls, path: str | Path, remedy: str = RESTART) -> SamplingState:
+        """Reads a state; UserError if the file is missing, damaged or something else. remedy: the message's end."""
+        values, tensors = _read(Path(path), remedy)
+        _check(values, tensors, path, remedy)
+        settings = _settings(values.pop("settings"), path, remedy)
         values.pop("format")
         embeds = PromptEmbeds(*(tensors[f"embeds.{part}"] for part in PARTS))
         negative = None
@@ -90,29 +92,58 @@ class SamplingState:
         )  # fmt: skip
 
 
-def _settings(saved: dict[str, Any], path: str | Path) -> Settings:
+def _check(values: dict[str, Any], tensors: dict[str, Tensor], path: str | Path, remedy: str) -> None:
+    """UserError for entries that are missing or of another kind than `save` writes."""
+    kinds = {"step": int, "settings": dict, "models": dict, "tokens": dict, "extra": dict}
+    kinds |= dict.fromkeys(("prompts", "negative_prompts", "seeds"), list)
+    wrong = [name for name, kind in kinds.items() if type(values.get(name)) is not kind]
+    wrong += [name for name in values if name not in (*kinds, "format")]
+    wrong += [name for name in ("prompts", "negative_prompts") if not _all(values.get(name), str)]
+    wrong += ["seeds"] if not _all(values.get("seeds"), int) else []
+    shapes = {"latents": 5, "embeds.text": 3, "embeds.mask": 2, "embeds.pooled": 2}
+    optional = {name.replace("embeds", "negative"): size for name, size in shapes.items() if "embeds" in name}
+    wrong += [name for name in shapes if name not in tensors]
+    wrong += [name for name in optional if name not in tensors and "negative.text" in tensors]
+    sizes = {**shapes, **optional, "image": 5}
+    wrong += [name for name, tensor in tensors.items() if tensor.ndim != sizes.get(name, tensor.ndim)]
+    wrong += [name for name, tensor in tensors.items() if name in sizes and len(tensor) != len(tensors["latents"])]
+    try:
+        tokens_from_json(values["tokens"])
+    except (KeyError, TypeError, AttributeError):
+        wrong.append("tokens")
+    if wrong:
+        raise UserError(f"{path} is damaged: its entry {wrong[0]!r} is missing or wrong; {remedy}")
+
+
+def _all(values: Any, kind: type) -> bool:
+    return isinstance(values, list) and all(type(value) is kind for value in values)
+
+
+def _settings(saved: dict[str, Any], path: str | Path, remedy: str) -> Settings:
     """Settings of a state; those that are newer than the state are what they were before: the released model's."""
     before = {name: known.released for name, known in ARGUMENTS.items() if known.setting}
     listed = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
     try:
-        return Settings(**{**before, **listed})
-    except TypeError as error:
-        raise UserError(f"{path} has settings of another version ({error}); start the run without resuming") from error
+        settings = Settings(**{**before, **listed})
+        for name, value in settings.as_dict().items():
+            if value is not None:
+                check_argument(name, value)
+    except (TypeError, ArgumentError) as error:
+        raise UserError(f"{path} has settings of another version ({error}); {remedy}") from error
+    return settings
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: Path, remedy: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
-        raise UserError(f"no sampling state at {path}; start the run without resuming")
+        raise UserError(f"no sampling state at {path}; {remedy}")
     try:
         with safe_open(path, "pt") as file:
             values = json.loads((file.metadata() or {}).get("hunyuan_video", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is not a readable sampling state ({error}); start the run without resuming") from error
-    if values.get("format") != FORMAT:
-        raise UserError(
-            f"{path} is not a sampling state of this version (wants {FORMAT!r}); start the run without resuming"
-        )
+        raise UserError(f"{path} is not a readable sampling state ({error}); {remedy}") from error
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise UserError(f"{path} is not a sampling state of this version (wants {FORMAT!r}); {remedy}")
     return values, tensors
 
 

@@ -116,11 +116,14 @@ def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log.jsonl; without one that a kill cut off."""
+    """The lines of a run's log.jsonl; without those that a kill or a bad disk damaged."""
     lines = []
-    for line in (folder / "log.jsonl").read_text().splitlines() if (folder / "log.jsonl").exists() else ():
+    path = folder / "log.jsonl"
+    for text in path.read_text(errors="replace").split("\n") if path.exists() else ():
         with contextlib.suppress(ValueError):
-            lines.append(json.loads(line))
+            line = json.loads(text)
+            if isinstance(line, dict) and type(line.get("step")) is int:
+                lines.append(line)
     return lines
 
 

@@ -16,6 +16,7 @@ from hunyuan_video.training.config import BundleRun, EncodeRun, SequenceRun, Tex
 from hunyuan_video.training.loop import train
 from hunyuan_video.training.parallelize import deal
 from hunyuan_video.training.run_list import check_files, groups_of, side_by_side, train_command
+from hunyuan_video.writers import one_writer
 
 TASKS = {
     "vae": ("hunyuan_video.training.tasks.vae", "VAETask"),
@@ -57,7 +58,16 @@ def start(
     if isinstance(config, SequenceRun):
         run_one = partial(run, resume=resume, report=report, **options)
         run_sequence(config, path, run_one, resume, options.get("dry_run", False), report)
-    elif isinstance(config, TextRun):
+        return {}
+    if os.environ.get("RANK", "0") != "0":
+        return _start(config, resume, report)
+    with one_writer(Path(config.output), "trains", beside=isinstance(config, BundleRun)):
+        return _start(config, resume, report)
+
+
+def _start(config: Any, resume: bool, report: Callable[[str], None]) -> dict[str, float]:
+    """A run of one configuration, in a folder that is this process's."""
+    if isinstance(config, TextRun):
         run_text(config, resume, report)
     elif config.kind == "stages":
         stages = importlib.import_module("hunyuan_video.training.tasks.flow_staged")

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hunyuan_video.rules import check_field_types
+
 
 def quick_gelu(x: Tensor) -> Tensor:
     """x * sigmoid(1.702 x), the GELU approximation CLIP was trained with."""
@@ -18,6 +20,9 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
+SIZES = tuple(
+    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads max_position_embeddings".split()
+)
 LEGACY_EOS = 2  # configs written before transformers 4.31 all say 2, whatever the vocabulary
 
 
@@ -36,6 +41,7 @@ class ClipTextConfig:
     eos_token_id: int = 49407
 
     def __post_init__(self) -> None:
+        check_field_types(self, SIZES)
         if self.hidden_act not in ACTIVATIONS:
             raise ValueError(f"hidden_act {self.hidden_act!r} is not one of {', '.join(ACTIVATIONS)}")
         if self.hidden_size % self.num_attention_heads:
@@ -43,7 +49,9 @@ class ClipTextConfig:
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> ClipTextConfig:
-        """From a parsed config.json; unknown entries are ignored. Raises ValueError for an unknown activation."""
+        """From a parsed config.json; unknown entries are ignored. Raises ValueError for an unknown activation,
+        TypeError for values of the wrong type.
+        """
         return cls(**{k: v for k, v in config.items() if k in cls.__dataclass_fields__ and v is not None})
 
 

@@ -13,6 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hunyuan_video.rules import check_field_types
+
+SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+         "num_key_value_heads", "head_dim")  # fmt: skip
 ROPE_TYPES = ("default", "linear", "llama3")
 
 
@@ -38,6 +42,7 @@ class LlamaConfig:
     mlp_bias: bool = False
 
     def __post_init__(self) -> None:
+        check_field_types(self, SIZES)
         if self.num_attention_heads % self.kv_heads:
             raise ValueError(
                 f"num_attention_heads {self.num_attention_heads} is no multiple of num_key_value_heads {self.kv_heads}"
@@ -49,7 +54,8 @@ class LlamaConfig:
     def from_dict(cls, config: dict[str, Any]) -> LlamaConfig:
         """From the parsed config.json of transformers 4 (`rope_theta`, `rope_scaling`) or 5 (`rope_parameters`).
 
-        Raises ValueError for what this decoder does not compute (another activation, another rope scaling).
+        Raises ValueError for what this decoder does not compute (another activation, another rope scaling), TypeError
+        for values of the wrong type.
         """
         if config.get("hidden_act", "silu") != "silu":
             raise ValueError(f"hidden_act {config['hidden_act']!r} is not silu")

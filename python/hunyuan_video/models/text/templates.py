@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hunyuan_video.rules import check_field_types
+
 
 @dataclass(frozen=True)
 class Template:
@@ -15,6 +17,7 @@ class Template:
     crop_start: int
 
     def __post_init__(self) -> None:
+        check_field_types(self)
         if self.text.count("{}") != 1:
             raise ValueError(f"a template needs exactly one {{}} for the prompt; this one has {self.text.count('{}')}")
         if self.crop_start < 0:
@@ -36,14 +39,19 @@ class PromptTemplate:
     video: Template
     text_length: int = 256
 
+    def __post_init__(self) -> None:
+        check_field_types(self, ("text_length",))
+
     @classmethod
     def from_dict(cls, templates: dict[str, dict[str, Any]], text_length: int = 256) -> PromptTemplate:
         """From `{"image": {"template": "...{}...", "crop_start": n}, "video": {...}}`, as in sampling.json."""
         parts = {}
         for kind in ("image", "video"):
+            if not isinstance(templates, dict) or not isinstance(templates.get(kind, {}), dict):
+                raise ValueError("prompt_template must be a table of the tables image and video")
             if kind not in templates:
                 raise ValueError(f"prompt_template has no {kind!r} entry; it needs both image and video")
-            parts[kind] = Template(templates[kind]["template"], int(templates[kind]["crop_start"]))
+            parts[kind] = Template(templates[kind]["template"], templates[kind]["crop_start"])
         return cls(**parts, text_length=text_length)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from hunyuan_video.rules import check_field_types
+
 IMAGE_CONDITIONS = ("", "token_replace")
 
 
@@ -45,6 +47,7 @@ class TransformerConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
             if len(getattr(self, name)) != 3:
                 raise ValueError(f"{name} has 3 entries (frames, rows, columns), got {getattr(self, name)}")
+        check_field_types(self)
         positive = ("hidden_size", "num_heads", "mlp_ratio", "in_channels", "out_channels", "rope_theta", "text_dim")
         for name in (*positive, "pooled_text_dim"):
             if not getattr(self, name) > 0:

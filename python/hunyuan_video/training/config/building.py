@@ -62,7 +62,7 @@ def check_model(model: dict, config: type, where: str = "model") -> None:
     """UserError where `model` holds no fields of a model's config, or sizes that contradict each other."""
     try:
         build(config, model, where)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UserError(f"{where}: {error}") from None
 
 

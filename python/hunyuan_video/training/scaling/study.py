@@ -21,6 +21,7 @@ from hunyuan_video.training.scaling.laws import training_compute
 from hunyuan_video.training.tasks.fields import Condition
 from hunyuan_video.training.tasks.flow import FlowTask
 from hunyuan_video.training.tasks.flow_cached import CachedData
+from hunyuan_video.writers import one_writer
 
 
 class ScalingTask(FlowTask):
@@ -84,6 +85,13 @@ def read_curve(log: Path, run: str, parameters: int, tokens_per_step: int, confi
 
 def run_study(study: ScalingRun, *, resume: bool, dry_run: bool, report: Print = print) -> Path:
     """Train what is missing; returns the table of curves. Raises UserError, or asks for --resume on a started study."""
+    if dry_run:
+        return _run_study(study, resume, dry_run, report)
+    with one_writer(Path(study.output), "trains"):
+        return _run_study(study, resume, dry_run, report)
+
+
+def _run_study(study: ScalingRun, resume: bool, dry_run: bool, report: Print) -> Path:
     folder = Path(study.output)
     table = folder / "curves.parquet"
     curves = read_curves(table) if table.exists() else []
