@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hunyuan_video.checkpoints.hub import cached_repository, is_repository
 from hunyuan_video.checkpoints.names import Component, Layout
 from hunyuan_video.errors import UserError
 
@@ -52,15 +53,20 @@ def is_pipeline(path: Path) -> bool:
 
 
 def checkpoint_folder(name: str | Path) -> Path:
-    """The folder of a bundled checkpoint's name or of a path; UserError if there is none."""
+    """The folder of a bundled checkpoint's name, of a path, or of a repository OWNER/NAME on the hub, which is fetched.
+
+    UserError if there is none.
+    """
     if str(name) in BUNDLED:
         if not (BUNDLED[str(name)] / MODEL_INDEX).exists():
             raise UserError(f"the bundled checkpoint {str(name)!r} is not in this installation; install it again")
         return BUNDLED[str(name)]
     folder = Path(name).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"no checkpoint folder {str(name)!r}; give a folder, or one of: {', '.join(BUNDLED)}")
-    return folder
+    if folder.is_dir():
+        return folder
+    if is_repository(str(name)) and not folder.parent.exists():  # else a name in a folder that is there
+        return cached_repository(str(name))
+    raise UserError(f"no checkpoint folder {str(name)!r}; give a folder, or one of: {', '.join(BUNDLED)}")
 
 
 def part_folders(folder: Path) -> dict[str, Path]:

@@ -21,6 +21,7 @@ from hunyuan_video.cli import (
     decode,
     distill,
     doctor,
+    download,
     encode,
     evaluate,
     inspect,
@@ -35,7 +36,9 @@ from hunyuan_video.cli.interrupt import terminate_as_interrupt
 from hunyuan_video.cli.paths import expand_paths
 from hunyuan_video.errors import ArgumentError, IneffectiveArgument, Notice, UserError
 
-COMMANDS = (sample, plan, decode, show, inspect, doctor, convert, encode, train, distill, scaling, evaluate, serve)
+COMMANDS = (
+    *(sample, plan, decode, show, inspect, doctor, convert, download, encode, train, distill, scaling, evaluate, serve),
+)
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -100,7 +100,7 @@ class HunyuanVideoPipeline(AdapterMethods):
         parts: Sequence[str] = PARTS,
         adapter: str | None = None,
     ) -> HunyuanVideoPipeline:
-        """Loads "tiny" (bundled) or a checkpoint folder in diffusers or official layout.
+        """Loads "tiny" (bundled), a checkpoint folder in diffusers or official layout, or OWNER/NAME from the hub.
 
         dtype: of the transformer; None: bfloat16 on a GPU, float32 on the CPU. The VAE runs in float16 on a GPU, in
         float32 on the CPU or with dtype float32. For float16 a CPU takes bfloat16 or float32, with one warning.
