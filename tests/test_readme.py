@@ -46,7 +46,7 @@ def readme_blocks() -> list[Block]:
 
 
 BLOCKS = readme_blocks()
-EXAMPLE_ARGUMENTS = {"grid.py": ["prompts.txt", "grid.gif"]}
+EXAMPLE_ARGUMENTS = {"grid.py": ["prompts.txt", "grid.gif"], "batch.py": ["."]}
 
 
 @pytest.fixture(scope="module")

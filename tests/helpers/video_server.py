@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-START_SECONDS = 120
+START_SECONDS = 300
 PROMPT = "a red star moves left"
 KEY = "test-key-1"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
@@ -15,6 +15,7 @@ from hunyuan_video.checkpoints.layout import PARTS
 from hunyuan_video.errors import ArgumentError
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.rules import check_choice
+from hunyuan_video.sampling.asynchronous import events_in_thread
 from hunyuan_video.sampling.decode import as_output, decode_latents
 from hunyuan_video.sampling.host import own_precision
 from hunyuan_video.sampling.lora import AdapterMethods
@@ -22,7 +23,7 @@ from hunyuan_video.sampling.models import LoadedModels
 from hunyuan_video.sampling.prompts import PromptEmbeds, encode_prompts
 from hunyuan_video.sampling.request import ARGUMENTS, FRAME_TYPES, SampleRequest, SamplingDefaults, check_argument
 from hunyuan_video.sampling.resume_state import SamplingState
-from hunyuan_video.sampling.run import Finished, SampleOutput, SampleStream
+from hunyuan_video.sampling.run import Finished, SampleOutput, SampleStream, StepEvent
 
 if TYPE_CHECKING:
     from hunyuan_video.models import CausalVAE, ClipTextEncoder, HunyuanVideoTransformer, TextEncoder
@@ -217,6 +218,15 @@ class HunyuanVideoPipeline(AdapterMethods):
         if request.callback_on_step_end is not None:
             request.callback_on_step_end = partial(request.callback_on_step_end, self)
         return SampleStream(self.models, request)
+
+    @arguments_of(__call__)
+    def astream(self, *arguments: Any, **named: Any) -> AsyncGenerator[StepEvent | Finished, None]:
+        """`stream` for asyncio: `async for event in pipe.astream(...)`; the steps run in a thread of their own.
+
+        Wrong arguments are raised by the first event. Leaving the loop, or canceling its task, cancels the run; close
+        it at once with `contextlib.aclosing`.
+        """
+        return events_in_thread(partial(self.stream, *arguments, **named))
 
     def encode_prompt(
         self, prompt: str | Sequence[str], *, video: bool = True
