@@ -12,8 +12,20 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+
+
+class BuildWithRecipes(build_py):
+    """Puts recipes/**/*.yaml into the package, where `hunyuan-video train NAME` looks for them."""
+
+    def run(self):
+        super().run()
+        for file in [] if self.editable_mode else sorted((ROOT / "recipes").rglob("*.yaml")):
+            target = Path(self.build_lib) / "hunyuan_video" / file.relative_to(ROOT)
+            self.mkpath(str(target.parent))
+            self.copy_file(str(file), str(target))
 
 
 class CMakeBuild(build_ext):
@@ -57,4 +69,7 @@ class CMakeBuild(build_ext):
         subprocess.check_call([cmake, "--build", str(folder)], env=environment)
 
 
-setup(ext_modules=[Extension("hunyuan_ext._C", sources=[])], cmdclass={"build_ext": CMakeBuild})
+setup(
+    ext_modules=[Extension("hunyuan_ext._C", sources=[])],
+    cmdclass={"build_ext": CMakeBuild, "build_py": BuildWithRecipes},
+)

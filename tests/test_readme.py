@@ -8,44 +8,18 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from helpers.blocks import blocks_of
 from helpers.random_checkpoint import write_random_checkpoint
 
 import hunyuan_ext
 from hunyuan_video.checkpoints.layout import BUNDLED
-from hunyuan_video.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCK = re.compile(
-    r"(?P<skip><!-- not run by the tests: [^>]+ -->\n)?```(?P<language>sh|python)\n(?P<code>.*?)```", re.S
-)
-
-
-@dataclass
-class Block:
-    line: int
-    language: str
-    code: str
-    runs: bool
-
-    def __str__(self) -> str:
-        return f"README.md:{self.line}"
-
-
-def readme_blocks() -> list[Block]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return [
-        Block(text[: match.start("code")].count("\n"), match["language"], match["code"], match["skip"] is None)
-        for match in BLOCK.finditer(text)
-    ]
-
-
-BLOCKS = readme_blocks()
+BLOCKS = blocks_of(ROOT / "README.md")
 EXAMPLE_ARGUMENTS = {"grid.py": ["prompts.txt", "grid.gif"], "batch.py": ["."]}
 
 
@@ -81,24 +55,13 @@ def run_python(code: str, name: str) -> None:
     exec(compile(code, name, "exec"), {"__name__": "__main__"})
 
 
-def run_commands(code: str) -> None:
-    for line in code.splitlines():
-        words = shlex.split(line, comments=True)
-        if words:
-            assert words[0] == "hunyuan-video", f"only hunyuan-video can be run here, not {line!r}"
-            assert main(words[1:]) == 0, line
-
-
 def test_blocks_are_found():
     assert {block.language for block in BLOCKS if block.runs} == {"sh", "python"}
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.runs], ids=str)
 def test_readme_block_runs(block, workplace):
-    if block.language == "python":
-        run_python(block.code, str(block))
-    else:
-        run_commands(block.code)
+    block.run()
 
 
 def test_python_blocks_that_need_weights_compile():

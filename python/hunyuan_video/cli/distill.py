@@ -13,7 +13,7 @@ KINDS = ("guidance_distillation", "step_distillation")
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     return train.add_run_options(
         commands.add_parser("distill", help="make a faster model: one pass for guidance, or a few steps"),
-        example="recipes/tiny/distill_consistency.yaml",
+        example="tiny/distill_consistency",
     )
 
 

@@ -12,7 +12,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser("scaling", help="scaling laws: run a study, fit the laws, plan a budget")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(parser))
     study = actions.add_parser("run", help="train every size of a study at every budget")
-    study.add_argument("config", metavar="CONFIG", help="a study, e.g. recipes/scaling/tiny.yaml")
+    study.add_argument("config", metavar="CONFIG", help="a study: a YAML file, or scaling/tiny")
     study.add_argument("--resume", action="store_true", help="keep finished runs and continue the interrupted one")
     study.add_argument("--dry-run", action="store_true", help="print the runs and their lengths")
     fit = actions.add_parser("fit", help="fit the laws to the curves of a study")

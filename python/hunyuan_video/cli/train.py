@@ -6,13 +6,13 @@ import argparse
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    return add_run_options(
-        commands.add_parser("train", help="train a model from a YAML recipe"), example="recipes/tiny/flow.yaml"
-    )
+    return add_run_options(commands.add_parser("train", help="train a model from a YAML recipe"), example="tiny/flow")
 
 
 def add_run_options(parser: argparse.ArgumentParser, example: str) -> argparse.ArgumentParser:
-    parser.add_argument("config", metavar="CONFIG", help=f"a recipe, e.g. {example}")
+    parser.add_argument(
+        "config", metavar="CONFIG", help=f"a YAML file, or a recipe of this package by its name, e.g. {example}"
+    )
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint of the run's folder")
     parser.add_argument("--dry-run", action="store_true", help="check the recipe and its data, print memory and time")
     parser.add_argument("--gpu", default="H100", metavar="NAME", help="GPU that --dry-run plans for (default H100)")

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from hunyuan_video.errors import UserError
-from hunyuan_video.training.config import KINDS, load_config
+from hunyuan_video.training.config import KINDS, load_config, recipe_path
 from hunyuan_video.training.run import start
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -39,7 +39,7 @@ def train(
     """
     with unchanged_process():
         if isinstance(config, (str, Path)):
-            return start(load_config(config, overrides), Path(config), resume=resume, report=report)
+            return start(load_config(config, overrides), recipe_path(config), resume=resume, report=report)
         if type(config) not in KINDS.values():
             raise UserError(f"config must be a path or what load_config returns, got a {type(config).__name__}")
         if overrides:

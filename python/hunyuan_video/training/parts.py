@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from hunyuan_video.checkpoints.layout import SAMPLING, TEXT
+from hunyuan_video.checkpoints.layout import BUNDLED, SAMPLING, TEXT
 from hunyuan_video.checkpoints.text import load_clip_encoder, load_text_encoder
 from hunyuan_video.errors import UserError
 from hunyuan_video.models import ClipTextEncoder, HunyuanVideoTransformer, TextEncoder
@@ -18,8 +18,14 @@ from hunyuan_video.models.text.templates import PromptTemplate
 TEXT_FOLDERS = tuple(name for pair in TEXT.items() for name in pair)
 
 
+def text_folder(name: str | Path) -> Path:
+    """The folder of a text run or checkpoint, by its path or a bundled checkpoint's name."""
+    return BUNDLED.get(str(name), Path(name))
+
+
 def read_text_json(folder: Path) -> dict:
     """prompt_template and text_length: from a text run's text.json, or a checkpoint's sampling.json."""
+    folder = text_folder(folder)
     for name in ("text.json", SAMPLING):
         if (folder / name).exists():
             return json.loads((folder / name).read_text())
@@ -39,7 +45,7 @@ def load_trainable(path: str | Path) -> HunyuanVideoTransformer:
 
 def load_text(folder: str | Path) -> tuple[TextEncoder, ClipTextEncoder]:
     """Both text encoders of a text run, in float32 on the CPU."""
-    folder = Path(folder)
+    folder = text_folder(folder)
     text = read_text_json(folder)
     template = PromptTemplate.from_dict(text["prompt_template"], text["text_length"])
     (encoder, tokenizer), clip = ((folder / name, folder / its) for name, its in TEXT.items())
@@ -49,4 +55,4 @@ def load_text(folder: str | Path) -> tuple[TextEncoder, ClipTextEncoder]:
 def copy_text(source: Path, target: Path) -> None:
     """The four text folders of a run into a checkpoint folder."""
     for name in TEXT_FOLDERS:
-        shutil.copytree(source / name, target / name)
+        shutil.copytree(text_folder(source) / name, target / name)

@@ -10,9 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hunyuan_video.checkpoints.layout import BUNDLED
 from hunyuan_video.distributed.ranks import join_ranks
 from hunyuan_video.errors import UserError
-from hunyuan_video.training.config import BundleRun, EncodeRun, SequenceRun, TextRun, as_yaml, build, load_config
+from hunyuan_video.training.config import (
+    BundleRun,
+    EncodeRun,
+    SequenceRun,
+    TextRun,
+    as_yaml,
+    build,
+    load_config,
+    recipe_path,
+)
 from hunyuan_video.training.loop import train
 from hunyuan_video.training.parallelize import deal
 from hunyuan_video.training.run_list import check_files, groups_of, side_by_side, train_command
@@ -44,7 +54,7 @@ def run(
     with all its defaults, and for stages the plan for `ranks` GPUs of a kind (0: as many as torchrun started).
     Raises UserError.
     """
-    config, path = load_config(config_path, overrides), Path(config_path)
+    config, path = load_config(config_path, overrides), recipe_path(config_path)
     if dry_run and not isinstance(config, SequenceRun):
         show(config, path, report, gpu, ranks)
         return {}
@@ -102,7 +112,7 @@ def show(config: Any, path: Path, report: Callable[[str], None], gpu: str, ranks
     report(f"{path}: a valid {config.kind} run, output {config.output}")
     for name in ("vae", "text", "init_from", "teacher", "transformer"):
         needed = getattr(config, name, "")
-        if needed and not Path(needed).exists():
+        if needed and needed not in BUNDLED and not Path(needed).exists():
             report(f"  {name}: {needed} is not there yet")
 
 

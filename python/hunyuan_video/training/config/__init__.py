@@ -8,6 +8,7 @@ from hunyuan_video.training.config.distillation import GuidanceDistillationRun, 
 from hunyuan_video.training.config.flow import EncodedFlowRun, FlowRun, StageConfig, StagesRun
 from hunyuan_video.training.config.other import BundleRun, EncodeRun, SequenceRun, TextRun
 from hunyuan_video.training.config.reading import KINDS, load_config
+from hunyuan_video.training.config.recipes import recipe_path
 from hunyuan_video.training.config.vae import VAERun, VAEStage, VAEStagesRun
 from hunyuan_video.training.config.yaml_file import as_yaml, read_yaml
 
@@ -37,4 +38,5 @@ __all__ = [
     "check_model",
     "load_config",
     "read_yaml",
+    "recipe_path",
 ]

@@ -16,6 +16,7 @@ import yaml
 
 from hunyuan_video.errors import UserError
 from hunyuan_video.files import read_text
+from hunyuan_video.training.config.recipes import recipe_names, recipe_path
 
 
 class WrittenInt(int):
@@ -79,11 +80,12 @@ def parse_yaml(text: str) -> Any:
 
 
 def read_yaml(path: str | Path) -> Any:
-    """The content of a YAML file. Raises UserError where it is missing or not YAML."""
+    """The content of a YAML file, or of a recipe by its name. Raises UserError where it is missing or not YAML."""
     try:
-        return parse_yaml(read_text(Path(path)))
+        return parse_yaml(read_text(recipe_path(path)))
     except OSError as error:
-        raise UserError(f"{path}: cannot read the configuration ({error.strerror}); give a YAML file") from None
+        text = f"{path}: cannot read the configuration ({error.strerror}); give a YAML file"
+        raise UserError(f"{text}, or a recipe's name: {', '.join(recipe_names())}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     except UserError as error:
