@@ -1,4 +1,4 @@
-"""What we write for others, read back by them with equal results: whole folders, students, students of PEFT; bytes."""
+"""Files that we write for others, read back by them with equal results: whole folders and students; bytes."""
 
 from __future__ import annotations
 
