@@ -16,21 +16,22 @@ import torch
 from torch import Tensor, nn
 
 
-def fingerprint(module: nn.Module) -> str:
+def fingerprint(module: nn.Module, state: Iterable[tuple[str, Tensor]] | None = None) -> str:
     """16 hex digits over a model's config, dtype, parameter names and shapes, and up to 64 values of each parameter.
 
     Two checkpoints of one architecture differ in practically every sampled value; reading all 26 GB would tell no more.
-    Adapters beside the weights count with their strengths.
+    Adapters beside the weights count with their strengths. state: the sorted entries of the state dict, of a module
+    that has not all of them in memory.
     """
     digest = hashlib.sha256(repr(getattr(module, "config", None)).encode())
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(module.state_dict().items()) if state is None else state:
         flat = tensor.detach().reshape(-1)
         sample = flat[:: max(1, flat.numel() // 64)][:64].cpu().contiguous()
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(sample.view(torch.uint8).numpy().tobytes())
     for name, part in module.named_modules():
         strengths = getattr(part, "weights", None)  # of adapters, by name: no tensors, so in no state dict
-        if isinstance(strengths, dict) and strengths:
+        if isinstance(strengths, dict) and strengths and not getattr(part, "plain", False):
             digest.update(f"{name} {sorted(strengths.items())}".encode())
     return digest.hexdigest()[:16]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -17,7 +18,7 @@ from hunyuan_video.checkpoints.quantized import KINDS, QuantizedSource, chosen_l
 from hunyuan_video.checkpoints.sources import TensorSource
 from hunyuan_video.checkpoints.validate import FP8_DTYPES, check_checkpoint, quantized_modules
 from hunyuan_video.errors import UserError
-from hunyuan_video.models.fp8 import FP8Linear
+from hunyuan_video.models.fp8 import BLOCK_LISTS, FP8Linear
 from hunyuan_video.models.int8 import Int8Linear
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -32,8 +33,12 @@ def load_model(
     device: torch.device | str | None = None,
     load_key: Literal["module", "ema"] | None = None,
     quantize: Literal["fp8", "int8"] | None = None,
+    stream: bool = False,
 ) -> Model:
-    """A model in evaluation mode from a file, a component's folder or a pipeline's root; see `Pretrained`."""
+    """A model in evaluation mode from a file, a component's folder or a pipeline's root; see `Pretrained`.
+
+    stream: the transformer's blocks stay in the file, and know how they are read (`models/transformer/streamed.py`).
+    """
     if dtype in FP8_DTYPES:
         raise UserError("dtype cannot be an FP8 type, its values need scales; load with quantize='fp8'")
     if quantize not in (None, *KINDS):
@@ -55,22 +60,28 @@ def load_model(
         source = QuantizedSource(source, fresh, quantize, device or "cpu")
         stored += fresh
     place_quantized_linears(model, stored, source, checkpoint.path)
-    _fill(model, source, dtype, torch.device(device or "cpu"))
+    for name, module in model.named_modules():
+        if not (module._parameters or module._buffers):
+            continue
+        fill = partial(_fill, source=source, path=name, dtype=dtype)
+        if stream and name.split(".")[0] in BLOCK_LISTS:
+            vars(module)["stored"] = fill
+        else:
+            fill(module, torch.device(device or "cpu"))
     return model.eval()
 
 
-def _fill(model: nn.Module, source: TensorSource, dtype: torch.dtype, device: torch.device) -> None:
-    """Gives every parameter and buffer of a model on the meta device its value."""
-    for path, module in model.named_modules():
-        if isinstance(module, FP8Linear):
-            read_fp8(module, source, path, device)
-        elif isinstance(module, Int8Linear):
-            read_int8(module, source, path, device)
-    for name, old in [*model.named_parameters(), *model.named_buffers()]:
-        if old.is_meta:
+def _fill(module: nn.Module, device: torch.device, source: TensorSource, path: str, dtype: torch.dtype) -> None:
+    """Gives every parameter and buffer of a module itself, on the meta device, its value."""
+    if isinstance(module, FP8Linear):
+        read_fp8(module, source, path, device)
+    elif isinstance(module, Int8Linear):
+        read_int8(module, source, path, device)
+    for name, old in [*module._parameters.items(), *module._buffers.items()]:
+        if old is not None and old.is_meta:
             out = torch.empty(old.shape, dtype=dtype if old.dtype.is_floating_point else old.dtype, device=device)
-            source.read_into(out, name)
-            _assign(model, name, out)
+            source.read_into(out, f"{path}.{name}" if path else name)
+            _assign(module, name, out)
 
 
 def main_dtype(source: TensorSource) -> torch.dtype:
@@ -84,12 +95,10 @@ def main_dtype(source: TensorSource) -> torch.dtype:
     return torch.bfloat16 if any(info.dtype in FP8_DTYPES for info in source.infos.values()) else torch.float32
 
 
-def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
-    """Puts a tensor in the place of a parameter or buffer."""
-    path, _, leaf = name.rpartition(".")
-    owner = model.get_submodule(path)
-    old = owner._parameters.get(leaf)
+def _assign(module: nn.Module, name: str, tensor: Tensor) -> None:
+    """Puts a tensor in the place of a module's own parameter or buffer."""
+    old = module._parameters.get(name)
     if old is not None:
-        owner._parameters[leaf] = nn.Parameter(tensor, requires_grad=old.requires_grad)
+        module._parameters[name] = nn.Parameter(tensor, requires_grad=old.requires_grad)
     else:
-        owner._buffers[leaf] = tensor
+        module._buffers[name] = tensor

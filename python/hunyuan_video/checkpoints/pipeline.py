@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -19,6 +19,7 @@ from hunyuan_video.checkpoints.layout import (
     part_folders,
     tokenizer_folder,
 )
+from hunyuan_video.checkpoints.load import load_model
 from hunyuan_video.errors import PrecisionWarning, UserError
 from hunyuan_video.files import read_optional_json
 from hunyuan_video.models import TransformerConfig, VAEConfig
@@ -32,29 +33,39 @@ def load_parts(
     dtype: torch.dtype | None,
     device: torch.device,
     adapter: str | None = "none",
+    quantize: Literal["fp8", "int8"] | None = None,
+    stream: bool = False,
 ) -> dict[str, Any]:
-    """The wanted parts on `device`, as keyword arguments of HunyuanVideoPipeline; the transformer with an adapter."""
+    """The wanted parts on `device`, as keyword arguments of HunyuanVideoPipeline; the transformer with an adapter.
+
+    quantize: precision that the transformer's blocks get. stream: the blocks, and the language model's layers, stay in
+    their files until they are due.
+    """
     dtype = usable_dtype(dtype, device)
     folders = part_folders(folder)
     unknown = sorted(set(wanted) - set(folders))
     if unknown:
         raise UserError(f"a checkpoint has no part {unknown[0]!r}; its parts are {', '.join(folders)}")
     files = adapter_files(folder, read_sampling_json(folder), adapter) if "transformer" in wanted else []
-    loaded = {part: _load(part, folder, folders[part], dtype, device) for part in wanted}
+    loaded = {part: _load(part, folder, folders[part], dtype, device, quantize, stream) for part in wanted}
     if files:
         apply_adapters(loaded["transformer"], files)
     return loaded
 
 
-def _load(part: str, root: Path, folder: Path, dtype: torch.dtype | None, device: torch.device) -> Any:
+def _load(
+    part: str, root: Path, folder: Path, dtype: torch.dtype | None, device: torch.device,
+    quantize: Literal["fp8", "int8"] | None, stream: bool,
+) -> Any:  # fmt: skip
     if not folder.is_dir():
         raise UserError(f"{root} has no {folder.name} folder; download the whole checkpoint")
     if part == "transformer":
         from hunyuan_video.models import HunyuanVideoTransformer
 
-        return HunyuanVideoTransformer.from_pretrained(
-            folder, dtype=dtype or default_dtype(device), device=device
-        ).eval()
+        wide = dtype or default_dtype(device)
+        return load_model(
+            HunyuanVideoTransformer, "transformer", folder, dtype=wide, device=device, quantize=quantize, stream=stream
+        )
     if part == "vae":
         from hunyuan_video.models import CausalVAE
 
@@ -65,6 +76,8 @@ def _load(part: str, root: Path, folder: Path, dtype: torch.dtype | None, device
     # The encoders run once per prompt: on a GPU in the precision they are stored in, on the CPU like the transformer.
     text_dtype = (dtype or torch.float32) if device.type == "cpu" else None
     if part == "text_encoder":
+        if stream:
+            return load_text_encoder(folder, tokenizer, prompt_template(root), dtype=text_dtype, stream=device)
         return load_text_encoder(folder, tokenizer, prompt_template(root), dtype=text_dtype).to(device)
     return load_clip_encoder(folder, tokenizer, dtype=text_dtype).to(device)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,18 @@ def load_text_encoder(
     tokenizer_folder: str | Path | None = None,
     config: PromptTemplate = HUNYUAN_TEMPLATE,
     dtype: torch.dtype | None = None,
+    stream: torch.device | None = None,
 ) -> TextEncoder:
     """The language model in `folder` (Llama, also inside a LLaVA checkpoint) with its tokenizer, on the CPU.
 
-    tokenizer_folder: default the same folder. dtype: default the one of the file. Raises UserError, one line that names
+    tokenizer_folder: default the same folder. dtype: default the one of the file. stream: a device on which the model
+    runs, its layers read one by one when they are due. Raises UserError, one line that names
     the file and the key, for anything missing, truncated or of the wrong shape.
     """
     folder = _existing(folder)
     values, text = _text_values(folder)
     tokenizer = load_tokenizer(tokenizer_folder or folder)
-    return TextEncoder(_language_model(folder, values, text, dtype), tokenizer, config)
+    return TextEncoder(_language_model(folder, values, text, dtype, stream), tokenizer, config)
 
 
 def load_clip_encoder(
@@ -62,11 +65,14 @@ def load_clip_encoder(
     return ClipTextEncoder(model, tokenizer, max_length=length)
 
 
-def _language_model(folder: Path, values: dict[str, Any], text: dict[str, Any], dtype: torch.dtype | None) -> nn.Module:
+def _language_model(
+    folder: Path, values: dict[str, Any], text: dict[str, Any], dtype: torch.dtype | None, stream: torch.device | None
+) -> nn.Module:
     native = _config(LlamaConfig.from_dict, text, folder) if text.get("model_type") == "llama" else None
     if native is None:
-        return ForeignLanguageModel(_transformers_model(folder, values, dtype))
-    return load_weights(_on_meta(LlamaModel, native), folder, "embed_tokens.weight", dtype)
+        foreign = ForeignLanguageModel(_transformers_model(folder, values, dtype))
+        return foreign if stream is None else foreign.to(stream)
+    return load_weights(_on_meta(LlamaModel, native), folder, "embed_tokens.weight", dtype, stream)
 
 
 def _pooled_model(folder: Path, values: dict[str, Any], text: dict[str, Any], dtype: torch.dtype | None) -> nn.Module:
@@ -103,11 +109,14 @@ def _on_meta(model: Callable[[Any], nn.Module], config: Any) -> nn.Module:
         return model(config)
 
 
-def load_weights(model: nn.Module, folder: Path, anchor: str, dtype: torch.dtype | None) -> nn.Module:
+def load_weights(
+    model: nn.Module, folder: Path, anchor: str, dtype: torch.dtype | None, stream: torch.device | None = None
+) -> nn.Module:
     """Fills a model on the meta device from the safetensors of a folder, one tensor at a time, so memory holds it once.
 
     anchor: a key of the model; what precedes it in the file (`language_model.model.`, `text_model.`, ...) is the prefix
-    of our keys. Keys with another prefix belong to other models in the file and are ignored.
+    of our keys. Keys with another prefix belong to other models in the file and are ignored. stream: where the model
+    runs while its layers stay in the file.
     """
     source = open_weights(folder)
     anchors = [key for key in source.infos if key == anchor or key.endswith("." + anchor)]
@@ -119,7 +128,12 @@ def load_weights(model: nn.Module, folder: Path, anchor: str, dtype: torch.dtype
         name = key.removeprefix(prefix)
         if name in wanted:
             _check_shape(source, key, wanted.pop(name))
-            _assign(model, name, read_decoded(source, key, dtype))
+            if stream is None:
+                _assign(model, name, read_decoded(source, key, dtype))
+            elif name.startswith("layers."):
+                _leave(model, name, partial(read_decoded, source, key, dtype))
+            else:
+                _assign(model, name, read_decoded(source, key, dtype).to(stream))
         elif not name.endswith((*UNUSED_KEYS, *MARKERS)):
             raise UserError(f"{source.origin(key)}: key {key} is not in the model that config.json describes")
     if wanted:
@@ -162,6 +176,20 @@ def _check_shape(source: TensorSource, key: str, wanted: nn.Parameter) -> None:
 def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
     path, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(path), leaf, nn.Parameter(tensor, requires_grad=False))
+
+
+def _leave(model: nn.Module, name: str, read: Callable[[], Tensor]) -> None:
+    """Leaves a tensor in its file: the module's copies read it (models/transformer/streamed.py)."""
+    path, _, leaf = name.rpartition(".")
+    own = vars(model.get_submodule(path))
+    reads = own["stored"].keywords["reads"] if "stored" in own else {}
+    reads[leaf] = read
+    own["stored"] = partial(_read_all, reads=reads)
+
+
+def _read_all(twin: nn.Module, device: torch.device, reads: dict[str, Callable[[], Tensor]]) -> None:
+    for leaf, read in reads.items():
+        twin._parameters[leaf] = nn.Parameter(read().to(device), requires_grad=False)
 
 
 def _transformers_model(folder: Path, values: dict[str, Any], dtype: torch.dtype | None) -> Any:

@@ -37,6 +37,10 @@ class Job:
     fps: float | None = None  # None until the checkpoint's is known
     contact_sheet: bool = False
     vae_mode: str = "auto"
+    precision: str | None = None
+    memory: str = "auto"
+    device_memory: str | None = None
+    host_memory: str | None = None
     index: int = 0  # prompts that are finished
 
     @property
@@ -106,7 +110,7 @@ def _saved_job(saved: Any, path: str) -> Job:
 
 def apply_options(job: Job, args: argparse.Namespace) -> None:
     """Puts the options that were given into the job."""
-    for name in ("model", "adapter", "dtype", "fps", "vae_mode"):
+    for name in ("model", "adapter", "dtype", "fps", "vae_mode", "precision", "memory", "device_memory", "host_memory"):
         if getattr(args, name) is not None:
             setattr(job, name, getattr(args, name))
     job.contact_sheet |= args.contact_sheet

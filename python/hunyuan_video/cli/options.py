@@ -31,7 +31,7 @@ def add_request_flags(group: argparse._ActionsContainer, names: Iterable[str], h
         )
 
 
-def add_model_options(parser: argparse.ArgumentParser, *, adapter: bool = False) -> None:
+def add_model_options(parser: argparse.ArgumentParser, *, adapter: bool = False) -> argparse._ActionsContainer:
     group = parser.add_argument_group("model and machine")
     group.add_argument("--model", metavar="NAME|FOLDER", help="tiny (bundled, the default) or a checkpoint folder")
     if adapter:
@@ -45,6 +45,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, adapter: bool = False)
     )
     group.add_argument("--device", help="cpu, cuda, cuda:1, ...; default the GPU if there is one")
     group.add_argument("--threads", type=int, help="CPU threads; default all cores")
+    return group
 
 
 def add_memory_options(group: argparse._ActionsContainer) -> None:

@@ -17,6 +17,7 @@ from hunyuan_video.cli.job import (
     resumed_job,
 )
 from hunyuan_video.cli.options import (
+    add_memory_options,
     add_model_options,
     add_output_options,
     add_request_flags,
@@ -28,6 +29,7 @@ from hunyuan_video.cli.start import collector_paused
 from hunyuan_video.errors import ArgumentError, UserError
 
 if TYPE_CHECKING:
+    from hunyuan_video.planning.run_plan import RunPlan
     from hunyuan_video.sampling import HunyuanVideoPipeline, SampleOutput
     from hunyuan_video.sampling.run import SampleStream
 
@@ -44,7 +46,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     run_group = parser.add_argument_group("the video (defaults: what the checkpoint was made for)")
     add_request_flags(run_group, RUN_FLAGS)
     add_output_options(parser)
-    add_model_options(parser, adapter=True)
+    add_memory_options(add_model_options(parser, adapter=True))
     return parser
 
 
@@ -67,6 +69,7 @@ def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
     """The checked job, and the models that do it."""
     from hunyuan_video.media.images import read_image
     from hunyuan_video.sampling import HunyuanVideoPipeline
+    from hunyuan_video.sampling.opening import open_models
     from hunyuan_video.sampling.request import check_argument
 
     job = new_job(args) if args.resume is None else resumed_job(args)
@@ -82,8 +85,35 @@ def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
     dtype = torch_dtype(job.dtype)
     needs_vae = not job.latents_only or not {"image", "video"}.isdisjoint(job.arguments)
     parts = ("transformer", "text_encoder", "clip_text_encoder") + (("vae",) if needs_vae else ())
-    pipe = HunyuanVideoPipeline.from_pretrained(job.model, dtype=dtype, device=device, parts=parts, adapter=job.adapter)
-    return job, pipe
+    plan = plan_of(job, device, dtype)
+    models = open_models(
+        job.model, dtype=dtype, device=device, parts=parts, adapter=job.adapter, precision=job.precision,
+        memory=job.memory, device_memory=job.device_memory, host_memory=job.host_memory, plan=plan,
+    )  # fmt: skip
+    return job, HunyuanVideoPipeline.over(models)
+
+
+def plan_of(job: Job, device: Any, dtype: Any) -> RunPlan | None:
+    """The plan of a job, told in three lines; None where limits are not asked for and memory cannot matter.
+
+    UserError where nothing fits, naming the nearest size that does.
+    """
+    from hunyuan_video.planning.run_plan import plan_lines
+    from hunyuan_video.sampling.opening import refuse
+    from hunyuan_video.sampling.planned import matters, plan_sampling
+
+    limits = job.device_memory, job.host_memory, job.precision
+    if limits == (None, None, None) and job.memory == "auto" and not matters(job.model, job.arguments, device):
+        return None
+    plan = plan_sampling(
+        job.model, job.arguments, device=device, dtype=dtype, precision=job.precision, memory=job.memory,
+        device_memory=job.device_memory, host_memory=job.host_memory, adapter=job.adapter, vae_mode=job.vae_mode,
+        output_type="latent" if job.latents_only else "np",
+    )  # fmt: skip
+    refuse(plan)
+    for line in (*plan_lines(plan), *plan.notes):
+        print(line, file=sys.stderr)
+    return plan
 
 
 def list_words(model: str) -> int:
@@ -235,7 +265,12 @@ def write_outputs(pipe: HunyuanVideoPipeline, job: Job, stream: SampleStream, ou
     from hunyuan_video.sampling.record import run_record
 
     fps = job.fps or pipe.defaults.fps
-    options = {"adapter": job.adapter, "dtype": job.dtype, "contact_sheet": job.contact_sheet}
+    options = {
+        "adapter": job.adapter,
+        "dtype": job.dtype,
+        "precision": job.precision,
+        "contact_sheet": job.contact_sheet,
+    }
     options |= {name: job.arguments.get(name) for name in ("negative_prompt", "image", "video")}
     recorded: dict[str, Any] = {"fps": fps, "seed": job.seed, "model": job.model, "options": options}
     for video in range(len(output.latents)):

@@ -22,6 +22,7 @@ from hunyuan_video.models.vae.tiling import tile_stride
 from hunyuan_video.planning.live import counted, tensor_bytes
 
 Latent = tuple[int, int, int, int]  # C, T, h, w of one video
+MARGIN = 1 << 26  # of a limit, left free beside exact mode's budget
 BANDS = 3  # of what a band of rows may cost by `ConvPlan.cost`, an upper estimate, one part was seen in use
 
 
@@ -197,6 +198,24 @@ class StoreMeter:
 
     def _peak(self, work: int) -> None:
         self.most = max(self.most, self.stores + self.window + self.folded + work)
+
+
+def decode_choice(
+    config: VAEConfig, latent: Latent, wanted: str, dtype: torch.dtype, machine: Machine, room: int | None
+) -> tuple[str, int | None, int | None]:
+    """(mode, budget of exact mode, bytes in use beside the weights) for a decode in `room` bytes, None: any number.
+
+    "auto" becomes exact, equal to plain up to rounding, where what it stands for does not fit. Bytes are None where
+    not even exact mode does.
+    """
+    mode = automatic_mode(config, latent, machine.device) if wanted == "auto" else wanted
+    if mode != "exact":
+        live = decode_bytes(config, latent, mode, dtype, machine, None)
+        if wanted != "auto" or room is None or live is None or live <= room:
+            return mode, None, live
+    outside = config.out_channels * pixels_of(config, latent) * dtype.itemsize + MARGIN
+    budget = max(DEFAULT_BUDGET if room is None else min(DEFAULT_BUDGET, room - outside), 1)
+    return "exact", budget, decode_bytes(config, latent, "exact", dtype, machine, budget)
 
 
 @lru_cache(maxsize=8)

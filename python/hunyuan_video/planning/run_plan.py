@@ -17,10 +17,9 @@ import torch
 from hunyuan_ext.core.rehearsal import Machine
 from hunyuan_video.checkpoints.pipeline import vae_dtype
 from hunyuan_video.errors import UserError
-from hunyuan_video.models.vae.exact import DEFAULT_BUDGET
 from hunyuan_video.planning import budget as sizes_of_memory
 from hunyuan_video.planning.counts import encoder_bytes, step_bytes, step_flops, table_bytes
-from hunyuan_video.planning.decoding import automatic_mode, decode_bytes, frames_bytes, pixels_of, vae_bytes
+from hunyuan_video.planning.decoding import decode_bytes, decode_choice, frames_bytes, pixels_of, vae_bytes
 from hunyuan_video.planning.gpus import Rates, rates_of
 from hunyuan_video.planning.sizes import Encoder, Sizes, Weights, weights_of
 
@@ -239,23 +238,13 @@ class _Counts:
     def _decoding(self, beside: int, choices: dict[str, Any]) -> list[Stage]:
         assert self.sizes.vae is not None
         config, machine, wanted = self.sizes.vae, self.target.machine, self.demand.vae_mode
-        mode = automatic_mode(config, self.latent, self.target.device) if wanted == "auto" else wanted
         pixels = pixels_of(config, self.latent)
         tail = frames_bytes(pixels)
         earlier = (self.demand.videos - 1) * 3 * pixels * 4
         room = None if self.limit is None else self.limit - beside - (tail + earlier if self.on_cpu else 0)
-        budget = None
-        live = decode_bytes(config, self.latent, mode, self.vae_type, machine, None) if mode != "exact" else None
-        if live is not None and wanted == "auto" and room is not None and live > room:
-            mode = "exact"  # equal to plain up to rounding, in the memory that there is
-        if mode == "exact":
-            held = decode_bytes(config, self.latent, "exact", self.vae_type, machine, 1 << 60)
-            outside = 3 * pixels * self.vae_type.itemsize
-            left = DEFAULT_BUDGET if room is None else min(DEFAULT_BUDGET, room - outside - (1 << 26))
-            budget = max(left, 1)
-            live = decode_bytes(config, self.latent, "exact", self.vae_type, machine, budget)
-            if live is None:  # not even the least: say what it would take
-                live, budget = held, None
+        mode, budget, live = decode_choice(config, self.latent, wanted, self.vae_type, machine, room)
+        if live is None:  # not even the least: say what it would take
+            live = decode_bytes(config, self.latent, "exact", self.vae_type, machine, 1 << 60)
         choices["vae_mode"], choices["vae_budget"] = mode, budget
         live = live or 0
         rates = rates_of(self.target.gpu)

@@ -22,8 +22,9 @@ def decode_latents(
     vae: CausalVAE,
     latents: Tensor,  # [N, C, T, h, w] float32, model space
     mode: str = "auto",
+    budget: int | None = None,
 ) -> Tensor:
-    """Videos [N, 3, F, H, W] in 0..1, float32 on the CPU; one video is decoded at a time.
+    """Videos [N, 3, F, H, W] in 0..1, float32 on the CPU; one video is decoded at a time. budget: of exact mode, bytes.
 
     mode "auto" is one pass where a video fits in the VAE's tile. A larger one is decoded exactly, without seams and
     within 4 GiB, on a CPU; on a GPU it is decoded in tiles, as the released program does.
@@ -33,23 +34,29 @@ def decode_latents(
     videos = []
     for latent in latents.split(1):
         check_finite(latent, "the latents", "sample again with --dtype float32 (or bfloat16)")
-        video = _decoded(vae, latent, chosen)
+        video = _decoded(vae, latent, chosen, budget)
         if weight.dtype == torch.float16 and not video.isfinite().all():
             text = "the VAE leaves the range of float16 on this video; it decodes again in bfloat16"
             warnings.warn(text, PrecisionWarning, stacklevel=2)
             vae = deepcopy(vae).to(torch.bfloat16)
             weight = next(vae.parameters())
-            video = _decoded(vae, latent, chosen)
+            video = _decoded(vae, latent, chosen, budget)
         check_finite(video, "the decoded frames", _remedy(weight.dtype))
         videos.append(to_display(video))
     return torch.cat(videos)
 
 
-def _decoded(vae: CausalVAE, latents: Tensor, mode: str) -> Tensor:  # [1, C, T, h, w] -> [1, 3, F, H, W] on the CPU
+def _decoded(
+    vae: CausalVAE,
+    latents: Tensor,  # [1, C, T, h, w]
+    mode: str,
+    budget: int | None,
+) -> Tensor:  # [1, 3, F, H, W] on the CPU
     weight = next(vae.parameters())
     with torch.no_grad(), explained_memory_errors("decoding", TILED):
         try:
-            return vae.decode((latents / vae.config.scaling_factor).to(weight.device, weight.dtype), mode=mode).cpu()
+            inputs = (latents / vae.config.scaling_factor).to(weight.device, weight.dtype)
+            return vae.decode(inputs, mode=mode, memory_budget=budget if mode == "exact" else None).cpu()
         except ValueError as error:  # exact mode cannot hold the video within its budget
             raise UserError(f"decoding: {error}; {TILED}") from error
 

@@ -30,7 +30,7 @@ def first_frames(
         return None
     if image is None:
         raise ArgumentError("this model continues an image and none was given; give one with image= (--image FILE)")
-    if models.vae is None:
+    if not models.has("vae"):
         raise ArgumentError("image: this pipeline has no vae to encode it with")
     if settings.num_frames == 1:
         raise ArgumentError(f"num_frames must be at least {models.grid.temporal + 1} with an image, got 1")

@@ -154,7 +154,7 @@ class AdapterMethods:
         """Takes all adapters off. Fused ones stay in the weights, for good; else those are as before, bit for bit."""
         from hunyuan_video.models.lora import lora_layers, remove_adapters
 
-        fused = any(layer.original is not None for _, layer in lora_layers(self.transformer))
+        fused = any(layer.merged for _, layer in lora_layers(self.transformer))
         remove_adapters(self.transformer, keep_merged=fused)
         if self._plain_config is not None and not fused:
             self.transformer.config = self._plain_config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,15 +26,17 @@ from hunyuan_video.sampling.preview import LatentPreview
 from hunyuan_video.sampling.request import STORED, SamplingDefaults
 
 if TYPE_CHECKING:
-    from hunyuan_video.models import CausalVAE, ClipTextEncoder, HunyuanVideoTransformer, TextEncoder
+    from hunyuan_video.models import CausalVAE, ClipTextEncoder, HunyuanVideoTransformer, TextEncoder, TransformerConfig
 
 
 class LoadedModels:
     """A transformer, a VAE and two text encoders, what they are sampled with by default, and their grid.
 
-    Every part but the transformer may be missing. Runs may go on side by side, in one thread or in several: all that
-    changes from step to step is in the run.
+    Every part but the transformer may be missing. memory: "resident" or "stream", as plans call it. Runs may go on side
+    by side, in one thread or in several: all that changes from step to step is in the run.
     """
+
+    memory = "resident"
 
     def __init__(
         self,
@@ -52,7 +54,7 @@ class LoadedModels:
         self.clip_text_encoder = clip_text_encoder
         self.defaults = defaults or SamplingDefaults()
         self.name = name
-        _grid(transformer, vae)
+        grid_of(transformer.config, None if vae is None else vae.config)
         self._preview: LatentPreview | None = None
         self._fitting = threading.Lock()
 
@@ -65,24 +67,36 @@ class LoadedModels:
         device: torch.device | str | None = None,
         parts: Sequence[str] = PARTS,
         adapter: str | None = None,
+        quantize: Literal["fp8", "int8"] | None = None,
     ) -> LoadedModels:
-        """Loads a checkpoint; the arguments are those of `HunyuanVideoPipeline.from_pretrained`."""
+        """Loads a whole checkpoint; the arguments are those of `HunyuanVideoPipeline.from_pretrained`."""
         if "transformer" not in parts:
             raise ArgumentError("parts must contain 'transformer'")
         folder = checkpoint_folder(path)
         chosen = default_device() if device is None else torch.device(device)
         with own_precision(chosen):
-            loaded = load_parts(folder, tuple(parts), dtype=dtype, device=chosen, adapter=adapter)
+            loaded = load_parts(folder, tuple(parts), dtype=dtype, device=chosen, adapter=adapter, quantize=quantize)
         return cls(**loaded, defaults=read_defaults(folder, adapter), name=str(path))
 
     @property
     def grid(self) -> Grid:
         """Pixels per latent and token; without a VAE, the released one's compression is assumed."""
-        return _grid(self.transformer, self.vae)
+        return grid_of(self.transformer.config, None if self.vae is None else self.vae.config)
 
     @property
     def device(self) -> torch.device:
         return next(self.transformer.parameters()).device
+
+    def has(self, part: str) -> bool:
+        """True if a part of the checkpoint is there."""
+        return getattr(self, part) is not None
+
+    def begin(self) -> None:
+        """A run begins: what earlier ones left for the next may be stale."""
+
+    def decode_way(self, latents: Tensor, mode: str) -> tuple[str, int | None]:  # [N, C, T, h, w]
+        """Mode and memory budget of the VAE for latents of this size, before it is asked for."""
+        return mode, None
 
     def parts(self) -> Iterator[nn.Module]:
         """The models that are there."""
@@ -97,7 +111,7 @@ class LoadedModels:
         """A cheap picture of latents [N, C, T, h, w]: uint8 [N, T, h, w, 3], see `sampling.preview`."""
         with self._fitting, own_precision(self.device):
             if self._preview is None:
-                self._preview = LatentPreview() if self.vae is None else LatentPreview.fit(self.vae)
+                self._preview = LatentPreview.fit(self.vae) if self.has("vae") else LatentPreview()
         with own_precision(self.device):
             return self._preview(latents)
 
@@ -116,13 +130,12 @@ def read_defaults(folder: Path, adapter: str | None = None) -> SamplingDefaults:
     return SamplingDefaults(**{"negative_prompt": "", **known})
 
 
-def _grid(transformer: HunyuanVideoTransformer, vae: CausalVAE | None) -> Grid:
+def grid_of(config: TransformerConfig, vae: Any) -> Grid:  # vae: its config or None
     """ArgumentError or UserError where the two do not belong together, or cannot be sampled."""
-    config = transformer.config
     check_channels(config, "this pipeline")
-    if vae is not None and vae.config.latent_channels != config.in_channels:
+    if vae is not None and vae.latent_channels != config.in_channels:
         raise ArgumentError(
-            f"the transformer takes {config.in_channels} latent channels, the vae makes {vae.config.latent_channels}; "
+            f"the transformer takes {config.in_channels} latent channels, the vae makes {vae.latent_channels}; "
             "these two do not belong together"
         )
-    return Grid.of(None if vae is None else vae.config, config)
+    return Grid.of(vae, config)

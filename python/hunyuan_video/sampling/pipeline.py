@@ -20,6 +20,8 @@ from hunyuan_video.sampling.decode import as_output, decode_latents
 from hunyuan_video.sampling.host import own_precision
 from hunyuan_video.sampling.lora import AdapterMethods
 from hunyuan_video.sampling.models import LoadedModels
+from hunyuan_video.sampling.opening import open_models
+from hunyuan_video.sampling.planned import plan_sampling
 from hunyuan_video.sampling.prompts import PromptEmbeds, encode_prompts
 from hunyuan_video.sampling.request import ARGUMENTS, FRAME_TYPES, SampleRequest, SamplingDefaults, check_argument
 from hunyuan_video.sampling.resume_state import SamplingState
@@ -28,6 +30,7 @@ from hunyuan_video.sampling.run import Finished, SampleOutput, SampleStream, Ste
 if TYPE_CHECKING:
     from hunyuan_video.models import CausalVAE, ClipTextEncoder, HunyuanVideoTransformer, TextEncoder
     from hunyuan_video.models.text.tokens import TokenReport
+    from hunyuan_video.planning.run_plan import RunPlan
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -100,6 +103,10 @@ class HunyuanVideoPipeline(AdapterMethods):
         device: torch.device | str | None = None,
         parts: Sequence[str] = PARTS,
         adapter: str | None = None,
+        precision: str | None = None,
+        memory: str = "auto",
+        device_memory: str | int | None = None,
+        host_memory: str | int | None = None,
     ) -> HunyuanVideoPipeline:
         """Loads "tiny" (bundled), a checkpoint folder in diffusers or official layout, or OWNER/NAME from the hub.
 
@@ -112,9 +119,35 @@ class HunyuanVideoPipeline(AdapterMethods):
         four-step student); "none": the
         plain transformer, with its own number of steps and guidance. UserError, one line, for anything missing or
         damaged.
+        precision: of the transformer's blocks, converted while they are read: "bf16", "fp8", "int8" (CPUs), "auto";
+        None: as stored. memory: "resident": everything stays loaded; "stream": text encoders, blocks and VAE are in
+        memory only while they work, with the same bits; "auto": resident, unless limits are given that the plan of a
+        video of the checkpoint's size does not keep. device_memory, host_memory: those limits, bytes or "16GB".
         """
-        models = LoadedModels.from_pretrained(path, dtype=dtype, device=device, parts=parts, adapter=adapter)
+        models = open_models(
+            path, dtype=dtype, device=device, parts=parts, adapter=adapter, precision=precision, memory=memory,
+            device_memory=device_memory, host_memory=host_memory,
+        )  # fmt: skip
         return cls.over(models)
+
+    def plan(self, **arguments: Any) -> RunPlan:
+        """Memory and time of a call with these arguments, before it: `height`, `num_frames` and others of `__call__`,
+        and `gpu`, `device_memory`, `host_memory`, `memory`, `precision` of `sampling.planned.plan_sampling`.
+
+        Made from the checkpoint's files, with what this pipeline was loaded with. ArgumentError as a call raises.
+        """
+        given = {name: value for name, value in arguments.items() if name in ARGUMENTS}
+        others = {name: value for name, value in arguments.items() if name not in ARGUMENTS}
+        for name in ("batch_size", "vae_mode", "output_type"):
+            if name in given:
+                others[name] = given[name]
+        prompts = given.get("prompt")
+        others.setdefault("prompts", len(prompts) if isinstance(prompts, list | tuple) else 1)
+        others.setdefault("encodes", given.get("prompt_embeds") is None)
+        others.setdefault("memory", self.models.memory)
+        if "gpu" not in others:
+            others.setdefault("device", self.device)
+        return plan_sampling(self.name, given, **{"dtype": self.transformer.dtype, **others})
 
     @property
     def grid(self) -> Grid:
@@ -240,7 +273,7 @@ class HunyuanVideoPipeline(AdapterMethods):
         """Frames of latents [N, C, T, h, w] in model space; types as in `__call__`."""
         check_argument("vae_mode", vae_mode)
         check_choice("output_type", output_type, FRAME_TYPES)
-        if self.vae is None:
+        if not self.models.has("vae"):
             raise ArgumentError("this pipeline has no vae to decode with")
         with own_precision(self.device):
             return as_output(decode_latents(self.vae, latents, vae_mode), output_type)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +11,9 @@ import torch
 from hunyuan_video.checkpoints.layout import checkpoint_folder
 from hunyuan_video.checkpoints.pipeline import default_dtype
 from hunyuan_video.errors import ArgumentError
-from hunyuan_video.planning.budget import host_limit, parse_size
+from hunyuan_video.planning.budget import host_available, host_limit, parse_size
 from hunyuan_video.planning.gpus import card_of
-from hunyuan_video.planning.run_plan import MEMORY_MODES, Choice, Demand, RunPlan, Target, plan_run
+from hunyuan_video.planning.run_plan import MEMORY_MODES, PROCESS, Choice, Demand, RunPlan, Target, plan_run
 from hunyuan_video.planning.sizes import RELEASED, Sizes, checkpoint_sizes, released_sizes
 from hunyuan_video.rules import check_choice
 from hunyuan_video.sampling.models import read_defaults
@@ -62,6 +63,23 @@ def plan_sampling(
     plan = plan_run(sizes, demand, target, ways(sizes, target, dtype, precision, memory))
     plan.choices = {"model": sizes.name, **plan.choices}
     return plan
+
+
+def matters(model: str, arguments: Mapping[str, Any], device: torch.device) -> bool:
+    """True unless a run takes a small part of the memory that there is, by a bound that costs nothing to make."""
+    sizes, defaults = _model(model, None)
+    settings = resolve_settings(arguments, defaults, sizes.grid)
+    shape = settings.num_frames, settings.height, settings.width
+    config, videos = sizes.transformer, settings.num_videos_per_prompt
+    blocks = 24 * config.double_blocks + 12 * config.single_blocks
+    weights = 8 * config.hidden_size**2 * (blocks + 40)
+    weights += 4 * sum(part.elements for part in (sizes.text, sizes.clip) if part is not None)
+    tokens = sizes.grid.tokens(*shape) + sizes.text_length
+    pixels = videos * math.prod(shape)
+    widest = max(sizes.vae.block_out_channels) if sizes.vae is not None else 0
+    bound = PROCESS + weights + 2 * tokens * config.hidden_size * 4 * 30 + pixels * (36 + 20 * widest)
+    there = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host_available()
+    return there is None or 4 * bound > there
 
 
 def _model(model: str, adapter: str | None) -> tuple[Sizes, SamplingDefaults]:

@@ -31,7 +31,7 @@ from hunyuan_video.sampling.start import from_start
 def prepare(models: LoadedModels, request: SampleRequest) -> SamplingState:
     """The state before the first step that is left to do; ArgumentError or UserError if the call cannot work."""
     request.check()
-    if request.output_type != "latent" and models.vae is None:
+    if request.output_type != "latent" and not models.has("vae"):
         raise ArgumentError(f"output_type {request.output_type!r} needs a vae and this pipeline has none; use 'latent'")
     source = request.resume_from
     state = _fresh(models, request) if source is None else _resumed(models, request, source)

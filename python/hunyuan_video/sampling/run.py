@@ -98,6 +98,7 @@ class SampleStream(Iterator[StepEvent | Finished]):
 
     def _events_of(self, bar: StepBar) -> Generator[StepEvent | Finished, None, None]:
         self._save()
+        self.models.begin()
         velocity = GuidedVelocity(self.models.transformer, self.state, self.request.batch_size)
         steps = denoise(velocity, self.state)
         while not self.state.complete:
@@ -116,6 +117,7 @@ class SampleStream(Iterator[StepEvent | Finished]):
                 self._save()
                 return
         bar.say("decoding")
+        del velocity, steps  # the table of modulations
         try:
             with interruptible(self._cancelled.is_set):
                 output = self._output()
@@ -144,7 +146,8 @@ class SampleStream(Iterator[StepEvent | Finished]):
         request, state = self.request, self.state
         frames = state.latents
         if request.output_type != "latent":
-            video = decode_latents(self.models.vae, state.latents, request.vae_mode)
+            mode, budget = self.models.decode_way(state.latents, request.vae_mode)
+            video = decode_latents(self.models.vae, state.latents, mode, budget)
             frames = as_output(video, request.output_type)
         return SampleOutput(
             latents=state.latents,

@@ -40,7 +40,7 @@ def from_start(
     """
     if video is None:
         return noise
-    if models.vae is None:
+    if not models.has("vae"):
         raise ArgumentError("video: this pipeline has no vae to encode it with")
     prompts = len(noise) // settings.num_videos_per_prompt
     starts = _one_each(video, prompts)

@@ -28,6 +28,8 @@ class LoRALinear(nn.Module):
         self.adapters = nn.ModuleDict()
         self.weights: dict[str, float] = {}
         self.register_buffer("original", None, persistent=False)  # the base weight while merged
+        # Of a base that is not in memory: its adapters are merged when it comes, and (plain) nothing is left around it.
+        self.fused = self.plain = False
 
     def form(self, name: str) -> Form:
         """The adapter of a name that is in `adapters`, in whatever form it has."""
@@ -62,7 +64,9 @@ class LoRALinear(nn.Module):
         An FP8 weight is left as it is, and its adapters stay beside it: merged, they would be rounded to three bits.
         """
         self.unmerge()
-        if self.weights and isinstance(self.base_layer, nn.Linear):
+        if self.base_layer.weight.is_meta:
+            self.fused = bool(self.weights) and isinstance(self.base_layer, nn.Linear)
+        elif self.weights and isinstance(self.base_layer, nn.Linear):
             weight = self.base_layer.weight
             self.original = weight.detach().clone()
             base = total = weight.detach().float()
@@ -74,9 +78,23 @@ class LoRALinear(nn.Module):
     @torch.no_grad()
     def unmerge(self) -> None:
         """Puts the base weight back as it was before `merge`, bit for bit."""
+        self.fused = self.plain = False
         if self.original is not None:
             self.base_layer.weight.copy_(self.original)
             self.original = None
+
+    @property
+    def merged(self) -> bool:
+        """True if the active adapters are in the base weight, or will be when it comes."""
+        return self.original is not None or self.fused
+
+    def arrived(self) -> nn.Module:
+        """A copy of this layer whose base weight has come: with its adapters merged where they are to be."""
+        if not self.fused:
+            return self
+        plain = self.plain
+        self.merge()
+        return self.base_layer if plain else self
 
 
 def lora_layer(model: nn.Module, path: str) -> LoRALinear:
@@ -108,7 +126,7 @@ def add_adapter(
     for path, rank in ranks.items():
         base = _linear(model, path)
         alpha = None if alphas is None else alphas.get(path)
-        adapter = Adapter(base.in_features, base.out_features, rank, alpha, device=base.weight.device)
+        adapter = Adapter(base.in_features, base.out_features, rank, alpha, device=_home(model, base))
         add_form(model, name, path, adapter, weight)
 
 
@@ -125,8 +143,16 @@ def add_form(model: nn.Module, name: str, path: str, form: Form, weight: float =
     if name in layer.adapters:
         raise ValueError(f"{path} has an adapter {name!r} already; remove it or choose another name")
     layer.unmerge()
-    layer.adapters[name] = form.to(base.weight.device)
+    layer.adapters[name] = form.to(_home(model, base))
     layer.weights[name] = weight
+
+
+def _home(model: nn.Module, base: nn.Linear | QuantizedLinear) -> torch.device:
+    """Device for an adapter: its base's; of a base that is streamed, that of the model's other parts."""
+    device = base.weight.device
+    if device.type != "meta":
+        return device
+    return next((weight.device for weight in model.parameters() if not weight.is_meta), device)
 
 
 def _linear(model: nn.Module, path: str) -> nn.Linear | QuantizedLinear:

@@ -47,6 +47,9 @@ def remove_adapters(model: nn.Module, *, keep_merged: bool = False) -> nn.Module
     for path, layer in list(lora_layers(model)):
         if keep_merged and isinstance(layer.base_layer, QuantizedLinear):
             continue
+        if keep_merged and layer.fused:
+            layer.plain = True
+            continue
         if not keep_merged:
             layer.unmerge()
         parent, _, leaf = path.rpartition(".")

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from hunyuan_video.errors import UserError
+
 _HOME = "adapter_patches"  # attribute of the model
 
 
@@ -43,6 +45,8 @@ class Patch(nn.Module):
         self.restore(model)
         if self.weights:
             parameter = patched_parameter(model, self.path)
+            if parameter.is_meta:
+                raise UserError(f"an adapter changes {self.path}, which is streamed; load with memory='resident'")
             self.original = parameter.detach().clone()
             total = parameter.float()
             for name, weight in self.weights.items():

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hunyuan_video.models.transformer.modulation import near
 from hunyuan_video.rules import check_field_types
 
 SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
@@ -117,7 +118,7 @@ class LlamaModel(nn.Module):
         rope = rope_tables(self.config, input_ids.shape[1], x.device, x.dtype)
         states = [x]
         for layer in self.layers[:last]:
-            x = layer(x, visible, rope)
+            x = near(layer, x.device)(x, visible, rope)
             states.append(x)
         if last == len(self.layers):
             states[-1] = self.norm(x)

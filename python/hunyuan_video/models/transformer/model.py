@@ -164,7 +164,8 @@ class HunyuanVideoTransformer(Pretrained):
         too, at every call, which is slow. `.to(device)` brings all back.
         """
         for _, module in self.modulation_modules():
-            module.to("cpu")
+            if not any(weight.is_meta for weight in module.parameters()):  # streamed ones are in no device's memory
+                module.to("cpu")
 
     def condition(self, timestep: Tensor, pooled_text: Tensor, guidance: Tensor | None) -> Tensor:
         """Timestep + pooled text + guidance embeddings: [B] -> [B, D]; timesteps [N, 1] -> [N, B, D]."""

@@ -10,7 +10,7 @@ condition of their own: timestep 0 and the pooled text. The sequence is then wor
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,17 +30,29 @@ def near(module: nn.Module, device: torch.device) -> nn.Module:
     return module if all(tensor.device == device for tensor in tensors) else copied(module, device)
 
 
-def copied(module: nn.Module, device: torch.device) -> nn.Module:
-    """A copy of a module whose tensors are on the device; hooks and settings are the module's."""
+def copied(module: nn.Module, device: torch.device, skip: Collection[str] = ()) -> nn.Module:
+    """A copy of a module whose tensors are on the device; hooks and settings are the module's.
+
+    Tensors that are stored elsewhere (`stored`, see streamed.py) are read. skip: children that are left as they are.
+    """
     twin = copy.copy(module)
-    parts = {name: None if part is None else copied(part, device) for name, part in module._modules.items()}
+    parts = {
+        name: part if part is None or name in skip else copied(part, device) for name, part in module._modules.items()
+    }
+    fill = vars(module).get("stored")
+    if fill is not None:
+        vars(twin).update(_modules=parts, _parameters={**module._parameters}, _buffers={**module._buffers})
+        del vars(twin)["stored"]
+        fill(twin, device)
+        return twin
     parameters = {
         name: None if value is None else nn.Parameter(value.to(device, non_blocking=True), value.requires_grad)
         for name, value in module._parameters.items()
     }
     buffers = {name: None if value is None else value.to(device) for name, value in module._buffers.items()}
     vars(twin).update(_modules=parts, _parameters=parameters, _buffers=buffers)
-    return twin
+    arrived = getattr(twin, "arrived", None)  # of a layer with adapters that are to be merged
+    return twin if arrived is None else arrived()
 
 
 class Modulation(nn.Module):
