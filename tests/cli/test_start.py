@@ -35,6 +35,16 @@ def test_show_prints_the_command_that_makes_it_again(command, checkpoint, start,
     assert read_metadata(work / "again.apng")["settings"]["strength"] == 0.67
 
 
+def test_the_starts_path_is_expanded(command, checkpoint, start, work, monkeypatch):
+    monkeypatch.setenv("HOME", str(work))
+    monkeypatch.setenv("WHERE", str(work))
+    for path in ("--start=~/start.apng", "--start=$WHERE/start.apng"):
+        result = command(
+            "sample", PROMPT, "--model", checkpoint, "--sigmas", "0.5", path, "--strength", "1", "-o", "a.webp"
+        )
+        assert result.code == 0, result.err
+
+
 def test_an_interrupted_run_goes_on_without_its_start(command, checkpoint, start, work, monkeypatch):
     words = ("sample", PROMPT, "--model", checkpoint, "--seed", 3, "--start", start, "--strength", 0.8)
     assert command(*words, "-o", "whole.apng").code == 0

@@ -192,3 +192,17 @@ def test_a_model_is_not_changed_by_a_count():
         before = model(latents, time, **inputs)
         plan_sampling("tiny", {}, device="cpu")
         assert torch.equal(before, model(latents, time, **inputs))
+
+
+@pytest.mark.parametrize(
+    ("given", "steps"),
+    [({"video": "a.mp4", "strength": 0.5}, 15), ({"video": "a.mp4"}, 24), ({"sigmas": "1,0.5,0.2"}, 3), ({}, 30)],
+)
+def test_the_steps_that_are_run_are_planned(given, steps):
+    """A start leaves the first steps of the schedule out; own noise levels are steps."""
+    plans = {name: plan_sampling("tiny", arguments, adapter="none", gpu="h200") for name, arguments in
+             (("given", given), ("same", {"num_inference_steps": steps}))}  # fmt: skip
+    seconds = {
+        name: next(stage.seconds for stage in plan.stages if "denois" in stage.name) for name, plan in plans.items()
+    }
+    assert seconds["given"] == seconds["same"] and seconds["same"] is not None

@@ -55,7 +55,7 @@ def plan_sampling(
     settings = resolve_settings(arguments, defaults, sizes.grid)
     target = _target(device, gpu, device_memory, host_memory)
     demand = Demand(
-        settings.num_frames, settings.height, settings.width, settings.num_inference_steps,
+        settings.num_frames, settings.height, settings.width, settings.steps,
         videos=prompts * settings.num_videos_per_prompt, batch=batch_size,
         calls=SECOND_ORDER.get(settings.solver, 1), guided=settings.true_cfg_scale > 1,
         vae_mode=vae_mode, latents_only=output_type == "latent", encodes=encodes,
