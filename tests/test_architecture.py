@@ -31,6 +31,7 @@ LAYERS = (
     ("flow", "media", "distributed"),
     ("checkpoints",),
     ("data", "planning"),
+    ("curation",),
     ("sampling",),
     ("evaluation", "training", "serving"),
     ("cli",),

@@ -15,7 +15,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a folder of videos beside .txt captions, a .jsonl manifest, or toyworld:narrow",
+        help="a folder of videos beside .txt captions, a .jsonl manifest, a manifest.parquet of curate, or "
+        "toyworld:narrow",
     )
     parser.add_argument("-o", "--output", required=True, help="folder of the data set")
     parser.add_argument(
@@ -25,9 +26,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="FxHxW",
         help="frames x height x width, e.g. 17x64x64; repeatable",
     )
+    parser.add_argument("--tier", metavar="NAME", help="which clips of a manifest.parquet, for example 256p")
     parser.add_argument("--model", default="tiny", help="checkpoint whose VAE and text encoders are used")
     parser.add_argument("--clips", type=int, help="how many clips (toyworld: default 512; files: all)")
-    parser.add_argument("--captions", type=int, default=4, help="sentences for each toyworld clip")
+    parser.add_argument(
+        "--captions", type=int, default=4, help="sentences for each clip of the toyworld or of a manifest.parquet"
+    )
     parser.add_argument("--fps", type=float, default=24.0, help="frames per second taken from a video")
     parser.add_argument("--seed", type=int, default=1, help="of the toyworld")
     parser.add_argument("--shard", type=int, default=256, help="clips in a shard")
@@ -54,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     working_device(args.device)
     request = EncodeRequest(
         args.source, Path(args.output), tuple(args.bucket), args.model, args.clips, args.captions, args.fps,
-        args.seed, args.shard, args.batch, (which, parts), args.workers, args.device, args.image_first,
+        args.seed, args.shard, args.batch, (which, parts), args.workers, args.device, args.image_first, args.tier,
     )  # fmt: skip
     try:
         summary = encode(request, lambda line: print(line, flush=True), progress_of("encoding", "clip"))

@@ -18,6 +18,7 @@ from typing import NoReturn
 from hunyuan_video import __version__
 from hunyuan_video.cli import (
     convert,
+    curate,
     decode,
     distill,
     doctor,
@@ -37,7 +38,8 @@ from hunyuan_video.cli.paths import expand_paths
 from hunyuan_video.errors import ArgumentError, IneffectiveArgument, Notice, UserError
 
 COMMANDS = (
-    *(sample, plan, decode, show, inspect, doctor, convert, download, encode, train, distill, scaling, evaluate, serve),
+    *(sample, plan, decode, show, inspect, doctor, convert, download, curate, encode, train, distill, scaling),
+    *(evaluate, serve),
 )
 
 

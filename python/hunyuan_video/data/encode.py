@@ -63,6 +63,7 @@ class EncodeRequest:
     workers: int = 1  # processes on this machine
     device: str = "cpu"
     image_first: bool = False  # for image-to-video, see `encoder.encode_clips`
+    tier: str | None = None  # of a curated manifest
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _scan(request: EncodeRequest, record: Record) -> Source:
     buckets = [Bucket.parse(text, grid) for text in dict.fromkeys(request.buckets)]
     return scan(
         request.source, buckets, clips=request.clips, captions=request.captions, fps=request.fps, seed=request.seed,
-        known=record.probed,
+        known=record.probed, tier=request.tier,
     )  # fmt: skip
 
 
@@ -192,6 +193,8 @@ def _finish(request: EncodeRequest, source: Source, jobs: list[Job]) -> Summary:
 def _settings(request: EncodeRequest) -> dict[str, Any]:
     """Settings that the clips of a data set depend on."""
     settings = {name: getattr(request, name) for name in SOURCE_KEYS} | {"buckets": list(request.buckets)}
+    if request.tier is not None:
+        settings["tier"] = request.tier
     return settings | ({"image_first": True} if request.image_first else {})
 
 

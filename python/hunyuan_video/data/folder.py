@@ -49,7 +49,7 @@ def list_folder(folder: Path) -> tuple[list[Entry], list[Skipped]]:
     left_out: set[str] = set()  # spellings that their captions have
     videos: list[tuple[str, Path]] = []
     captions: dict[str, tuple[str, Path]] = {}
-    for name, path in sorted(_files(folder, skipped), key=lambda file: PurePosixPath(file[0]).parts):
+    for name, path in sorted(walk(folder, skipped), key=lambda file: PurePosixPath(file[0]).parts):
         suffix = path.suffix.lower()
         if cause := why_left_out(name, path):
             skipped.append(Skipped(name, cause))
@@ -127,7 +127,7 @@ def unusable(path: Path) -> str:
     return "empty file" if path.stat().st_size == 0 and path.suffix.lower() != CAPTION else ""
 
 
-def _files(folder: Path, skipped: list[Skipped]) -> Iterator[tuple[str, Path]]:
+def walk(folder: Path, skipped: list[Skipped]) -> Iterator[tuple[str, Path]]:
     """(name, path) of everything below that is no folder. Each folder is entered once, by a link only where no
     other way leads to it.
     """

@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from hunyuan_video.data.buckets import Bucket, nearest
+from hunyuan_video.data.curated import frames_at, list_curated
 from hunyuan_video.data.folder import Entry, list_folder
 from hunyuan_video.data.keys import keys_of
 from hunyuan_video.data.manifest import list_manifest
@@ -71,8 +72,16 @@ def scan(
     fps: float,
     seed: int,
     known: Mapping[str, list[int]] | None = None,
+    tier: str | None = None,
 ) -> Source:
-    """As `open_source`, with what is left out. known: `Source.probed` of an earlier scan with these buckets and fps."""
+    """As `open_source`, with what is left out. known: `Source.probed` of an earlier scan with these buckets and fps.
+
+    tier: of a curated manifest, a .parquet file.
+    """
+    if Path(name).suffix.lower() == ".parquet":
+        return _curated(Path(name), buckets, clips, captions, fps, seed, tier)
+    if tier is not None:
+        raise UserError(f"{name}: only a curated manifest (.parquet) has tiers; leave --tier out")
     if name.startswith("toyworld:"):
         return Source(_toyworld(name.partition(":")[2], buckets, clips or 512, captions, seed))
     path = Path(name)
@@ -93,6 +102,28 @@ def scan(
     if not source.clips:
         raise UserError(f"{name}: {_nothing(source.skipped, fps)}")
     _tell_copies(entries)
+    return source
+
+
+def _curated(
+    manifest: Path, buckets: list[Bucket], most: int | None, captions: int, fps: float, seed: int, tier: str | None
+) -> Source:
+    curated, skipped = list_curated(manifest, tier, captions, seed)
+    source = Source([], skipped)
+    if most is not None:
+        source.skipped.extend(Skipped(clip.name, BEYOND) for clip in curated[most:])
+    for clip in curated[:most]:
+        bucket = nearest(buckets, frames_at(clip, fps), clip.height, clip.width)
+        if bucket is None:
+            source.skipped.append(Skipped(clip.name, "too short"))
+            continue
+        status = file_status(clip.path)
+        made_of = values_hash(clip.name, *status, clip.captions, str(bucket), *vars(clip.part).values())
+        pixels = partial(read_clip, clip.path, bucket, fps, clip.part)
+        source.clips.append(Clip(clip.name, clip.captions, bucket, pixels, clip.name, made_of))
+    tell(source.skipped)
+    if not source.clips:
+        raise UserError(f"{manifest}: {_nothing(source.skipped, fps)}")
     return source
 
 

@@ -23,10 +23,11 @@ REFUSED = {8: "YCgCo", 10: "BT.2020 with constant luminance", 11: "SMPTE 2085", 
 FULL_RANGE_GRAY = {"ffv1", "rawvideo", "png", "apng", "mjpeg", "huffyuv", "ffvhuff", "jpeg2000", "targa", "qtrle"}
 
 
-def to_rgb(frame: VideoFrame, codec: str) -> np.ndarray:  # uint8 [H, W, 3]
+def to_rgb(frame: VideoFrame, codec: str, size: tuple[int, int] | None = None) -> np.ndarray:  # uint8 [H, W, 3]
     """A frame as it is stored, neither turned nor stretched. `codec`: the decoder's name.
 
-    ValueError for colors that cannot be shown as they were meant.
+    size: (height, width) to scale to while the colors are converted, which costs a fraction of the full size; frames
+    that are not 8-bit YUV or RGB keep their own. ValueError for colors that cannot be shown as they were meant.
     """
     if frame.format.name.startswith("gray"):
         return _gray(frame, codec)
@@ -38,7 +39,7 @@ def to_rgb(frame: VideoFrame, codec: str) -> np.ndarray:  # uint8 [H, W, 3]
     if any(component.is_alpha for component in frame.format.components) or frame.format.has_palette:
         planes = _planes(frame, "gbrap")
         return over_ground(planes[..., :3], planes[..., 3:])
-    return _planes(frame, "gbrp")
+    return _planes(frame, "gbrp", size)
 
 
 def over_ground(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:  # uint8 [H, W, C], uint8 [H, W, 1]
@@ -62,9 +63,13 @@ def _is_full(frame: VideoFrame) -> bool:
     return frame.color_range == FULL or frame.format.name.startswith("yuvj")
 
 
-def _planes(frame: VideoFrame, name: str) -> np.ndarray:  # [H, W, 3 or 4]: R, G, B and alpha
+def _planes(  # [H, W, 3 or 4]: R, G, B and alpha
+    frame: VideoFrame, name: str, size: tuple[int, int] | None = None
+) -> np.ndarray:
     """A frame in one of the planar RGB formats, with chroma interpolated and products rounded."""
+    height, width = size or (frame.height, frame.width)
     converted = frame.reformat(
+        width=width, height=height,
         format=name, src_colorspace=matrix(frame), src_color_range=FULL if _is_full(frame) else LIMITED,
         dst_color_range=FULL, interpolation=SCALING,
     )  # fmt: skip

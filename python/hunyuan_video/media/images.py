@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from hunyuan_video.errors import ArgumentError, UserError
 from hunyuan_video.media import gif
 from hunyuan_video.media.color import over_ground
 from hunyuan_video.media.orientation import EXIF, Orientation
+from hunyuan_video.media.stream import StreamedFrame, reduced, resized
 from hunyuan_video.media.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -51,6 +53,18 @@ class Animation:
                     image.seek(self.numbers[number])
                     last = (number, (rgb(image), 1.0))
                 yield last[1]
+
+    def stream(self) -> Iterator[StreamedFrame]:
+        """Every frame, in order."""
+        for number, (picture, _) in enumerate(self.pictures(range(len(self.numbers)))):
+            seconds = float(self.timeline.times[number] * self.timeline.unit)
+            yield StreamedFrame(number, seconds, partial(_shrunk, picture))
+
+
+def _shrunk(picture: np.ndarray, longest: int | None) -> np.ndarray:  # uint8 [H, W, 3]
+    height, width, _ = picture.shape
+    small = longest is None or max(height, width) <= longest
+    return picture if small else resized(picture, reduced(height, width, longest or 1))
 
 
 def open_animation(path: Path) -> Animation:

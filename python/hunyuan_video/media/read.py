@@ -7,9 +7,11 @@ them is decided by a file's first bytes, never by its name.
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +23,7 @@ from torch import Tensor
 from hunyuan_video.errors import Notice, UserError
 from hunyuan_video.media import images
 from hunyuan_video.media.images import IMAGE_SUFFIXES, Animation, open_animation
+from hunyuan_video.media.timeline import Timeline
 from hunyuan_video.media.video import Video, open_video
 
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv .y4m".split())
@@ -45,6 +48,34 @@ class ClipShape(Protocol):
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of a video: seconds from its first frame (the end exclusive), and a place as shares of its sides."""
+
+    start: float = 0.0
+    end: float | None = None
+    crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)  # x, y, width, height
+
+    def shown(self, timeline: Timeline, fps: float, most: int) -> list[int]:
+        """The frames on screen at start, start + 1 / fps, ... as `Timeline.shown`; at most `most`."""
+        if self.start == 0.0 and self.end is None:
+            return timeline.shown(fps, most)
+        unit = timeline.unit
+        first = max(bisect_right(timeline.times, round(Fraction(self.start) / unit)) - 1, 0)
+        end = timeline.end if self.end is None else min(round(Fraction(self.end) / unit), timeline.end)
+        times = tuple(time - timeline.times[first] for time in timeline.times[first:] if time < end)
+        return [
+            first + number
+            for number in replace(timeline, times=times, end=end - timeline.times[first]).shown(fps, most)
+        ]
+
+    def cut(self, picture: np.ndarray) -> np.ndarray:  # [H, W, C] -> [h, w, C], a view
+        height, width = picture.shape[:2]
+        x, y, w, h = self.crop
+        left, top = round(x * width), round(y * height)
+        return picture[top : max(round((y + h) * height), top + 1), left : max(round((x + w) * width), left + 1)]
+
+
+@dataclass(frozen=True)
 class MediaInfo:
     """Size, rate and length of a video or picture as it is shown."""
 
@@ -59,7 +90,7 @@ class MediaInfo:
 
 def probe(path: str | Path) -> MediaInfo:
     """Size, rate and length of a file, which is read whole but not decoded. Raises UnreadableError."""
-    media = _opened(Path(path))
+    media = open_media(Path(path))
     frames = len(media.timeline.times)
     kind = "video" if isinstance(media, Video) else "animation" if frames > 1 else "image"
     seconds = media.timeline.seconds
@@ -71,28 +102,34 @@ def video_size(path: str | Path, fps: float, most: int | None = None) -> tuple[i
 
     A Notice tells of a file that is shorter than its header says. Raises UnreadableError.
     """
-    media = _opened(Path(path), None if most is None else most / fps)
+    media = open_media(Path(path), None if most is None else most / fps)
     if media.missing:
         warnings.warn(f"{path}: {media.missing}; what is there is used", Notice, stacklevel=2)
     return len(media.timeline.shown(fps, most)), media.height, media.width
 
 
-def read_clip(video: str | Path, bucket: ClipShape, fps: float) -> Tensor:  # uint8 [F, H, W, 3]
+def read_clip(  # uint8 [F, H, W, 3]
+    video: str | Path, bucket: ClipShape, fps: float, part: Part | None = None
+) -> Tensor:
     """Frames on screen at 0, 1 / fps, 2 / fps, ..., scaled to cover the bucket and cropped in the middle.
+
+    part: the time and place of the video that is read, in place of all of it.
 
     Raises UnreadableError (a ValueError) if the video cannot be decoded or is too short.
     """
     path = Path(video)
-    media = _opened(path, bucket.frames / fps)
-    shown = media.timeline.shown(fps, bucket.frames)
+    part = part or Part()
+    media = open_media(path, part.start + bucket.frames / fps)
+    shown = part.shown(media.timeline, fps, bucket.frames)
     if len(shown) < bucket.frames:
         length = f"{len(shown)} frames at {fps:g} per second, the bucket {bucket} needs {bucket.frames}"
         raise UnreadableError(f"{path}: {length}{'; ' + media.missing if media.missing else ''}")
     frames: list[Tensor] = []
     last: np.ndarray | None = None
-    with _explained(path):
+    with explained(path):
         for picture, ratio in media.pictures(shown):
-            frames.append(frames[-1] if picture is last else fit(picture, ratio, bucket.height, bucket.width))
+            fitted = frames[-1] if picture is last else fit(part.cut(picture), ratio, bucket.height, bucket.width)
+            frames.append(fitted)
             last = picture
     return torch.stack(frames)
 
@@ -114,8 +151,9 @@ def fit(
     return crop.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
 
 
-def _opened(path: Path, seconds: float | None = None) -> Video | Animation:
-    with _explained(path):
+def open_media(path: Path, seconds: float | None = None) -> Video | Animation:
+    """A file's times and size, up to `seconds` from its first frame where given. Raises UnreadableError."""
+    with explained(path):
         with path.open("rb") as file:
             head = file.read(32)
         if images.is_heic(head):
@@ -124,7 +162,7 @@ def _opened(path: Path, seconds: float | None = None) -> Video | Animation:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Turns what decoders raise into one line."""
     try:
         yield

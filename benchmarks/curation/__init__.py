@@ -1,0 +1,1 @@
+"""Curation on labelled cases that are built from packages' media, and beside its peers."""
