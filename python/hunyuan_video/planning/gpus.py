@@ -15,14 +15,13 @@ RATES = Path(__file__).with_name("rates")
 
 @dataclass(frozen=True)
 class Card:
-    """One GPU. bf16: dense peak in TFLOP/s; memory: 10^9 bytes; bandwidth: of the memory, TB/s; link: to the host,
-    GB/s, as PCIe reaches it; capability: of its instruction set.
+    """One GPU. bf16: dense peak in TFLOP/s; memory: 10^9 bytes; bandwidth: of the memory, TB/s; capability: of its
+    instruction set.
     """
 
     bf16: float
     memory: float
     bandwidth: float
-    link: float
     capability: tuple[int, int]
 
     @property
@@ -31,33 +30,32 @@ class Card:
         return self.capability in ((8, 9), (9, 0))
 
 
-# From the vendors' data sheets; links as PCIe 4 and 5 reach them.
+# From the vendors' data sheets.
 CARDS = {
-    "A100": Card(312, 80, 2.04, 25, (8, 0)),
-    "H20": Card(148, 96, 4.0, 50, (9, 0)),
-    "H100": Card(989, 80, 3.35, 50, (9, 0)),
-    "H200": Card(989, 141, 4.8, 50, (9, 0)),
-    "B200": Card(2250, 180, 8.0, 50, (10, 0)),
-    "L40S": Card(362, 48, 0.86, 25, (8, 9)),
-    "RTX3060": Card(51, 12, 0.36, 25, (8, 6)),
-    "RTX3090": Card(71, 24, 0.94, 25, (8, 6)),
-    "RTX4060Ti": Card(88, 16, 0.29, 12, (8, 9)),
-    "RTX4090": Card(165, 24, 1.01, 25, (8, 9)),
-    "RTX5090": Card(209, 32, 1.79, 50, (12, 0)),
+    "A100": Card(312, 80, 2.04, (8, 0)),
+    "H20": Card(148, 96, 4.0, (9, 0)),
+    "H100": Card(989, 80, 3.35, (9, 0)),
+    "H200": Card(989, 141, 4.8, (9, 0)),
+    "B200": Card(2250, 180, 8.0, (10, 0)),
+    "L40S": Card(362, 48, 0.86, (8, 9)),
+    "RTX3060": Card(51, 12, 0.36, (8, 6)),
+    "RTX3090": Card(71, 24, 0.94, (8, 6)),
+    "RTX4060Ti": Card(88, 16, 0.29, (8, 9)),
+    "RTX4090": Card(165, 24, 1.01, (8, 9)),
+    "RTX5090": Card(209, 32, 1.79, (12, 0)),
 }
 GENERIC = "another GPU"  # compute capability 8.0, of which nothing else is known
 
 
 @dataclass(frozen=True)
 class Rates:
-    """TFLOP/s of attention and of products by precision, GB/s to the host; seconds of the VAE for 10^9 output pixels.
+    """TFLOP/s of attention and of products by precision; seconds of the VAE for 10^9 output pixels.
 
     source: where they come from, one line.
     """
 
     attention: dict[str, float]
     products: dict[str, float]
-    link: float
     tiled: float
     exact: float
     source: str
@@ -97,4 +95,4 @@ def rates_of(name: str) -> Rates | None:
         return {key: value * compute for key, value in table.items()}
 
     vae = {key: values["vae_seconds"][key] / min(compute, memory) for key in ("tiled", "exact")}
-    return Rates(scaled(values["attention"]), scaled(values["products"]), card.link, source=source, **vae)
+    return Rates(scaled(values["attention"]), scaled(values["products"]), source=source, **vae)

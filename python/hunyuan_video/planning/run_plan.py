@@ -27,7 +27,7 @@ RESERVED = 500_000_000  # of a GPU: the driver's context and the libraries' work
 SLACK = 1.03  # of a GPU: bytes that the allocator holds for one byte in use
 PROCESS = 325_000_000  # of the host: Python, torch and the libraries that a run loads (benchmarks/plan_memory.py)
 FLOAT_PACKING = 1.0  # of the largest float32 product: MKL's and oneDNN's copy of a weight
-DISK = 1e9  # bytes/s of a disk that weights are read from, where it is not known: assumed
+DISK = 1e9  # bytes/s at which streamed weights come from their files: assumed, as plans say
 MEMORY_MODES = ("auto", "resident", "stream")
 
 
@@ -225,15 +225,7 @@ class _Counts:
     def _stage(self, name: str, in_place: int, seconds: float | None, host: int = 0) -> Stage:
         if self.on_cpu:
             return Stage(name, 0, in_place + host, seconds)
-        return Stage(name, in_place, PROCESS + host + self._pinned(name), seconds)
-
-    def _pinned(self, name: str) -> int:
-        """Weights on the host that a GPU's run streams from."""
-        if not self.streams or name not in ("denoising", "modulation_table"):
-            return 0
-        staged, limit = sum(self.weights.blocks) - self.kept, self.target.host_memory
-        room = math.inf if limit is None else limit - PROCESS
-        return staged if staged <= room else self.weights.streamed
+        return Stage(name, in_place, PROCESS + host, seconds)
 
     def _decoding(self, beside: int, choices: dict[str, Any]) -> list[Stage]:
         assert self.sizes.vae is not None
@@ -267,8 +259,7 @@ class _Counts:
         passes = demand.steps * demand.calls * math.ceil(demand.videos / demand.batch)
         work = _step_seconds(self.sizes, self.choice, self.latent, demand.rows, rates)
         moved = sum(self.weights.blocks) - self.kept if self.streams else 0
-        speed = rates.link * 1e9 if self._pinned("denoising") >= moved else DISK
-        return passes * max(work, moved / speed)
+        return passes * max(work, moved / DISK)
 
     def _judged(self, stages: list[Stage], choices: dict[str, Any]) -> RunPlan:
         plan = RunPlan(stages, True, choices, None, self.target.device_memory, self.target.host_memory)
@@ -281,6 +272,10 @@ class _Counts:
             plan.notes.append(f"the blocks become {self.choice.precision}, so the video is not that of the checkpoint")
         rates = rates_of(self.target.gpu)
         if not self.on_cpu:
+            if self.streams and self.kept < sum(self.weights.blocks):
+                plan.notes.append(
+                    "streamed blocks are read from their files at every step; 1 GB/s is assumed for times"
+                )
             known = "no rates are known of this GPU (--gpu), so no times"
             choices["rates"] = known if rates is None else rates.source
         return plan
