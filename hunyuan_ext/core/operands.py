@@ -68,7 +68,9 @@ def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
 
 def as_matrix(x: Tensor) -> Tensor:  # [..., C] -> [N, C]
     """A view where the leading dimensions allow one."""
-    return rows(x).flatten(0, -2) if x.ndim != 2 else rows(x)
+    if x.ndim == 2:
+        return rows(x)
+    return rows(x).flatten(0, -2) if x.ndim > 2 else rows(x)[None]
 
 
 def is_channels_last(x: Tensor) -> bool:  # [B, C, T, H, W]

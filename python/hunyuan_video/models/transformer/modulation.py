@@ -26,8 +26,16 @@ def near(module: nn.Module, device: torch.device) -> nn.Module:
 
     So layers that are read once a run may stay in host memory, whatever number of runs share them.
     """
-    tensors = [*module.parameters(), *module.buffers()]
-    return module if all(tensor.device == device for tensor in tensors) else copied(module, device)
+    return module if is_on(module, device) else copied(module, device)
+
+
+def is_on(module: nn.Module, device: torch.device) -> bool:
+    """True if all tensors of a module are on the device; asked in every call, so past nn.Module's slow iterators."""
+    for tensors in (module._parameters, module._buffers):
+        for tensor in tensors.values():
+            if tensor is not None and tensor.device != device:
+                return False
+    return all(is_on(part, device) for part in module._modules.values() if part is not None)
 
 
 def copied(module: nn.Module, device: torch.device, skip: Collection[str] = ()) -> nn.Module:
