@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# PyAV 18.1.0: a grey frame of limited range (16 black, 235 white) stays so when it becomes RGB, although the range is
+# PyAV 18.1.0: a gray frame of limited range (16 black, 235 white) stays so when it becomes RGB, although the range is
 # given: reformat(src_color_range=MPEG, dst_color_range=JPEG) changes nothing for gray, gray10le and gray16le, where the
-# same numbers as yuv420p with neutral chroma become 0 and 255 (253). Black is then dark grey, without a word.
+# same numbers as yuv420p with neutral chroma become 0 and 255 (253). Black is then dark gray, without a word.
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
 python3 -m pip install --quiet --disable-pip-version-check --target "$folder/packages" av==18.1.0 numpy==2.2.6

@@ -9,7 +9,7 @@
 
 namespace hunyuan {
 
-// RMSNorm weights as float32, [head_dim] each; null where the tokens are not normalised.
+// RMSNorm weights as float32, [head_dim] each; null where the tokens are not normalized.
 struct QkNormWeights {
   const float* video;
   const float* text;

@@ -1,4 +1,4 @@
-// Linear layers, and what quantises their inputs and decodes their weights.
+// Linear layers, and what quantizes their inputs and decodes their weights.
 #include "hunyuan/linear.h"
 
 #include <vector>
@@ -9,7 +9,7 @@ namespace hunyuan::binding {
 namespace {
 
 // A scale [] or [rows, 1], or [row blocks, column blocks] with `block` rows and columns each, into the fields that the
-// structures of quantised weights share.
+// structures of quantized weights share.
 template <class Args>
 void read_scale(const Tensor& scale, int64_t block, int64_t rows, int64_t columns, Args& args) {
   args.rows_per_scale = 1, args.columns_per_scale = columns > 0 ? columns : 1;
@@ -139,6 +139,27 @@ void quantize_rows(py::handle x_, py::handle out_, py::handle scale_) {
   run(hunyuan_quantize_rows, args, target_of({&x, &out, &scale}, 1), x.count());
 }
 
+// What follows a product of bfloat16 results [rows, columns]: bias [N], gate [B, N], residual [..., N], or none of
+// them.
+template <class Args>
+void set_epilogue(Args& args, const Tensor& x, int64_t rows, int64_t columns, py::handle bias_, py::handle gate_,
+                  py::handle residual_) {
+  if (!bias_.is_none())
+    args.bias = Tensor(bias_, "bias").require(1, 1, HUNYUAN_BF16).require_shape({columns}).require_beside(x).data;
+  if (!gate_.is_none()) {
+    const Tensor gate(gate_, "gate");
+    gate.require(2, 1, HUNYUAN_BF16).require_beside(x);
+    if (gate.shape[1] != columns || gate.shape[0] <= 0 || rows % gate.shape[0] != 0)
+      throw py::value_error("gate: its shape does not fit the other arguments");
+    args.gate = gate.data, args.gate_stride = gate.stride[0], args.tokens = rows / gate.shape[0];
+  }
+  if (!residual_.is_none()) {
+    const Tensor residual = Tensor(residual_, "residual").as_rows();
+    residual.require(2, 2, HUNYUAN_BF16).require_shape({rows, columns}).require_beside(x);
+    args.residual = residual.data;
+  }
+}
+
 // The weight of an FP8 product and what follows it: weight [N, K] in E4M3; bias, gate, residual, out in bfloat16, or
 // out in E4M3 with out_scale. Leading dimensions are taken together.
 void set_product(hunyuan_linear_fp8_args& args, const Tensor& x, int64_t rows, int64_t inner, const Tensor& weight,
@@ -157,22 +178,7 @@ void set_product(hunyuan_linear_fp8_args& args, const Tensor& x, int64_t rows, i
     weight_scale.require(2, 2, HUNYUAN_F32).require_shape({blocks_of(columns), blocks_of(inner)});
     args.weight_scales = 128;
   }
-  if (!bias_.is_none())
-    args.bias = Tensor(bias_, "bias").require(1, 1, HUNYUAN_BF16).require_shape({columns}).require_beside(x).data;
-  if (!gate_.is_none()) {
-    const Tensor gate(gate_, "gate");
-    gate.require(2, 1, HUNYUAN_BF16).require_beside(x);
-    if (gate.shape[1] != columns || gate.shape[0] <= 0 || rows % gate.shape[0] != 0)
-      throw py::value_error("gate: its shape does not fit the other arguments");
-    args.gate = gate.data, args.gate_stride = gate.stride[0], args.tokens = rows / gate.shape[0];
-  }
-  if (!residual_.is_none())
-    args.residual = Tensor(residual_, "residual")
-                        .as_rows()
-                        .require(2, 2, HUNYUAN_BF16)
-                        .require_shape({rows, columns})
-                        .require_beside(x)
-                        .data;
+  set_epilogue(args, x, rows, columns, bias_, gate_, residual_);
   if (out_scale_.is_none()) {
     out.require(2, 2, HUNYUAN_BF16).require_shape({rows, columns});
   } else {
@@ -256,20 +262,7 @@ void linear_few_rows(py::handle x_, py::handle weight_, py::handle weight_scale_
     weight_scale.require(2, 2, HUNYUAN_F32).require_shape({columns, 1});
   else
     weight_scale.require(0, 0, HUNYUAN_F32);
-  if (!bias_.is_none())
-    args.bias = Tensor(bias_, "bias").require(1, 1, HUNYUAN_BF16).require_shape({columns}).require_beside(x).data;
-  if (!gate_.is_none()) {
-    const Tensor gate(gate_, "gate");
-    gate.require(2, 1, HUNYUAN_BF16).require_beside(x);
-    if (gate.shape[1] != columns || gate.shape[0] <= 0 || rows % gate.shape[0] != 0)
-      throw py::value_error("gate: its shape does not fit the other arguments");
-    args.gate = gate.data, args.gate_stride = gate.stride[0], args.tokens = rows / gate.shape[0];
-  }
-  if (!residual_.is_none()) {
-    const Tensor residual = Tensor(residual_, "residual").as_rows();
-    residual.require(2, 2, HUNYUAN_BF16).require_shape({rows, columns}).require_beside(x);
-    args.residual = residual.data;
-  }
+  set_epilogue(args, x, rows, columns, bias_, gate_, residual_);
   check(hunyuan_linear_few_rows(&args, target_of({&x, &weight, &weight_scale, &out}, 1)));
 }
 

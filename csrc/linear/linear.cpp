@@ -133,7 +133,7 @@ int check(const hunyuan_linear_args& args) {
     return fail(HUNYUAN_BAD_DTYPE, "linear: writes bfloat16 or float32");
   const bool empty = args.batch * args.tokens * args.out_columns == 0;
   if (!empty && ((integer && !args.x_scale) || (args.weight_dtype != HUNYUAN_BF16 && !args.weight_scale)))
-    return bad("quantised operands need their scales");
+    return bad("quantized operands need their scales");
   if (args.weight_dtype == HUNYUAN_E4M3) {
     const int64_t columns = args.in_columns[0] + args.in_columns[1];
     if (args.rows_per_scale <= 0 || args.columns_per_scale <= 0) return bad("a scale must cover a row and a column");

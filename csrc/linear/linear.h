@@ -8,7 +8,7 @@
 #include "hunyuan/linear.h"
 
 namespace hunyuan {
-// Dynamic quantisation of one row that lies in two pieces; returns its scale.
+// Dynamic quantization of one row that lies in two pieces; returns its scale.
 HUNYUAN_KERNEL(quantize_int8_row, const hunyuan_quantize_int8_args& args, const void* const x[2], int8_t* out,
                float* scale)
 

@@ -20,7 +20,7 @@ const char* at(const hunyuan_channel_moments_args& args, int64_t position) {
 }
 
 // The mean of the first positions: near enough to that of all for squares of distances to keep their digits.
-void choose_centre(const hunyuan_channel_moments_args& args) {
+void choose_center(const hunyuan_channel_moments_args& args) {
   const auto kernel = HUNYUAN_PICK(channel_sums);
   const int64_t cells = std::min(args.positions, kChunk);
   const std::vector<float> zeros(args.channels, 0.0f);
@@ -30,23 +30,23 @@ void choose_centre(const hunyuan_channel_moments_args& args) {
   std::fill(args.totals + args.channels, args.totals + 3 * args.channels, 0.0);
 }
 
-void add_block(const hunyuan_channel_moments_args& args, const std::vector<float>& centre, int64_t begin, int64_t end,
+void add_block(const hunyuan_channel_moments_args& args, const std::vector<float>& center, int64_t begin, int64_t end,
                double* totals) {
   const auto kernel = HUNYUAN_PICK(channel_sums);
   std::vector<float> sums(2 * args.channels);
   for (int64_t start = begin; start < end; start += kChunk) {
-    kernel(at(args, start), args.dtype, std::min(kChunk, end - start), args.channels, centre.data(), sums.data());
+    kernel(at(args, start), args.dtype, std::min(kChunk, end - start), args.channels, center.data(), sums.data());
     for (int64_t i = 0; i < 2 * args.channels; ++i) totals[i] += sums[i];
   }
 }
 
 void add(const hunyuan_channel_moments_args& args, int threads) {
-  const std::vector<float> centre(args.totals, args.totals + args.channels);
+  const std::vector<float> center(args.totals, args.totals + args.channels);
   const int64_t blocks = ceil_div(args.positions, kBlock), width = 2 * args.channels;
   std::vector<double> totals(blocks * width, 0.0);
   parallel_ranges(blocks, args.positions * args.channels, threads, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      add_block(args, centre, i * kBlock, std::min((i + 1) * kBlock, args.positions), &totals[i * width]);
+      add_block(args, center, i * kBlock, std::min((i + 1) * kBlock, args.positions), &totals[i * width]);
   });
   for (int64_t i = 0; i < blocks; ++i)
     for (int64_t j = 0; j < width; ++j) args.totals[args.channels + j] += totals[i * width + j];
@@ -63,7 +63,7 @@ extern "C" int hunyuan_channel_moments(const hunyuan_channel_moments_args* args,
   if (args->dtype != HUNYUAN_F32 && args->dtype != HUNYUAN_BF16)
     return fail(HUNYUAN_BAD_DTYPE, "channel_moments: the CPU kernel takes float32 or bfloat16");
   if (args->positions * args->channels == 0) return HUNYUAN_OK;
-  if (args->seen == 0) choose_centre(*args);
+  if (args->seen == 0) choose_center(*args);
   add(*args, target.threads);
   return HUNYUAN_OK;
 }

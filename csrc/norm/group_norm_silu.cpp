@@ -72,12 +72,12 @@ std::vector<Partial> channels_last_partials(const Args& args, int threads, int64
 }
 
 // y = (x - mean) * scale + shift, per sample and channel.
-struct Normalise {
+struct Normalize {
   std::vector<float> mean, scale, shift;
 };
 
-Normalise known_normalisation(const Args& args) {
-  Normalise out;
+Normalize known_normalization(const Args& args) {
+  Normalize out;
   for (int64_t b = 0; b < args.batch; ++b) {
     const float* from = args.affine + 3 * b * args.channels;
     for (auto* vector : {&out.mean, &out.scale, &out.shift}) {
@@ -88,15 +88,15 @@ Normalise known_normalisation(const Args& args) {
   return out;
 }
 
-Normalise normalisation(const Args& args, int threads) {
-  if (args.affine) return known_normalisation(args);
+Normalize normalization(const Args& args, int threads) {
+  if (args.affine) return known_normalization(args);
   int64_t chunks;
   const auto parts = args.channels_last ? channels_last_partials(args, threads, chunks)
                                         : channels_first_partials(args, threads, chunks);
   const auto weight = to_floats(args.weight, args.affine_dtype, args.channels, 1.0f);
   const auto bias = to_floats(args.bias, args.affine_dtype, args.channels, 0.0f);
   const int64_t width = args.channels / args.groups;
-  Normalise out;
+  Normalize out;
   for (auto* vector : {&out.mean, &out.scale, &out.shift}) vector->resize(args.batch * args.channels);
   for (int64_t b = 0; b < args.batch; ++b)
     for (int64_t g = 0; g < args.groups; ++g) {
@@ -128,7 +128,7 @@ PaddedVolume volume(const Args& args) {
   return out;
 }
 
-void apply(const Args& args, const Normalise& normalise, int threads) {
+void apply(const Args& args, const Normalize& normalize, int threads) {
   const PaddedVolume shape = volume(args);
   const ReplicatePad pad(shape);
   const auto row_kernel = HUNYUAN_PICK(norm_silu_row);
@@ -137,7 +137,7 @@ void apply(const Args& args, const Normalise& normalise, int threads) {
   parallel_ranges(pad.row_count(), elements, threads, [&](int64_t begin, int64_t end) {
     pad.put_rows(begin, end, [&](int64_t row, int64_t plane, char* out) {
       const int64_t first = plane * (args.channels_last ? args.channels : 1);
-      const float *mean = &normalise.mean[first], *scale = &normalise.scale[first], *shift = &normalise.shift[first];
+      const float *mean = &normalize.mean[first], *scale = &normalize.scale[first], *shift = &normalize.shift[first];
       if (args.channels_last)
         cells_kernel(args, row * shape.columns, shape.columns, mean, scale, shift, out);
       else
@@ -168,6 +168,6 @@ extern "C" int hunyuan_group_norm_silu(const hunyuan_group_norm_silu_args* args,
   if (target.device >= 0) return group_norm_silu_cuda(*args, target);
   if (args->dtype != HUNYUAN_F32 && args->dtype != HUNYUAN_BF16)
     return fail(HUNYUAN_BAD_DTYPE, "group_norm_silu: the CPU kernel takes float32 or bfloat16");
-  apply(*args, normalisation(*args, target.threads), target.threads);
+  apply(*args, normalization(*args, target.threads), target.threads);
   return HUNYUAN_OK;
 }

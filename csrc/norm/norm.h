@@ -29,8 +29,8 @@ HUNYUAN_KERNEL(norm_silu_row, const hunyuan_group_norm_silu_args& args, int64_t 
 HUNYUAN_KERNEL(norm_silu_cells, const hunyuan_group_norm_silu_args& args, int64_t start, int64_t cells,
                const float* mean, const float* scale, const float* shift, void* out)
 
-// Of `cells` positions of x [cells, channels]: sums[0..channels) of x - centre, sums[channels..] of its square.
-HUNYUAN_KERNEL(channel_sums, const void* x, hunyuan_dtype dtype, int64_t cells, int64_t channels, const float* centre,
+// Of `cells` positions of x [cells, channels]: sums[0..channels) of x - center, sums[channels..] of its square.
+HUNYUAN_KERNEL(channel_sums, const void* x, hunyuan_dtype dtype, int64_t cells, int64_t channels, const float* center,
                float* sums)
 
 // ---- Gradients; chosen in modulation_backward.cpp and gelu.cpp ----

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hunyuan_ext import reference
-from hunyuan_ext.attention import autograd, cpu, cuda
+from hunyuan_ext.attention import autograd, cpu, cuda, norm_rope
 from hunyuan_ext.block_mask import BlockMask
 from hunyuan_ext.core import check, plain
 from hunyuan_ext.core.dispatch import DESCRIPTIONS, Op, Plan, around_torch, choice, takes
@@ -79,7 +79,8 @@ def attention_with_lse(
     keys (kv_len of 0, an empty list) gives zeros and -inf. Arguments as in `rope_attention`; native where that is, else
     composed from torch operations with all scores in memory.
     """
-    run = ATTENTION_WITH_LSE.plan_once((q, k, v, kv_len), (scale, block_mask))
+    plan = ATTENTION_WITH_LSE.plan if block_mask is None else ATTENTION_WITH_LSE.plan_once  # a mask's values count
+    run = plan((q, k, v, kv_len), (scale, block_mask))
     return run(q, k, v, kv_len=kv_len, scale=scale, block_mask=block_mask)
 
 
@@ -166,7 +167,7 @@ def _plan_parts(
     if kernel and rotation and q.dtype == k.dtype == v.dtype == dtype:
         name = "qk_norm_rope, attention" if rotates else "attention"
         return Plan(cuda.NormRopeAttention(q, k, v, norms, rope).run, name, _reason("attention", q, dtype))
-    rotate = cuda.qk_norm_rope if rotation else _torch_rotation
+    rotate = norm_rope.planned(q, k, norms, rope) if rotation else _torch_rotation
     name = ("qk_norm_rope, " if rotates and rotation else "") + ("attention" if kernel else "torch")
     product = _product if kernel else _torch_product
     return Plan(_parts(rotate if rotates else None, product, dtype), name, _reason("attention", q, dtype))

@@ -1,8 +1,6 @@
-"""Kernels of attention on CUDA, and of the norm and rotation before it (on CPUs, too): their calls and library ops."""
+"""Kernels of attention on CUDA: their calls and library ops."""
 
 from __future__ import annotations
-
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -10,13 +8,12 @@ from torch import Tensor
 from hunyuan_ext import reference
 from hunyuan_ext.attention import autograd
 from hunyuan_ext.block_mask import BlockMask
-from hunyuan_ext.core import check, native, plain
+from hunyuan_ext.core import check, native
 from hunyuan_ext.core.dispatch import kernel, takes
 from hunyuan_ext.core.library import register
-from hunyuan_ext.core.operands import contiguous_strides, qk_fits, rows, vectors
-from hunyuan_ext.core.types import BFLOAT, FLOAT, HALF, Norms, Pair
+from hunyuan_ext.core.operands import contiguous_strides, vectors
+from hunyuan_ext.core.types import BFLOAT, FLOAT, Norms, Pair
 
-kernel("qk_norm_rope", cpu=(FLOAT, BFLOAT), cuda=(FLOAT, BFLOAT, HALF))
 kernel(
     "attention",
     cuda=(BFLOAT,),
@@ -53,32 +50,6 @@ def fp8_pays(tokens: int, block_mask: BlockMask | None) -> bool:
 def lists_of(mask: BlockMask | None) -> tuple[Tensor, Tensor, int, int] | None:
     """A block mask as the native module takes it."""
     return None if mask is None else (mask.row_starts, mask.key_blocks, mask.query_tile, mask.key_tile)
-
-
-def qk_norm_rope(
-    q: Tensor,  # [B, S, H, D]
-    k: Tensor,  # [B, S, H, D]
-    norms: Norms,  # [D] each
-    rope: Pair | None,  # cos, sin: [S - text_len, D] fp32
-    text_len: int,
-    eps: float,
-) -> Pair:  # [B, H, S, D] each
-    batch, tokens, heads, dim = q.shape
-    q_out, k_out = (torch.empty((batch, heads, tokens, dim), dtype=q.dtype, device=q.device) for _ in range(2))
-    ready = vectors if plain.device_type(q) == "cuda" else rows
-    norms = cast(Norms, tuple(None if norm is None else ready(norm) for norm in norms))
-    rope = None if rope is None else (ready(rope[0]), ready(rope[1]))
-    threads = torch.get_num_threads()
-    heads_last = q_out.transpose(1, 2), k_out.transpose(1, 2)
-    native.module.qk_norm_rope(ready(q), ready(k), *heads_last, norms, rope, text_len, eps, threads)
-    return q_out, k_out
-
-
-def qk_norm_rope_(q: Tensor, k: Tensor, norms: Norms, rope: Pair | None, text_len: int, eps: float) -> None:
-    """qk_norm_rope that writes over q and k [B, S, H, D], which `vectors` leaves as they are."""
-    norms = cast(Norms, tuple(None if norm is None else vectors(norm) for norm in norms))
-    rope = None if rope is None else (vectors(rope[0]), vectors(rope[1]))
-    native.module.qk_norm_rope(q, k, q, k, norms, rope, text_len, eps, torch.get_num_threads())
 
 
 def attention(
@@ -167,34 +138,6 @@ def lengths_on(device: torch.device, keys: int, kv_len: Tensor | None) -> Tensor
     if kv_len.device.type == "cpu" and not torch.compiler.is_compiling():
         check.lengths(kv_len, keys)
     return kv_len.to(device=device, dtype=torch.int32, non_blocking=True)
-
-
-def _qk_norm_rope(q, k, q_norm, k_norm, text_q_norm, text_k_norm, cos, sin, text_len, eps):
-    norms = q_norm, k_norm, text_q_norm, text_k_norm
-    rope = None if cos is None else (cos, sin)
-    if takes("qk_norm_rope", q, k, *norms, cos, sin) and qk_fits(q, k, norms, rope):
-        return qk_norm_rope(q, k, norms, rope, text_len, eps)
-    q_out = reference.qk_norm_rope(q, rope, q_norm, text_q_norm, text_len, eps)
-    k_out = reference.qk_norm_rope(k, rope, k_norm, text_k_norm, text_len, eps)
-    return head_major(q_out, q.dtype), head_major(k_out, k.dtype)
-
-
-def head_major(x: Tensor, dtype: torch.dtype) -> Tensor:  # [B, S, H, D] -> [B, H, S, D], a copy
-    return x.transpose(1, 2).to(dtype).clone(memory_format=torch.contiguous_format)
-
-
-def _qk_norm_rope_fake(q, k, q_norm, k_norm, text_q_norm, text_k_norm, cos, sin, text_len, eps):
-    batch, tokens, heads, dim = q.shape
-    return tuple(torch.empty((batch, heads, tokens, dim), dtype=x.dtype, device=x.device) for x in (q, k))
-
-
-register(
-    "qk_norm_rope(Tensor q, Tensor k, Tensor? q_norm, Tensor? k_norm, Tensor? text_q_norm, Tensor? text_k_norm, "
-    "Tensor? cos, Tensor? sin, SymInt text_len, float eps) -> (Tensor, Tensor)",
-    _qk_norm_rope,
-    _qk_norm_rope_fake,
-    autograd.qk_norm_rope,
-)
 
 
 def _attention(q, k, v, kv_len, row_starts, key_blocks, query_tile, key_tile, scale):

@@ -7,7 +7,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hunyuan_ext.attention import _beside, _check_arguments, cuda, fp8_kernel, parts_kernels, rope_attention
+from hunyuan_ext.attention import (
+    _beside,
+    _check_arguments,
+    cuda,
+    fp8_kernel,
+    norm_rope,
+    parts_kernels,
+    rope_attention,
+)
 from hunyuan_ext.core.operands import vectors
 from hunyuan_ext.core.types import BFLOAT, Norms, Pair
 
@@ -66,6 +74,6 @@ def _fp8(q, k, v, norms, rope, text_len, eps, lengths, scale):  # the first pass
 
 def _bf16(q, k, v, norms, rope, text_len, eps, lengths, scale):  # a tile of q is read by the block that writes it
     if rope is not None or any(norm is not None for norm in norms):
-        cuda.qk_norm_rope_(q, k, norms, rope, text_len, eps)
+        norm_rope.qk_norm_rope_(q, k, norms, rope, text_len, eps)
     q_heads, k_heads, v_heads = (x.transpose(1, 2) for x in (q, k, v))
     return cuda.attention(q_heads, k_heads, v_heads, lengths, None, scale, out=q)[0]

@@ -89,7 +89,7 @@ def plan_split_gelu(tensors: tuple, constants: tuple) -> Plan:
     if trains_native(x) and x.is_contiguous():
         return Plan(autograd.SplitGelu.apply, "gelu", "own forward and backward passes")
     if takes("gelu", x) and not torch.compiler.is_compiling():
-        return Plan(cpu.split_gelu, "gelu", choice("gelu", "cpu", x.dtype).reason)
+        return Plan(kernels.split_gelu, "gelu", choice("gelu", "cpu", x.dtype).reason)
     return Plan(_torch_split_gelu, "torch")
 
 
@@ -120,10 +120,10 @@ def plan_linear(tensors: tuple, constants: tuple) -> Plan:
         return planned
     simple = activation is None or (whole and not plain.wants_gradient(*inputs, weight, bias))
     own_gelu = whole and cpu.fits_gelu(inputs, weight, bias)
-    gelu, names = (cpu.gelu_, "torch, gelu") if own_gelu else (_torch_gelu if whole else None, "torch")
+    gelu, names = (kernels.gelu_, "torch, gelu") if own_gelu else (_torch_gelu if whole else None, "torch")
     if simple and gate is None and residual is None and out is None:
         return Plan(_float_linear(len(inputs) > 1, gelu, False), names)
-    if simple and out is None and _gates(inputs, weight, bias, gate, residual):
+    if simple and out is None and gates(inputs, (weight, bias), gate, residual):
         return Plan(_float_linear(len(inputs) > 1, gelu, True), f"{names}, gate_residual")
     return Plan(_then_epilogue(F.linear, activation), "torch")
 
@@ -138,7 +138,7 @@ def _plan_blas(
         return None
     if not blas.takes(inputs, weight, bias, gate, residual, out):
         return None
-    if gated and not _gates(inputs, weight, bias, gate, residual):
+    if gated and not gates(inputs, (weight, bias), gate, residual):
         return None
     direct = out is not None and out.is_contiguous()
     run = blas.runner(two, activation == "gelu_tanh", gated, direct)
@@ -155,13 +155,16 @@ def _then_epilogue(product: Callable[..., Tensor], activation: str | None) -> Ca
     return run
 
 
-def _gates(inputs: Inputs, weight: Tensor, bias: Tensor | None, gate: Tensor | None, residual: Tensor | None) -> bool:
-    """True if the kernel of `gate_residual` takes torch's product of these, a gate and a residual as they are."""
+def gates(inputs: Inputs, weights: Inputs | tuple, gate: Tensor | None, residual: Tensor | None) -> bool:
+    """True if the kernel of `gate_residual` takes a product in the inputs' dtype, a gate and a residual as they are.
+
+    weights: what else the product is made of.
+    """
     if gate is None or residual is None or torch.compiler.is_compiling():
         return False
     return (
-        takes("gate_residual", residual, gate, *inputs, weight, bias)
-        and residual.dtype == gate.dtype == inputs[0].dtype == weight.dtype
+        takes("gate_residual", residual, gate, *inputs, *weights)
+        and residual.dtype == gate.dtype == inputs[0].dtype
         and in_rows(residual)
         and in_rows(gate)
     )
@@ -195,7 +198,9 @@ def plan_int8_linear(tensors: tuple, constants: tuple) -> Plan:
             return cpu.call(inputs, w8, (scale, 0), bias, gate, residual, out, begin, unit=row.unit)
 
         return Plan(run, "int8_linear", cpu.reason_of(row))
-    product = coded_product(inputs, bias, torch.ops.hunyuan_ext.int8_linear, quantize.int8_product)
+    own = narrow or cpu.row_for(inputs[0], w8, scale, bias) is not None
+    eager = quantize.int8_product if own else quantize.composed_int8_product
+    product = coded_product(inputs, bias, torch.ops.hunyuan_ext.int8_linear, eager)
     return Plan(coded_then_epilogue(product, activation, narrow), "torch")
 
 

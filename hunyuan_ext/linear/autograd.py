@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from hunyuan_ext.core import native
 from hunyuan_ext.core.operands import as_matrix
 from hunyuan_ext.core.types import Gradients, widen
-from hunyuan_ext.linear.quantize import compute_dtype, decoded_blocks, fp8_product
+from hunyuan_ext.linear.quantize import Decoder, compute_dtype, fp8_product
 
 
 def fp8_linear(grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Gradients:
@@ -25,7 +25,7 @@ def fp8_linear(grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor, bias: Ten
     grad_x = torch.zeros(
         (flat.shape[0], weight.shape[1]), dtype=torch.promote_types(dtype, torch.float32), device=x.device
     )
-    for start, stop, rows in decoded_blocks(weight, scale, dtype):
+    for start, stop, rows in Decoder(weight, scale, dtype).blocks(weight, scale):
         grad_x = grad_x + flat[:, start:stop] @ rows
     grad_bias = None if bias is None else flat.sum(0).to(bias.dtype)
     return grad_x.to(x.dtype).view(x.shape), None, None, grad_bias

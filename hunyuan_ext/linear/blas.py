@@ -52,8 +52,9 @@ def runner(two: bool, gelu: bool, gated: bool, direct: bool) -> Callable[..., Te
             first = _affine(rows[0], weight[:, :head], bias, out)
             whole = torch.addmm(first, rows[1], weight[:, head:].T, out=first)
             return _gelu(whole) if gelu else whole
+        # The tanh form on CUDA only; `plain.device_type` says "cuda" of CPU tensors, too, whose kernels are emulated.
         if gelu and bias is not None and out is None and (rows[0].is_cuda or plain.rehearsed() is not None):
-            return torch._addmm_activation(bias, rows[0], weight.T, use_gelu=True)  # the tanh form, on CUDA
+            return torch._addmm_activation(bias, rows[0], weight.T, use_gelu=True)
         product = _affine(rows[0], weight, bias, out)
         return _gelu(product) if gelu else product
 

@@ -9,13 +9,12 @@ from torch import Tensor
 
 from hunyuan_ext.core import native, plain
 from hunyuan_ext.core.dispatch import Plan, choice, kernel, takes
-from hunyuan_ext.core.operands import as_matrix, in_rows, rows
+from hunyuan_ext.core.operands import in_rows, rows
 from hunyuan_ext.core.types import BFLOAT, E4M3, FLOAT
 
 kernel("linear", cpu=(BFLOAT,))
 kernel("int8_linear", cpu=(FLOAT, BFLOAT))
 kernel("decode_fp8", cpu=(E4M3,))
-kernel("gelu", cpu=(FLOAT, BFLOAT))
 
 DOT, AMX = 0, 1  # hunyuan_linear_unit
 NAMES = ("AVX-512 dot products", "AMX")
@@ -214,20 +213,6 @@ def fits_gelu(inputs: Inputs, weight: Tensor, bias: Tensor | None) -> bool:
     """True if the GELU kernel takes torch's product of these."""
     alike = all(x is None or x.dtype == weight.dtype for x in (*inputs, bias))
     return alike and not torch.compiler.is_compiling() and takes("gelu", *inputs, weight, bias)
-
-
-def gelu_(product: Tensor) -> Tensor:  # [..., N], contiguous
-    """GELU in its tanh form, written over its input."""
-    rows_of = as_matrix(product)
-    native.module.gelu(rows_of, None, rows_of, torch.get_num_threads())
-    return product
-
-
-def split_gelu(x: Tensor, split: int) -> tuple[Tensor, Tensor]:  # [..., C] -> a view, a tensor of its own
-    head, tail = x.tensor_split((split,), dim=-1)
-    out = torch.empty(tail.shape, dtype=x.dtype, device="cpu")
-    native.module.gelu(as_matrix(tail), None, as_matrix(out), torch.get_num_threads())
-    return head, out
 
 
 def describe(weights: str, name: str, fallback: str, device: str, dtype: torch.dtype) -> dict:

@@ -6,8 +6,9 @@ What is made of codes has no gradient: where one is wanted, activations stay pla
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -161,8 +162,11 @@ def plain_linear(
     return linear_fp8((rows_of_x,), weight, scale, bias, gelu, gate, residual)
 
 
-class FewRowsProduct:
-    """`few_rows` for tensors like those of one plan: a call allocates and runs."""
+class Product:
+    """A product and its epilogue for tensors like those of one plan: a call allocates and runs.
+
+    For x [..., K] and operands that `linear_fits` accepts; `run` takes what `fp8_linear` gives the function of a plan.
+    """
 
     def __init__(
         self,
@@ -177,10 +181,32 @@ class FewRowsProduct:
         shape = (*x.shape[:-1], weight.shape[0])
         self.gelu, self.device, self.out = gelu, x.device, (shape, contiguous_strides(shape))
         self.narrows = scale.numel() == 1 and scale.ndim > 0
+        self.run = self.call if self.ready(x, weight, scale, bias, gate, residual) else self.copy_and_call
+
+    @abstractmethod
+    def ready(
+        self, x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, gate: Tensor | None,
+        residual: Tensor | None,
+    ) -> bool:  # fmt: skip
+        """True if the kernel reads these as they are."""
+
+    @abstractmethod
+    def call(self, parts, weight, scale, bias, _, gate, residual, __):
+        """Runs the kernel."""
+
+    @abstractmethod
+    def copy_and_call(self, parts, weight, scale, bias, _, gate, residual, __):
+        """Runs the kernel with copies of what it cannot read."""
+
+
+class FewRowsProduct(Product):
+    """`few_rows`."""
+
+    def ready(self, x, weight, scale, bias, gate, residual):
         flat = x if x.is_contiguous() or x.ndim == 2 else None
         dense = all(operand is None or operand.is_contiguous() for operand in (scale, bias, residual))
-        ready = flat is not None and aligned_rows(flat) is flat and aligned(weight) is weight and dense
-        self.run = self.call if ready and (gate is None or rows(gate) is gate) else self.copy_and_call
+        aligned_x = flat is not None and aligned_rows(flat) is flat
+        return aligned_x and aligned(weight) is weight and dense and (gate is None or rows(gate) is gate)
 
     def call(self, parts, weight, scale, bias, _, gate, residual, __):
         out = torch.empty_strided(*self.out, dtype=BFLOAT, device=self.device)
@@ -192,35 +218,20 @@ class FewRowsProduct:
         return few_rows(parts[0], weight, quantize.one_scale(scale), bias, self.gelu, gate, residual)
 
 
-class Fp8Product:
-    """Quantization of x and the product for tensors like those of one plan: a call allocates and runs.
+class Fp8Product(Product):
+    """Quantization of x, whose memory `quantize_rows` can read as rows, and the product."""
 
-    For x [..., K] with memory that `quantize_rows` can read as rows, and operands that `linear_fits` accepts.
-    """
-
-    def __init__(
-        self,
-        x: Tensor,
-        weight: Tensor,
-        scale: Tensor,
-        bias: Tensor | None,
-        gelu: bool,
-        gate: Tensor | None,
-        residual: Tensor | None,
-    ):
-        columns, inner = weight.shape
+    def __init__(self, x: Tensor, weight: Tensor, *others: Any):
+        super().__init__(x, weight, *others)
+        inner = weight.shape[1]
         count = x.numel() // inner
-        self.gelu, self.block, self.device = gelu, x_block(inner), x.device
+        self.block = x_block(inner)
         codes, scales = -(-count * inner // 256) * 256, math.prod(scale_shape(count, inner, self.block))
-        self.workspace, shape = ((codes + 4 * scales,), (1,)), (*x.shape[:-1], columns)
-        self.out = shape, contiguous_strides(shape)
-        self.narrows = scale.numel() == 1 and scale.ndim > 0
-        ready = (
-            aligned(x) is x
-            and all(aligned(operand) is operand for operand in (weight, scale, bias, residual))
-            and (gate is None or even_rows(gate) is gate)
-        )
-        self.run = self.call if ready else self.copy_and_call
+        self.workspace = (codes + 4 * scales,), (1,)
+
+    def ready(self, x, weight, scale, bias, gate, residual):
+        operands = x, weight, scale, bias, residual
+        return all(aligned(operand) is operand for operand in operands) and (gate is None or even_rows(gate) is gate)
 
     def call(self, parts, weight, scale, bias, _, gate, residual, __):
         empty, device = torch.empty_strided, self.device
@@ -335,7 +346,7 @@ register(
 )
 
 
-def _linear_fp8_quantised(codes, scales, weight, scale, bias, gelu):
+def _linear_fp8_quantized(codes, scales, weight, scale, bias, gelu):
     parts = [Fp8Rows(*part) for part in zip(codes, scales, strict=True)]
     if _runs(parts, weight, scale, bias):
         return linear_fp8_quantized(parts, weight, scale, bias, gelu)
@@ -343,15 +354,15 @@ def _linear_fp8_quantised(codes, scales, weight, scale, bias, gelu):
     return quantize.quantize_rows(out, SCALE_BLOCK)
 
 
-def _linear_fp8_quantised_fake(codes, scales, weight, scale, bias, gelu):
+def _linear_fp8_quantized_fake(codes, scales, weight, scale, bias, gelu):
     return _quantize_rows_fake(_linear_fp8_rows_fake(codes, scales, weight, scale, bias, gelu, None, None), SCALE_BLOCK)
 
 
 register(
-    "linear_fp8_quantised(Tensor[] codes, Tensor[] scales, Tensor weight, Tensor scale, Tensor? bias, bool gelu) "
+    "linear_fp8_quantized(Tensor[] codes, Tensor[] scales, Tensor weight, Tensor scale, Tensor? bias, bool gelu) "
     "-> (Tensor, Tensor)",
-    _linear_fp8_quantised,
-    _linear_fp8_quantised_fake,
+    _linear_fp8_quantized,
+    _linear_fp8_quantized_fake,
     None,
 )
 

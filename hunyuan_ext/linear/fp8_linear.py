@@ -22,10 +22,11 @@ from hunyuan_ext.linear import (
     coded_then_epilogue,
     cpu,
     cuda,
+    gates,
     quantize,
 )
 from hunyuan_ext.linear.quantize import FP8_DTYPES, one_scale
-from hunyuan_ext.norm import layer_norm_modulate
+from hunyuan_ext.norm import kernels, layer_norm_modulate
 
 ACTIVATION_QUANT = ("dynamic_row", "none")
 Part = Tensor | Fp8Rows
@@ -134,6 +135,9 @@ def plan_fp8_linear(tensors: tuple, constants: tuple) -> Plan:
         plain_call = activation_from == 0 and out is None and activation_quant != "none"
         if plain_call and _takes(inputs, w8, scale, bias, gate, residual):
             return _plan_cuda(inputs, w8, scale, bias, activation == "gelu_tanh", gate, residual)
+        planned = _plan_decoded(inputs, w8, one_scale(scale), bias, activation, activation_from, gate, residual, out)
+        if planned is not None:
+            return planned
     product = coded_product(inputs, bias, torch.ops.hunyuan_ext.fp8_linear, quantize.fp8_product)
 
     def of_one_scale(x, w8, scale, bias):
@@ -157,6 +161,34 @@ def _plan_cpu(
         return cpu.call(inputs, w8, (scale, block), bias, gate, residual, out, begin, unit=row.unit)
 
     return Plan(run, "linear", cpu.reason_of(row))
+
+
+def _plan_decoded(
+    inputs: Inputs, w8: Tensor, scale: Tensor, bias: Tensor | None, activation: str | None, activation_from: int,
+    gate: Tensor | None, residual: Tensor | None, out: Tensor | None,
+) -> Plan | None:  # fmt: skip
+    """torch's products with decoded blocks of the weight, then kernels for the epilogue, where there is one."""
+    x, gelu, bare = inputs[0], activation is not None, gate is None and residual is None
+    decoder = quantize.Decoder(w8, scale, quantize.compute_dtype(x))
+    if (
+        (gelu and (activation_from or not takes("gelu", *inputs, w8, scale, bias)))
+        or not (bare or gates(inputs, (w8, scale, bias), gate, residual))
+        or out is not None
+        or plain.device_type(x) != "cpu"
+        or not (decoder.by_kernel and takes("decode_fp8", w8, scale, *inputs, bias))
+        or cpu.row_for(x, w8, scale, bias) is not None
+    ):
+        return None
+
+    def run(inputs, w8, scale, bias, _, gate, residual, __):
+        x = inputs[0] if len(inputs) == 1 else torch.cat(inputs, -1)
+        product = quantize.decoded_product(decoder, x, w8, one_scale(scale), bias)
+        product = kernels.gelu_(product) if gelu else product
+        return product if bare else kernels.gate_residual(residual, product, gate)
+
+    names = ["decode_fp8", "torch", *["gelu"] * gelu, *["gate_residual"] * (not bare)]
+    reason = f"decoded a block of rows at a time, products in {str(decoder.dtype).removeprefix('torch.')}"
+    return Plan(run, ", ".join(names), reason)
 
 
 def _takes(inputs: Inputs, w8: Tensor, scale: Tensor, *others: Tensor | None) -> bool:
@@ -262,10 +294,10 @@ def plan_fp8_linear_fp8(tensors: tuple, constants: tuple) -> Plan:
         def library(x, w8, scale, bias):
             rows = _quantized(x, cuda.x_block(w8.shape[1]))
             codes, scales = [rows.codes], [rows.scale]
-            result = torch.ops.hunyuan_ext.linear_fp8_quantised(codes, scales, w8, one_scale(scale), bias, gelu)
+            result = torch.ops.hunyuan_ext.linear_fp8_quantized(codes, scales, w8, one_scale(scale), bias, gelu)
             return Fp8Rows(*result)
 
-        return Plan(library, "hunyuan_ext::linear_fp8_quantised")
+        return Plan(library, "hunyuan_ext::linear_fp8_quantized")
 
     def run(x, w8, scale, bias):
         rows = _quantized(x, cuda.x_block(w8.shape[1]))

@@ -14,7 +14,7 @@ from hunyuan_ext import reference
 from hunyuan_ext.core import check, native
 from hunyuan_ext.core.dispatch import DESCRIPTIONS, takes
 from hunyuan_ext.core.native import slow_bfloat16
-from hunyuan_ext.core.operands import rows
+from hunyuan_ext.core.operands import in_rows, rows
 from hunyuan_ext.core.types import BFLOAT, E4M3, FLOAT, SCALE_BLOCK, Fp8Rows
 from hunyuan_ext.linear import cpu
 
@@ -60,34 +60,41 @@ def one_scale(scale: Tensor) -> Tensor:
     return scale.reshape(()) if scale.numel() == 1 else scale
 
 
-def decode_fp8(weight: Tensor, scale: Tensor, out: Tensor, block: int) -> Tensor:  # [N, K] -> out [N, K]
-    """Writes weight * scale into `out` (float32 or bfloat16); `block` is 0 unless scale is per block."""
-    scale = rows(scale) if scale.ndim else scale
-    native.module.decode_fp8(rows(weight), scale, out, block, torch.get_num_threads())
-    return out
+def decode_fp8(weight: Tensor, scale: Tensor, out: Tensor, block: int) -> None:  # [N, K] -> out [N, K]
+    """Writes weight * scale into `out` (float32 or bfloat16); `block` is 0 unless scale is per block. All in rows."""
+    native.module.decode_fp8(weight, scale, out, block, torch.get_num_threads())
 
 
-def decoded_blocks(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Iterator[tuple[int, int, Tensor]]:
-    """(first row, last row + 1, those rows of weight * scale); the memory is reused by the next block."""
-    count, columns = weight.shape
-    block = scale_block(weight, scale)
-    step = max(1, DECODED_BYTES // max(1, columns * dtype.itemsize) // SCALE_BLOCK) * SCALE_BLOCK
-    by_kernel = (
-        dtype in (FLOAT, BFLOAT)
-        and takes("decode_fp8", weight, scale)
-        and not torch.compiler.is_compiling()  # a gradient being traced: fake tensors
-    )
-    buffer = torch.empty((min(step, count), columns), dtype=dtype, device=weight.device)
-    for start in range(0, count, step):
-        stop = min(start + step, count)
-        codes, out = weight[start:stop], buffer[: stop - start]
-        part = scale if scale.ndim == 0 else scale[start // (block or 1) : -(-stop // (block or 1))]
-        if by_kernel:
-            decode_fp8(codes, part, out, block)
-        else:
-            wide = dtype if dtype == torch.float64 else torch.float32
-            out.copy_(codes.to(wide) * reference.expand_scale(part, codes.shape, SCALE_BLOCK).to(wide))
-        yield start, stop, out
+class Decoder:
+    """Decoding of FP8 weights a block of rows at a time, for weights and scales like those of one plan."""
+
+    def __init__(self, weight: Tensor, scale: Tensor, dtype: torch.dtype):
+        """dtype: of the decoded rows."""
+        self.dtype, self.block = dtype, scale_block(weight, scale)
+        self.rows = max(1, DECODED_BYTES // max(1, weight.shape[1] * dtype.itemsize) // SCALE_BLOCK) * SCALE_BLOCK
+        self.by_kernel = (
+            dtype in (FLOAT, BFLOAT)
+            and takes("decode_fp8", weight, scale)
+            and not torch.compiler.is_compiling()  # a gradient being traced: fake tensors
+        )
+        self.dense = in_rows(weight) and (scale.ndim == 0 or in_rows(scale))
+
+    def blocks(self, weight: Tensor, scale: Tensor) -> Iterator[tuple[int, int, Tensor]]:  # [N, K]
+        """(first row, last row + 1, those rows of weight * scale); the memory is reused by the next block."""
+        count, columns = weight.shape
+        if self.by_kernel and not self.dense:
+            weight, scale = rows(weight), rows(scale) if scale.ndim else scale
+        buffer = torch.empty((min(self.rows, count), columns), dtype=self.dtype, device=weight.device)
+        for start in range(0, count, self.rows):
+            stop = min(start + self.rows, count)
+            codes, out = weight[start:stop], buffer[: stop - start]
+            part = scale if scale.ndim == 0 else scale[start // (self.block or 1) : -(-stop // (self.block or 1))]
+            if self.by_kernel:
+                decode_fp8(codes, part, out, self.block)
+            else:
+                wide = self.dtype if self.dtype == torch.float64 else torch.float32
+                out.copy_(codes.to(wide) * reference.expand_scale(part, codes.shape, SCALE_BLOCK).to(wide))
+            yield start, stop, out
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -100,16 +107,21 @@ def fp8_product(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -
         row = cpu.row_for(x, weight, scale, bias)
         if row is not None:
             return cpu.call((x,), weight, (scale, scale_block(weight, scale)), bias, unit=row.unit)
-        dtype = compute_dtype(x)
-        tokens = x.reshape(-1, x.shape[-1]).to(dtype)
-        bias = None if bias is None else bias.to(dtype)
-        out = torch.empty((tokens.shape[0], weight.shape[0]), dtype=dtype, device=x.device)
-        for start, stop, part in decoded_blocks(weight, scale, dtype):
-            if bias is None:
-                torch.mm(tokens, part.T, out=out[:, start:stop])
-            else:
-                torch.addmm(bias[start:stop], tokens, part.T, out=out[:, start:stop])
-        return out.to(x.dtype).view(*x.shape[:-1], weight.shape[0])
+        return decoded_product(Decoder(weight, scale, compute_dtype(x)), x, weight, scale, bias)
+
+
+def decoded_product(decoder: Decoder, x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    """x @ (weight * scale).T + bias, block by block, in the decoder's dtype."""
+    dtype = decoder.dtype
+    tokens = x.reshape(-1, x.shape[-1]).to(dtype)
+    bias = None if bias is None else bias.to(dtype)
+    out = torch.empty((tokens.shape[0], weight.shape[0]), dtype=dtype, device=x.device)
+    for start, stop, part in decoder.blocks(weight, scale):
+        if bias is None:
+            torch.mm(tokens, part.T, out=out[:, start:stop])
+        else:
+            torch.addmm(bias[start:stop], tokens, part.T, out=out[:, start:stop])
+    return out.to(x.dtype).view(*x.shape[:-1], weight.shape[0])
 
 
 def int8_product(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:  # [..., K] -> [..., N]

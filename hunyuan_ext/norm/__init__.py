@@ -141,7 +141,7 @@ def plan_group_norm(tensors: tuple, constants: tuple) -> Plan:
         return Plan(_compose_group_norm, "torch")
     if torch.compiler.is_compiling():
         return Plan(_library_group_norm, "hunyuan_ext::group_norm_silu")
-    return Plan(kernels.group_norm_silu, "group_norm_silu", _reason("group_norm_silu", x))
+    return Plan(kernels.GroupNorm(x, pad).run, "group_norm_silu", _reason("group_norm_silu", x))
 
 
 def too_small(x: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""Kernels of the norms and the gated residual: their calls, and their ops of torch.library."""
+"""Kernels of the norms, the gated residual and the GELU: their calls, and their ops of torch.library."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from hunyuan_ext import reference
 from hunyuan_ext.core import native, plain
 from hunyuan_ext.core.dispatch import kernel, takes
 from hunyuan_ext.core.library import promoted, register
-from hunyuan_ext.core.operands import affine_fits, memory_format, padded_shape, rows, volume_fits
+from hunyuan_ext.core.operands import affine_fits, as_matrix, memory_format, padded_shape, rows, volume_fits
 from hunyuan_ext.core.types import BFLOAT, FLOAT, HALF, Triple
 from hunyuan_ext.norm import autograd
 
 for name in ("layer_norm_modulate", "gate_residual", "group_norm_silu"):
     kernel(name, cpu=(FLOAT, BFLOAT), cuda=(FLOAT, BFLOAT, HALF))
+kernel("gelu", cpu=(FLOAT, BFLOAT))
 
 
 def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:  # [B, S, C], [B, C], [B, C]
@@ -33,6 +34,21 @@ def gate_residual(  # [B, S, C], [B, S, C], [B, C]
     return out
 
 
+def gelu_(x: Tensor) -> Tensor:  # [..., N], contiguous
+    """GELU in its tanh form, written over x."""
+    matrix = x.flatten(0, -2) if x.ndim > 1 else x[None]
+    native.module.gelu(matrix, None, matrix, torch.get_num_threads())
+    return x
+
+
+def split_gelu(x: Tensor, split: int) -> tuple[Tensor, Tensor]:  # [..., C]
+    """x[..., :split] as a view, gelu(x[..., split:]) as a tensor of its own."""
+    head, tail = x.tensor_split((split,), dim=-1)
+    out = torch.empty(tail.shape, dtype=x.dtype, device=x.device)
+    native.module.gelu(as_matrix(tail), None, as_matrix(out), torch.get_num_threads())
+    return head, out
+
+
 def group_norm_silu(
     x: Tensor,  # [B, C, T, H, W]
     weight: Tensor | None,  # [C]
@@ -43,16 +59,25 @@ def group_norm_silu(
     pad: Triple,
     moments: Tensor | None = None,  # [B, chunks, groups, 3], of causal_conv3d
 ) -> Tensor:  # [B, C, T + pad[0], H + 2 pad[1], W + 2 pad[2]]
-    layout = memory_format(x)
-    out = torch.empty(padded_shape(x, pad), dtype=x.dtype, device=x.device, memory_format=layout)
-    x, workspace = x.contiguous(memory_format=layout), None
-    if plain.device_type(x) == "cuda":
-        x = x if x.data_ptr() % 16 == 0 else x.clone(memory_format=layout)
-        size = native.module.group_norm_silu_workspace(x, groups, moments is not None)
-        workspace = torch.empty(size, dtype=torch.uint8, device=x.device)
-    threads = torch.get_num_threads()
-    native.module.group_norm_silu(x, weight, bias, out, groups, eps, silu, pad, moments, workspace, threads)
-    return out
+    return GroupNorm(x, pad).run(x, weight, bias, groups, eps, silu, pad, moments)
+
+
+class GroupNorm:
+    """group_norm_silu for volumes like those of one plan: a call allocates and runs."""
+
+    def __init__(self, x: Tensor, pad: Triple):
+        self.layout, self.shape, self.on_cuda = memory_format(x), padded_shape(x, pad), plain.device_type(x) == "cuda"
+
+    def run(self, x, weight, bias, groups, eps, silu, pad, moments):
+        out = torch.empty(self.shape, dtype=x.dtype, device=x.device, memory_format=self.layout)
+        x, workspace = x.contiguous(memory_format=self.layout), None
+        if self.on_cuda:
+            x = x if x.data_ptr() % 16 == 0 else x.clone(memory_format=self.layout)
+            size = native.module.group_norm_silu_workspace(x, groups, moments is not None)
+            workspace = torch.empty(size, dtype=torch.uint8, device=x.device)
+        threads = torch.get_num_threads()
+        native.module.group_norm_silu(x, weight, bias, out, groups, eps, silu, pad, moments, workspace, threads)
+        return out
 
 
 def _layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:

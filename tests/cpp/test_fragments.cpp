@@ -50,7 +50,7 @@ void multiply(Matrix& d, int first_row, const std::vector<std::vector<int>>& a, 
           d.at(first_row + row(lane, r), n) += a[lane][r * elements + e] * b.at(first_k + column(lane, r, e), n);
 }
 
-// P in accumulators becomes the 16-bit A operand of P V: pairs of neighbouring registers.
+// P in accumulators becomes the 16-bit A operand of P V: pairs of neighboring registers.
 void probabilities_of_16_bits(int keys, int width) {
   Matrix p = random_matrix(64, keys), v = random_matrix(keys, width), out(64, width);
   for (int warp = 0; warp < 4; ++warp) {

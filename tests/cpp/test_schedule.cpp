@@ -99,7 +99,7 @@ void mask_keys_are_a_sequence() {
   for (int trial = 0; trial < 1000; ++trial) {
     const int tile_keys = pick(0, 1) ? 176 : 128, block_keys = 128 * pick(1, 4), keys = pick(1, 4000);
     const int valid = pick(0, keys);
-    std::vector<int32_t> starts{0, 0}, blocks{7};  // an empty row, whose neighbour must not be read
+    std::vector<int32_t> starts{0, 0}, blocks{7};  // an empty row, whose neighbor must not be read
     std::vector<int> wanted;
     starts[1] = 1, starts[0] = 1, blocks[0] = -1000000;
     for (int block = 0; block * block_keys < keys; ++block)

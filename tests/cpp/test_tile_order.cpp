@@ -56,7 +56,7 @@ void persistent_pairs() {
 }
 
 // Tiles that run together form rectangles: any window of the walk touches few rows and columns of tiles.
-void neighbours_share_operands() {
+void neighbors_share_operands() {
   const TileOrder order{466, 168, 8};  // 119,056 x 21,504 in tiles of 256 x 128
   const int64_t together = 132;
   for (int64_t first = 0; first + together <= order.count(); first += 997) {
@@ -86,7 +86,7 @@ void large_problems_stay_in_64_bits() {
 int main() {
   one_block_a_tile();
   persistent_pairs();
-  neighbours_share_operands();
+  neighbors_share_operands();
   large_problems_stay_in_64_bits();
   return report();
 }

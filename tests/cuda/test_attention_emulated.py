@@ -155,7 +155,7 @@ def test_fp8_error(queries, keys):
 
 @pytest.mark.parametrize(("heads", "text_len", "text_norms"), [(9, 37, True), (2, 0, False), (1, 150, False)])
 def test_fp8_norm_and_rotation(heads, text_len, text_norms):
-    """Norm, rotation and quantisation in one pass, of views of a fused projection, garbage behind the last key."""
+    """Norm, rotation and quantization in one pass, of views of a fused projection, garbage behind the last key."""
     generator = torch.Generator().manual_seed(5)
     q, k, v = (torch.randn(2, 150, 3, heads, 128, generator=generator).to(BF16) * 2).unbind(2)
     lengths = torch.tensor([150, 131])

@@ -123,7 +123,7 @@ def test_fp8_weights_are_in_the_graph_with_their_epilogues(machine, fake_devices
     wanted = {
         "layer_norm_modulate_fp8": 4 + 1,  # of a double and of a single block
         "linear_fp8_rows": 4 + 2,  # qkv and second MLP layer of both streams; qkv and second linear
-        "linear_fp8_quantised": 2 + 1,  # first MLP layer
+        "linear_fp8_quantized": 2 + 1,  # first MLP layer
         "linear_fp8": 2 + 3,  # projections of the attention and modulations, which quantize their input themselves
         "quantize_rows": 1,  # the attention of a single block
     }

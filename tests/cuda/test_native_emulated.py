@@ -9,7 +9,7 @@ from fp8_attention import relative_error
 from on_device import as_on_cuda
 
 from hunyuan_ext import BlockMask, reference
-from hunyuan_ext.attention import cuda
+from hunyuan_ext.attention import cuda, norm_rope
 from hunyuan_ext.norm import kernels
 
 BF16 = torch.bfloat16
@@ -84,7 +84,7 @@ def test_norm_and_rotation(native, dtype):
     norms = torch.rand(3 * 64 + 1).to(dtype)[1:].view(3, 64)
     given = norms[0], norms[1], None, norms[2]
     rope = torch.randn(2, 7, 64).unbind(0)
-    out = cuda.qk_norm_rope(q, k, given, rope, 2, 1e-6)
+    out = norm_rope.qk_norm_rope(q, k, given, rope, 2, 1e-6)
     for x, result, norm, text in ((q, out[0], given[0], None), (k, out[1], given[1], given[3])):
         wanted = reference.qk_norm_rope(
             x.double(), rope, norm.double(), None if text is None else text.double(), 2, 1e-6

@@ -8,7 +8,7 @@ from op_accuracy import DTYPES, LEVELS, assert_error_within, needs_native, poiso
 
 import hunyuan_ext as ops
 from hunyuan_ext import BlockMask, reference
-from hunyuan_ext.attention import cuda
+from hunyuan_ext.attention import norm_rope
 from hunyuan_ext.core import native
 
 
@@ -86,7 +86,7 @@ def test_norm_and_rotation_alone(dtype, level):
     q, k, _, options = make((2, 11, 3, 40), dtype, text_len=3)
     norms = options["q_norm"], options["k_norm"], *options["text_norms"]
     with native.forced("native", level):
-        outs = cuda.qk_norm_rope(q, k, norms, options["rope"], 3, 1e-6)
+        outs = norm_rope.qk_norm_rope(q, k, norms, options["rope"], 3, 1e-6)
     for out, x, norm, text_norm in ((outs[0], q, norms[0], norms[2]), (outs[1], k, norms[1], norms[3])):
         exact = reference.qk_norm_rope(x.double(), wide(options["rope"]), norm.double(), text_norm.double(), 3, 1e-6)
         baseline = reference.qk_norm_rope(x, options["rope"], norm, text_norm, 3, 1e-6)

@@ -187,20 +187,46 @@ def test_what_a_kernel_refuses_is_still_computed(dtype):
         assert torch.equal(*outs)
 
 
-def project_frames(call) -> int:
-    """Python frames of this package that a call enters."""
-    count = 0
+def project_frames(call) -> list[str]:
+    """The file of each Python frame of this package that a call enters."""
+    files = []
 
     def profile(frame, event, _):
-        nonlocal count
-        count += event == "call" and frame.f_code.co_filename.startswith(PACKAGE)
+        if event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
+            files.append(frame.f_code.co_filename)
 
     sys.setprofile(profile)
     try:
         call()
     finally:
         sys.setprofile(None)
-    return count
+    return files
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", DTYPES)
+@torch.no_grad()
+def test_an_op_is_read_in_at_most_four_files(dtype):
+    """From the public function to the kernel, or to torch, in calls whose plan is remembered."""
+    x, y, bias, gate = (torch.randn(shape).to(dtype) for shape in ((2, 5, 256), (2, 5, 64), 64, (2, 64)))
+    w8, scale = ops.quantize_fp8(torch.randn(64, 256))
+    codes, code_scale = ops.quantize_int8(torch.randn(64, 256))
+    q, k, v = torch.randn(2, 5, 6, 24).to(dtype).split(2, dim=2)  # a head that is no multiple of 16
+    norm, table, volume = torch.rand(24).to(dtype), torch.randn(3, 24), torch.randn(1, 64, 5, 32, 32).to(dtype)
+    whole = dict(activation="gelu_tanh", gate=gate, residual=y)
+    others = {
+        "fp8_linear": lambda: ops.fp8_linear(x, w8, scale, bias),
+        "fp8_linear, gated": lambda: ops.fp8_linear(x, w8, scale, bias, **whole),
+        "int8_linear": lambda: ops.int8_linear(x, codes, code_scale, bias),
+        "split_gelu": lambda: ops.split_gelu(x, 64),
+        "attention_with_lse": lambda: ops.attention_with_lse(q, k, v),
+        "rope_attention in parts": lambda: ops.rope_attention(q, k, v, q_norm=norm, text_len=2, rope=(table, table)),
+        "group_norm_silu": lambda: ops.group_norm_silu(volume, None, None),
+    }
+    for name, call in {**calls(dtype), **others}.items():
+        call()
+        files = dict.fromkeys(project_frames(call))
+        assert 2 <= len(files) <= 4, (name, list(files))
 
 
 @needs_native
@@ -228,7 +254,8 @@ def test_a_call_on_a_device_enters_few_frames():
     with as_on_cuda(stubs):
         assert attend().shape == q.shape and multiply().shape == residual.shape and modulate().shape == gate.shape
         done.clear()
-        assert project_frames(attend) <= 10 and project_frames(multiply) <= 8 and project_frames(modulate) <= 8
+        for call, most in ((attend, 10), (multiply, 8), (modulate, 8)):
+            assert len(project_frames(call)) <= most
         assert done == list(kernels)
 
 

@@ -124,7 +124,7 @@ def code_cases():
         "quantize_rows blocks": (LIBRARY.quantize_rows, (plain_rows(dtype, 160), 128)),
         "layer_norm_modulate": (LIBRARY.layer_norm_modulate_fp8, (*norm_inputs(dtype, False), 1e-6)),
         "linear": (LIBRARY.linear_fp8_rows, (*code_parts(), *weight, None, True, None, None)),
-        "linear, quantised": (LIBRARY.linear_fp8_quantised, (*code_parts(), *weight, torch.randn(16).bfloat16(), True)),
+        "linear, quantized": (LIBRARY.linear_fp8_quantized, (*code_parts(), *weight, torch.randn(16).bfloat16(), True)),
     }
 
 

@@ -76,7 +76,7 @@ def test_many_blocks_of_rows_equal_one(granularity, mode, monkeypatch):
     with native.forced(mode):
         whole = ops.fp8_linear(x, w8, scale)
         monkeypatch.setattr(quantize, "DECODED_BYTES", 1)
-        assert [(start, stop) for start, stop, _ in quantize.decoded_blocks(w8, scale, torch.float32)] == [
+        assert [(start, stop) for start, stop, _ in quantize.Decoder(w8, scale, torch.float32).blocks(w8, scale)] == [
             (0, 128),
             (128, 256),
             (256, 300),

@@ -131,25 +131,25 @@ class Race:
     def __init__(self, folder: Path, result: Path, rounds: int, seconds: float) -> None:
         self.folder, self.result, self.rounds = folder, result, rounds
         self.end = time.monotonic() + seconds
-        self.found: dict[str, Any] = json.loads(result.read_text()) if result.exists() else {"lines": [], "out": []}
-        if current := self.found.pop("current", None):  # which ended the last process
-            self.found["out"].append(current)
+        self.record: dict[str, Any] = json.loads(result.read_text()) if result.exists() else {"lines": [], "out": []}
+        if current := self.record.pop("current", None):  # which ended the last process
+            self.record["out"].append(current)
         self.meter, self.dog, self.orders = Meter(), Watchdog(15), True
 
     def save(self) -> None:
         temporary = self.result.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.found, indent=1))
+        temporary.write_text(json.dumps(self.record, indent=1))
         os.replace(temporary, self.result)
 
     def note(self, line: dict[str, Any]) -> None:
-        self.found["lines"].append(line)
+        self.record["lines"].append(line)
         self.save()
         print({key: round(value, 5) if isinstance(value, float) else value for key, value in line.items()}, flush=True)
 
     def begin(self, name: str | None) -> None:
-        self.found.pop("current", None)
+        self.record.pop("current", None)
         if name:
-            self.found["current"] = name
+            self.record["current"] = name
         self.save()
         self.dog.alive()
 
@@ -161,7 +161,7 @@ class Race:
         runs: dict[str, Run] = {}
         errors: dict[str, float] = {}
         for name, run in contenders(self.folder, p, everything and self.orders).items():
-            if name in self.found["out"]:
+            if name in self.record["out"]:
                 continue
             self.begin(name)
             try:
@@ -206,12 +206,12 @@ class Race:
                     self.note({"alone": data, "name": name, **seen})
 
     def run(self) -> None:
-        for index in range(self.found.get("next", 0), len(CASES)):
+        for index in range(self.record.get("next", 0), len(CASES)):
             if time.monotonic() > self.end:
                 break
             self.case(index)
             torch.cuda.empty_cache()
-            self.found["next"] = index + 1
+            self.record["next"] = index + 1
             self.begin(None)
 
 
@@ -233,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     race = Race(options.objects, options.result, options.rounds, options.seconds)
     race.orders = not options.no_orders
-    race.found["device"] = torch.cuda.get_device_name()
+    race.record["device"] = torch.cuda.get_device_name()
     race.run()
     return 0
 

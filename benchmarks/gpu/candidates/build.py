@@ -79,8 +79,8 @@ def compile_unit(unit: Unit, folder: Path, headers: Path | None) -> str:
 
 
 def installed_headers() -> Path | None:
-    found = find_spec("cutlass_library")
-    return Path(found.origin).parent / "source" if found and found.origin else None
+    spec = find_spec("cutlass_library")
+    return Path(spec.origin).parent / "source" if spec and spec.origin else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -148,25 +148,25 @@ FINISHED = "_scaled_mm rows fast, compiled end"
 
 def contenders(folder: Path, problem: Problem, everything: bool) -> dict[str, Run]:
     """By name, those that can take the problem; `everything`: other orders of tiles, too."""
-    found: dict[str, Run] = {PEER: scaled_mm(problem, True), "shipped": shipped(problem)}
+    runs: dict[str, Run] = {PEER: scaled_mm(problem, True), "shipped": shipped(problem)}
     if problem.finish != "bias":
-        found[FINISHED] = finished(problem)
+        runs[FINISHED] = finished(problem)
     if everything:
-        found["_scaled_mm rows slow"] = scaled_mm(problem, False)
+        runs["_scaled_mm rows slow"] = scaled_mm(problem, False)
     inner = problem.sizes[2]
     for path in sorted([*folder.glob("own*.so"), *folder.glob("old*.so")]):
         name, promoted = path.stem, "promoted" in path.stem
         if problem.by_block and not promoted or promoted and inner < 8192:
             continue
-        found[name] = own(path, problem, 8, 1)
+        runs[name] = own(path, problem, 8, 1)
         if everything and not promoted:
             for group in (4, 16, 32):
-                found[f"{name}, groups of {group}"] = own(path, problem, group, 1)
+                runs[f"{name}, groups of {group}"] = own(path, problem, group, 1)
     for path in sorted(folder.glob(f"cutlass_*_{problem.finish}.so")):
         if problem.by_block:
             continue
-        found[path.stem] = cutlass(path, problem, 8, 1)
+        runs[path.stem] = cutlass(path, problem, 8, 1)
         if everything:
-            found[f"{path.stem}, along M"] = cutlass(path, problem, 8, 0)
-            found[f"{path.stem}, swizzle 1"] = cutlass(path, problem, 1, 1)
-    return found
+            runs[f"{path.stem}, along M"] = cutlass(path, problem, 8, 0)
+            runs[f"{path.stem}, swizzle 1"] = cutlass(path, problem, 1, 1)
+    return runs

@@ -1,4 +1,4 @@
-// RMSNorm weights and rotary embedding of neighbouring elements of a head: what the passes before attention share.
+// RMSNorm weights and rotary embedding of neighboring elements of a head: what the passes before attention share.
 #pragma once
 
 #include "common/cuda/cuda.cuh"

@@ -1,5 +1,5 @@
 // Online softmax over the accumulators of one product Q K^T: a lane holds two rows (r and r + 8) of every group of
-// eight columns; four neighbouring lanes share a row. Used by the sm_80 and sm_90a kernels.
+// eight columns; four neighboring lanes share a row. Used by the sm_80 and sm_90a kernels.
 #pragma once
 
 #include <math_constants.h>
@@ -23,7 +23,7 @@ __device__ inline float quad_sum(float x) {
 
 // Maximum and sum of the two rows of a lane. factor[row] > 0 turns a raw product into an exponent of two; `maximum` is
 // in exponents. Probabilities are 2 ^ (exponent - maximum + kBias): a bias uses the range of an 8-bit format, and
-// cancels in the normalisation. `total` is this lane's share until `finish`.
+// cancels in the normalization. `total` is this lane's share until `finish`.
 template <int kBias = 0>
 struct RowSoftmax {
   float maximum[2];
@@ -51,7 +51,7 @@ struct RowSoftmax {
     }
   }
 
-  // Sums over the four lanes of a row; then `inverse` normalises it. A row without keys stays zero.
+  // Sums over the four lanes of a row; then `inverse` normalizes it. A row without keys stays zero.
   __device__ void finish(float (&inverse)[2]) {
 #pragma unroll
     for (int row = 0; row < 2; ++row) {

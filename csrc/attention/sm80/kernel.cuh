@@ -153,7 +153,7 @@ struct Block {
     }
   }
 
-  // Normalises, stages the warp's rows in its own rows of the query tile, and stores whole rows.
+  // Normalizes, stages the warp's rows in its own rows of the query tile, and stores whole rows.
   __device__ void store() {
     const int lane = this->lane();
 #pragma unroll

@@ -1,4 +1,4 @@
-// From accumulators to the output: normalise, stage the warp's 16 rows in shared memory, store whole rows.
+// From accumulators to the output: normalize, stage the warp's 16 rows in shared memory, store whole rows.
 #pragma once
 
 #include "attention/cuda/softmax.cuh"

@@ -41,11 +41,11 @@ constexpr Fp8Workspace fp8_workspace(const hunyuan_attention_args& args) {
   return w;
 }
 
-// From what the projections leave to codes and scales in the workspace. Norm, rotation and quantisation of queries and
+// From what the projections leave to codes and scales in the workspace. Norm, rotation and quantization of queries and
 // keys; the keys lose their mean over tokens.
 int norm_rope_quantize(const hunyuan_attention_args& args, const hunyuan_norm_rope_args& before,
                        const Fp8Workspace& layout, char* workspace, hunyuan_target target);
-// Quantisation and transposition of the values.
+// Quantization and transposition of the values.
 int quantize_values(const hunyuan_attention_args& args, const Fp8Workspace& layout, char* workspace,
                     hunyuan_target target);
 

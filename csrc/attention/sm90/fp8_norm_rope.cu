@@ -5,7 +5,7 @@
 //   score
 //            of a row by the same amount and so no probability; one scale a tile of 128
 //
-// The mean is of normalised, turned keys, so a first pass reads the keys alone: sums of 128 keys a block, then one
+// The mean is of normalized, turned keys, so a first pass reads the keys alone: sums of 128 keys a block, then one
 // block a head adds them up, in a fixed order. Bound by memory: q once, k twice, codes once; no bf16 q or k is ever
 // written. A block takes 128 tokens and keeps their rows of the table in shared memory while it walks over eight heads.
 // Keys that are not attended to enter neither mean nor scale and become zero, so they may hold anything, NaN included.
@@ -27,8 +27,8 @@ constexpr int kHeadsPerBlock = 8;
 constexpr int kMeanThreads = 1024, kSlices = kMeanThreads / kDim;
 using Pack8 = Pack16<__nv_bfloat16>;
 
-// A row of head_dim floats in shared memory: half of a lane's eight entries at [half][lane], so that neighbouring lanes
-// read neighbouring addresses.
+// A row of head_dim floats in shared memory: half of a lane's eight entries at [half][lane], so that neighboring lanes
+// read neighboring addresses.
 struct Row {
   float4 half[2][kLanes];
 
@@ -43,7 +43,7 @@ struct Tables {
   Row cos[kFp8Tile], sin[kFp8Tile], weight[2][2];
 };
 
-// The bf16 rows of 128 tokens, head by head, normalised and turned on their way into registers.
+// The bf16 rows of 128 tokens, head by head, normalized and turned on their way into registers.
 class TokenTile {
  public:
   __device__ TokenTile(const hunyuan_attention_args& args, const hunyuan_norm_rope_args& before)
@@ -201,10 +201,10 @@ struct Outputs {
 // Codes, scale and shift of one row of queries: half a warp.
 __device__ void store_query(const hunyuan_attention_args& args, const Outputs& out, int64_t row, bool present,
                             const float (&y)[kCount], const float* mean) {
-  float centre[kCount], amax = largest(y, 0.0f), product = 0.0f;
-  load_mean(mean, centre);
+  float center[kCount], amax = largest(y, 0.0f), product = 0.0f;
+  load_mean(mean, center);
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) product += y[i] * centre[i];
+  for (int i = 0; i < kCount; ++i) product += y[i] * center[i];
   for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) {
     amax = fmaxf(amax, __shfl_xor_sync(0xffffffffu, amax, lanes));
     product += __shfl_xor_sync(0xffffffffu, product, lanes);
@@ -238,13 +238,13 @@ __global__ void __launch_bounds__(kThreads)
       store_query(args, out, index * args.queries + token, token < args.queries, queries, out.mean + index * kDim);
     }
     if (head + 1 < tile.end_head) tile.load(args.q, args.q_stride, head + 1, args.queries, query);
-    float centre[kCount];
-    load_mean(out.mean + index * kDim, centre);
+    float center[kCount];
+    load_mean(out.mean + index * kDim, center);
 #pragma unroll
     for (int pass = 0; pass < kPasses; ++pass) {
       tile.prepare(key[pass], 1, pass, keys[pass]);
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) keys[pass][i] = tile.token(pass) < tile.keys ? keys[pass][i] - centre[i] : 0.0f;
+      for (int i = 0; i < kCount; ++i) keys[pass][i] = tile.token(pass) < tile.keys ? keys[pass][i] - center[i] : 0.0f;
       amax = largest(keys[pass], amax);
     }
     const float scale = e4m3_scale(block_max(amax, scratch)), inverse = 1.0f / scale;

@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int i = 0; i < kCount; ++i) amax = fmaxf(amax, fabsf(to_float(pack.element[i])));
   }
-  // The kernel divides neighbouring scales, so they stay far from the ends of float32.
+  // The kernel divides neighboring scales, so they stay far from the ends of float32.
   const float scale = fmaxf(e4m3_scale(block_max(amax, scratch)), 1e-20f);  // block_max: also the barrier for the tile
   if (threadIdx.x == 0) scales[blockIdx.x] = scale;
   const float inverse = 1.0f / scale;

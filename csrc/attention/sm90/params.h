@@ -38,7 +38,7 @@ struct Fp8Params : Params {
 template <class T>
 using ParamsOf = std::conditional_t<T::kFp8, Fp8Params, Params>;
 
-// The tile of this block: the schedule counts clusters, whose blocks take neighbouring query tiles of one head. The
+// The tile of this block: the schedule counts clusters, whose blocks take neighboring query tiles of one head. The
 // last tile of an odd number is past the queries; its block loads its share of the keys and stores nothing.
 template <class T>
 __device__ Work work_of(const Schedule& schedule, int index, int rank) {

@@ -1,4 +1,4 @@
-// float8_e4m3fn on the device: quantisation with a scale, four or eight values at a time.
+// float8_e4m3fn on the device: quantization with a scale, four or eight values at a time.
 #pragma once
 
 #include <cuda_fp8.h>

@@ -15,7 +15,7 @@
 namespace hunyuan {
 
 struct LaunchShape {
-  int64_t blocks;           // grid size; blocks of a cluster are neighbours
+  int64_t blocks;           // grid size; blocks of a cluster are neighbors
   unsigned threads;         // of a block
   size_t shared_bytes = 0;  // dynamic shared memory of a block
   unsigned cluster = 1;     // blocks of a cluster

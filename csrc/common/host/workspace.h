@@ -5,7 +5,7 @@
 
 namespace hunyuan {
 
-// At least `bytes` bytes, 64-byte aligned and not initialised. Throws std::bad_alloc. Calls at the same time get
+// At least `bytes` bytes, 64-byte aligned and not initialized. Throws std::bad_alloc. Calls at the same time get
 // different memory; one block of at most 64 MB is kept.
 class Workspace {
  public:

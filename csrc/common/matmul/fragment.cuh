@@ -32,7 +32,7 @@ __device__ inline void quad_transpose(uint32_t (&r)[4]) {
     r[2] = first, r[3] = second;
 }
 
-// Two neighbouring 16-bit values in one register.
+// Two neighboring 16-bit values in one register.
 template <class T>
 struct PairOf;
 template <>

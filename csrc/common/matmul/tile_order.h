@@ -38,7 +38,7 @@ struct TileOrder {
   }
 };
 
-// Two blocks of a cluster share one operand tile: neighbours in a row share A, neighbours in a column share B.
+// Two blocks of a cluster share one operand tile: neighbors in a row share A, neighbors in a column share B.
 enum class Sharing : int { kNone, kA, kB };
 
 struct PairOrder {

@@ -9,7 +9,7 @@
 
 namespace hunyuan::ptx {
 
-// Accumulator register `i` of a lane: two neighbouring columns, then the same columns eight rows down.
+// Accumulator register `i` of a lane: two neighboring columns, then the same columns eight rows down.
 HUNYUAN_HOST_DEVICE constexpr int accumulator_row(int lane, int i) { return lane / 4 + i / 2 % 2 * 8; }
 HUNYUAN_HOST_DEVICE constexpr int accumulator_column(int lane, int i) { return i / 4 * 8 + lane % 4 * 2 + i % 2; }
 
@@ -32,9 +32,9 @@ constexpr bool pairs_are_operand16() {
       }
   return true;
 }
-static_assert(pairs_are_operand16(), "packing neighbouring accumulators gives the A operand of the next product");
+static_assert(pairs_are_operand16(), "packing neighboring accumulators gives the A operand of the next product");
 
-// An 8-bit A operand needs four neighbouring columns where an accumulator has two, so the columns are renamed instead:
+// An 8-bit A operand needs four neighboring columns where an accumulator has two, so the columns are renamed instead:
 // operand position p of every 32 columns holds column key_of_position(p), and the rows of the B operand are stored in
 // that order. Operand register j of all (4 a k-step) is then made of accumulators accumulator_of_operand8(j, 0..3).
 HUNYUAN_HOST_DEVICE constexpr int key_of_position(int p) { return p / 16 * 16 + p % 4 / 2 * 8 + p / 4 % 4 * 2 + p % 2; }
@@ -61,7 +61,7 @@ struct MatrixRow {
 };
 // ... A [16][16], K contiguous;
 HUNYUAN_HOST_DEVICE constexpr MatrixRow load_a(int lane) { return {lane % 16, lane / 16 * 8}; }
-// ... B of two neighbouring n8 tiles, [16 n][16 k] with K contiguous (the keys of Q K^T): registers 0, 1 are the first
+// ... B of two neighboring n8 tiles, [16 n][16 k] with K contiguous (the keys of Q K^T): registers 0, 1 are the first
 // tile's, 2, 3 the second's;
 HUNYUAN_HOST_DEVICE constexpr MatrixRow load_b_k_contiguous(int lane) {
   return {lane / 16 * 8 + lane % 8, lane / 8 % 2 * 8};

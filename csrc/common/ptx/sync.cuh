@@ -1,4 +1,4 @@
-// Synchronisation on Hopper: mbarriers, named barriers, clusters, register reallocation, proxy fences. Thin names over
+// Synchronization on Hopper: mbarriers, named barriers, clusters, register reallocation, proxy fences. Thin names over
 // PTX; each says what it orders.
 #pragma once
 
@@ -28,7 +28,7 @@ __device__ inline void barrier_init(uint32_t barrier, uint32_t arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
 
-// Makes initialised barriers visible to the copy engine and to the other blocks of the cluster.
+// Makes initialized barriers visible to the copy engine and to the other blocks of the cluster.
 __device__ inline void barrier_init_fence() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 
 __device__ inline void barrier_arrive_expect(uint32_t barrier, uint32_t bytes) {

@@ -8,7 +8,7 @@
 
 namespace hunyuan::ptx {
 
-// L2 eviction policies for copies: data read once, data that neighbouring blocks read, data that
+// L2 eviction policies for copies: data read once, data that neighboring blocks read, data that
 // every block of the grid reads.
 __device__ inline uint64_t evict_first() {
   uint64_t policy;

@@ -156,7 +156,7 @@ typedef struct hunyuan_norm_rope_args {
 
 /**
  * hunyuan_attention with e4m3 products (compute capability 9.0, head_dim 128): q, k and v are bf16; norm, rotation and
- * quantisation are one pass into `workspace`, a buffer on the device of hunyuan_attention_fp8_workspace(args) bytes,
+ * quantization are one pass into `workspace`, a buffer on the device of hunyuan_attention_fp8_workspace(args) bytes,
  * 256-byte aligned. With a rotation or text tokens there are as many queries as keys.
  */
 HUNYUAN_API int hunyuan_attention_fp8(const hunyuan_attention_args* args, const hunyuan_norm_rope_args* before,

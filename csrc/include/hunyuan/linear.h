@@ -1,6 +1,6 @@
 /**
  * @file hunyuan/linear.h
- * @brief C ABI: linear layers with bfloat16, FP8 and int8 weights, and what quantises for them. Conventions:
+ * @brief C ABI: linear layers with bfloat16, FP8 and int8 weights, and what quantizes for them. Conventions:
  * hunyuan/types.h.
  */
 #pragma once
@@ -118,7 +118,7 @@ typedef struct hunyuan_linear_fp8_args {
   const void* gate;          /**< [rows / tokens, out_columns] BF16, or null */
   const void* residual;      /**< [rows, out_columns] BF16, contiguous, or null; may be out */
   void* out;                 /**< [rows, out_columns], contiguous: BF16, or E4M3 when out_scale is given */
-  float* out_scale;          /**< null; or [ceil(out_columns / 128), rows]: out is quantised by blocks of 128 columns */
+  float* out_scale;          /**< null; or [ceil(out_columns / 128), rows]: out is quantized by blocks of 128 columns */
   int64_t rows;              /**< M */
   int64_t in_columns;        /**< K, a multiple of 16 */
   int64_t out_columns;       /**< N, a multiple of 16 */
@@ -137,7 +137,7 @@ HUNYUAN_API int hunyuan_linear_fp8(const hunyuan_linear_fp8_args* args, hunyuan_
 
 /**
  * out = residual + gate * activation(x weight^T + bias) for at most 16 rows of bfloat16, CUDA only: the E4M3 weight is
- * read once and decoded exactly, x is not quantised, sums are float32 in a fixed order. Addresses are multiples of 16
+ * read once and decoded exactly, x is not quantized, sums are float32 in a fixed order. Addresses are multiples of 16
  * bytes.
  */
 typedef struct hunyuan_linear_few_rows_args {

@@ -75,7 +75,7 @@ typedef struct hunyuan_group_norm_silu_args {
   int64_t pad_rows;                /**< as in hunyuan_pad_causal_args */
   int64_t pad_columns;             /**< as in hunyuan_pad_causal_args */
   float eps;                       /**< added to the variance */
-  int silu;                        /**< 0: normalise only */
+  int silu;                        /**< 0: normalize only */
   int channels_last;               /**< layout of x and out */
   enum hunyuan_dtype dtype;        /**< of x and out */
   enum hunyuan_dtype affine_dtype; /**< of weight and bias: F32 or BF16; F16 on CUDA */

@@ -117,7 +117,7 @@ __device__ inline uint2 e4m3_row(const float* d, int half, float inverse_scale) 
 
 // Stores the tile as codes, one scale for each row of its 128 columns. scratch: kWarpsAcross * kRows floats.
 template <class Tile>
-__device__ void store_quantised(const Output& output, typename Tile::Accumulators& acc, int first_row, int first_column,
+__device__ void store_quantized(const Output& output, typename Tile::Accumulators& acc, int first_row, int first_column,
                                 float* scratch) {
   static_assert(Tile::kColumns == 128, "a tile is one block of columns");
   using namespace matmul;
@@ -181,7 +181,7 @@ __device__ void finish_tile(const Output& output, typename Tile::Accumulators& a
       if (!output.out_scale) store_fragment(output, d, row, column);
     }
   }
-  if (output.out_scale) store_quantised<Tile>(output, acc, first_row, first_column, scratch);
+  if (output.out_scale) store_quantized<Tile>(output, acc, first_row, first_column, scratch);
 }
 
 }  // namespace hunyuan::linear

@@ -1,6 +1,6 @@
 // E4M3 weight times up to 16 rows of bfloat16: modulation, time embeddings. The weight is what takes time, so it is
 // read once, 16 bytes a lane, decoded to bfloat16 in registers, and is the A operand of mma.sync; x is B, from the
-// first-level cache, and is not quantised. The warps of a block share K and add up in a fixed order: the same bits
+// first-level cache, and is not quantized. The warps of a block share K and add up in a fixed order: the same bits
 // always.
 #include "common/cuda/cuda.cuh"
 #include "common/cuda/launch.cuh"

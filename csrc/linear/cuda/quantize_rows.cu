@@ -1,4 +1,4 @@
-// Dynamic quantisation to float8_e4m3fn: a scale a row, or one for every 128 columns of a row. One read, half a write.
+// Dynamic quantization to float8_e4m3fn: a scale a row, or one for every 128 columns of a row. One read, half a write.
 #include "common/cuda/cuda.cuh"
 #include "common/cuda/fp8.cuh"
 #include "common/cuda/launch.cuh"

@@ -1,4 +1,4 @@
-// Sums of channels and of their squares about a centre: one read of x. Positions are taken two at a time, so that four
+// Sums of channels and of their squares about a center: one read of x. Positions are taken two at a time, so that four
 // chains of additions overlap.
 #include "common/simd/simd.h"
 #include "norm/norm.h"
@@ -7,9 +7,9 @@ namespace hunyuan::HUNYUAN_LEVEL {
 namespace {
 
 template <class T>
-void sums_of(const T* x, int64_t cells, int64_t channels, const float* centre, float* sums) {
+void sums_of(const T* x, int64_t cells, int64_t channels, const float* center, float* sums) {
   for_each_vec(channels, [&](int64_t c, auto piece) {
-    const Vec middle = load(centre + c, piece);
+    const Vec middle = load(center + c, piece);
     Vec first[2] = {set(0.0f), set(0.0f)}, second[2] = {set(0.0f), set(0.0f)};
     const auto add = [&](int64_t cell, int lane) {
       const Vec distance = load(x + cell * channels + c, piece) - middle;
@@ -26,10 +26,10 @@ void sums_of(const T* x, int64_t cells, int64_t channels, const float* centre, f
 
 }  // namespace
 
-void channel_sums(const void* x, hunyuan_dtype dtype, int64_t cells, int64_t channels, const float* centre,
+void channel_sums(const void* x, hunyuan_dtype dtype, int64_t cells, int64_t channels, const float* center,
                   float* sums) {
-  if (dtype == HUNYUAN_F32) return sums_of(static_cast<const float*>(x), cells, channels, centre, sums);
-  sums_of(static_cast<const bf16*>(x), cells, channels, centre, sums);
+  if (dtype == HUNYUAN_F32) return sums_of(static_cast<const float*>(x), cells, channels, center, sums);
+  sums_of(static_cast<const bf16*>(x), cells, channels, center, sums);
 }
 
 }  // namespace hunyuan::HUNYUAN_LEVEL

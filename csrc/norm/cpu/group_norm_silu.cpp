@@ -11,9 +11,9 @@ template <class T>
 void run_statistics(const T* x, int64_t count, Partial& part) {
   const float mean =
       sum_terms(count, [&](int64_t i, auto piece) { return load(x + i, piece); }) / static_cast<float>(count);
-  const Vec centre = set(mean);
+  const Vec center = set(mean);
   const float squares = sum_terms(count, [&](int64_t i, auto piece) {
-    const Vec distance = load(x + i, piece) - centre;
+    const Vec distance = load(x + i, piece) - center;
     return distance * distance;
   });
   part = {static_cast<double>(count), mean, squares};
@@ -36,7 +36,7 @@ void sum_channels(const T* x, int64_t cells, int64_t channels, float* out, Term 
 
 template <class T>
 void cell_statistics(const T* x, int64_t cells, int64_t channels, int64_t groups, float* scratch, Partial* parts) {
-  float *sums = scratch, *centres = scratch + channels;
+  float *sums = scratch, *centers = scratch + channels;
   const int64_t width = channels / groups;
   const double count = static_cast<double>(cells) * width;
   sum_channels(x, cells, channels, sums, [](const T* p, int64_t, auto piece) { return load(p, piece); });
@@ -44,11 +44,11 @@ void cell_statistics(const T* x, int64_t cells, int64_t channels, int64_t groups
     double total = 0;
     for (int64_t c = g * width; c < (g + 1) * width; ++c) total += sums[c];
     const float mean = static_cast<float>(total / count);
-    for (int64_t c = g * width; c < (g + 1) * width; ++c) centres[c] = mean;
+    for (int64_t c = g * width; c < (g + 1) * width; ++c) centers[c] = mean;
     parts[g] = {count, mean, 0};
   }
   sum_channels(x, cells, channels, sums, [&](const T* p, int64_t c, auto piece) {
-    const Vec distance = load(p, piece) - load(static_cast<const float*>(centres) + c, piece);
+    const Vec distance = load(p, piece) - load(static_cast<const float*>(centers) + c, piece);
     return distance * distance;
   });
   for (int64_t g = 0; g < groups; ++g)

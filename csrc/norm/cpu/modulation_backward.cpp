@@ -31,8 +31,8 @@ void layer_norm_tokens(const hunyuan_layer_norm_modulate_backward_args& args, in
     const T *grad = grads.first + i * grads.stride, *x = inputs.first + i * inputs.stride;
     const Vec mean = set(sum_terms(channels, [&](int64_t c, auto part) { return load(x + c, part); }) / count);
     const float squares = sum_terms(channels, [&](int64_t c, auto part) {
-      const Vec centred = load(x + c, part) - mean;
-      return centred * centred;
+      const Vec centered = load(x + c, part) - mean;
+      return centered * centered;
     });
     const Vec inverse = set(1.0f / __builtin_sqrtf(squares / count + args.eps));
     const auto inner = [&](int64_t c, auto part) { return load(grad + c, part) * (load(scale + c, part) + set(1.0f)); };

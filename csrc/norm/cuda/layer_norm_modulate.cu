@@ -1,6 +1,6 @@
 // LayerNorm + modulation: one block a row, the row in registers between the passes, float32 statistics.
 // Bound by memory: each element of x is read once and written once, 16 bytes at a time. With out_scale the result is
-// float8_e4m3fn with a scale a row, what the FP8 matrix product reads: half the bytes written and no quantisation pass.
+// float8_e4m3fn with a scale a row, what the FP8 matrix product reads: half the bytes written and no quantization pass.
 #include "common/cuda/cuda.cuh"
 #include "common/cuda/fp8.cuh"
 #include "common/cuda/launch.cuh"
@@ -15,7 +15,7 @@ using namespace device;
 template <int kCount>
 constexpr int kPacksPerThread = kCount == 1 ? 16 : 4;
 
-template <class T, int kCount, bool kQuantised>
+template <class T, int kCount, bool kQuantized>
 __global__ void __launch_bounds__(1024) modulate_kernel(const hunyuan_layer_norm_modulate_args args) {
   using P = Pack<T, kCount>;
   constexpr int kPacks = kPacksPerThread<kCount>;
@@ -46,8 +46,8 @@ __global__ void __launch_bounds__(1024) modulate_kernel(const hunyuan_layer_norm
     if (threadIdx.x + k * step >= packs) break;
 #pragma unroll
     for (int e = 0; e < kCount; ++e) {
-      const float centred = to_float(kept[k].element[e]) - mean;
-      squares += centred * centred;
+      const float centered = to_float(kept[k].element[e]) - mean;
+      squares += centered * centered;
     }
   }
   const float inverse = rsqrtf(block_sum(squares, scratch) / args.channels + args.eps);
@@ -62,16 +62,16 @@ __global__ void __launch_bounds__(1024) modulate_kernel(const hunyuan_layer_norm
     for (int e = 0; e < kCount; ++e) {
       const float normed = (to_float(kept[k].element[e]) - mean) * inverse;
       result[k][e] = fmaf(normed, 1.0f + to_float(scale_pack.element[e]), to_float(shift_pack.element[e]));
-      if constexpr (kQuantised) amax = fmaxf(amax, fabsf(result[k][e]));
+      if constexpr (kQuantized) amax = fmaxf(amax, fabsf(result[k][e]));
     }
-    if constexpr (!kQuantised) {
+    if constexpr (!kQuantized) {
       P pack;
 #pragma unroll
       for (int e = 0; e < kCount; ++e) pack.element[e] = from_float<T>(result[k][e]);
       reinterpret_cast<P*>(static_cast<T*>(args.out) + row * args.channels)[i] = pack;
     }
   }
-  if constexpr (kQuantised) {
+  if constexpr (kQuantized) {
     const float row_scale = e4m3_scale(block_max(amax, scratch)), inverse_scale = 1.0f / row_scale;
     if (threadIdx.x == 0) args.out_scale[row] = row_scale;
     uint8_t* out = static_cast<uint8_t*>(args.out) + row * args.channels;

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         )
     vae = load_parts(folder, ("vae",), dtype=torch_dtype(args.dtype), device=chosen_device(args))["vae"]
     if state.models.get("vae", now := fingerprint(vae)) != now:
-        print("note: these latents were made with another VAE (or dtype), colours may differ", file=sys.stderr)
+        print("note: these latents were made with another VAE (or dtype), colors may differ", file=sys.stderr)
     frames = to_uint8(decode_latents(vae, state.latents, args.vae_mode or "auto")).numpy()
     for video, names in enumerate(paths):
         prompt = state.prompts[video // state.settings.num_videos_per_prompt]

@@ -200,7 +200,7 @@ def _managed(image: Image.Image, mode: str) -> Image.Image:
 
 
 def fit_image(image: Image.Image, height: int, width: int) -> Tensor:  # uint8 [height, width, 3]
-    """The largest centerd part with the video's aspect ratio, resized (Lanczos); one of that size stays as it is."""
+    """The largest centered part with the video's aspect ratio, resized (Lanczos); one of that size stays as it is."""
     from PIL import Image, ImageOps
 
     fitted = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)

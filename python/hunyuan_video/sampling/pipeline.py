@@ -218,7 +218,7 @@ class HunyuanVideoPipeline(AdapterMethods):
         video; None: random (see out.seeds). torch's CPU generator draws by the lower 32 bits of a seed only.
         generator: CPU generators instead of seeds. latents: the initial noise itself.
         image: what an image-to-video model continues, a file, a PIL image, or uint8 [H, W, 3], or one for each prompt;
-        its largest centerd part with the video's aspect ratio is resized to the video's size.
+        its largest centered part with the video's aspect ratio is resized to the video's size.
 
         video: a start, of which something stays: a file (a video at the checkpoint's frame rate, or a picture, which
         then stands still), a PIL image, uint8 [F, H, W, 3] or [H, W, 3], a list of PIL images as frames; or a list of

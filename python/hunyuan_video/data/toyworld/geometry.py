@@ -1,6 +1,6 @@
 """Shapes, textures, object tracks and cameras as functions of world coordinates (64 units = the shorter side, y down).
 
-A camera is a 3x3 matrix per frame that takes a centerd pixel position to the world point seen there, so its signs are
+A camera is a 3x3 matrix per frame that takes a centered pixel position to the world point seen there, so its signs are
 those of the camera, and the picture's content moves the other way: "pan left" carries the view to the left, and
 everything in the picture moves right.
 """
@@ -136,7 +136,7 @@ def camera_matrix(
     phases: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0),  # of the handheld shot
     strength: float = 1.0,
 ) -> Tensor:
-    """Matrices that take a centerd pixel position (x, y, 1) to the world point seen there. [F, 3, 3]
+    """Matrices that take a centered pixel position (x, y, 1) to the world point seen there. [F, 3, 3]
 
     pan left: the view goes left, the content right. zoom in: the content grows. tilt up: the camera leans back, so that
     the upper part of the plane recedes. around left: the camera, looking down, goes round to its left; the content

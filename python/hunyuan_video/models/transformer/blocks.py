@@ -118,20 +118,33 @@ class DoubleBlock(nn.Module):
         first_tokens: int,
         first: Tensor | None,
         attention: Attention,
+        size: int | None = None,  # of a part of the tokens
     ) -> tuple[Tensor, Tensor]:
         img_mod, txt_mod = self.modulate(vec) if modulation is None else modulation
         first_mod = self.img_mod(first) if first is not None and modulation is None else first
-        img_shift1, img_scale1, img_gate1, img_shift2, img_scale2, img_gate2 = chunks(
-            img_mod, 6, first_tokens, first_mod
-        )
-        txt_shift1, txt_scale1, txt_gate1, txt_shift2, txt_scale2, txt_gate2 = txt_mod.chunk(6, dim=-1)
+        vectors = chunks(img_mod, 6, first_tokens, first_mod), txt_mod.chunk(6, dim=-1)
+        settings = self.attention_settings(txt.shape[1], rope, kv_len)
+        if size is None:
+            return self.whole(img, txt, vectors, attention, settings)
+        return self.in_parts(img, txt, vectors, attention, settings, size)
 
+    def whole(
+        self,
+        img: Tensor,  # [B, S, D]
+        txt: Tensor,  # [B, L, D]
+        vectors: tuple[Sequence[Vector], Sequence[Tensor]],  # of video and text: shift, scale, gate; those of the MLP
+        attention: Attention,
+        settings: dict[str, Any],
+    ) -> tuple[Tensor, Tensor]:
+        (img_shift1, img_scale1, img_gate1, img_shift2, img_scale2, img_gate2), txt_vectors = vectors
+        txt_shift1, txt_scale1, txt_gate1, txt_shift2, txt_scale2, txt_gate2 = txt_vectors
         normed = (
             modulated_spans(img, img_shift1, img_scale1, self.img_attn_qkv),
             modulated(txt, txt_shift1, txt_scale1, self.txt_attn_qkv),
         )
         qkv = linear_pair((self.img_attn_qkv, self.txt_attn_qkv), normed)
-        attended = self.attend(qkv, txt.shape[1], rope, kv_len, attention)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
+        attended = attention(q, k, v, **settings).flatten(2)
         img_attended, txt_attended = attended.split((img.shape[1], txt.shape[1]), dim=1)
 
         img = gated_linear(self.img_attn_proj, img_attended, img_gate1, img)
@@ -140,29 +153,22 @@ class DoubleBlock(nn.Module):
         txt = self.txt_mlp(modulated(txt, txt_shift2, txt_scale2, self.txt_mlp.fc1), txt_gate2, txt)
         return img, txt
 
-    def compute_in_parts(
+    def in_parts(
         self,
-        size: int,  # of a part
-        img: Tensor,  # [B, S, D]; all as in `forward`
+        img: Tensor,  # [B, S, D]; all as in `whole`
         txt: Tensor,
-        vec: Tensor,
-        rope: Rope,
-        kv_len: Tensor | None,
-        modulation: tuple[Tensor, Tensor] | None,
-        first_tokens: int,
-        first: Tensor | None,
+        vectors: tuple[Sequence[Vector], Sequence[Tensor]],
         attention: Attention,
+        settings: dict[str, Any],
+        size: int,
     ) -> tuple[Tensor, Tensor]:
-        """`compute` without a gradient, all but attention a part of the tokens at a time (chunks.py)."""
-        img_mod, txt_mod = self.modulate(vec) if modulation is None else modulation
-        first_mod = self.img_mod(first) if first is not None and modulation is None else first
-        img_vectors = chunks(img_mod, 6, first_tokens, first_mod)
-        txt_vectors = txt_mod.chunk(6, dim=-1)
+        """`whole` without a gradient, all but attention a part of the tokens at a time (chunks.py)."""
+        img_vectors, txt_vectors = vectors
         (batch, video, width), text = img.shape, txt.shape[1]
         heads = Heads(batch, video + text, self.heads, width, like=img)
         project_all(heads, self.img_attn_qkv, img, img_vectors[:2], size)
         project_all(heads, self.txt_attn_qkv, txt, txt_vectors[:2], size, offset=video)
-        attended = heads.attend(attention, **self.attention_settings(text, rope, kv_len))
+        attended = heads.attend(attention, **settings)
         img_attended, txt_attended = attended.split((video, text), dim=1)
         img = self.after(img, img_attended, self.img_attn_proj, self.img_mlp, img_vectors[2:], size)
         txt = self.after(txt, txt_attended, self.txt_attn_proj, self.txt_mlp, txt_vectors[2:], size)
@@ -188,17 +194,6 @@ class DoubleBlock(nn.Module):
 
     def modulate(self, vec: Tensor) -> tuple[Tensor, Tensor]:  # [..., D] -> video and text, [..., 6 D] each
         return self.img_mod(vec), self.txt_mod(vec)
-
-    def attend(
-        self,
-        qkv: Tensor,  # [B, S + L, 3 D]
-        text_len: int,
-        rope: Rope,
-        kv_len: Tensor | None,
-        attention: Attention,
-    ) -> Tensor:  # [B, S + L, D]
-        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
-        return attention(q, k, v, **self.attention_settings(text_len, rope, kv_len)).flatten(2)
 
     def attention_settings(self, text_len: int, rope: Rope, kv_len: Tensor | None) -> dict[str, Any]:
         return {
@@ -253,36 +248,43 @@ class SingleBlock(nn.Module):
         first_tokens: int,
         first: Tensor | None,
         attention: Attention,
+        size: int | None = None,  # of a part of the tokens
     ) -> Tensor:
         first_modulation = self.modulate(first) if first is not None and modulation is None else first
         all_tokens = self.modulate(vec) if modulation is None else modulation
-        shift, scale, gate = chunks(all_tokens, 3, first_tokens, first_modulation)
+        vectors = chunks(all_tokens, 3, first_tokens, first_modulation)
+        settings = self.attention_settings(text_len, rope, kv_len)
+        if size is None:
+            return self.whole(x, vectors, attention, settings)
+        return self.in_parts(x, vectors, attention, settings, size)
+
+    def whole(
+        self,
+        x: Tensor,  # [B, S + L, D]
+        vectors: Sequence[Vector],  # shift, scale, gate
+        attention: Attention,
+        settings: dict[str, Any],
+    ) -> Tensor:
+        shift, scale, gate = vectors
         normed = modulated_spans(x, shift, scale, self.linear1)
         qkv, mlp = linear_and_gelu(self.linear1, normed, self.widths[0], self.linear2)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
-        attended = attention(q, k, v, **self.attention_settings(text_len, rope, kv_len))
+        attended = attention(q, k, v, **settings)
         return gated_linear(self.linear2, (attended.flatten(2), mlp), gate, x)
 
-    def compute_in_parts(
+    def in_parts(
         self,
-        size: int,  # of a part
-        x: Tensor,  # [B, S + L, D]; all as in `forward`
-        vec: Tensor,
-        rope: Rope,
-        text_len: int,
-        kv_len: Tensor | None,
-        modulation: Tensor | None,
-        first_tokens: int,
-        first: Tensor | None,
+        x: Tensor,  # [B, S + L, D]; all as in `whole`
+        vectors: Sequence[Vector],
         attention: Attention,
+        settings: dict[str, Any],
+        size: int,
     ) -> Tensor:
-        """`compute` without a gradient, all but attention a part of the tokens at a time (chunks.py)."""
-        first_modulation = self.modulate(first) if first is not None and modulation is None else first
-        all_tokens = self.modulate(vec) if modulation is None else modulation
-        shift, scale, gate = chunks(all_tokens, 3, first_tokens, first_modulation)
+        """`whole` without a gradient, all but attention a part of the tokens at a time (chunks.py)."""
+        shift, scale, gate = vectors
         heads = Heads(x.shape[0], x.shape[1], self.heads, x.shape[2], like=x)
         kept = project_all(heads, self.linear1, x, (shift, scale), size)
-        attended = heads.attend(attention, **self.attention_settings(text_len, rope, kv_len))
+        attended = heads.attend(attention, **settings)
         out = torch.empty_like(x)
         for span in spans(x, size, border(gate)):
             if kept:

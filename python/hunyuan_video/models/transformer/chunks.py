@@ -71,8 +71,8 @@ class TokenChunks(Layer):
 
     def inside(self, run: Run) -> Run:
         def chunked(block: nn.Module, *args: Any) -> Any:
-            in_parts = getattr(block, "compute_in_parts", None)
-            return run(block, *args) if in_parts is None or not self.applies(args[0]) else in_parts(self.tokens, *args)
+            in_parts = hasattr(block, "in_parts") and self.applies(args[0])
+            return run(block, *args, self.tokens) if in_parts else run(block, *args)
 
         return chunked
 

@@ -72,7 +72,7 @@ def fit_surface(parameters: Values, tokens: Values, loss: Values) -> LossSurface
     n, d, y = (np.asarray(values, float) for values in (parameters, tokens, loss))
     if len(y) < 6 or len(set(n.tolist())) < 2 or len(set(d.tolist())) < 2:
         raise UserError(f"the surface needs 6 runs of different sizes and lengths, got {len(y)}")
-    n0, d0 = np.exp(np.log(n).mean()), np.exp(np.log(d).mean())  # centerd: A and B are then of the size of the loss
+    n0, d0 = np.exp(np.log(n).mean()), np.exp(np.log(d).mean())  # centered: A and B are then of the size of the loss
     weight = np.ones_like(y)
     for _ in range(6):
         low, high = np.full(2, EXPONENTS[0]), np.full(2, EXPONENTS[1])

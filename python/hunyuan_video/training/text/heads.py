@@ -41,7 +41,7 @@ def probe(
     steps: int = 300,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Accuracy per attribute on `test` of linear classifiers fitted to `train`, on standardised features."""
+    """Accuracy per attribute on `test` of linear classifiers fitted to `train`, on standardized features."""
     torch.manual_seed(seed)
     mean, deviation = train[0].mean(dim=0), train[0].std(dim=0).clamp_min(1e-6)
     heads = AttributeHeads(train[0].shape[1], sizes)

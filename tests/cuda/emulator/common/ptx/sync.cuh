@@ -20,7 +20,7 @@ struct EmulatedBarrier {
     set(0, parity() ^ 1);
   }
   void arrive() {
-    if (missing == 0) ::emulator::fault("mbarrier: more arrivals than it was initialised with");
+    if (missing == 0) ::emulator::fault("mbarrier: more arrivals than it was initialized with");
     --missing;
     settle();
   }
