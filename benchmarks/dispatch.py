@@ -3,7 +3,8 @@
     python benchmarks/dispatch.py OTHER_CHECKOUT [--rounds N] [--output FOLDER]
 
 Each checkout runs in a process of its own, with its own `.venv/bin/python` and build, on one CPU thread; the two take
-turns, round by round. "As on CUDA": tensors of the CPU go the way of CUDA tensors, to kernels that do nothing. Writes
+turns, round by round. Times are those of the processor, which others on the machine disturb less than the clock. "As on
+CUDA": tensors of the CPU go the way of CUDA tensors, to kernels that do nothing. Writes
 MACHINE-dispatch.json, .csv and .md into FOLDER, by default benchmarks/results, and prints the table: medians, smallest
 times, how many times less time this checkout takes, and the Python frames of hunyuan_ext that a call enters.
 """
@@ -156,10 +157,10 @@ def frames_of(case: Case) -> int:
 
 
 def seconds_of(case: Case, calls: int) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(calls):
         case()
-    return (time.perf_counter() - started) / calls
+    return (time.process_time() - started) / calls
 
 
 @torch.inference_mode()
@@ -249,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     about = machine.part_facts() | {"load": machine.load()}
     text = (
         f"# Cost of calls\n\n{machine.cpu_name()}, 1 thread; {about['date']}, commit {about['commit']}, load "
-        f"{about['load']}. Medians of {args.rounds} rounds and, in brackets, the smallest.\n\n{table(rows)}\n"
+        f"{about['load']}. CPU time; medians of {args.rounds} rounds and, in brackets, the smallest.\n\n{table(rows)}\n"
     )
     print(text)
     path = (args.output or results.RESULTS) / f"{machine.slug()}-dispatch.json"

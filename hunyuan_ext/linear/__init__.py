@@ -88,7 +88,7 @@ def plan_split_gelu(tensors: tuple, constants: tuple) -> Plan:
         raise ValueError(f"split: {split} is not within the {x.shape[-1]} columns of x")
     if trains_native(x) and x.is_contiguous():
         return Plan(autograd.SplitGelu.apply, "gelu", "own forward and backward passes")
-    if takes("gelu", x) and not torch.compiler.is_compiling():
+    if takes("gelu", x) and in_rows(x) and not torch.compiler.is_compiling():
         return Plan(kernels.split_gelu, "gelu", choice("gelu", "cpu", x.dtype).reason)
     return Plan(_torch_split_gelu, "torch")
 

@@ -9,7 +9,7 @@ from hunyuan_ext import reference
 from hunyuan_ext.core import native, plain
 from hunyuan_ext.core.dispatch import kernel, takes
 from hunyuan_ext.core.library import promoted, register
-from hunyuan_ext.core.operands import affine_fits, as_matrix, memory_format, padded_shape, rows, volume_fits
+from hunyuan_ext.core.operands import affine_fits, memory_format, padded_shape, rows, volume_fits
 from hunyuan_ext.core.types import BFLOAT, FLOAT, HALF, Triple
 from hunyuan_ext.norm import autograd
 
@@ -36,16 +36,17 @@ def gate_residual(  # [B, S, C], [B, S, C], [B, C]
 
 def gelu_(x: Tensor) -> Tensor:  # [..., N], contiguous
     """GELU in its tanh form, written over x."""
-    matrix = x.flatten(0, -2) if x.ndim > 1 else x[None]
+    matrix = x if x.ndim == 2 else x.flatten(0, -2) if x.ndim > 2 else x[None]
     native.module.gelu(matrix, None, matrix, torch.get_num_threads())
     return x
 
 
-def split_gelu(x: Tensor, split: int) -> tuple[Tensor, Tensor]:  # [..., C]
+def split_gelu(x: Tensor, split: int) -> tuple[Tensor, Tensor]:  # [..., C], contiguous in C
     """x[..., :split] as a view, gelu(x[..., split:]) as a tensor of its own."""
     head, tail = x.tensor_split((split,), dim=-1)
     out = torch.empty(tail.shape, dtype=x.dtype, device=x.device)
-    native.module.gelu(as_matrix(tail), None, as_matrix(out), torch.get_num_threads())
+    matrices = (tail.flatten(0, -2), out.flatten(0, -2)) if x.ndim > 1 else (tail[None], out[None])
+    native.module.gelu(matrices[0], None, matrices[1], torch.get_num_threads())
     return head, out
 
 
