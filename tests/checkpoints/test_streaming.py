@@ -55,7 +55,7 @@ def test_peak_memory(tmp_path, saved, transformer):
     command = [sys.executable, "-c", SCRIPT, str(small), str(path)]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     convert, narrow, plain, codes = (int(line) / size for line in out.split())
-    assert convert < 0.3 and codes < 0.3
+    assert convert < 0.3 and codes < 0.35
     assert 0.45 < narrow < 0.5 + 0.3
     assert 0.9 < plain < 1 + 0.3
 

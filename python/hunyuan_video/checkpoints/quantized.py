@@ -25,7 +25,7 @@ from hunyuan_video.errors import UserError
 
 # Read once a run, and felt by every token: they stay as they are, unless all of the blocks is asked for.
 MODULATIONS = ("*_mod.linear", "*.modulation.linear")
-_ROWS = 1 << 24  # bytes of wide rows that are quantized at once
+_ROWS = 1 << 22  # bytes of wide rows that are quantized at once; about six times as much is in use for it
 
 
 @dataclass(frozen=True)
