@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 
+from hunyuan_video.cli import main
 from hunyuan_video.data.toyworld import WORLDS, render
 from hunyuan_video.data.toyworld.known import prompt_notes
 from hunyuan_video.data.toyworld.parsing import parse as parse_narrow
@@ -69,3 +70,17 @@ def test_the_interval_of_a_share():
     assert (round(low, 4), round(high, 4)) == (0.4038, 0.5962)
     assert wilson(0.0, 10)[0] == 0.0 and wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
     assert wilson(0.5, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["--against", "tiny"], 2, "both tiny; give two checkpoints"),
+        (["--against", "nowhere"], 1, "no checkpoint folder 'nowhere'"),
+        (["--against", "nowhere", "--sheet", "a.png"], 2, "--sheet shows the clips of one checkpoint"),
+    ],
+)
+def test_bad_arguments_are_one_line_before_anything_is_loaded(capsys, arguments, code, line):
+    assert main(["eval", *arguments]) == code
+    error = capsys.readouterr().err
+    assert line in error and error.count("\n") == 1

@@ -101,3 +101,10 @@ def test_missing_file_and_bad_override(tmp_path):
         load_config(path, ("loop.steps=[1",))
     with pytest.raises(UserError, match="kind must be"):
         load_config(path, ("kind=vea",))
+
+
+@pytest.mark.parametrize("kind", ["guidance_distillation", "step_distillation"])
+def test_distillation_on_a_gpu_is_refused_by_name(tmp_path, kind):
+    (tmp_path / "run.yaml").write_text(f"kind: {kind}\nloop: {{device: cuda}}\n")
+    with pytest.raises(UserError, match=f"kind {kind} computes on the CPU only so far"):
+        load_config(tmp_path / "run.yaml")

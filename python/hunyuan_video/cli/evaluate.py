@@ -124,16 +124,18 @@ def side_by_side(args: argparse.Namespace) -> int:
     from hunyuan_video.evaluation.side_by_side import Contender, compare
     from hunyuan_video.files import write_json
 
+    if args.model == args.against:
+        raise ArgumentError(f"--model and --against are both {args.model}; give two checkpoints")
+    if args.sheet:
+        raise ArgumentError("--sheet shows the clips of one checkpoint; leave it or --against out")
     settings = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    worlds = {model: world_of(model) for model in (args.against, args.model)}
     sides = []
-    for model in (args.against, args.model):
-        world, trained_on = world_of(model)
+    for model, (world, trained_on) in worlds.items():
         adapter = args.adapter if model == args.model else None
         pipe = HunyuanVideoPipeline.from_pretrained(model, adapter=adapter)
         used = settings if model == args.model else {}
         sides.append(Contender(model, world, trained_on, pipeline_generator(pipe, **used)))
-    if sides[0].name == sides[1].name:
-        raise ArgumentError(f"--model and --against are both {args.model}; give two checkpoints")
     table = compare(sides[0], sides[1], args.prompts, args.seed)
     print(as_markdown(table))
     worse = [name for name, value in table["difference"].items() if value < 0]

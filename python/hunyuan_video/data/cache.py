@@ -21,6 +21,7 @@ from hunyuan_video.errors import Print, UserError
 from hunyuan_video.files import staged_file, staged_path
 from hunyuan_video.media.pixels import to_unit
 from hunyuan_video.models import CausalVAE
+from hunyuan_video.models.precision import quick
 
 
 def clip_path(config: WorldConfig, folder: Path) -> Path:
@@ -76,7 +77,7 @@ def encode_shard(
     parts, device, start = [], vae.quant_conv.weight.device, shard * SHARD
     for piece in clips:
         for frames in torch.from_numpy(piece).split(BATCH[device.type]):
-            with torch.autocast(device.type, torch.bfloat16):
+            with quick(device.type):
                 latents = encode_clips(vae, to_unit(frames.to(device)), image_first=image_first)
             if reason := unstorable(latents):
                 raise UserError(f"toyworld:{config.name}, clips {start} to {start + len(frames) - 1}: latents {reason}")

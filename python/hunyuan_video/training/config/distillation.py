@@ -11,6 +11,14 @@ from hunyuan_video.training.config.building import path
 from hunyuan_video.training.config.common import LoopConfig, OptimizerConfig
 
 
+def check_device(run: GuidanceDistillationRun | StepDistillationRun) -> None:
+    """UserError for a device that distillation does not compute on yet."""
+    if run.loop.device != "cpu":
+        raise UserError(
+            f"kind {run.kind} computes on the CPU only so far; leave loop.device out, got {run.loop.device!r}"
+        )
+
+
 @dataclass(frozen=True)
 class GuidanceDistillationRun:
     """One pass instead of two: the student takes the guidance scale as an input (paper section 5.2)."""
@@ -40,6 +48,7 @@ class GuidanceDistillationRun:
     report_prompts: int = limited(0, NOT_NEGATIVE)
 
     def __post_init__(self) -> None:
+        check_device(self)
         if len(self.scales) != 2 or not 0 <= self.scales[0] <= self.scales[1]:
             raise UserError(f"scales must be two numbers, low and high, got {list(self.scales)}")
 
@@ -77,6 +86,7 @@ class StepDistillationRun:
     score_times: tuple[float, ...] = (0.02, 0.98)  # dmd: where the two scores are compared
 
     def __post_init__(self) -> None:
+        check_device(self)
         if self.method == "consistency" and self.teacher_levels % self.steps:
             raise UserError(f"teacher_levels must be a multiple of steps = {self.steps}, got {self.teacher_levels}")
         low, high = self.score_times if len(self.score_times) == 2 else (0.0, 0.0)

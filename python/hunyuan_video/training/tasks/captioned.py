@@ -22,6 +22,7 @@ from hunyuan_video.media.pixels import to_frames, to_unit
 from hunyuan_video.media.sheets import contact_sheet
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 from hunyuan_video.models.grid import Grid
+from hunyuan_video.models.precision import quick
 from hunyuan_video.training.parts import load_text
 from hunyuan_video.training.tasks.caption_bank import Embedder
 
@@ -89,7 +90,7 @@ class CaptionedLatents:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:  # [N, C, T, h, w] -> uint8 [N, F, H, W, 3]
         device = self.vae.quant_conv.weight.device
-        with torch.autocast(device.type, torch.bfloat16):  # one at a time: several need more than a step's training
+        with quick(device.type):  # one at a time: several need more than a step's training
             scaled = (latents.to(device) / self.vae.config.scaling_factor).split(1)
             return torch.cat([to_frames(self.vae.decode(latent)).cpu() for latent in scaled])
 
