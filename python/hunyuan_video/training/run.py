@@ -69,7 +69,7 @@ def start(
         run_one = partial(run, resume=resume, report=report, **options)
         run_sequence(config, path, run_one, resume, options.get("dry_run", False), report)
         return {}
-    if os.environ.get("RANK", "0") != "0":
+    if os.environ.get("RANK", "0") != "0" or isinstance(config, EncodeRun):  # encoding claims its folder itself
         return _start(config, resume, report)
     with one_writer(Path(config.output), "trains", beside=isinstance(config, BundleRun)):
         return _start(config, resume, report)
