@@ -22,7 +22,7 @@ PROMPT = "a red star moves left"
 
 
 class Answers:
-    """What a worker sends; `end(id)` waits for the last answer of a job."""
+    """Messages that a worker sends; `end(id)` waits for the last answer of a job."""
 
     def __init__(self):
         self.sent, self.changed = [], threading.Condition()

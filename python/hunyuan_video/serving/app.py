@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
 from hunyuan_video import __version__
-from hunyuan_video.serving import routes, streams
+from hunyuan_video.serving import pages, routes, streams
 from hunyuan_video.serving.config import ServerConfig
 from hunyuan_video.serving.guard import Guard
 from hunyuan_video.serving.problems import Problem, add_handlers
@@ -58,6 +58,7 @@ def make_app(config: ServerConfig) -> FastAPI:
             raise Problem(404, f"no model {model_id[:80]!r}; there is {config.model_id!r}", code="model_not_found")
         return JSONResponse(service.model_view())
 
+    app.include_router(pages.router)
     app.include_router(routes.router)
     app.include_router(streams.router)
     return app
