@@ -16,6 +16,10 @@ class ArgumentError(UserError, ValueError):
     """An argument with a wrong value: names the argument, the value and the nearest one that works."""
 
 
+class Interruption(UserError):
+    """Work that a person stopped (Ctrl-C, SIGTERM): what is safe, how it goes on. The command line exits with 130."""
+
+
 class Notice(UserWarning):
     """Warning to a user about work that goes on. The command line prints the text."""
 

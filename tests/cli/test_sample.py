@@ -190,7 +190,7 @@ def test_an_interrupted_run_says_how_to_resume(sample, command, work, two_prompt
         patch.setattr(SampleStream, "_event", interrupted)
         result = command(*two_prompts)
     last = result.err.splitlines()[-1]
-    assert result.code == 1
+    assert result.code == 130
     assert last == f"hunyuan-video sample: interrupted at step 2 of 4; continue with: {RESUME}"
     assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     check_resumes(sample, command, work)

@@ -56,7 +56,7 @@ def test_an_interrupted_run_goes_on_without_its_start(command, checkpoint, start
     with monkeypatch.context() as patched:
         patched.setattr(Progress, "update", interrupt)
         result = command(*words, "-o", "a.apng")
-    assert result.code == 1 and "interrupted at step 1 of 3" in result.err
+    assert result.code == 130 and "interrupted at step 1 of 3" in result.err
     start.unlink()
     assert command("sample", "--resume", "a.state.safetensors").code == 0
     assert read_metadata(work / "a.apng")["settings"] == read_metadata(work / "whole.apng")["settings"]

@@ -20,6 +20,7 @@ from hunyuan_video.checkpoints.validate import FP8_DTYPES, check_checkpoint, qua
 from hunyuan_video.errors import UserError
 from hunyuan_video.models.fp8 import BLOCK_LISTS, FP8Linear
 from hunyuan_video.models.int8 import Int8Linear
+from hunyuan_video.phases import tell
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -60,14 +61,14 @@ def load_model(
         source = QuantizedSource(source, fresh, quantize, device or "cpu")
         stored += fresh
     place_quantized_linears(model, stored, source, checkpoint.path)
-    for name, module in model.named_modules():
-        if not (module._parameters or module._buffers):
-            continue
+    modules = [entry for entry in model.named_modules() if entry[1]._parameters or entry[1]._buffers]
+    for number, (name, module) in enumerate(modules, 1):
         fill = partial(_fill, source=source, path=name, dtype=dtype)
         if stream and name.split(".")[0] in BLOCK_LISTS:
             vars(module)["stored"] = fill
         else:
             fill(module, torch.device(device or "cpu"))
+        tell("loading", number, len(modules))
     return model.eval()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +21,7 @@ from hunyuan_video.checkpoints.sources import MappedSource, StateSource, TensorS
 from hunyuan_video.checkpoints.validate import FP8_DTYPES, fp8_modules, int8_modules
 from hunyuan_video.errors import UserError
 from hunyuan_video.files import staged_file, staged_folder
+from hunyuan_video.phases import tell
 
 MAX_SHARD_SIZE = 10_000_000_000  # bytes, as diffusers
 _DIFFUSERS_STEM = "diffusion_pytorch_model"
@@ -96,8 +97,22 @@ def _stored_as(name: str, info: TensorInfo, dtype: torch.dtype | None) -> Tensor
 def _write_safetensors(
     path: Path, source: TensorSource, infos: Mapping[str, TensorInfo], metadata: Mapping[str, str] | None = None
 ) -> None:
+    tick = _ticks(infos)
     with staged_file(path) as file:
-        write_safetensors(file, infos, lambda name: read(source, name, infos[name].dtype), metadata)
+        write_safetensors(file, infos, lambda name: tick(name, read(source, name, infos[name].dtype)), metadata)
+
+
+def _ticks(infos: Mapping[str, TensorInfo]) -> Callable[[str, Tensor], Tensor]:
+    """Hands tensors through and tells how much of a file is written."""
+    done, total = 0, sum(info.nbytes for info in infos.values())
+
+    def tick(name: str, tensor: Tensor) -> Tensor:
+        nonlocal done
+        done += infos[name].nbytes
+        tell("writing weights", done, total)
+        return tensor
+
+    return tick
 
 
 def _write_shards(folder: Path, source: TensorSource, infos: Mapping[str, TensorInfo], max_shard_size: int) -> None:
@@ -133,7 +148,8 @@ def split_shards(infos: Mapping[str, TensorInfo], max_shard_size: int) -> list[l
 def _write_pickle(path: Path, component: Component, source: TensorSource, infos: Mapping[str, TensorInfo]) -> None:
     """The official `.pt` file, with the scales of FP8 weights in a `_map.pt` file beside it."""
     scales = [name for module in fp8_modules(source) if (name := f"{module}.{SCALE}") in infos]
-    state = {name: _tensor(source, name, info) for name, info in infos.items() if name not in scales}
+    tick = _ticks({name: info for name, info in infos.items() if name not in scales})
+    state = {name: tick(name, _tensor(source, name, info)) for name, info in infos.items() if name not in scales}
     if scales:
         with staged_file(fp8_map_path(path)) as file:
             _torch_save({name.removesuffix(f".{SCALE}"): read(source, name) for name in scales}, file)

@@ -27,6 +27,7 @@ from hunyuan_video.models.text.encoders import ClipTextEncoder, TextEncoder
 from hunyuan_video.models.text.foreign import ForeignLanguageModel, ForeignPooledModel
 from hunyuan_video.models.text.llama import LlamaConfig, LlamaModel
 from hunyuan_video.models.text.templates import HUNYUAN_TEMPLATE, PromptTemplate
+from hunyuan_video.phases import tell
 
 CLIP_POSITIONS = 77
 UNUSED_KEYS = ("lm_head.weight", "text_projection.weight", "rotary_emb.inv_freq", "embeddings.position_ids")
@@ -124,6 +125,7 @@ def load_weights(
         raise UserError(f"{folder}: no key ...{anchor} in its weights; this is not a checkpoint of this kind of model")
     prefix = anchors[0].removesuffix(anchor)
     wanted = dict(model.named_parameters())
+    total = len(wanted)
     for key in (key for key in source.infos if key.startswith(prefix)):
         name = key.removeprefix(prefix)
         if name in wanted:
@@ -134,6 +136,7 @@ def load_weights(
                 _leave(model, name, partial(read_decoded, source, key, dtype))
             else:
                 _assign(model, name, read_decoded(source, key, dtype).to(stream))
+            tell("loading", total - len(wanted), total)
         elif not name.endswith((*UNUSED_KEYS, *MARKERS)):
             raise UserError(f"{source.origin(key)}: key {key} is not in the model that config.json describes")
     if wanted:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hunyuan_video.cli.options import DTYPES
-from hunyuan_video.errors import ArgumentError
+from hunyuan_video.errors import ArgumentError, UserError
 
 QUANTIZED = ("fp8", "int8")
 
@@ -57,10 +57,31 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_room(args: argparse.Namespace) -> None:
+    """UserError where a .pt file, which is made in memory, would be larger than what is free of it."""
+    from hunyuan_video.checkpoints.layout import BUNDLED
+    from hunyuan_video.checkpoints.locate import components_at, open_checkpoint
+    from hunyuan_video.cli.options import torch_dtype
+    from hunyuan_video.planning.budget import shown
+    from hunyuan_video.planning.room import free_bytes, weight_bytes
+
+    source, free = BUNDLED.get(args.source, Path(args.source)), free_bytes()
+    streams = args.layout != "official" or args.destination.endswith(".safetensors") or args.dtype in QUANTIZED
+    if free is None or streams or not source.exists():
+        return
+    for part in components_at(source):
+        infos = open_checkpoint(source, part).source.infos.values()
+        needed = weight_bytes(infos, torch_dtype(args.dtype))
+        if needed > free:
+            text = f"a .pt file is made in memory: {source} needs {shown(needed)}, {shown(free)} are free"
+            raise UserError(f"{text}; write a .safetensors file or --layout diffusers, which stream")
+
+
 def _checkpoint(args: argparse.Namespace) -> list[Path]:
     from hunyuan_video.checkpoints import convert
     from hunyuan_video.checkpoints.quantized import MODULATIONS, LayerError, error_table
 
+    _check_room(args)
     keep: Sequence[str] = MODULATIONS
     if args.keep is not None:
         keep = () if args.keep == "none" else args.keep.split(",")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hunyuan_video.cli.options import working_device
 from hunyuan_video.cli.progress import progress_of
-from hunyuan_video.errors import ArgumentError, UserError
+from hunyuan_video.errors import ArgumentError, Interruption
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -63,6 +63,6 @@ def run(args: argparse.Namespace) -> int:
     try:
         summary = encode(request, lambda line: print(line, flush=True), progress_of("encoding", "clip"))
     except KeyboardInterrupt:
-        raise UserError("interrupted; finished shards are whole, the same command goes on from there") from None
+        raise Interruption("interrupted; finished shards are whole, the same command goes on from there") from None
     print(f"{args.output}: {summary}")
     return 0

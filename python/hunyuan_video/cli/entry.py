@@ -1,6 +1,7 @@
 """Entry point: one parser with a subcommand per module, and every failure told in one line.
 
-Exit codes: 0 done; 1 a failure; 2 wrong arguments. A traceback appears only with --debug.
+Exit codes: 0 done; 1 a failure; 2 wrong arguments; 130 interrupted (Ctrl-C, SIGTERM).
+A traceback appears only with --debug.
 """
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ from hunyuan_video.cli import (
 )
 from hunyuan_video.cli.interrupt import terminate_as_interrupt
 from hunyuan_video.cli.paths import expand_paths
-from hunyuan_video.errors import ArgumentError, IneffectiveArgument, Notice, UserError
+from hunyuan_video.cli.progress import Phases
+from hunyuan_video.errors import ArgumentError, IneffectiveArgument, Interruption, Notice, UserError
+from hunyuan_video.phases import watched
 
+INTERRUPTED = 130  # as shells say of a program that Ctrl-C ended
 COMMANDS = (
     *(sample, plan, decode, show, inspect, doctor, convert, download, curate, encode, train, distill, scaling),
     *(evaluate, serve),
@@ -98,14 +102,16 @@ def _notice_printer() -> Callable[..., None]:
 def _run(args: argparse.Namespace) -> int:
     try:
         expand_paths(args)
-        with terminate_as_interrupt():
+        with terminate_as_interrupt(), watched(Phases()):
             return args.run(args)
     except ArgumentError as error:
         return _fail(args, error, str(error), code=2)
+    except Interruption as error:
+        return _fail(args, error, str(error), code=INTERRUPTED)
     except UserError as error:
         return _fail(args, error, str(error), code=1)
     except KeyboardInterrupt as error:
-        return _fail(args, error, "interrupted", code=1)
+        return _fail(args, error, "interrupted", code=INTERRUPTED)
     except BrokenPipeError:  # the reader of our output is gone (`| head`): nothing to tell anyone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

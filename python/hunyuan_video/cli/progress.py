@@ -32,11 +32,25 @@ class Progress:
             each = (now - self.began) / max(step - self.start, 1)
             left = each * (self.total - step)
             counts = f"{self.unit} {step}/{self.total}, {each:.2f} s/{self.unit}"
+            counts = f"{step} %" if self.unit == "%" else counts
             print(f"{self.title}: {counts}, {left:.0f} s left", file=sys.stderr)
 
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+class Phases:
+    """Watcher of `phases.watched` that shows each phase that takes more than two seconds, in percent."""
+
+    def __init__(self) -> None:
+        self.shown: dict[str, Callable[[int, int], None]] = {}
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        update = self.shown.get(phase) or self.shown.setdefault(phase, progress_of(phase, "%"))
+        update(100 * done // total, 100)
+        if done >= total:
+            del self.shown[phase]
 
 
 def progress_of(title: str, unit: str) -> Callable[[int, int], None]:
@@ -49,7 +63,7 @@ def progress_of(title: str, unit: str) -> Callable[[int, int], None]:
             return
         if not shown:
             shown.append(Progress(title, total, unit=unit))
-            shown[0].began = began
+            shown[0].began = shown[0].last_line = began
         shown[0].update(done)
         if done == total:
             shown[0].close()

@@ -26,7 +26,7 @@ from hunyuan_video.cli.options import (
 )
 from hunyuan_video.cli.progress import Progress
 from hunyuan_video.cli.start import collector_paused
-from hunyuan_video.errors import ArgumentError, UserError
+from hunyuan_video.errors import ArgumentError, Interruption, UserError
 
 if TYPE_CHECKING:
     from hunyuan_video.planning.run_plan import RunPlan
@@ -221,9 +221,11 @@ def sample_prompt(pipe: HunyuanVideoPipeline, job: Job, args: argparse.Namespace
         write_outputs(pipe, job, stream, drain(stream, job))
     except KeyboardInterrupt as error:
         where = f"interrupted at step {stream.state.step} of {stream.state.total}"
-        raise UserError(f"{where}; continue with: {resume_command(job.state)}") from error
+        raise Interruption(f"{where}; continue with: {resume_command(job.state)}") from error
     except UserError as error:
         if not stream.state.complete:
+            if stream.state.step == 0 and not job.keep_state:  # nothing to continue
+                Path(job.state).unlink(missing_ok=True)
             raise
         decode = f"hunyuan-video decode {job.state} -o {job.outputs[0]}"
         raise UserError(f"{error}; the latents are safe, when that is done: {decode}") from error
@@ -254,6 +256,8 @@ def drain(stream: SampleStream, job: Job) -> SampleOutput:
             if isinstance(event, Finished):
                 return event.output
             progress.update(event.step)
+            if event.step == event.total:
+                progress.close()  # what follows, the decoding, tells of itself
         raise UserError("the run ended before its last step")
     finally:
         progress.close()

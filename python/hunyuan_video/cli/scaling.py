@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hunyuan_video.errors import ArgumentError, UserError
+from hunyuan_video.errors import ArgumentError, Interruption
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -42,7 +42,7 @@ def _run(args: argparse.Namespace) -> None:
     try:
         table = run_study(load_scaling(args.config), resume=args.resume, dry_run=args.dry_run, report=_line)
     except KeyboardInterrupt:
-        raise UserError("interrupted; finished runs are kept, continue with --resume") from None
+        raise Interruption("interrupted; finished runs are kept, continue with --resume") from None
     if not args.dry_run:
         _line(f"{table}\nfit it with: hunyuan-video scaling fit {table}")
 

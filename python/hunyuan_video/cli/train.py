@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -24,7 +25,7 @@ def add_run_options(parser: argparse.ArgumentParser, example: str) -> argparse.A
 
 
 def run(args: argparse.Namespace) -> int:
-    from hunyuan_video.errors import ArgumentError, UserError
+    from hunyuan_video.errors import ArgumentError, Interruption
     from hunyuan_video.training.run import run as train
 
     if args.ranks < 0:
@@ -40,8 +41,22 @@ def run(args: argparse.Namespace) -> int:
             ranks=args.ranks,
         )
     except KeyboardInterrupt:
-        raise UserError("interrupted; its checkpoints are whole, continue with --resume") from None
+        raise Interruption(_interrupted(args)) from None
     return 0
+
+
+def _interrupted(args: argparse.Namespace) -> str:
+    from hunyuan_video.training.config import SequenceRun, load_config
+    from hunyuan_video.training.outcome import saved_line
+
+    words = [word for entry in args.set for word in ("--set", entry)]
+    command = shlex.join(["hunyuan-video", args.command, args.config, *words, "--resume"])
+    config = load_config(args.config, tuple(args.set))
+    if args.dry_run:
+        return "interrupted"
+    if isinstance(config, SequenceRun):
+        return f"interrupted; parts that are finished and checkpoints are kept, continue with: {command}"
+    return saved_line(config.output, command)
 
 
 def _line(text: str) -> None:

@@ -20,6 +20,7 @@ from hunyuan_video.data.toyworld.wide.captions import COMPLETE_FORMS
 from hunyuan_video.data.toyworld.wide.score import COLUMNS as WIDE_COLUMNS
 from hunyuan_video.evaluation.intervals import wilson
 from hunyuan_video.media.pixels import to_frames, to_unit
+from hunyuan_video.phases import tell
 
 if TYPE_CHECKING:
     from hunyuan_video.models import CausalVAE
@@ -115,6 +116,7 @@ def prompt_following(
     for i in range(0, count, batch):
         shown = (render(scenes[i : i + batch], num_frames=num_frames, size=size)[:, 0],) if images else ()
         clips.append(generate(prompts[i : i + batch], seed + i, *shown))
+        tell("evaluating", min(i + batch, count), count)
     made = torch.cat(clips)
     generated = [judge_clip(clip, scene) for clip, scene in zip(made, scenes, strict=True)]
     table = {

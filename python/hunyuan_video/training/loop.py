@@ -248,6 +248,8 @@ class Trainer:
         if not (self.ranks.first or self.together):
             return {}
         network = self.task.network
+        if self.pace.over(done):
+            self.line(f"step {done}: export and evaluation")
         with self.ema.in_place_of(network), self.output_folder() as folder:
             network.eval()
             plain = self.main.gathered() if self.main.sharded else network

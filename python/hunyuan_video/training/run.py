@@ -24,6 +24,7 @@ from hunyuan_video.training.config import (
     recipe_path,
 )
 from hunyuan_video.training.loop import train
+from hunyuan_video.training.outcome import closing_lines
 from hunyuan_video.training.parallelize import deal
 from hunyuan_video.training.run_list import check_files, groups_of, side_by_side, train_command
 from hunyuan_video.writers import one_writer
@@ -93,7 +94,10 @@ def _start(config: Any, resume: bool, report: Callable[[str], None]) -> dict[str
         config = replace(config, loop=deal(config.loop, ranks))
         line = report if ranks.first else lambda text: None
         task = getattr(importlib.import_module(module), name)(config, folder, line)
-        return train(task, config.loop, config.optimizer, folder, resume or restarted(), line)
+        metrics = train(task, config.loop, config.optimizer, folder, resume or restarted(), line)
+        for text in closing_lines(folder, getattr(config, "checkpoint", "")):
+            line(text)
+        return metrics
     return {}
 
 

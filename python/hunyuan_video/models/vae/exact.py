@@ -45,6 +45,7 @@ class Planner:
     def __init__(self, dtype: torch.dtype):
         self.dtype = dtype
         self.slab = 0  # bytes of the most expensive smallest slab
+        self.work = 0  # multiplications of the convolutions
         self.attention_bytes = 0  # keys, values and one frame's work
 
     @property
@@ -60,6 +61,7 @@ class Planner:
     def conv(self, source: Shape, conv: CausalConv3d, upsample: Stride = (1, 1, 1), **_: object) -> Shape:
         plan = ConvPlan.of(conv, source, upsample, self.dtype)
         self.slab = max(self.slab, plan.cost(1, 1))
+        self.work += plan.work
         return plan.out_shape
 
     def upsample(self, source: Shape, up: Upsample) -> Shape:
@@ -154,7 +156,9 @@ def _run_within(walk: Callable[..., Any], network: nn.Module, x: Tensor, memory_
 
 @torch.no_grad()
 def _run(walk: Callable[..., Any], network: nn.Module, x: Tensor, runner: Runner) -> Tensor:
-    frames, rows, columns, channels = walk(Planner(runner.dtype), network, (*x.shape[2:], x.shape[1]))
+    plan = Planner(runner.dtype)
+    frames, rows, columns, channels = walk(plan, network, (*x.shape[2:], x.shape[1]))
+    runner.work = plan.work * len(x) if walk is walk_decoder else 0
     out = torch.empty((len(x), channels, frames, rows, columns), dtype=runner.dtype, device=x.device)
     for sample, result in zip(x, out, strict=True):
         source = Activation(TensorStore(sample.permute(1, 2, 3, 0), x.device), ChannelMoments())

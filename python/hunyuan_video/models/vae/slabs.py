@@ -6,6 +6,7 @@ maps to a source index, so neither the upsampled nor the padded activation ever 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -82,6 +83,11 @@ class ConvPlan:
     @property
     def out_shape(self) -> Shape:
         return self.axes[0].out, self.axes[1].out, self.axes[2].out, self.out_channels
+
+    @property
+    def work(self) -> int:
+        """Multiplications."""
+        return math.prod((*self.out_shape, self.in_channels, *(axis.kernel for axis in self.axes)))
 
     def cost(self, frames: int, rows: int) -> int:
         """Upper estimate of the bytes in use while a slab of `frames` x `rows` outputs is computed.

@@ -23,6 +23,7 @@ from hunyuan_video.models.vae.blocks import CausalConv3d, FrameCausalAttention, 
 from hunyuan_video.models.vae.slabs import ConvPlan, Slab
 from hunyuan_video.models.vae.store import FileStore, Shape, Store, TensorStore, store_bytes
 from hunyuan_video.models.vae.upsample import FOLDED_STRIDES, put_parities
+from hunyuan_video.phases import tell
 
 
 class Window:
@@ -100,6 +101,7 @@ class Runner:
     def __init__(self, device: torch.device, dtype: torch.dtype, limit: int = UNLIMITED, room: int = UNLIMITED):
         self.device, self.dtype, self.limit, self.room = device, dtype, limit, room
         self._window = torch.empty(0, dtype=dtype, device=device)
+        self.work = self.done = 0  # multiplications of a decoding, in all and so far; 0: nobody is told
         self._spare: list[Tensor] = []  # memory of dropped activations: the next is often of the same size
         release_free_memory()  # of the loading, or of a transformer's steps
 
@@ -134,6 +136,7 @@ class Runner:
             _finish(out, t0, values)
         if plan.out_shape[-1] != source.shape[-1]:
             release_free_memory()
+        self._tell(plan)
         return out
 
     def upsample(self, source: Activation, up: Upsample) -> Activation:
@@ -159,7 +162,13 @@ class Runner:
             put_parities(weights(window.move(k1 - k0)), values, up.stride, first=k0 == 0)
             _finish(out, t0, values)
         release_free_memory()  # what follows has larger temporaries: none fits where these were
+        self._tell(plan)
         return out
+
+    def _tell(self, plan: ConvPlan) -> None:
+        """The layer is done."""
+        self.done += plan.work
+        tell("decoding", self.done, self.work)
 
     def resnet(self, source: Activation, block: ResnetBlock) -> Activation:
         hidden = self.conv(source, block.conv1, norm=block.norm1)
@@ -216,6 +225,7 @@ class Runner:
                 weights.add_to(values, x)
             out.moments.add(values)
             out.store.write(slab[0], slab[2], values)
+        self._tell(plan)
         return out
 
     def _new_store(self, shape: Shape) -> Store:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hunyuan_video.models.interruption import interruption_point
+from hunyuan_video.phases import tell
 
 OVERLAP = 0.25  # of a tile
 
@@ -51,6 +52,8 @@ class Tiling:
         out: Tensor | None = None
         tail: Tensor | None = None
         for start in range(0, latents - 1, stride):
+            if self.out_unit > self.in_unit:
+                tell("decoding", start, latents - 1)
             tile = self._run_frames(x[:, :, start * step : (start + self.frames) * step + 1], function)
             if tail is not None:
                 tile = blend(tail, tile[:, :, 1:], overlap, dim=2)  # frame 0 of a tile has no past: dropped
@@ -60,6 +63,8 @@ class Tiling:
             kept = tile[:, :, : stride * per_latent + (0 if start else 1)]
             out[:, :, first : first + kept.shape[2]] = kept
         assert out is not None  # there is at least one tile
+        if self.out_unit > self.in_unit:
+            tell("decoding", latents - 1, latents - 1)
         return out
 
     def _run_frames(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
