@@ -195,8 +195,8 @@ def reconstruction(vae: CausalVAE, batch: int = 8) -> Callable[[Tensor], Tensor]
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:  # uint8 [N, F, H, W, 3] each -> [N] dB
     """10 log10(255^2 / mean squared error) of each clip."""
-    error = (a.float() - b.float()).square().flatten(1).mean(1).clamp(min=1e-3)
-    return 10 * torch.log10(255.0**2 / error)
+    error = torch.stack([(x.float() - y.float()).square().mean() for x, y in zip(a, b, strict=True)])
+    return 10 * torch.log10(255.0**2 / error.clamp(min=1e-3))
 
 
 def vae_psnr(

@@ -14,8 +14,15 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:  # uint8 [N, F, H, W, 3] each -> [N]
     """
     if a.shape != b.shape or min(a.shape[2:4]) < 11:
         raise ValueError(f"ssim needs equal clips of at least 11 x 11 pixels, got {list(a.shape)} and {list(b.shape)}")
-    n, f, h, w, c = a.shape
-    x, y = (v.float().permute(0, 1, 4, 2, 3).reshape(n * f * c, 1, h, w) for v in (a, b))
+    return (
+        torch.stack([_frames_ssim(x, y).mean() for x, y in zip(a.flatten(0, 1), b.flatten(0, 1), strict=True)])
+        .view(a.shape[:2])
+        .mean(1)
+    )  # frame by frame: all at once would take sixty times the memory of the clips
+
+
+def _frames_ssim(a: Tensor, b: Tensor) -> Tensor:  # uint8 [H, W, 3] each -> [3, 1, H - 10, W - 10]
+    x, y = (v.float().permute(2, 0, 1)[:, None] for v in (a, b))
     place = torch.arange(11.0, dtype=torch.float32, device="cpu") - 5
     line = torch.exp(-place.square() / (2 * 1.5**2))
     line = line / line.sum()
@@ -27,5 +34,4 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:  # uint8 [N, F, H, W, 3] each -> [N]
     var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
     covariance = blur(x * y) - mean_x * mean_y
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    value = (2 * mean_x * mean_y + c1) * (2 * covariance + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
-    return value.reshape(n, -1).mean(1)
+    return (2 * mean_x * mean_y + c1) * (2 * covariance + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))

@@ -10,15 +10,23 @@ from torch import Tensor
 
 from hunyuan_video.files import staged_file
 
+FRAMES = 5  # of a clip on a sheet
+
+
+def moments(clip: Tensor, frames: int = FRAMES) -> Tensor:  # uint8 [F, H, W, 3] -> [at most `frames`, H, W, 3]
+    """Evenly spaced frames of a clip, the first and the last among them: all that a sheet need be given."""
+    return clip[np.linspace(0, len(clip) - 1, min(frames, len(clip))).round().astype(int).tolist()]
+
 
 def contact_sheet(
-    path: Path, rows: list[Tensor], labels: list[str] | None = None, frames: int = 5, scale: int = 2
+    path: Path, rows: list[Tensor], labels: list[str] | None = None, frames: int = FRAMES, scale: int = 2
 ) -> None:
-    """Each row: one clip uint8 [F, H, W, 3] shown at `frames` evenly spaced moments, with its label underneath."""
+    """Each row: `moments` of a clip uint8 [F, H, W, 3], with its label underneath."""
     strips = []
     for index, clip in enumerate(rows):
-        moments = np.linspace(0, len(clip) - 1, min(frames, len(clip))).round().astype(int)
-        strip = np.concatenate([np.pad(clip[m].numpy(), ((1, 1), (1, 1), (0, 0))) for m in moments], axis=1)
+        strip = np.concatenate(
+            [np.pad(frame.numpy(), ((1, 1), (1, 1), (0, 0))) for frame in moments(clip, frames)], axis=1
+        )
         size = strip.shape[1] * scale, strip.shape[0] * scale
         picture = Image.fromarray(strip).resize(size, Image.Resampling.NEAREST)
         if labels is not None:

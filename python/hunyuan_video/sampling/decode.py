@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hunyuan_video.errors import PrecisionWarning, UserError, explained_memory_errors
 from hunyuan_video.media.pixels import check_finite, to_bytes, to_display
+from hunyuan_video.models.vae.exact import altered
 
 if TYPE_CHECKING:
     from hunyuan_video.models import CausalVAE
@@ -27,7 +28,8 @@ def decode_latents(
     """Videos [N, 3, F, H, W] in 0..1, float32 on the CPU; one video is decoded at a time. budget: of exact mode, bytes.
 
     mode "auto" is one pass where a video fits in the VAE's tile. A larger one is decoded exactly, without seams and
-    within 4 GiB, on a CPU; on a GPU it is decoded in tiles, as the released program does.
+    within 4 GiB, on a CPU; on a GPU, and by a decoder with hooks or other layers in it, it is decoded in tiles, as the
+    released program does.
     """
     weight = next(vae.parameters())
     chosen = automatic_mode(vae, latents, weight.device) if mode == "auto" else mode
@@ -73,7 +75,7 @@ def automatic_mode(vae: CausalVAE, latents: Tensor, device: torch.device) -> str
     frames, size = config.tile_frames // config.temporal_compression, config.tile_size // config.spatial_compression
     if latents.shape[2] <= frames and max(latents.shape[3:]) <= size:
         return "plain"
-    return "exact" if device.type == "cpu" else "tiled"
+    return "exact" if device.type == "cpu" and not altered(vae.decoder) else "tiled"
 
 
 def to_uint8(video: Tensor) -> Tensor:  # [N, 3, F, H, W] in 0..1 -> uint8 [N, F, H, W, 3]

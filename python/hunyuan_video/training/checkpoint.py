@@ -9,6 +9,7 @@ The metadata is a pickle: continue only runs that you trust.
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import shutil
@@ -99,6 +100,8 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
         dcp.save(tensors, storage_writer=_Writer(temporary), process_group=self.group, no_dist=self.group is None)
+        tensors.clear()
+        gc.collect()  # dcp's planner is a circle of objects that would keep the copies
         if not self.ranks.first:
             return
         write_json(temporary / "run.json", run)

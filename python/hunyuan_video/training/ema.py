@@ -30,13 +30,12 @@ class EMA:
 
     @contextmanager
     def in_place_of(self, network: nn.Module) -> Iterator[nn.Module]:
-        """The network holds the averaged weights inside this context."""
-        live = [weight.clone() for weight in self._live(network)]
-        self._fill(network, list(self.weights.values()))
+        """The network holds the averaged weights inside this context, and `weights` those of the network."""
+        self._exchange(network)
         try:
             yield network
         finally:
-            self._fill(network, live)
+            self._exchange(network)
 
     def _live(self, network: nn.Module) -> list[Tensor]:
         """This rank's part of the network's weights, in the order of the averages."""
@@ -44,6 +43,9 @@ class EMA:
         return [local(parameters[name].detach()) for name in self.weights]
 
     @torch.no_grad()
-    def _fill(self, network: nn.Module, weights: list[Tensor]) -> None:
-        for weight, value in zip(self._live(network), weights, strict=True):
-            weight.copy_(local(value))
+    def _exchange(self, network: nn.Module) -> None:
+        """Weights and averages change places, one by one: a copy of all would be memory that no step needs."""
+        for weight, average in zip(self._live(network), map(local, self.weights.values()), strict=True):
+            value = weight.clone()
+            weight.copy_(average)
+            average.copy_(value)

@@ -245,6 +245,7 @@ class Trainer:
 
         Metrics that cannot be had are told and cost nothing else.
         """
+        self.checkpoints.wait()  # its copy of the run's state would stay in memory meanwhile
         if not (self.ranks.first or self.together):
             return {}
         network = self.task.network

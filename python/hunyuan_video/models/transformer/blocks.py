@@ -10,7 +10,7 @@ weights for its own forward only.) `first` stands for `vec`, or for the video's 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,15 @@ class HeadNorm(nn.Module):
     def __init__(self, head_dim: int):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(head_dim))
+
+
+def head_weight(norm: nn.Module) -> Tensor:  # [head_dim]
+    """The weight of a HeadNorm. TypeError where something hangs on it that a call would run: there is none."""
+    if norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks:
+        raise TypeError(
+            "hooks on the norm of queries or keys are never called: attention applies its weight; remove them"
+        )
+    return cast(Tensor, norm.weight)
 
 
 class MLP(nn.Module):
@@ -198,9 +207,9 @@ class DoubleBlock(nn.Module):
     def attention_settings(self, text_len: int, rope: Rope, kv_len: Tensor | None) -> dict[str, Any]:
         return {
             "rope": rope,
-            "q_norm": self.img_attn_q_norm.weight,
-            "k_norm": self.img_attn_k_norm.weight,
-            "text_norms": (self.txt_attn_q_norm.weight, self.txt_attn_k_norm.weight),
+            "q_norm": head_weight(self.img_attn_q_norm),
+            "k_norm": head_weight(self.img_attn_k_norm),
+            "text_norms": (head_weight(self.txt_attn_q_norm), head_weight(self.txt_attn_k_norm)),
             "text_len": text_len,
             "kv_len": kv_len,
             "precision": self.attention_precision,
@@ -299,8 +308,8 @@ class SingleBlock(nn.Module):
     def attention_settings(self, text_len: int, rope: Rope, kv_len: Tensor | None) -> dict[str, Any]:
         return {
             "rope": rope,
-            "q_norm": self.q_norm.weight,
-            "k_norm": self.k_norm.weight,
+            "q_norm": head_weight(self.q_norm),
+            "k_norm": head_weight(self.k_norm),
             "text_len": text_len,
             "kv_len": kv_len,
             "precision": self.attention_precision,

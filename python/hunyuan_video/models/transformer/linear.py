@@ -20,6 +20,7 @@ import hunyuan_ext as ops
 from hunyuan_ext.core import plain
 from hunyuan_video.models.fp8 import FP8Linear
 from hunyuan_video.models.int8 import Int8Linear
+from hunyuan_video.models.plain import is_plain
 
 Part = Tensor | ops.Fp8Rows  # plain, or quantized by what made it
 
@@ -63,11 +64,8 @@ def reads_fp8(module: nn.Module) -> bool:
 
 
 def is_open(module: nn.Module) -> bool:
-    """True if a module is a plain linear without hooks or patches."""
-    if type(module) not in (nn.Linear, FP8Linear, Int8Linear):
-        return False
-    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    return not hooks and "forward" not in module.__dict__
+    """True if a module is a plain linear."""
+    return is_plain(module, nn.Linear, FP8Linear, Int8Linear)
 
 
 LARGE = 1 << 20  # multiplications from which a product of its own for the columns with a GELU costs nothing

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hunyuan_ext as ops
+from hunyuan_video.models.plain import is_plain
 from hunyuan_video.models.vae.upsample import FoldedWeights, can_fold, upsample_conv
 
 EPS = 1e-6
@@ -26,6 +27,7 @@ class CausalConv3d(nn.Module):
         super().__init__()
         self.conv = nn.Conv3d(in_channels, out_channels, kernel, stride)
         self.stride = stride
+        self.pad = (kernel - 1, kernel // 2, kernel // 2)
 
     def forward(
         self,
@@ -34,10 +36,20 @@ class CausalConv3d(nn.Module):
         padded: bool = False,
     ) -> Tensor:  # [B, C', ceil(T / st), ceil(H / sh), ceil(W / sw)]
         conv, x = self.conv, kernel_layout(x)
+        if not is_plain(conv, nn.Conv3d):
+            out = conv(x if padded else ops.pad_causal(x, self.pad))
+            return out if residual is None else out + residual
         return ops.causal_conv3d(x, conv.weight, conv.bias, stride=self.stride, residual=residual, padded=padded)
+
+    @property
+    def is_open(self) -> bool:
+        """True if neither this layer nor its convolution has anything around it: their weights are all there is."""
+        return is_plain(self, CausalConv3d) and is_plain(self.conv, nn.Conv3d)
 
     def with_moments(self, x: Tensor, groups: int) -> tuple[Tensor, Tensor | None]:
         """The convolution of a padded buffer, and what a GroupNorm of its output takes as moments (CUDA, or None)."""
+        if not self.is_open:
+            return self(x, padded=True), None
         conv, x = self.conv, kernel_layout(x)
         return ops.causal_conv3d_moments(x, conv.weight, conv.bias, stride=self.stride, padded=True, groups=groups)
 
@@ -109,9 +121,10 @@ class Upsample(nn.Module):
         self._folded = FoldedWeights()
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.conv.conv.weight, self.conv.conv.bias
-        if can_fold(x, weight, self.stride):
-            return upsample_conv(x, self.folded_weights(), bias, self.stride)
+        if self.conv.is_open:
+            weight, bias = self.conv.conv.weight, self.conv.conv.bias
+            if can_fold(x, weight, self.stride):
+                return upsample_conv(x, self.folded_weights(), bias, self.stride)
         return self.conv(upsample_nearest(x, self.stride))
 
     def folded_weights(self) -> Tensor:  # [parities, N, C, taps...], of vae_upsample.fold

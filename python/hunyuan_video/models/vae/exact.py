@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hunyuan_ext.conv.slabs import ChannelMoments, native_slabs
+from hunyuan_video.models.plain import first_unlike
 from hunyuan_video.models.vae.blocks import (
     CausalConv3d,
     DownBlock,
@@ -120,9 +121,15 @@ def streams(network: nn.Module, x: Tensor, positions: int) -> bool:  # x: [B, C,
     parameters = tuple(network.parameters())
     if not native_slabs(x, *parameters) or any(parameter.dtype != x.dtype for parameter in parameters):
         return False
-    layers = tuple(network.modules())
-    hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
-    return not hooked and all(type(layer) in LAYERS for layer in layers[1:])
+    return not altered(network)
+
+
+def altered(network: nn.Module) -> str:
+    """The first layer of an encoder or decoder that the walks here would not do justice, and why; "" if none."""
+    kind = type(network)
+    if kind.__module__ != CausalConv3d.__module__.replace("blocks", "model"):
+        return f"{kind.__name__} is not the VAE's own"
+    return first_unlike(network, kind, *LAYERS)
 
 
 def encode_streamed(encoder: nn.Module, video: Tensor) -> Tensor:
@@ -139,8 +146,10 @@ def _run_within(walk: Callable[..., Any], network: nn.Module, x: Tensor, memory_
     """network(x), one sample after the other, within memory_budget bytes besides weights, input and result.
 
     memory_budget: None is DEFAULT_BUDGET. Raises ValueError when it cannot hold one row of a frame in the widest layer,
-    or the keys and values of the middle attention.
+    or the keys and values of the middle attention; and where a layer is not plain: it would not be called.
     """
+    if reason := altered(network):
+        raise ValueError(f"mode='exact' calls no layers, but {reason}; use mode='tiled' or 'plain'")
     dtype = next(network.parameters()).dtype
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)

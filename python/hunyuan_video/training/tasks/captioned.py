@@ -18,13 +18,14 @@ from hunyuan_video.data.toyworld.scene import AnyScene
 from hunyuan_video.data.world import WorldConfig, scenes_of
 from hunyuan_video.errors import Print
 from hunyuan_video.evaluation.prompt_following import held_out_prompts, judge, shifted
-from hunyuan_video.media.pixels import to_frames, to_unit
+from hunyuan_video.media.pixels import to_unit
 from hunyuan_video.media.sheets import contact_sheet
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.models.precision import quick
 from hunyuan_video.training.parts import load_text
 from hunyuan_video.training.tasks.caption_bank import Embedder
+from hunyuan_video.training.tasks.frames import frames_of
 
 # (prompts, first seed), in image-to-video and the first latent frames [N, C, 1, h, w] -> latents [N, C, T, h, w]
 Sampler = Callable[..., Tensor]
@@ -90,9 +91,8 @@ class CaptionedLatents:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:  # [N, C, T, h, w] -> uint8 [N, F, H, W, 3]
         device = self.vae.quant_conv.weight.device
-        with quick(device.type):  # one at a time: several need more than a step's training
-            scaled = (latents.to(device) / self.vae.config.scaling_factor).split(1)
-            return torch.cat([to_frames(self.vae.decode(latent)).cpu() for latent in scaled])
+        with quick(device.type):
+            return frames_of(self.vae, latents.to(device)).cpu()
 
     def samples(
         self,

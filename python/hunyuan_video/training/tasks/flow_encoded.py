@@ -19,11 +19,11 @@ from hunyuan_video.data.encoder import Encoder
 from hunyuan_video.data.latent_dataset import Batch, EncodedDataset
 from hunyuan_video.data.prefetch import Prefetcher
 from hunyuan_video.errors import Print, UserError
-from hunyuan_video.media.sheets import contact_sheet
+from hunyuan_video.media.sheets import contact_sheet, moments
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.training.config import VALIDATION_SEED, EncodedFlowRun
 from hunyuan_video.training.tasks.flow import FlowTask, Sample
-from hunyuan_video.training.tasks.frames import frames_of
+from hunyuan_video.training.tasks.frames import frames_of_one
 
 SHOWN = 4  # clips of each bucket in a sheet
 
@@ -132,7 +132,7 @@ class EncodedData:
             with task.autocast():
                 losses.append(task.mean_loss(batch.latents, partial(condition_of, batch), generator, size))
             few = Batch(*(part[:SHOWN] for part in vars(batch).values()))
-            pictures += list(self.sample(task, few))
+            pictures += self.sample(task, few)
             captions += few.captions
         if not losses:
             return {}
@@ -142,8 +142,8 @@ class EncodedData:
     def latent_frames(self, bucket: str) -> int:
         return self.grid.latent_frames(Bucket.parse(bucket, self.grid).frames)
 
-    def sample(self, task: FlowTask, batch: Batch) -> Tensor:
-        """Clips for the captions of a batch: uint8 [N, F, H, W, 3]."""
+    def sample(self, task: FlowTask, batch: Batch) -> list[Tensor]:
+        """Clips for the captions of a batch, as sheets show them: uint8 [frames, H, W, 3] each."""
         count = len(batch.keys)
         empty = condition_of(self.clips.collate([self.clips.empty] * count, [-1] * count))
         both = {name: torch.cat((empty[name], tensor)) for name, tensor in condition_of(batch).items()}
@@ -152,4 +152,4 @@ class EncodedData:
         )
         first = batch.latents[:, :, :1].to(task.device) if self.config.image_condition else None
         latents = task.sample_in_parts(both, noise, first, task.at_once(self.config.loop.micro_batch))
-        return frames_of(self.encoder.vae, latents)
+        return [moments(frames_of_one(self.encoder.vae, latent)[0]) for latent in latents.split(1)]

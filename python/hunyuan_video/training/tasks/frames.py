@@ -9,20 +9,23 @@ from torch import Tensor
 
 from hunyuan_video.media.pixels import to_frames
 from hunyuan_video.models import CausalVAE
-from hunyuan_video.sampling.decode import automatic_mode, decode_latents, to_uint8
+from hunyuan_video.sampling.decode import decode_latents, to_uint8
 
-BUDGETS = tuple(1 << power for power in range(27, 32))  # bytes, 128 MiB to 2 GiB
+BUDGETS = tuple(1 << power for power in range(25, 32))  # bytes, 32 MiB to 2 GiB
+
+
+def frames_of(vae: CausalVAE, latents: Tensor) -> Tensor:  # [N, C, T, h, w] model space -> uint8 [N, F, H, W, 3]
+    """One video at a time; on a CPU exactly, in the smallest of `BUDGETS` that will do: a training step may need less
+    than one pass of the decoder."""
+    return torch.cat([frames_of_one(vae, latent) for latent in latents.split(1)])
 
 
 @torch.no_grad()
-def frames_of(vae: CausalVAE, latents: Tensor) -> Tensor:  # [N, C, T, h, w] model space -> uint8 [N, F, H, W, 3]
-    """One video at a time; on a CPU a large one in the smallest of `BUDGETS` that the exact decoder can do with."""
+def frames_of_one(vae: CausalVAE, latent: Tensor) -> Tensor:  # [1, C, T, h, w] model space -> uint8 [1, F, H, W, 3]
+    """As `frames_of`."""
     weight = next(vae.parameters())
-    if automatic_mode(vae, latents, weight.device) != "exact":
-        return to_uint8(decode_latents(vae, latents))
-    scaled = (latents / vae.config.scaling_factor).to(weight)
-    for budget in BUDGETS:
+    scaled = (latent / vae.config.scaling_factor).to(weight)
+    for budget in BUDGETS if weight.device.type == "cpu" else ():
         with suppress(ValueError):  # too small for this size
-            videos = (vae.decode(latent, mode="exact", memory_budget=budget) for latent in scaled.split(1))
-            return torch.cat([to_frames(video) for video in videos])
-    return to_uint8(decode_latents(vae, latents))
+            return to_frames(vae.decode(scaled, mode="exact", memory_budget=budget))
+    return to_uint8(decode_latents(vae, latent))

@@ -7,7 +7,7 @@ lightly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -118,7 +118,7 @@ class VAETask(BaseVAETask[VAERun]):
         numbers = torch.stack((l1, mse, latent, kl)).tolist()  # together: each reading would wait for the device
         return loss, {**dict(zip(("l1", "mse", "latent", "kl"), numbers, strict=True)), "samples": float(len(video))}
 
-    def held_out(self) -> Tensor:
+    def held_out(self) -> Iterable[Tensor]:
         return self.truth
 
     def export(self, folder: Path) -> None:

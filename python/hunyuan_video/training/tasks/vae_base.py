@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +15,13 @@ from torch import Tensor
 from hunyuan_video.errors import Print
 from hunyuan_video.evaluation.prompt_following import psnr
 from hunyuan_video.media.pixels import to_frames, to_unit
-from hunyuan_video.media.sheets import contact_sheet
+from hunyuan_video.media.sheets import contact_sheet, moments
 from hunyuan_video.models import CausalVAE, VAEConfig
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.training.config import VAERun, VAEStagesRun
 
 Run = TypeVar("Run", VAERun, VAEStagesRun)
+SHOWN = 8  # clips of a sheet
 
 
 class BaseVAETask(ABC, Generic[Run]):
@@ -46,8 +48,8 @@ class BaseVAETask(ABC, Generic[Run]):
         """As in `training.task.Task`."""
 
     @abstractmethod
-    def held_out(self) -> Tensor:
-        """Clips that are never trained on: uint8 [N, F, H, W, 3]."""
+    def held_out(self) -> Iterable[Tensor]:
+        """Clips that are never trained on: uint8 [F, H, W, 3] each, of one size."""
 
     def autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.config.loop.precision == "bf16")
@@ -57,38 +59,48 @@ class BaseVAETask(ABC, Generic[Run]):
         return self.network.decode(latents)
 
     @torch.no_grad()
-    def reconstruct(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 clips -> (uint8 reconstructions from the posterior mode, latents)."""
-        outs, codes = [], []
-        for part in frames.split(1):  # several would need more than a step's training
-            with self.autocast():
-                latents = self.network.encode(to_unit(part.to(self.device))).mode()
-                outs.append(to_frames(self.decoded(latents)).cpu())
-            codes.append(latents.float())
-        return torch.cat(outs), torch.cat(codes)
+    def encoded(self, clip: Tensor) -> Tensor:  # uint8 [F, H, W, 3] -> [1, C, T, h, w]
+        """Posterior mode."""
+        with self.autocast():
+            return self.network.encode(to_unit(clip[None].to(self.device))).mode()
 
     @torch.no_grad()
-    def codes(self, frames: Tensor) -> Tensor:  # uint8 [N, F, H, W, 3] -> [N, C, T, h, w]
-        """Posterior modes."""
+    def reconstruct(self, clip: Tensor) -> tuple[Tensor, Tensor]:  # uint8 [F, H, W, 3]
+        """The clip from its posterior mode, and that: uint8 [1, F, H, W, 3], float32 [1, C, T, h, w]."""
+        latents = self.encoded(clip)
         with self.autocast():
-            parts = frames.to(self.device).split(1)
-            return torch.cat([self.network.encode(to_unit(part)).mode().float() for part in parts])
+            return to_frames(self.decoded(latents)).cpu(), latents.float()
 
-    def judge(self, step: int, folder: Path) -> tuple[Tensor, Tensor, dict[str, float]]:
-        """Held-out clips and their reconstructions, on a sheet, too; PSNR and deviation of the latents."""
-        truth = self.held_out()
-        out, latents = self.reconstruct(truth)
-        ratio = psnr(out, truth)
-        rows = [clip for pair in zip(truth[:8], out[:8], strict=True) for clip in pair]
+    def measures(self, out: Tensor, truth: Tensor) -> dict[str, Tensor]:  # uint8 [1, F, H, W, 3] each
+        """[1] of each measure of one reconstruction."""
+        return {"psnr": psnr(out, truth)}
+
+    def judge(self, step: int, folder: Path) -> dict[str, float]:
+        """Means of `measures` over held-out clips, worst and best PSNR, deviation of the latents; and a sheet.
+
+        Clip by clip, with of each only what the sheet shows kept: many held-out clips take no more memory than few.
+        """
+        rows: list[Tensor] = []
+        values: dict[str, list[Tensor]] = {}
+        latents = []
+        for clip in self.held_out():
+            out, code = self.reconstruct(clip)
+            latents.append(code)
+            for name, value in self.measures(out, clip[None]).items():
+                values.setdefault(name, []).append(value)
+            if len(rows) < 2 * SHOWN:
+                rows += [moments(clip), moments(out[0])]
         contact_sheet(folder / "sheets" / f"step_{step:06d}.png", rows)
-        numbers = {"psnr": ratio.mean().item(), "worst": ratio.min().item(), "best": ratio.max().item()}
-        return truth, out, {**numbers, "latent_std": latents.std().item()}
+        ratios = torch.cat(values["psnr"])
+        numbers = {name: torch.cat(some).mean().item() for name, some in values.items()}
+        extremes = {"worst": ratios.min().item(), "best": ratios.max().item()}
+        return {**numbers, **extremes, "latent_std": torch.cat(latents).std().item()}
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
-        return self.judge(step, folder)[2]
+        return self.judge(step, folder)
 
     def export(self, folder: Path) -> None:
         """Writes the VAE with the scaling factor that gives held-out latents unit deviation."""
-        deviation = self.codes(self.held_out()).std().item()
+        deviation = torch.cat([self.encoded(clip).float() for clip in self.held_out()]).std().item()
         self.network.config = replace(self.network.config, scaling_factor=1.0 / deviation)
         self.network.save_pretrained(folder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -139,27 +139,31 @@ class VAEStagesTask(BaseVAETask[VAEStagesRun]):
         judge.requires_grad_(True)
         return extra, {"discriminator": loss.item(), "real": real.mean().item(), "fake": fake.mean().item()}
 
-    def held_out(self) -> Tensor:
+    def held_out(self) -> Iterator[Tensor]:
         """All that can be read."""
-        clips = []
+        readable = 0
         for clip in self.truth_clips:
-            with contextlib.suppress(OSError, ValueError):
-                clips.append(clip.pixels())
-        if not clips:
+            try:
+                pixels = clip.pixels()
+            except (OSError, ValueError):
+                continue
+            readable += 1
+            yield pixels
+        if not readable:
             raise UserError(f"{self.config.data}: none of the {len(self.truth_clips)} held-out clips can be read")
-        return torch.stack(clips)
 
     def decoded(self, latents: Tensor) -> Tensor:
         plain = super().decoded(latents).float()
         self.gaps.append((self.network.decode(latents, mode="tiled").float() - plain).square().mean())
         return plain
 
+    def measures(self, out: Tensor, truth: Tensor) -> dict[str, Tensor]:
+        return {**super().measures(out, truth), "ssim": ssim(out, truth)}
+
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
         """PSNR and SSIM of held-out clips at full size, and what tiled decoding changes."""
         self.gaps.clear()
-        truth, out, numbers = self.judge(step, folder)
-        return {
-            "psnr": numbers["psnr"], "worst": numbers["worst"], "ssim": ssim(out, truth).mean().item(),
-            "tiled_rms": torch.stack(self.gaps).mean().sqrt().item(), "latent_std": numbers["latent_std"],
-            "unreadable": self.unreadable,
-        }  # fmt: skip
+        numbers = self.judge(step, folder)
+        numbers["tiled_rms"] = torch.stack(self.gaps).mean().sqrt().item()
+        names = ("psnr", "worst", "ssim", "tiled_rms", "latent_std")
+        return {**{name: numbers[name] for name in names}, "unreadable": self.unreadable}
