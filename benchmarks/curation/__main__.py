@@ -42,7 +42,7 @@ def camera_of(clip: np.ndarray) -> str:
 
 def print_cameras() -> None:
     table: Counter[tuple[str, str]] = Counter()
-    for camera, _, clip in cameras.cases((0.5, 1.0, 1.6)):
+    for camera, _, clip in cameras.cases((0.6, 1.0)):
         table[camera, camera_of(clip)] += 1
     right = sum(count for (true, found), count in table.items() if true == found)
     print(f"cameras: {right / table.total():.3f} of {table.total()}\n")
