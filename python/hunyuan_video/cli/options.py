@@ -32,6 +32,8 @@ def add_request_flags(group: argparse._ActionsContainer, names: Iterable[str], h
 
 
 def add_model_options(parser: argparse.ArgumentParser, *, adapter: bool = False) -> argparse._ActionsContainer:
+    """Model, dtype, device and threads; without `adapter` they are those of a VAE."""
+    part, default = ("transformer", "bfloat16") if adapter else ("VAE", "float16")
     group = parser.add_argument_group("model and machine")
     group.add_argument("--model", metavar="NAME|FOLDER", help="tiny (bundled, the default) or a checkpoint folder")
     if adapter:
@@ -40,9 +42,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, adapter: bool = False)
             help="LoRAs: of the checkpoint, .safetensors files or their folders; none: the plain model; default the "
             "checkpoint's",
         )  # fmt: skip
-    group.add_argument(
-        "--dtype", choices=DTYPES, help="of the transformer; default bfloat16 on a GPU, float32 on a CPU"
-    )
+    group.add_argument("--dtype", choices=DTYPES, help=f"of the {part}; default {default} on a GPU, float32 on a CPU")
     group.add_argument("--device", help="cpu, cuda, cuda:1, ...; default the GPU if there is one")
     group.add_argument("--threads", type=int, help="CPU threads; default all cores")
     return group
