@@ -25,6 +25,7 @@ class Server(uvicorn.Server):
     def __init__(self, settings: uvicorn.Config, service: JobService):
         super().__init__(settings)
         self.service = service
+        self.stopping = False
         service.on_fatal = self.stop
 
     @contextmanager
@@ -40,8 +41,7 @@ class Server(uvicorn.Server):
 
     def stop(self) -> None:
         """Begins the end: no new jobs, listeners are let go; a second signal does not wait for open requests."""
-        self.force_exit = self.should_exit
-        self.should_exit = True
+        self.force_exit, self.should_exit, self.stopping = self.stopping, True, True
         self.service.draining = True
         self.service.hub.close()
 
