@@ -17,6 +17,7 @@ from torch import Tensor
 import hunyuan_ext as ops
 from benchmarks.cases import Inputs
 from benchmarks.results import OURS
+from hunyuan_ext.core.native import slow_bfloat16
 from hunyuan_video.models.vae.blocks import upsample_nearest
 from hunyuan_video.models.vae.upsample import fold, upsample_conv
 
@@ -180,9 +181,14 @@ def _gelu_torch(inputs: Inputs) -> Run:
 
 
 def _gelu_packed(inputs: Inputs) -> Run:
-    """GELU as torch.compile's freezing makes it: a second copy of the weights, in oneDNN's layout."""
-    x, bias = inputs["x"], inputs["bias"]
-    packed = torch.ops.mkldnn._reorder_linear_weight(inputs["weight"], x.shape[1])
+    """GELU as torch.compile's freezing makes it: a second copy of the weights, in oneDNN's layout.
+
+    oneDNN packs no bfloat16 on processors without units for it; freezing leaves torch's calls there.
+    """
+    x, weight, bias = inputs["x"], inputs["weight"], inputs["bias"]
+    if slow_bfloat16(weight):
+        return _gelu_torch(inputs)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, x.shape[1])
     return lambda: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "gelu", [], "tanh")
 
 

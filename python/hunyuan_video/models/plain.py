@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 from torch.nn.modules import module as torch_module
 
 WATCHERS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-PLAIN_TENSORS = (Tensor, nn.Parameter, nn.Buffer, type(None))
+PLAIN_TENSORS = (Tensor, nn.Parameter, nn.Buffer, type(None), FakeTensor)  # the last stands for one of the others
 
 
 def is_plain(module: nn.Module, *kinds: type) -> bool:

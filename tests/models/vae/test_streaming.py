@@ -48,6 +48,8 @@ def error(value, truth):
 @pytest.mark.parametrize("size", [(3, 3, 5), (1, 4, 2), (4, 1, 1)])
 @pytest.mark.parametrize("slab_bytes", [1, 60_000])
 def test_as_close_to_float64_as_the_modules(monkeypatch, config, dtype, size, slab_bytes):
+    if not packs(torch.empty(0, dtype=dtype)):
+        pytest.skip("needs a processor whose matrix units take bfloat16")
     monkeypatch.setattr("hunyuan_video.models.vae.streaming.SLAB_BYTES", slab_bytes)
     vae, wide = build(config, dtype), build(config).double()
     wide.load_state_dict(vae.state_dict())
