@@ -204,7 +204,7 @@ def _parse_entry(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int]:
         raise UserError(
             f"{path} is corrupt: the header entry of tensor '{name}' is damaged; {_DOWNLOAD_AGAIN}"
         ) from error
-    if code not in _DTYPES:
+    if not isinstance(code, str) or code not in _DTYPES:
         raise UserError(
             f"{path}: tensor '{name}' has dtype {code}, which is not supported; known: {', '.join(_DTYPES)}"
         )
