@@ -104,3 +104,14 @@ def test_cancelling_keeps_a_state_that_resumes(pipe, tmp_path, how):
     assert [event.step for event in seen] == [1, 2]
     assert SamplingState.load(path).step == 2
     assert np.array_equal(pipe(resume_from=path).frames, pipe(PROMPT, seed=1).frames)
+
+
+def test_a_state_file_stays_where_it_was_asked_for(pipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stream = pipe.stream(PROMPT, seed=1, checkpoint_to="run.safetensors")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # the host goes on while the run does
+    next(stream)
+    stream.close()
+    assert SamplingState.load(tmp_path / "run.safetensors").step == 1
+    assert not any((tmp_path / "elsewhere").iterdir())

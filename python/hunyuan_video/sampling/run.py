@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -77,6 +78,8 @@ class SampleStream(Iterator[StepEvent | Finished]):
         self.request = request
         with own_precision(models.device):
             self.state: SamplingState = prepare(models, request)
+        wanted = request.checkpoint_to
+        self._state_file = None if wanted is None else Path(wanted).absolute()  # whatever the folder is by then
         self._cancelled = threading.Event()
         self._events = self._run()
 
@@ -139,8 +142,8 @@ class SampleStream(Iterator[StepEvent | Finished]):
             self.state.latents = changes["latents"].detach().float().cpu()
 
     def _save(self) -> None:
-        if self.request.checkpoint_to is not None:
-            self.state.save(self.request.checkpoint_to)
+        if self._state_file is not None:
+            self.state.save(self._state_file)
 
     def _output(self) -> SampleOutput:
         request, state = self.request, self.state
