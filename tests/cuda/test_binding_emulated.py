@@ -12,7 +12,7 @@ from on_device import as_on_cuda
 from op_accuracy import assert_error_within
 
 from hunyuan_ext import Fp8Rows, reference
-from hunyuan_ext.attention.cuda import qk_norm_rope
+from hunyuan_ext.attention.norm_rope import qk_norm_rope
 from hunyuan_ext.conv import kernels
 from hunyuan_ext.linear import cuda
 

@@ -51,7 +51,7 @@ def picture(page, name):
 def test_a_video_by_hand(page, server):
     page.goto(server.url)
     page.get_by_label("What the video shows").fill("a <b>red</b> star")
-    page.get_by_text("Settings").click()
+    page.get_by_text("Settings", exact=True).click()
     steps = page.get_by_label("num inference steps")
     assert steps.get_attribute("placeholder") == "4" and steps.get_attribute("max") == "1000"
     steps.fill("300")
@@ -85,7 +85,7 @@ def test_a_video_by_hand(page, server):
 def test_a_wrong_value_is_said_beside_the_form(page, server):
     page.goto(server.url)
     page.get_by_label("What the video shows").fill(PROMPT)
-    page.get_by_text("Settings").click()
+    page.get_by_text("Settings", exact=True).click()
     page.get_by_label("num frames").fill("6")
     page.get_by_role("button", name="Make the video").click()
     page.get_by_role("alert").filter(has_text="num_frames must be 4k + 1, got 6; nearest: 5 or 9").wait_for()
