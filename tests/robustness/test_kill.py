@@ -6,11 +6,8 @@ import pytest
 
 from robustness.kill import SCENARIOS, faults_of, half_written, moments_of
 
-# A kill between the parts of a folder in the official layout leaves parts that the second run refuses to replace.
-KNOWN = {"convert": pytest.mark.xfail(reason="the official layout's folder is not replaced as a whole", strict=False)}
 
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=KNOWN.get(name, ())) for name in SCENARIOS])
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_a_killed_command_run_again_ends_as_an_unbroken_one(world, tmp_path, name):
     assert faults_of(name, world, tmp_path / "work", moments_of(2, seed=3)) == []
 
