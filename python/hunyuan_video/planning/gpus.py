@@ -44,7 +44,6 @@ CARDS = {
     "RTX4090": Card(165, 24, 1.01, (8, 9)),
     "RTX5090": Card(209, 32, 1.79, (12, 0)),
 }
-GENERIC = "another GPU"  # compute capability 8.0, of which nothing else is known
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import numpy as np
 
 from hunyuan_video.curation.stages.crop import Crop
 from hunyuan_video.curation.stages.flow import COLUMNS, ROWS, Flow, inside
-from hunyuan_video.data.toyworld.vocabulary import CAMERAS
 
 STATIC, HANDHELD = "static shot", "handheld shot"
 STILL = 0.006  # of the longer side a second, the whole view's flow of a camera that stands
@@ -28,7 +27,6 @@ NAMES = {"x": ("pan left", "pan right"), "y": ("pan up", "pan down"), "zoom": ("
          "lean y": ("tilt up", "tilt down")}  # fmt: skip
 ROUNDS = 6  # of reweighting
 FEWEST = 12  # cells with texture that a fit needs
-CLASSES = CAMERAS
 
 
 @dataclass(frozen=True)

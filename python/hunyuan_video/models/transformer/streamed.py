@@ -9,7 +9,7 @@ the results have the same bits.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from hunyuan_video.models.transformer.executor import Layer, Run
 from hunyuan_video.models.transformer.modulation import copied
 
-Fill = Callable[[nn.Module, torch.device], None]
 MODULATIONS = ("img_mod", "txt_mod", "modulation")  # children of a block that a step with a table does not read
 
 
