@@ -13,6 +13,12 @@ playwright = pytest.importorskip("playwright.sync_api")
 BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on the path; $CHROMIUM may name one")
 WAIT = 120_000  # ms
+# Not wait_for_function: that evaluates text in the page, which the page's content security policy refuses.
+PLAYABLE = """video => new Promise((done, failed) => {
+  if (video.readyState > 1) done();
+  video.addEventListener("loadeddata", () => done());
+  video.addEventListener("error", () => failed(video.error));
+})"""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +76,7 @@ def test_a_video_by_hand(page, server):
     made.get_by_role("button", name="Continue").click()
     made.locator(".state", has_text="48x32, 0.625 s, seed 7").wait_for()
     made.get_by_role("button", name="Play").click()
-    page.wait_for_function("[...document.querySelectorAll('video')].some((video) => video.readyState > 1)")
+    made.locator("video").evaluate(PLAYABLE)
     picture(page, "completed")
     page.get_by_label("What the video shows").fill("")
     made.get_by_role("button", name="Use these settings").click()

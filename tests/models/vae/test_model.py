@@ -34,7 +34,11 @@ def test_golden_vae_untiled_encode(golden, name):
     torch.testing.assert_close(posterior.logvar, want["logvar"], **tolerance)
     sample = posterior.sample(torch.Generator().manual_seed(6106))
     torch.testing.assert_close(sample, want["sample_seed6106"], **tolerance)
-    torch.testing.assert_close(vae.decode(posterior.mode()), want["recon_mode"], **tolerance)
+    pixels, recorded = vae.decode(posterior.mode()), want["recon_mode"]
+    # The recording's own rounding is 3.2e-5 of float64, as much as the tolerance: ours may err as much, no more.
+    exact = vae.double().decode(posterior.mode().double())
+    assert (pixels - exact).abs().max() <= (recorded - exact).abs().max().clamp(min=tolerance["atol"])
+    torch.testing.assert_close(pixels, recorded, rtol=tolerance["rtol"], atol=2 * tolerance["atol"])
 
 
 @torch.no_grad()
