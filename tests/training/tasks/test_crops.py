@@ -52,3 +52,8 @@ def test_without_focus_crops_lie_anywhere_and_repeat(clips, pca):
 def test_half_of_the_crops_are_focused(clips, pca):
     crops = random_crops(clips, pca, (5, 8), 200, 0.5, torch.Generator().manual_seed(4))
     assert 0.4 < (crops.flatten(1).std(1) > 0.01).float().mean() < 0.65
+
+
+def test_a_batch_in_which_no_crop_is_focused(clips, pca):
+    batches = [random_crops(clips, pca, (5, 8), 1, 0.5, torch.Generator().manual_seed(seed)) for seed in range(8)]
+    assert all(crops.shape == (1, 3, 5, 8, 8) for crops in batches)

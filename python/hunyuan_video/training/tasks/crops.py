@@ -31,7 +31,8 @@ def random_crops(
     starts = _anywhere(chosen, grid, shape, generator)
     if focus > 0:
         led = torch.rand(count, generator=generator, dtype=torch.float32) < focus
-        starts[led] = _by_error(chosen[led.to(chosen.device)], pca, shape, generator)
+        if led.any():
+            starts[led] = _by_error(chosen[led.to(chosen.device)], pca, shape, generator)
     t, s = grid.temporal, grid.spatial
     crops = [
         clip[t * f : t * f + frames, s * y : s * y + pixels, s * x : s * x + pixels]
