@@ -32,6 +32,10 @@ class PrecisionWarning(Notice):
     """The models run in another dtype than was asked for. The command line prints the text."""
 
 
+class ApproximateMode(Notice):
+    """The run takes a shorter way than the exact one. The command line prints the text."""
+
+
 @contextmanager
 def explained_memory_errors(what: str, advice: str) -> Iterator[None]:
     """Turns torch's out-of-memory errors (an own class on GPUs, a RuntimeError on the CPU) into a UserError."""

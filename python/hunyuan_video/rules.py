@@ -96,6 +96,45 @@ class Levels:
         return (*levels, 0.0)
 
 
+@dataclass(frozen=True)
+class Method:
+    """One of some methods, with a number of its own: "word" or "word:number"; `off` is none of them, and becomes None.
+
+    usual: word -> its number where none is given. The number is in [low, high], or (low, high] with `above`.
+    """
+
+    off: str
+    usual: tuple[tuple[str, float], ...]
+    low: float
+    high: float
+    above: bool = False
+    type = str
+
+    def check(self, name: str, value: Any) -> str | None:
+        """ "word:number", whether a number was given or not; None for `off`."""
+        word, colon, number = value.partition(":") if isinstance(value, str) else ("", "", "")
+        if word == self.off and not colon:
+            return None
+        usual = dict(self.usual)
+        if word not in usual:
+            shown = ", ".join(f"{known}[:NUMBER]" for known in usual)
+            raise ArgumentError(f"{name} must be {self.off}, {shown}, got {value!r}")
+        if not colon:
+            return f"{word}:{usual[word]!r}"
+        try:
+            given = float(number)
+        except ValueError:
+            raise ArgumentError(f"{name}: {word} must be followed by a number, got {number!r}") from None
+        hint = f"{word}:{usual[word]:g} is usual"
+        return f"{word}:{check_number(name, given, low=self.low, high=self.high, above=self.above, hint=hint)!r}"
+
+
+def method_of(value: str) -> tuple[str, float]:
+    """Word and number of what `Method.check` gave."""
+    word, _, number = value.partition(":")
+    return word, float(number)
+
+
 def _numbers(name: str, value: Any) -> list[float]:
     """The entries of a sequence, array or text as floats."""
     if isinstance(value, str):
@@ -109,7 +148,7 @@ def _numbers(name: str, value: Any) -> list[float]:
     return [check_number(f"{name}: level {number}", entry) for number, entry in enumerate(listed, start=1)]
 
 
-Rule = Count | Number | Choice | Flag | Levels
+Rule = Count | Number | Choice | Flag | Levels | Method
 AT_LEAST_ONE = Number(low=1)
 NOT_NEGATIVE = Number(low=0)
 ABOVE_ZERO = Number(low=0, above=True)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hunyuan_video import ArgumentError, HunyuanVideoPipeline, PromptEmbeds
 from hunyuan_video.cli.entry import build_parser
 from hunyuan_video.models.grid import Grid
-from hunyuan_video.rules import Choice, Count, Flag, Levels, Number
+from hunyuan_video.rules import Choice, Count, Flag, Levels, Method, Number
 from hunyuan_video.sampling.noise import draw_noise, seeded_generators, video_seeds
 from hunyuan_video.sampling.request import (
     ARGUMENTS,
@@ -238,6 +238,17 @@ def test_every_rule_accepts_its_ends_and_refuses_what_is_beyond(name):
         right, wrong = [True, False], [None, 1, "True"]
     elif isinstance(rule, Levels):
         right, wrong = [(1.0, 0.0), (0.9, 0.5, 0.0)], [None, (), "", (0.0,), (0.5, 0.9), 0.5]
+    elif isinstance(rule, Method):
+        right = [f"{word}:{number!r}" for word, number in rule.usual] + [f"{rule.usual[0][0]}:{rule.high!r}"]
+        wrong = [
+            "",
+            None,
+            "other",
+            0.5,
+            f"{rule.off}:1.0",
+            *(f"{rule.usual[0][0]}:{end}" for end in ("", "x", "1.01", "nan", "-1")),
+        ]
+        assert rule.check(name, rule.off) is None and rule.check(name, rule.usual[0][0]) == right[0]
     else:
         right, wrong = rule.choices, ["", None, "other"]
     for value in right:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hunyuan_video.errors import ArgumentError
 from hunyuan_video.models.grid import Grid
-from hunyuan_video.rules import Choice, Count, Number
+from hunyuan_video.rules import Choice, Count, Method, Number
 from hunyuan_video.sampling.request import ARGUMENTS, SampleRequest, SamplingDefaults
 from hunyuan_video.serving.body import json_object
 from hunyuan_video.serving.parameters import EXTENSIONS, KNOWN, frames_of, json_schema, read_video_request
@@ -52,7 +52,7 @@ def test_any_body_is_an_object_or_one_line(body):
 @pytest.mark.parametrize("name", [name for name, known in EXTENSIONS.items() if known.rule and name != "sigmas"])
 def test_every_bound_is_the_declared_one(name):
     rule = ARGUMENTS[name].rule
-    wrong = {Count: 0, Number: -1e9, Choice: "no such word"}[type(rule)]
+    wrong = {Count: 0, Number: -1e9, Choice: "no such word", Method: "no such word"}[type(rule)]
     with pytest.raises(ArgumentError, match=f"{name} must be"):
         read({"prompt": "a cat", name: wrong})
     with pytest.raises(ArgumentError, match=f"{name} must be"):  # as a form has it

@@ -9,7 +9,7 @@ from pathlib import Path
 from hunyuan_video.cli.options import add_request_flags
 from hunyuan_video.errors import ArgumentError, UserError
 
-SETTINGS = ("num_inference_steps", "true_cfg_scale", "guidance_scale", "flow_shift", "solver")
+SETTINGS = ("num_inference_steps", "true_cfg_scale", "guidance_scale", "flow_shift", "solver", "cache", "attention")
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         used = {
             "adapter": adapter_name(sampling, args.adapter),
-            **{name: settings.get(name, getattr(pipe.defaults, name)) for name in SETTINGS},
+            **{name: settings.get(name, getattr(pipe.defaults, name, None)) for name in SETTINGS},
         }
         result = {"prompts": args.prompts, "seed": args.seed, "world": world, "trained_on": trained_on}
         write_json(

@@ -35,7 +35,8 @@ MEMORY_MODES = ("auto", "resident", "stream")
 class Demand:
     """Videos of a run. videos: all of them; calls: passes of the transformer in a step (2 with a second-order solver).
 
-    guided: with classifier-free guidance, so that every pass has twice the rows.
+    guided: with classifier-free guidance, so that every pass has twice the rows. cached: sets of tokens that a step
+    cache keeps of every batch.
     """
 
     num_frames: int
@@ -49,6 +50,7 @@ class Demand:
     vae_mode: str = "auto"
     latents_only: bool = False
     encodes: bool = True  # prompts, not embeddings
+    cached: int = 0
 
     @property
     def rows(self) -> int:
@@ -148,6 +150,7 @@ class _Counts:
         self.live = step_bytes(config, choice.precision, choice.dtype, target.machine, latent, demand.rows, text)
         if self.on_cpu and choice.dtype == torch.float32:
             self.live += int(FLOAT_PACKING * _largest_product(config))
+        self.live += self._cache()
         distinct = 1 if demand.batch > 1 else min(demand.videos, 1)
         self.table = table_bytes(config, choice.dtype, demand.steps, demand.rows) * max(distinct, 1)
         self.vae_type = vae_dtype(None if self.on_cpu else choice.dtype, torch.device(target.device))
@@ -163,6 +166,14 @@ class _Counts:
             return min(limits, default=None)
         given = self.target.device_memory
         return None if given is None else max(int((given - RESERVED) / SLACK), 1)
+
+    def _cache(self) -> int:
+        """Bytes of a step cache: what it keeps of every batch, and one set of tokens on their way."""
+        if not self.demand.cached:
+            return 0
+        tokens = math.prod(self.latent[1:]) // self.sizes.transformer.patch_volume
+        each = self.demand.rows * tokens * self.sizes.transformer.hidden_size * self.choice.dtype.itemsize
+        return each * (self.demand.cached * math.ceil(self.demand.videos / self.demand.batch) + 1)
 
     @property
     def base(self) -> int:
@@ -270,6 +281,8 @@ class _Counts:
             plan.fits = plan.fits and plan.host_peak_bytes <= self.target.host_memory
         if self.choice.precision not in (self.sizes.stored, "bf16", "float32"):
             plan.notes.append(f"the blocks become {self.choice.precision}, so the video is not that of the checkpoint")
+        if self.demand.cached:
+            plan.notes.append("how many steps the cache will skip is not known before; times are those without it")
         rates = rates_of(self.target.gpu)
         if not self.on_cpu:
             if self.streams and self.kept < sum(self.weights.blocks):

@@ -12,6 +12,7 @@ from torch import Tensor
 from hunyuan_video.errors import UserError
 from hunyuan_video.flow import FlowSchedule, advance, guided, make_solver, with_first_frame
 from hunyuan_video.models.transformer.embeddings import guidance_input
+from hunyuan_video.sampling.approximate import Approximation
 from hunyuan_video.sampling.prompts import PromptEmbeds, concatenate
 
 if TYPE_CHECKING:
@@ -65,7 +66,11 @@ class GuidedVelocity:
     """
 
     def __init__(self, transformer: HunyuanVideoTransformer, state: SamplingState, batch_size: int):
-        self.transformer = transformer
+        t, h, w = state.latents.shape[2:]
+        self.approximation = Approximation(transformer, state.settings, (t, h, w))
+        self.approximation.load_state(state.cache)
+        self.step = state.step  # that evaluations are of
+        self.transformer = transformer = self.approximation.transformer
         self.settings = state.settings
         self.batch_size = batch_size
         self.image = state.image
@@ -90,8 +95,8 @@ class GuidedVelocity:
 
         An image is the first latent frame, clean at any sigma, and has no velocity.
         """
-        parts = zip(latents.split(self.batch_size), self.batches, strict=True)
-        velocity = torch.cat([self._batch(part, embeds, 1000 * sigma) for part, embeds in parts])
+        parts = enumerate(zip(latents.split(self.batch_size), self.batches, strict=True))
+        velocity = torch.cat([self._batch(number, part, embeds, sigma) for number, (part, embeds) in parts])
         if not velocity.isfinite().all():
             raise UserError(
                 f"the transformer produced NaN or infinity at sigma {float(sigma):.3f} in {self.transformer.dtype}; "
@@ -102,7 +107,9 @@ class GuidedVelocity:
         self.denoised = latents - sigma * velocity
         return velocity
 
-    def _batch(self, latents: Tensor, embeds: PromptEmbeds, timestep: Tensor) -> Tensor:
+    def _batch(self, number: int, latents: Tensor, embeds: PromptEmbeds, sigma: Tensor) -> Tensor:
+        self.approximation.begin(self.step, number, float(sigma))
+        timestep = 1000 * sigma
         guidance = self._guidance(len(embeds))
         known = self.modulations.at(timestep, embeds.pooled, guidance)
 
@@ -154,14 +161,16 @@ def schedule_for(settings: Settings) -> FlowSchedule:
 
 
 def denoise(velocity: GuidedVelocity, state: SamplingState) -> Iterator[Step]:
-    """Runs the remaining steps of `state`, which is up to date (latents, solver history, step) at every yield."""
+    """Runs the remaining steps of `state`, up to date (latents, solver history, cache, step) at every yield."""
     settings, schedule = state.settings, schedule_of(state)
     solver = make_solver(settings.solver, schedule)
     solver.load_state_dict(state.solver)
     for index in range(state.step, len(schedule)):
+        velocity.step = index
         latents = advance(solver, velocity, state.latents, index, state.image)
         history = {name: _as_tensor(value) for name, value in solver.state_dict().items()}
         state.latents, state.solver, state.step = latents, history, index + 1
+        state.cache = velocity.approximation.state()
         yield Step(index, schedule.timesteps[index], velocity.denoised)
 
 

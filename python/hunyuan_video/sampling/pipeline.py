@@ -190,6 +190,8 @@ class HunyuanVideoPipeline(AdapterMethods):
         guidance_rescale: float | None = None,
         flow_shift: float | None = None,
         solver: str | None = None,
+        cache: str | None = None,
+        attention: str | None = None,
         num_videos_per_prompt: int | None = None,
         seed: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -213,6 +215,8 @@ class HunyuanVideoPipeline(AdapterMethods):
         guidance-distilled model. true_cfg_scale: above 1, classifier-free guidance against negative_prompt, with
         guidance_rescale in 0..1 of the standard deviation restored. flow_shift: None: the checkpoint's, else 7, or 17
         below 20 steps (paper section 5.1). solver: one of `flow.SOLVERS`.
+        cache, attention: approximate ways that take less time, told in one line (docs/inference.md): "first_block" or
+        "linear", ":0.06" after it for the threshold; "sliding_tile", ":0.3" for the share of steps before it.
 
         seed s, 0..2**64 - 1: video i of each prompt gets s + i, after the last one 0; or a list, per prompt or per
         video; None: random (see out.seeds). torch's CPU generator draws by the lower 32 bits of a seed only.

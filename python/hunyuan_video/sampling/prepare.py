@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from hunyuan_video.errors import ArgumentError, IneffectiveArgument, UserError
+from hunyuan_video.errors import ApproximateMode, ArgumentError, IneffectiveArgument, UserError
 from hunyuan_video.flow import with_first_frame
+from hunyuan_video.sampling.approximate import approximate_line, check_approximate
 from hunyuan_video.sampling.image import first_frames
 from hunyuan_video.sampling.ineffective import ineffective
 from hunyuan_video.sampling.models import LoadedModels
@@ -37,11 +38,14 @@ def prepare(models: LoadedModels, request: SampleRequest) -> SamplingState:
     state = _fresh(models, request) if source is None else _resumed(models, request, source)
     if request.checkpoint_extra is not None:
         state.extra = request.checkpoint_extra
+    if line := approximate_line(state.settings):
+        warnings.warn(line, ApproximateMode, stacklevel=4)
     return state
 
 
 def _fresh(models: LoadedModels, request: SampleRequest) -> SamplingState:
     settings = resolve_settings(vars(request), models.defaults, models.grid)
+    check_approximate(models, settings)
     for line in ineffective(vars(request), settings, models.transformer.config.guidance_embed):
         warnings.warn(line, IneffectiveArgument, stacklevel=5)
     videos = settings.num_videos_per_prompt

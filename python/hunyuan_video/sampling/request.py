@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hunyuan_video.errors import ArgumentError
 from hunyuan_video.models.grid import Grid
-from hunyuan_video.rules import ABOVE_ZERO, FINITE, Choice, Count, Flag, Levels, Number, Rule, limited
+from hunyuan_video.rules import ABOVE_ZERO, FINITE, Choice, Count, Flag, Levels, Method, Number, Rule, limited
 
 if TYPE_CHECKING:
     import torch
@@ -139,6 +139,18 @@ class SampleRequest:
     solver: str | None = setting(
         Choice(_solvers), "euler", help="euler; heun or ab2 (second order); lcm (for models distilled to it)"
     )
+    cache: str | None = setting(
+        Method("off", (("first_block", 0.06), ("linear", 0.06)), low=0.0, high=1.0, above=True),
+        None,
+        help="reuse steps that change little: off (default), first_block[:THRESHOLD], linear[:THRESHOLD]; approximate",
+        stored=False,
+    )
+    attention: str | None = setting(
+        Method("dense", (("sliding_tile", 0.3),), low=0.0, high=1.0),
+        None,
+        help="dense (default), or sliding_tile[:SHARE]: near tiles only, after this share of dense steps; approximate",
+        stored=False,
+    )
     num_videos_per_prompt: int | None = setting(
         Count(MAX_VIDEOS), 1, unit="videos", help="video i uses seed + i", stored=False
     )
@@ -217,7 +229,8 @@ class Settings(_Resolved):
     """Every number that decides what the latents of a run become, besides prompts, noise, a start and weights.
 
     strength: None without a start. sigmas: None for those of num_inference_steps and flow_shift; where they were given,
-    they end in 0.0, there are num_inference_steps of them before it, and flow_shift is None.
+    they end in 0.0, there are num_inference_steps of them before it, and flow_shift is None. cache, attention: None is
+    exact; else as "first_block:0.06" and "sliding_tile:0.3".
     """
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The resumable state of a run: one safetensors file that holds all that the remaining steps need.
 
-It contains latents, solver history, the encoded prompts, an encoded image where there is one and, as JSON metadata,
-settings, seeds and a fingerprint of the models. A resumed run therefore encodes no prompt and draws no noise, and its
-frames equal the unbroken run's bit for bit.
+It contains latents, solver history, the encoded prompts, an encoded image and a step cache where there are such and, as
+JSON metadata, settings, seeds and a fingerprint of the models. A resumed run therefore encodes no prompt and draws no
+noise, and its frames equal the unbroken run's bit for bit.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class SamplingState:
     models: dict[str, str]  # part name -> fingerprint
     tokens: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     image: Tensor | None = None  # [N, C, 1, h, w] float32, image-to-video: the first latent frames
+    cache: dict[str, Tensor] = field(default_factory=dict)  # of a run with a step cache (`StepCache.state`)
     extra: dict[str, Any] = field(default_factory=dict)  # the caller's own JSON (the command line keeps its job here)
 
     @property
@@ -65,6 +66,7 @@ class SamplingState:
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {"latents": self.latents} | ({} if self.image is None else {"image": self.image})
         tensors |= {f"solver.{name}": tensor for name, tensor in self.solver.items()}
+        tensors |= {f"cache.{name}": tensor for name, tensor in self.cache.items()}
         for kind, embeds in (("embeds", self.embeds), ("negative", self.negative)):
             if embeds is not None:
                 tensors |= {f"{kind}.{part}": getattr(embeds, part) for part in PARTS}
@@ -85,9 +87,12 @@ class SamplingState:
         negative = None
         if "negative.text" in tensors:
             negative = PromptEmbeds(*(tensors[f"negative.{part}"] for part in PARTS))
-        solver = {name[7:]: tensor for name, tensor in tensors.items() if name.startswith("solver.")}
+        solver, cache = (
+            {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
+            for kind in ("solver.", "cache.")
+        )
         return cls(
-            latents=tensors["latents"], solver=solver, embeds=embeds, negative=negative, settings=settings,
+            latents=tensors["latents"], solver=solver, cache=cache, embeds=embeds, negative=negative, settings=settings,
             image=tensors.get("image"), **values,
         )  # fmt: skip
 

@@ -5,6 +5,7 @@ any thread.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -13,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hunyuan_video.errors import explained_memory_errors
+from hunyuan_video.errors import Notice, explained_memory_errors
 from hunyuan_video.models.interruption import Interrupted, interruptible
 from hunyuan_video.models.text.tokens import TokenReport
 from hunyuan_video.sampling.decode import as_output, decode_latents
@@ -103,7 +104,7 @@ class SampleStream(Iterator[StepEvent | Finished]):
         self._save()
         self.models.begin()
         velocity = GuidedVelocity(self.models.transformer, self.state, self.request.batch_size)
-        steps = denoise(velocity, self.state)
+        steps, first = denoise(velocity, self.state), self.state.step
         while not self.state.complete:
             with explained_memory_errors("sampling", "lower height, width or num_frames"):
                 step = next(steps)
@@ -119,6 +120,8 @@ class SampleStream(Iterator[StepEvent | Finished]):
             if self._cancelled.is_set():
                 self._save()
                 return
+        if self.state.step > first and (line := velocity.approximation.verdict()):
+            warnings.warn(line, Notice, stacklevel=3)
         bar.say("decoding")
         del velocity, steps  # the table of modulations
         try:

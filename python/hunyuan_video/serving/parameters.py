@@ -16,7 +16,7 @@ from typing import Any
 
 from hunyuan_video.errors import ArgumentError
 from hunyuan_video.models.grid import Grid
-from hunyuan_video.rules import Choice, Count, Levels, Number
+from hunyuan_video.rules import Choice, Count, Levels, Method, Number
 from hunyuan_video.sampling.request import (
     ARGUMENTS,
     Argument,
@@ -257,5 +257,8 @@ def _rule_schema(known: Argument) -> dict[str, Any]:
         return {"type": "array", "items": {"type": "number"}, "maxItems": rule.most + 1}
     if isinstance(rule, Choice):
         return {"type": "string", "enum": list(rule.choices)}
+    if isinstance(rule, Method):
+        words = "|".join(word for word, _ in rule.usual)
+        return {"type": "string", "pattern": f"^({rule.off}|({words})(:.+)?)$"}
     names: dict[Any, str] = {int: "integer", float: "number"}
     return {"type": names.get(known.flag, "string")}
