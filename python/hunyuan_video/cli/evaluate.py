@@ -1,4 +1,4 @@
-"""`hunyuan-video eval`: how well a toyworld checkpoint follows prompts it was not trained on."""
+"""`hunyuan-video eval`: how well a toyworld checkpoint follows prompts it was not trained on; actions on videos."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import argparse
 import time
 from pathlib import Path
 
+from hunyuan_video.cli.compare import add_compare, add_metrics, run_compare, run_metrics
 from hunyuan_video.cli.options import add_request_flags
 from hunyuan_video.errors import ArgumentError, UserError
 
 SETTINGS = ("num_inference_steps", "true_cfg_scale", "guidance_scale", "flow_shift", "solver", "cache", "attention")
+ACTIONS = {"compare": (add_compare, run_compare), "metrics": (add_metrics, run_metrics)}
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -24,10 +26,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--sheet", metavar="PNG", help="write a contact sheet of the first 16 clips")
     parser.add_argument("-o", "--output", metavar="JSON", help="write the table as JSON")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions on videos, in place of the above")
+    for add, _ in ACTIONS.values():
+        add(actions).add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.action is not None:
+        return ACTIONS[args.action][1](args)
+    return measure_checkpoint(args)
+
+
+def measure_checkpoint(args: argparse.Namespace) -> int:
+    """Prompt following of a checkpoint, with the ceiling of its VAE."""
     from hunyuan_video import HunyuanVideoPipeline
     from hunyuan_video.checkpoints.adapters import adapter_name
     from hunyuan_video.checkpoints.layout import checkpoint_folder

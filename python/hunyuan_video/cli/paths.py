@@ -8,8 +8,9 @@ from hunyuan_video.files import expand
 
 # Arguments that hold a path, or a list of them; the same name means the same in every command.
 PATHS = (
-    "adapter", "checkpoint_to", "config", "curves", "data", "destination", "file", "image", "latents", "law", "loras",
-    "model", "output", "plot", "prompt_file", "resume", "sheet", "source", "sources", "tiers", "video",
+    "adapter", "checkpoint_to", "config", "curves", "data", "destination", "file", "folder", "folder_a", "folder_b",
+    "image", "latents", "law", "loras", "model", "output", "plot", "prompt_file", "real", "reference", "resume",
+    "sheet", "source", "sources", "suite", "tiers", "video",
 )  # fmt: skip
 
 

