@@ -301,6 +301,11 @@ def test_stored_latents_are_looked_at(source, capsys):
     with pytest.warns(UserWarning, match="passed over: .*latents are not finite"):
         assert data._read(member) is None
     assert data.unreadable == 1
+    with open(member.shard, "r+b") as file:
+        file.seek(member.offset)
+        file.write(b"\xff" * 16)
+    with pytest.warns(UserWarning, match=f"passed over: .*{member.name}: not an encoded clip"):
+        assert data._read(member) is None
 
 
 def lines_of(folder, recwarn):

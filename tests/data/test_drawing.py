@@ -51,6 +51,18 @@ def test_missing_shards_of_latents_are_made_and_hold_their_own_clips(tmp_path):
     assert "00000.npy: damaged (" in lines[1] and lines[2] == lines[0]
 
 
+def test_a_world_is_encoded_up_to_its_last_clip_and_further_for_a_larger_one(tmp_path):
+    torch.manual_seed(1)
+    vae = CausalVAE(VAEConfig(latent_channels=4, block_out_channels=(4, 4, 4, 4), layers_per_block=1, norm_groups=2))
+    worlds = [WorldConfig(**{**vars(WORLD), "clips": clips, "num_frames": 1}) for clips in (8, 70, 9)]
+    lines: list[str] = []
+    few, more, again = (latent_cache(vae.eval(), world, tmp_path, lines.append) for world in worlds)
+    assert lines == ["encoding clips 0..7 of 8", "encoding clips 0..69 of 70"]  # the third finds what it needs
+    (path,) = tmp_path.glob("*/*.npy")
+    assert len(np.load(path)) == 70 and len(few) == 8 and len(more) == 70
+    assert torch.allclose(few.float(), more[:8].float(), atol=1e-2) and torch.equal(again, more[:9])
+
+
 def test_latents_are_made_of_clips_that_were_drawn_before(tmp_path, monkeypatch):
     torch.manual_seed(1)
     vae = CausalVAE(VAEConfig(latent_channels=4, block_out_channels=(4, 4, 4, 4), layers_per_block=1, norm_groups=2))

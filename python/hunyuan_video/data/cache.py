@@ -37,16 +37,17 @@ def clip_cache(config: WorldConfig, folder: Path, report: Print = print) -> Tens
     return torch.from_numpy(np.load(path, mmap_mode="c"))
 
 
-def _whole(path: Path, report: Print) -> bool:
-    """True for a file with all its numbers; a damaged one is told, and then made again by whoever asks."""
+def _whole(path: Path, report: Print, clips: int = 0) -> bool:
+    """True for a file with all its numbers, of so many clips or more; a damaged one is told, and then made again by
+    whoever asks.
+    """
     if not path.exists():
         return False
     try:
-        np.load(path, mmap_mode="r")  # compares the length with the header
+        return len(np.load(path, mmap_mode="r")) >= clips  # compares the length with the header
     except (OSError, ValueError, EOFError) as error:
         report(f"{path}: damaged ({error}); it is not used")
         return False
-    return True
 
 
 def _render_all(config: WorldConfig, path: Path, report: Print) -> None:
@@ -54,7 +55,7 @@ def _render_all(config: WorldConfig, path: Path, report: Print) -> None:
     clips = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     starts = range(0, config.clips, PIECE)
     for start, piece in zip(starts, drawn(config, starts, PIECE), strict=True):
-        clips[start : start + PIECE] = piece[: config.clips - start]
+        clips[start : start + PIECE] = piece
         if start % 1024 == 0:
             report(f"rendered {start}/{config.clips} clips")
     clips.flush()
@@ -73,7 +74,7 @@ def shard_path(folder: Path, config: WorldConfig, key: str, shard: int, image_fi
 def encode_shard(
     vae: CausalVAE, config: WorldConfig, shard: int, clips: Iterable[np.ndarray], path: Path, image_first: bool
 ) -> None:
-    """Encode the pieces of a shard: float16 [512, C, T, h, w], scaled to unit variance. Raises UserError."""
+    """Encode the pieces of a shard: float16 [up to 512, C, T, h, w], scaled to unit variance. Raises UserError."""
     parts, device, start = [], vae.quant_conv.weight.device, shard * SHARD
     for piece in clips:
         for frames in torch.from_numpy(piece).split(BATCH[device.type]):
@@ -95,22 +96,25 @@ def latent_cache(
     *,
     image_first: bool = False,
 ) -> Tensor:
-    """float16 [clips, C, T, h, w] of `encode_clips`; missing shards of 512 clips are made now.
+    """float16 [clips, C, T, h, w] of `encode_clips`; missing shards of 512 clips, the last of as many as are left, are
+    made now.
 
     From the clips of a `clip_cache` beside the folder, in `clips`, where that has whole shards; else they are drawn.
     """
     key = vae_fingerprint(vae)
-    paths = [shard_path(folder, config, key, shard, image_first) for shard in range(-(-config.clips // SHARD))]
-    missing = [shard for shard, path in enumerate(paths) if not _whole(path, report)]
+    shards = [range(start, min(start + SHARD, config.clips)) for start in range(0, config.clips, SHARD)]
+    paths = [shard_path(folder, config, key, shard, image_first) for shard in range(len(shards))]
+    missing = [shard for shard, path in enumerate(paths) if not _whole(path, report, len(shards[shard]))]
     piece = min(PIECE, SHARD)
-    starts = [start for shard in missing for start in range(shard * SHARD, (shard + 1) * SHARD, piece)]
+    starts = [start for shard in missing for start in shards[shard][::piece]]
     ready = clip_path(config, folder.parent / "clips")
-    if config.clips % SHARD == 0 and _whole(ready, report):
+    if _whole(ready, report):
         clips = np.load(ready, mmap_mode="r")
         pieces: Iterator[np.ndarray] = (clips[start : start + piece].copy() for start in starts)
     else:
         pieces = drawn(config, starts, piece)  # of all shards: processes that draw go on while one is written
     for shard in missing:
-        report(f"encoding clips {shard * SHARD}..{(shard + 1) * SHARD - 1} of {config.clips}")
-        encode_shard(vae, config, shard, islice(pieces, SHARD // piece), paths[shard], image_first)
-    return torch.cat([torch.from_numpy(np.load(path)) for path in paths])[: config.clips]
+        report(f"encoding clips {shards[shard][0]}..{shards[shard][-1]} of {config.clips}")
+        count = len(shards[shard][::piece])
+        encode_shard(vae, config, shard, islice(pieces, count), paths[shard], image_first)
+    return torch.cat([torch.from_numpy(np.load(path)) for path in paths])[: config.clips]  # other runs may need more

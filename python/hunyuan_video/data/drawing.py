@@ -25,8 +25,8 @@ def draw(config: WorldConfig, start: int, count: int) -> np.ndarray:
 
 
 def drawn(config: WorldConfig, starts: Sequence[int], count: int) -> Iterator[np.ndarray]:
-    """`draw` of each start, the next ones made meanwhile where `config.workers` is above 1."""
-    return in_order(draw, [(config, start, count) for start in starts], config.workers)
+    """`draw` of each start, up to the last clip; the next are made meanwhile where `config.workers` is above 1."""
+    return in_order(draw, [(config, start, min(count, config.clips - start)) for start in starts], config.workers)
 
 
 def in_order(make: Callable[..., Result], calls: Sequence[tuple], workers: int) -> Iterator[Result]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class EncodedClip:
     captions: list[str]  # K sentences of the same clip
     texts: list[Tensor]  # K times [n_k, D], the valid tokens only
     pooled: Tensor  # [K, P]
+    passed: int = 0  # clips before it in its stream that could not be read
 
 
 def unstorable(latents: Tensor) -> str:
@@ -106,6 +107,7 @@ class Batch:
     pooled: Tensor  # [B, P] float32
     keys: list[str]
     captions: list[str]
+    passed: int = 0  # clips passed over, because they could not be read
 
 
 @dataclass
@@ -121,7 +123,7 @@ class EncodedDataset:
     expect: dict[str, str] = field(default_factory=dict)
     held_out: int = 0
     image_first: bool = False
-    unreadable: int = field(default=0, init=False)  # clips passed over so far
+    unreadable: int = field(default=0, init=False)  # reads that failed so far, of any thread and for any purpose
 
     def __post_init__(self):
         self.folder = Path(self.folder)
@@ -188,13 +190,13 @@ class EncodedDataset:
         return members[int(_permutation(len(members), (seed * 1_000_003 + epoch) % 2**62)[place])]
 
     def clip(self, bucket: str, position: int, seed: int) -> EncodedClip:
-        """The clip at a position; unreadable ones are passed over and counted in `unreadable`.
+        """The clip at a position; unreadable ones are passed over, named in a Notice and counted in `passed`.
 
         Raises UserError when ten in a row cannot be read.
         """
         for following in range(10):
             if clip := self._read(self.member(bucket, position + following, seed)):
-                return clip
+                return replace(clip, passed=following)
         raise UserError(f"{self.folder}/{bucket}: ten clips in a row cannot be read; encode the data again")
 
     def held_out_clips(self, bucket: str) -> list[EncodedClip]:
@@ -205,10 +207,10 @@ class EncodedDataset:
         try:
             clip = unpack(read_member(member))
             if reason := unstorable(clip.latents):
-                warnings.warn(f"passed over: {member.shard}, {member.name}: latents {reason}", Notice, stacklevel=2)
-                raise ValueError(reason)
+                raise ValueError(f"latents {reason}")
             return clip
-        except (OSError, EOFError, ValueError):
+        except (OSError, EOFError, ValueError) as error:
+            warnings.warn(f"passed over: {member.shard}, {member.name}: {error}", Notice, stacklevel=2)
             self.unreadable += 1
             return None
 
@@ -235,4 +237,5 @@ class EncodedDataset:
             mask[row, : len(states)] = 1
         latents = torch.stack([clip.latents.float() for clip in clips])
         pooled = torch.stack([clip_text.float() for _, clip_text, _ in picked])
-        return Batch(latents, text, mask, pooled, [clip.key for clip in clips], [caption for _, _, caption in picked])
+        keys, passed = [clip.key for clip in clips], sum(clip.passed for clip in clips)
+        return Batch(latents, text, mask, pooled, keys, [caption for _, _, caption in picked], passed)

@@ -120,7 +120,7 @@ def check_data(config: StagesRun, model: TransformerConfig, grid: Grid) -> None:
         buckets = [bucket for group in groups_of(config, stage, grid) for bucket in group.buckets]
         source = open_data(config, buckets, encoder)
         smallest = min(buckets, key=lambda bucket: tokens(bucket, grid))
-        latents, condition = source.samples(Draw(smallest, 0, 1), random.Random(0))
+        latents, condition, _ = source.samples(Draw(smallest, 0, 1), random.Random(0))
         check_sizes(f"stages[{index}]", model, latents.shape[1], condition["text"], condition["pooled_text"])
 
 

@@ -82,6 +82,7 @@ class EncodedData:
         self.batches = Prefetcher(self.read, config.workers)
         self.place = (0, 0, 1)  # step, part and parts
         self.names: list[str] = []
+        self.unreadable = 0  # clips passed over so far
         self.contents = self.clips.contents()
         self.t_shift, self.t_shift_tokens = config.t_shift, config.t_shift_tokens
         bucket = next(iter(self.clips.buckets))
@@ -92,11 +93,6 @@ class EncodedData:
 
     def __str__(self) -> str:
         return "; clips: " + ", ".join(f"{len(members)} of {name}" for name, members in self.clips.buckets.items())
-
-    @property
-    def unreadable(self) -> int:
-        """Clips passed over so far."""
-        return self.clips.unreadable
 
     def begin(self, step: int, part: int, parts: int) -> None:
         self.place = (step, part, parts)
@@ -109,14 +105,16 @@ class EncodedData:
 
     def draw(self, generator: torch.Generator) -> Sample:
         batch = self.batches.get(*self.place[:2], self.config.loop.steps - 1)
+        self.unreadable += batch.passed
         self.names = [f"{self.order.at(self.place[0])[0]}/{key}" for key in batch.keys]
         return batch.latents, lambda: condition_of(batch)
 
     def state(self) -> dict[str, Any]:
-        return {}
+        """A count; what is read is a function of the step."""
+        return {"unreadable": self.unreadable}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Nothing to take back: the step says what is read."""
+        self.unreadable = state.get("unreadable", 0)
 
     @torch.no_grad()
     def evaluate(self, task: FlowTask, step: int, folder: Path) -> dict[str, float]:
@@ -131,7 +129,7 @@ class EncodedData:
             generator = torch.Generator().manual_seed(VALIDATION_SEED)
             with task.autocast():
                 losses.append(task.mean_loss(batch.latents, partial(condition_of, batch), generator, size))
-            few = Batch(*(part[:SHOWN] for part in vars(batch).values()))
+            few = self.clips.collate(clips[:SHOWN], [0] * len(clips[:SHOWN]))
             pictures += self.sample(task, few)
             captions += few.captions
         if not losses:

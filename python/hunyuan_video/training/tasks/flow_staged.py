@@ -140,14 +140,10 @@ class StagedData:
         self.plans: dict[int, list[Draw]] = {}  # of this step and the next, which is read ahead
         self.positions: dict[int, dict[str, Any]] = {}  # in the data, after those steps
         self.place = (0, 0)  # step and part
+        self.unreadable = 0  # clips passed over so far
 
     def __str__(self) -> str:
         return "; buckets " + ", ".join(f"{bucket} x {self.size_of(bucket)}" for bucket in self.buckets)
-
-    @property
-    def unreadable(self) -> int:
-        """Clips passed over so far."""
-        return self.source.unreadable
 
     def begin(self, step: int, part: int, parts: int) -> None:
         """Plans this step and the next when its first part is due."""
@@ -170,14 +166,16 @@ class StagedData:
         return self.source.samples(self.plans[step][part], rng)
 
     def draw(self, generator: torch.Generator) -> Sample:
-        latents, condition = self.batches.get(*self.place, self.stage.steps - 1)
+        latents, condition, passed = self.batches.get(*self.place, self.stage.steps - 1)
+        self.unreadable += passed
         return latents, lambda: condition
 
     def state(self) -> dict[str, Any]:
-        return self.positions[self.place[0]]
+        return {**self.positions[self.place[0]], "unreadable": self.unreadable}
 
     def load(self, state: dict[str, Any]) -> None:
         self.sampler.load(state)
+        self.unreadable = state.get("unreadable", 0)
 
     @torch.no_grad()
     def evaluate(self, task: FlowTask, step: int, folder: Path) -> dict[str, float]:

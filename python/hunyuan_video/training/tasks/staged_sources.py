@@ -19,14 +19,12 @@ from hunyuan_video.errors import UserError
 from hunyuan_video.media.pixels import to_unit
 from hunyuan_video.training.config import StagesRun
 
-Samples = tuple[Tensor, dict[str, Tensor]]  # latents [B, C, T, h, w] float32, the transformer's text arguments
+# Latents [B, C, T, h, w] float32, the transformer's text arguments, clips passed over because they could not be read.
+Samples = tuple[Tensor, dict[str, Tensor], int]
 
 
 class Source(Protocol):
     """Source of samples; the same draw and rng give the same samples."""
-
-    @property
-    def unreadable(self) -> int: ...  # clips passed over so far
 
     contents: str  # of a data set, in short; "" where clips are drawn without end
 
@@ -36,7 +34,7 @@ class Source(Protocol):
 class ToyworldSource:
     """Scenes of a toyworld, rendered and encoded on the fly: any shape, endless."""
 
-    unreadable, contents = 0, ""
+    contents = ""
 
     def __init__(self, world: str, seed: int, encoder: Encoder, captioner: Captioner, image_first: bool):
         if world not in WORLDS:
@@ -54,7 +52,7 @@ class ToyworldSource:
             video = to_unit(pixels).to(weight.device, weight.dtype)
             latents = encode_clips(vae, video, image_first=self.image_first)
         captions = [self.captioner(scene, rng) for scene in scenes]
-        return latents, embed(self.encoder, captions, video=bucket.frames > 1)
+        return latents, embed(self.encoder, captions, video=bucket.frames > 1), 0
 
 
 class EncodedSource:
@@ -77,16 +75,11 @@ class EncodedSource:
                 f"has {', '.join(sorted(self.data.buckets))}; encode them or change the stage"
             )
 
-    @property
-    def unreadable(self) -> int:
-        """Clips passed over so far."""
-        return self.data.unreadable
-
     def samples(self, draw: Draw, rng: random.Random) -> Samples:
         clips = [self.data.clip(str(draw.bucket), draw.start + i, self.seed) for i in range(draw.count)]
         choices = [-1 if rng.random() < self.text_dropout else rng.randrange(len(clip.captions)) for clip in clips]
         batch = self.data.collate(clips, choices)
-        return batch.latents, {"text": batch.text, "text_mask": batch.mask, "pooled_text": batch.pooled}
+        return batch.latents, {"text": batch.text, "text_mask": batch.mask, "pooled_text": batch.pooled}, batch.passed
 
 
 @torch.no_grad()
