@@ -16,6 +16,10 @@ class ArgumentError(UserError, ValueError):
     """An argument with a wrong value: names the argument, the value and the nearest one that works."""
 
 
+class OutOfMemory(UserError):
+    """There is not enough memory for a part of the work."""
+
+
 class Interruption(UserError):
     """Work that a person stopped (Ctrl-C, SIGTERM): what is safe, how it goes on. The command line exits with 130."""
 
@@ -38,13 +42,13 @@ class ApproximateMode(Notice):
 
 @contextmanager
 def explained_memory_errors(what: str, advice: str) -> Iterator[None]:
-    """Turns torch's out-of-memory errors (an own class on GPUs, a RuntimeError on the CPU) into a UserError."""
+    """Turns torch's out-of-memory errors (an own class on GPUs, a RuntimeError on the CPU) into `OutOfMemory`."""
     try:
         yield
     except MemoryError as error:
-        raise UserError(f"not enough memory for {what}; {advice}") from error
+        raise OutOfMemory(f"not enough memory for {what}; {advice}") from error
     except RuntimeError as error:
         text = str(error).lower()
         if "out of memory" in text or "can't allocate memory" in text:
-            raise UserError(f"not enough memory for {what}; {advice}") from error
+            raise OutOfMemory(f"not enough memory for {what}; {advice}") from error
         raise

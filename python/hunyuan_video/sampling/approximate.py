@@ -65,6 +65,7 @@ class Approximation:
         self.cache: StepCache | None = None
         self.tiles: SlidingTiles | None = None
         layers: list[Any] = []
+        self._layers = layers
         if settings.cache is not None:
             kind, threshold = method_of(settings.cache)
             self.cache = StepCache(threshold, linear=kind == "linear")
@@ -76,13 +77,22 @@ class Approximation:
             layers.append(self.tiles)
         if not layers:
             return
+        self._loaded = transformer
         self.transformer = copy.copy(transformer)  # the same weights
-        for layer in layers:
-            self.transformer.executor = self.transformer.executor.adding(layer)
+        self._renew()
+
+    def _renew(self) -> None:
+        """Puts the run's layers beside those that the loaded transformer has now."""
+        self._beside = executor = self._loaded.executor
+        for layer in self._layers:
+            executor = executor.adding(layer)
+        self.transformer.executor = executor
 
     def begin(self, step: int, batch: int, level: float) -> None:
         """An evaluation comes: number of the step and of the batch of videos, noise level 0..1."""
         steps = self.settings.steps
+        if self._layers and self._beside is not self._loaded.executor:
+            self._renew()
         if self.cache is not None:
             self.cache.begin(batch, level, free=max(1, math.ceil(WARM * steps)) <= step < steps - 1)
         if self.tiles is not None:

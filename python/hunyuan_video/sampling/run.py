@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hunyuan_video.errors import Notice, explained_memory_errors
+from hunyuan_video.errors import Notice, OutOfMemory, explained_memory_errors
 from hunyuan_video.models.interruption import Interrupted, interruptible
 from hunyuan_video.models.text.tokens import TokenReport
 from hunyuan_video.sampling.decode import as_output, decode_latents
@@ -26,6 +26,7 @@ from hunyuan_video.sampling.progress import StepBar
 from hunyuan_video.sampling.prompts import tokens_from_json
 from hunyuan_video.sampling.request import SampleRequest
 from hunyuan_video.sampling.resume_state import SamplingState
+from hunyuan_video.sampling.retreat import decoded_within, ways_to_sample
 
 
 @dataclass
@@ -103,11 +104,7 @@ class SampleStream(Iterator[StepEvent | Finished]):
     def _events_of(self, bar: StepBar) -> Generator[StepEvent | Finished, None, None]:
         self._save()
         self.models.begin()
-        velocity = GuidedVelocity(self.models.transformer, self.state, self.request.batch_size)
-        steps, first = denoise(velocity, self.state), self.state.step
-        while not self.state.complete:
-            with explained_memory_errors("sampling", "lower height, width or num_frames"):
-                step = next(steps)
+        for step in self._steps():
             bar.update(self.state.step)
             self._call_back(step)
             if self.state.step % self.request.checkpoint_every == 0 or self.state.complete:
@@ -120,10 +117,7 @@ class SampleStream(Iterator[StepEvent | Finished]):
             if self._cancelled.is_set():
                 self._save()
                 return
-        if self.state.step > first and (line := velocity.approximation.verdict()):
-            warnings.warn(line, Notice, stacklevel=3)
         bar.say("decoding")
-        del velocity, steps  # the table of modulations
         try:
             with interruptible(self._cancelled.is_set):
                 output = self._output()
@@ -131,6 +125,27 @@ class SampleStream(Iterator[StepEvent | Finished]):
             return
         bar.close()
         yield Finished(output)
+
+    def _steps(self) -> Iterator[Step]:
+        """The steps that are left. One that runs out of memory is made again, with less in memory."""
+        state, models = self.state, self.models
+        settings = state.settings
+        video = models.grid.tokens(settings.num_frames, settings.height, settings.width)
+        ways = ways_to_sample(models, video + state.embeds.text.shape[1])
+        while not state.complete:
+            velocity = GuidedVelocity(models.transformer, state, self.request.batch_size)
+            try:
+                with explained_memory_errors("sampling", "lower height, width or num_frames"):
+                    yield from denoise(velocity, state)
+                line = velocity.approximation.verdict()
+            except OutOfMemory:
+                way = next(ways, None)
+                if way is None:
+                    raise
+                line = f"out of memory in step {state.step + 1} of {state.total}: {way}; the run goes on"
+            del velocity  # and its table of modulations
+            if line is not None:
+                warnings.warn(line, Notice, stacklevel=3)
 
     def _event(self, step: Step) -> StepEvent:
         preview = partial(self.models.preview, step.denoised)
@@ -152,8 +167,8 @@ class SampleStream(Iterator[StepEvent | Finished]):
         request, state = self.request, self.state
         frames = state.latents
         if request.output_type != "latent":
-            mode, budget = self.models.decode_way(state.latents, request.vae_mode)
-            video = decode_latents(self.models.vae, state.latents, mode, budget)
+            decode = partial(decode_latents, self.models.vae, state.latents)
+            video = decoded_within(self.models, state.latents, request.vae_mode, decode)
             frames = as_output(video, request.output_type)
         return SampleOutput(
             latents=state.latents,

@@ -121,6 +121,13 @@ def stream_blocks(model: Any, device: torch.device, keep: int = 0) -> None:
     model.executor = model.executor.adding(WeightStream(blocks, device, keep))
 
 
+def stream_loaded(model: Any, device: torch.device) -> None:
+    """Moves the blocks of a loaded transformer to host memory, from where they come to the device when they are due."""
+    stream_blocks(model, device)
+    for block in (*model.double_blocks, *model.single_blocks):
+        block.to("cpu")
+
+
 def sorted_state(model: Any) -> Iterator[tuple[str, Tensor]]:
     """`sorted(model.state_dict().items())` of a streamed transformer as it would be in memory, a block at a time."""
     stream = stream_of(model)
