@@ -169,9 +169,10 @@ void gate_residual_backward(py::handle grad_out_, py::handle y_, py::handle gate
   run(hunyuan_gate_residual_backward, args, target_of({&grad_out, &y, &gate, &grad_y, &grad_gate}, threads), y.count());
 }
 
-// grad_out: or None, for the forward pass.
+// Of [..., C] whose rows are evenly apart. grad_out: or None, for the forward pass.
 void gelu(py::handle x_, py::object grad_out_, py::handle out_, int threads) {
-  const Tensor x(x_, "x"), out(out_, "out"), grad_out(grad_out_.is_none() ? x_ : grad_out_, "grad_out");
+  const Tensor x = Tensor(x_, "x").as_rows(), out = Tensor(out_, "out").as_rows();
+  const Tensor grad_out = Tensor(grad_out_.is_none() ? x_ : grad_out_, "grad_out").as_rows();
   x.require(2, 1, x.dtype);
   for (const Tensor* other : {&out, &grad_out}) other->require(2, 1, x.dtype).require_shape({x.shape[0], x.shape[1]});
   hunyuan_gelu_args args{};

@@ -110,11 +110,18 @@ struct Tensor {
     return *this;
   }
 
-  // [..., C] without gaps as [rows, C].
+  // [..., C] as [rows, C], where all rows are evenly apart; else as it is.
   Tensor& as_rows() {
-    if (dims < 3 || !dense(dims)) return *this;
-    const int64_t columns = shape[dims - 1], rows = columns ? count() / columns : 0;
-    shape = {rows, columns}, stride = {columns, 1};
+    if (dims < 3 || !dense(1)) return *this;
+    const int64_t columns = shape[dims - 1];
+    int64_t rows = 1, apart = columns;
+    for (int i = dims - 2; i >= 0 && count() > 0; --i) {
+      if (shape[i] == 1) continue;
+      if (rows == 1) apart = stride[i];
+      if (stride[i] != rows * apart) return *this;
+      rows *= shape[i];
+    }
+    shape = {count() > 0 ? rows : 0, columns}, stride = {apart, 1};
     dims = 2;
     return *this;
   }

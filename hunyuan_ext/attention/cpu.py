@@ -10,7 +10,7 @@ from torch import Tensor
 from hunyuan_ext.block_mask import BlockMask
 from hunyuan_ext.core import check, native
 from hunyuan_ext.core.dispatch import Plan, choice, kernel, takes
-from hunyuan_ext.core.operands import in_rows, qk_fits, rows
+from hunyuan_ext.core.operands import contiguous_strides, in_rows, qk_fits, rows
 from hunyuan_ext.core.types import BFLOAT, FLOAT, Norms, Pair
 
 kernel("rope_attention", cpu=(FLOAT, BFLOAT))
@@ -114,10 +114,12 @@ class Attention:
 
     def __init__(self, row: Row, tensors: tuple[Tensor | None, ...], keys: int, dim: int):
         self.unit, self.keys, self.scale = UNITS.index(row.unit), keys, dim**-0.5
+        self.shape = tuple(tensors[0].shape)  # type: ignore[union-attr]
+        self.strides = contiguous_strides(self.shape)
         self.run = self.call if all(x is None or in_rows(x) for x in tensors) else self.copy_and_call
 
     def call(self, q, k, v, norms, rope, text_len, kv_len, eps, scale, block_mask):  # -> [B, S, H, D], contiguous
-        out = torch.empty_like(q, memory_format=torch.contiguous_format)
+        out = torch.empty_strided(self.shape, self.strides, dtype=q.dtype)
         lengths = None if kv_len is None else check.lengths(kv_len, self.keys)
         tiles = None if block_mask is None else tiles_of(block_mask, q.shape[1], self.keys)
         scale, threads = self.scale if scale is None else scale, torch.get_num_threads()

@@ -177,7 +177,9 @@ def _float_linear(two: bool, gelu: Callable[[Tensor], Tensor] | None, gated: boo
         product = F.linear(torch.cat(inputs, -1) if two else inputs[0], weight, bias)
         if gelu is not None:
             product = gelu(product)
-        return kernels.gate_residual(residual, product, gate) if gated else product
+        if not gated:
+            return product
+        return kernels.gate_residual(residual, product, gate, product if product.is_contiguous() else None)
 
     return run
 

@@ -9,7 +9,7 @@ from hunyuan_ext import reference
 from hunyuan_ext.core import native, plain
 from hunyuan_ext.core.dispatch import kernel, takes
 from hunyuan_ext.core.library import promoted, register
-from hunyuan_ext.core.operands import affine_fits, memory_format, padded_shape, rows, volume_fits
+from hunyuan_ext.core.operands import affine_fits, as_matrix, memory_format, padded_shape, rows, volume_fits
 from hunyuan_ext.core.types import BFLOAT, FLOAT, HALF, Triple
 from hunyuan_ext.norm import autograd
 
@@ -28,7 +28,7 @@ def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> 
 def gate_residual(  # [B, S, C], [B, S, C], [B, C]
     x: Tensor, y: Tensor, gate: Tensor, out: Tensor | None = None
 ) -> Tensor:
-    """For tensors that are contiguous in C, and a contiguous `out`."""
+    """For tensors that are contiguous in C, and a contiguous `out`, which may be x or y."""
     out = torch.empty_like(x, memory_format=torch.contiguous_format) if out is None else out
     native.module.gate_residual(x, y, gate, out, torch.get_num_threads())
     return out
@@ -36,17 +36,18 @@ def gate_residual(  # [B, S, C], [B, S, C], [B, C]
 
 def gelu_(x: Tensor) -> Tensor:  # [..., N], contiguous
     """GELU in its tanh form, written over x."""
-    matrix = x if x.ndim == 2 else x.flatten(0, -2) if x.ndim > 2 else x[None]
-    native.module.gelu(matrix, None, matrix, torch.get_num_threads())
+    rows = x if x.ndim > 1 else x[None]
+    native.module.gelu(rows, None, rows, torch.get_num_threads())
     return x
 
 
 def split_gelu(x: Tensor, split: int) -> tuple[Tensor, Tensor]:  # [..., C], contiguous in C
     """x[..., :split] as a view, gelu(x[..., split:]) as a tensor of its own."""
     head, tail = x.tensor_split((split,), dim=-1)
-    out = torch.empty(tail.shape, dtype=x.dtype, device=x.device)
-    matrices = (tail.flatten(0, -2), out.flatten(0, -2)) if x.ndim > 1 else (tail[None], out[None])
-    native.module.gelu(matrices[0], None, matrices[1], torch.get_num_threads())
+    out = torch.empty_like(tail, memory_format=torch.contiguous_format)
+    evenly_apart = x.ndim > 1 and x.is_contiguous()
+    rows = (tail, out) if evenly_apart else (as_matrix(tail), as_matrix(out))
+    native.module.gelu(rows[0], None, rows[1], torch.get_num_threads())
     return head, out
 
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 from torch.nn.modules import module as torch_module
 
-WATCHERS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 PLAIN_TENSORS = (Tensor, nn.Parameter, nn.Buffer, type(None), FakeTensor)  # the last stands for one of the others
 
 
@@ -22,7 +21,7 @@ def is_plain(module: nn.Module, *kinds: type) -> bool:
     Not plain are subclasses, parametrizations (they make one), layers of PEFT, modules that `compile()` or `forward = `
     changed, and weights that are a subclass of Tensor. Costs about a microsecond.
     """
-    return not (type(module) not in kinds or _changed(module))
+    return type(module) in kinds and not _changed(module)
 
 
 def why_not_plain(module: nn.Module, *kinds: type) -> str:
@@ -42,16 +41,21 @@ def first_unlike(network: nn.Module, *kinds: type) -> str:
 
 def _changed(module: nn.Module) -> str:
     entries = module.__dict__
-    for name in WATCHERS:
-        if entries[name]:
-            return "has hooks"
+    if (
+        entries["_forward_hooks"]
+        or entries["_forward_pre_hooks"]
+        or entries["_backward_hooks"]
+        or entries["_backward_pre_hooks"]
+    ):
+        return "has hooks"
     if "forward" in entries:
         return "has a forward of its own"
     if entries.get("_compiled_call_impl") is not None:
         return "is compiled"
-    for tensor in (*entries["_parameters"].values(), *entries["_buffers"].values()):
-        if type(tensor) not in PLAIN_TENSORS:
-            return f"has weights of type {type(tensor).__name__}"
+    for tensors in (entries["_parameters"], entries["_buffers"]):
+        for tensor in tensors.values():
+            if type(tensor) not in PLAIN_TENSORS:
+                return f"has weights of type {type(tensor).__name__}"
     if not torch.compiler.is_compiling() and torch_module._has_any_global_hook():
         return "is called with hooks on all modules"
     return ""

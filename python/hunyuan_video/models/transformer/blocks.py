@@ -55,7 +55,18 @@ def head_weight(norm: nn.Module) -> Tensor:  # [head_dim]
         raise TypeError(
             "hooks on the norm of queries or keys are never called: attention applies its weight; remove them"
         )
-    return cast(Tensor, norm.weight)
+    weight = norm._parameters.get("weight")
+    return cast(Tensor, norm.weight if weight is None else weight)
+
+
+def parts_of(module: nn.Module) -> dict[str, Any]:
+    """Children of a module; for many short calls nn.Module's own way to one takes longer than a small kernel."""
+    return module._modules
+
+
+def heads_of(qkv: Tensor, heads: int) -> tuple[Tensor, ...]:  # [B, S, 3 D] -> three of [B, S, heads, D / heads]
+    """Views of queries, keys and values."""
+    return qkv.view(*qkv.shape[:2], 3, heads, -1).unbind(2)
 
 
 class MLP(nn.Module):
@@ -74,12 +85,13 @@ class MLP(nn.Module):
         out: Tensor | None = None,  # [B, S, D], where no gradient is wanted
     ) -> Tensor:
         """residual + gate * fc2(gelu(fc1(x)))."""
-        hidden = None if isinstance(gate, SplitVector) else fp8_hidden(self.fc1, x, self.fc2)
+        fc1, fc2 = parts_of(self)["fc1"], parts_of(self)["fc2"]
+        hidden = None if isinstance(gate, SplitVector) else fp8_hidden(fc1, x, fc2)
         if hidden is None:
-            hidden = linear(self.fc1, x, gelu=True)
+            hidden = linear(fc1, x, gelu=True)
         if out is not None and not isinstance(gate, SplitVector):
-            return linear(self.fc2, hidden, gate=gate, residual=residual, out=out)
-        return gated_linear(self.fc2, hidden, gate, residual)
+            return linear(fc2, hidden, gate=gate, residual=residual, out=out)
+        return gated_linear(fc2, hidden, gate, residual)
 
 
 class DoubleBlock(nn.Module):
@@ -147,19 +159,22 @@ class DoubleBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         (img_shift1, img_scale1, img_gate1, img_shift2, img_scale2, img_gate2), txt_vectors = vectors
         txt_shift1, txt_scale1, txt_gate1, txt_shift2, txt_scale2, txt_gate2 = txt_vectors
-        normed = (
-            modulated_spans(img, img_shift1, img_scale1, self.img_attn_qkv),
-            modulated(txt, txt_shift1, txt_scale1, self.txt_attn_qkv),
+        parts = parts_of(self)
+        img_qkv, txt_qkv, img_mlp, txt_mlp = (
+            parts[name] for name in ("img_attn_qkv", "txt_attn_qkv", "img_mlp", "txt_mlp")
         )
-        qkv = linear_pair((self.img_attn_qkv, self.txt_attn_qkv), normed)
-        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
+        normed = (
+            modulated_spans(img, img_shift1, img_scale1, img_qkv),
+            modulated(txt, txt_shift1, txt_scale1, txt_qkv),
+        )
+        q, k, v = heads_of(linear_pair((img_qkv, txt_qkv), normed), self.heads)
         attended = attention(q, k, v, **settings).flatten(2)
-        img_attended, txt_attended = attended.split((img.shape[1], txt.shape[1]), dim=1)
+        img_attended, txt_attended = attended.split_with_sizes((img.shape[1], txt.shape[1]), dim=1)
 
-        img = gated_linear(self.img_attn_proj, img_attended, img_gate1, img)
-        img = self.img_mlp(modulated_spans(img, img_shift2, img_scale2, self.img_mlp.fc1), img_gate2, img)
-        txt = linear(self.txt_attn_proj, txt_attended, gate=txt_gate1, residual=txt)
-        txt = self.txt_mlp(modulated(txt, txt_shift2, txt_scale2, self.txt_mlp.fc1), txt_gate2, txt)
+        img = gated_linear(parts["img_attn_proj"], img_attended, img_gate1, img)
+        img = img_mlp(modulated_spans(img, img_shift2, img_scale2, parts_of(img_mlp)["fc1"]), img_gate2, img)
+        txt = linear(parts["txt_attn_proj"], txt_attended, gate=txt_gate1, residual=txt)
+        txt = txt_mlp(modulated(txt, txt_shift2, txt_scale2, parts_of(txt_mlp)["fc1"]), txt_gate2, txt)
         return img, txt
 
     def in_parts(
@@ -202,14 +217,16 @@ class DoubleBlock(nn.Module):
         return out
 
     def modulate(self, vec: Tensor) -> tuple[Tensor, Tensor]:  # [..., D] -> video and text, [..., 6 D] each
-        return self.img_mod(vec), self.txt_mod(vec)
+        parts = parts_of(self)
+        return parts["img_mod"](vec), parts["txt_mod"](vec)
 
     def attention_settings(self, text_len: int, rope: Rope, kv_len: Tensor | None) -> dict[str, Any]:
+        parts = parts_of(self)
         return {
             "rope": rope,
-            "q_norm": head_weight(self.img_attn_q_norm),
-            "k_norm": head_weight(self.img_attn_k_norm),
-            "text_norms": (head_weight(self.txt_attn_q_norm), head_weight(self.txt_attn_k_norm)),
+            "q_norm": head_weight(parts["img_attn_q_norm"]),
+            "k_norm": head_weight(parts["img_attn_k_norm"]),
+            "text_norms": (head_weight(parts["txt_attn_q_norm"]), head_weight(parts["txt_attn_k_norm"])),
             "text_len": text_len,
             "kv_len": kv_len,
             "precision": self.attention_precision,
@@ -275,11 +292,12 @@ class SingleBlock(nn.Module):
         settings: dict[str, Any],
     ) -> Tensor:
         shift, scale, gate = vectors
-        normed = modulated_spans(x, shift, scale, self.linear1)
-        qkv, mlp = linear_and_gelu(self.linear1, normed, self.widths[0], self.linear2)
-        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
+        linear1, linear2 = parts_of(self)["linear1"], parts_of(self)["linear2"]
+        normed = modulated_spans(x, shift, scale, linear1)
+        qkv, mlp = linear_and_gelu(linear1, normed, self.widths[0], linear2)
+        q, k, v = heads_of(qkv, self.heads)
         attended = attention(q, k, v, **settings)
-        return gated_linear(self.linear2, (attended.flatten(2), mlp), gate, x)
+        return gated_linear(linear2, (attended.flatten(2), mlp), gate, x)
 
     def in_parts(
         self,
@@ -306,17 +324,18 @@ class SingleBlock(nn.Module):
         return out
 
     def attention_settings(self, text_len: int, rope: Rope, kv_len: Tensor | None) -> dict[str, Any]:
+        parts = parts_of(self)
         return {
             "rope": rope,
-            "q_norm": head_weight(self.q_norm),
-            "k_norm": head_weight(self.k_norm),
+            "q_norm": head_weight(parts["q_norm"]),
+            "k_norm": head_weight(parts["k_norm"]),
             "text_len": text_len,
             "kv_len": kv_len,
             "precision": self.attention_precision,
         }
 
     def modulate(self, vec: Tensor) -> Tensor:  # [..., D] -> [..., 3 D]
-        return self.modulation(vec)
+        return parts_of(self)["modulation"](vec)
 
 
 class FinalLayer(nn.Module):

@@ -23,6 +23,7 @@ from hunyuan_video.models.int8 import Int8Linear
 from hunyuan_video.models.plain import is_plain
 
 Part = Tensor | ops.Fp8Rows  # plain, or quantized by what made it
+KINDS = (nn.Linear, FP8Linear, Int8Linear)
 
 
 def modulated(
@@ -65,7 +66,7 @@ def reads_fp8(module: nn.Module) -> bool:
 
 def is_open(module: nn.Module) -> bool:
     """True if a module is a plain linear."""
-    return is_plain(module, nn.Linear, FP8Linear, Int8Linear)
+    return is_plain(module, *KINDS)
 
 
 LARGE = 1 << 20  # multiplications from which a product of its own for the columns with a GELU costs nothing
@@ -84,7 +85,7 @@ def linear(
     """residual + gate * gelu(module(x))."""
     activation = "gelu_tanh" if gelu else None
     if is_open(module):
-        return _op(module, x, activation=activation, gate=gate, residual=residual, out=out)
+        return _op(module, x, activation, 0, gate, residual, out)
     product = module(torch.cat(cast("tuple[Tensor, Tensor]", x), dim=-1) if type(x) is tuple else x)
     product = ops.split_gelu(product, 0)[1] if gelu else product
     if residual is not None and gate is not None:
@@ -101,8 +102,8 @@ def linear_and_gelu(
     """module(x) in two parts, the second after a GELU, for `reader`; views of one tensor where that costs nothing."""
     if isinstance(x, ops.Fp8Rows):
         return fp8_halves(module, x, split, reader)
-    if is_open(module) and split % 32 == 0 and kept(x) and x.dtype == torch.bfloat16:
-        both = _op(module, x, activation="gelu_tanh", activation_from=split)
+    if x.dtype == torch.bfloat16 and split % 32 == 0 and is_open(module) and kept(x):
+        both = _op(module, x, "gelu_tanh", split)
         return both[..., :split], both[..., split:]
     if type(module) is nn.Linear and is_large(x, module) and is_open(module) and kept(x):  # the second with its GELU
         weight, bias = module.weight, module.bias
@@ -176,11 +177,23 @@ def kept(x: Tensor) -> bool:
     )
 
 
-def _op(module: nn.Module, x: Inputs, **epilogue: Any) -> Tensor:
+def _op(
+    module: nn.Module,
+    x: Inputs,
+    activation: str | None,
+    activation_from: int = 0,
+    gate: Tensor | None = None,
+    residual: Tensor | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    op: Any = ops.linear
     if type(module) is nn.Linear:  # parameters from their dictionary: nn.Module's own way to them takes longer
-        parameters = module._parameters
-        return ops.linear(x, parameters["weight"], parameters["bias"], **epilogue)  # type: ignore[arg-type]
-    assert isinstance(module, FP8Linear | Int8Linear)
-    op: Any = ops.fp8_linear if isinstance(module, FP8Linear) else ops.int8_linear
-    bias = module.bias_as(x[0] if type(x) is tuple else x)  # type: ignore[arg-type]
-    return op(x, module.weight, module.scale, bias, **epilogue)
+        weights: tuple = module._parameters["weight"], module._parameters["bias"]
+    else:
+        assert isinstance(module, FP8Linear | Int8Linear)
+        op = ops.fp8_linear if isinstance(module, FP8Linear) else ops.int8_linear
+        bias = module.bias_as(x[0] if type(x) is tuple else x)  # type: ignore[arg-type]
+        weights = module.weight, module.scale, bias
+    return op(
+        x, *weights, activation=activation, activation_from=activation_from, gate=gate, residual=residual, out=out
+    )

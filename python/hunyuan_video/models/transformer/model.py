@@ -264,8 +264,9 @@ def trim_padding(
     if mask is None or mask.device.type != "cpu" or torch.compiler.is_compiling():
         return text, mask
     valid = mask != 0
-    if (valid[:, 1:] & ~valid[:, :-1]).any():
+    samples = valid.tolist()
+    counts = [sum(sample) for sample in samples]
+    if not all(all(sample[:count]) for sample, count in zip(samples, counts, strict=True)):
         raise ValueError("text_mask must be a prefix of each row (valid tokens first, then padding)")
-    counts = valid.sum(dim=1)
-    longest = max(int(counts.max()), 1)  # one column stays, so that no op sees an empty text
-    return text[:, :longest], None if int(counts.min()) == longest else valid[:, :longest]
+    longest = max(1, *counts)  # one column stays, so that no op sees an empty text
+    return text[:, :longest], None if min(counts) == longest else valid[:, :longest]

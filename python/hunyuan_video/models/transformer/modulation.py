@@ -35,7 +35,8 @@ def is_on(module: nn.Module, device: torch.device) -> bool:
         for tensor in tensors.values():
             if tensor is not None and tensor.device != device:
                 return False
-    return all(is_on(part, device) for part in module._modules.values() if part is not None)
+    parts = module._modules  # mostly none
+    return not parts or all(is_on(part, device) for part in parts.values() if part is not None)
 
 
 def copied(module: nn.Module, device: torch.device, skip: Collection[str] = ()) -> nn.Module:
@@ -71,7 +72,7 @@ class Modulation(nn.Module):
         self.linear = nn.Linear(width, count * width)
 
     def forward(self, vec: Tensor) -> Tensor:  # [..., D] -> [..., count * D]
-        return linear(near(self.linear, vec.device), F.silu(vec))
+        return linear(near(self._modules["linear"], vec.device), F.silu(vec))  # type: ignore[arg-type]
 
 
 class Modulations(NamedTuple):
