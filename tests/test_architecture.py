@@ -33,7 +33,7 @@ LAYERS = (
     ("data", "planning"),
     ("curation",),
     ("sampling",),
-    ("evaluation", "training", "serving"),
+    ("evaluation", "training", "serving", "integrations"),
     ("cli",),
 )
 ORDER = [package for layer in LAYERS for package in layer]
@@ -46,7 +46,7 @@ ROOT_FILES = set(
 )
 # Modules that were moved or merged, below hunyuan_video: a name that comes back would be a second home for its concept.
 RETIRED = set(
-    "integrations checkpoints.atomic checkpoints.defaults checkpoints.loading checkpoints.saving "
+    "checkpoints.atomic checkpoints.defaults checkpoints.loading checkpoints.saving "
     "checkpoints.text_save data.encoded data.toyworld.sheet evaluation.sheets models.blocks models.config "
     "models.embeddings models.fp8_chain models.fused models.lora_forms models.lora_patches models.modulation "
     "models.rope models.token_refiner models.vae_blocks models.vae_config models.vae_exact models.vae_runner "

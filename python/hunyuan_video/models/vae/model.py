@@ -94,6 +94,17 @@ class Decoder(nn.Module):
         return self.conv_out(self.conv_norm_out(x, silu=True, pad=CONV_PAD), padded=True)
 
 
+def encode_pass(encoder: nn.Module, video: Tensor, config: VAEConfig) -> Tensor:
+    """encoder(video), slab by slab where that is fastest: [B, C, F, H, W] -> [B, 2 * latent_channels, T, h, w]."""
+    pixels = STREAM_LATENTS * config.temporal_compression * config.spatial_compression**2
+    return encode_streamed(encoder, video) if streams(encoder, video, pixels) else encoder(video)
+
+
+def decode_pass(decoder: nn.Module, latents: Tensor) -> Tensor:
+    """decoder(latents), slab by slab where that is fastest: [B, latent_channels, T, h, w] -> [B, C, F, H, W]."""
+    return decode_streamed(decoder, latents) if streams(decoder, latents, STREAM_LATENTS) else decoder(latents)
+
+
 class CausalVAE(Pretrained):
     """Video autoencoder. F = temporal_compression * k + 1 frames of H x W pixels become k + 1 frames of latents.
 
@@ -166,16 +177,10 @@ class CausalVAE(Pretrained):
         return Tiling(frames, size, in_unit, out_unit)
 
     def _encode_moments(self, video: Tensor) -> Tensor:  # [B, 3, F, H, W] -> [B, 2 * latent_channels, T, h, w]
-        unit = self.config.temporal_compression * self.config.spatial_compression**2
-        if streams(self.encoder, video, STREAM_LATENTS * unit):
-            return self.quant_conv(encode_streamed(self.encoder, video))
-        return self.quant_conv(self.encoder(video))
+        return self.quant_conv(encode_pass(self.encoder, video, self.config))
 
     def _decode_latents(self, latents: Tensor) -> Tensor:  # [B, latent_channels, T, h, w] -> [B, 3, F, H, W]
-        latents = self.post_quant_conv(latents)
-        if streams(self.decoder, latents, STREAM_LATENTS):
-            return decode_streamed(self.decoder, latents)
-        return self.decoder(latents)
+        return decode_pass(self.decoder, self.post_quant_conv(latents))
 
     def _check_input(self, name: str, x: Tensor, channels: int) -> None:
         if x.ndim != 5 or x.shape[1] != channels or 0 in x.shape:
