@@ -167,6 +167,18 @@ def read_text(path: Path) -> str:
     return text.replace("\n\ufeff", "\n")  # files that were joined keep the mark of each
 
 
+def read_list(path: Path, remedy: str) -> list[tuple[int, str]]:
+    """`entry_lines` of a file. remedy: what to do where there is none. UserError where it is missing or no text."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file; {remedy}")
+    try:
+        return list(entry_lines(read_text(path)))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read as text ({error}); save it as UTF-8") from None
+
+
 def entry_lines(text: str) -> Iterator[tuple[int, str]]:
     """(number, line) of a list in a text file, one entry a line; blank lines and those that begin with # are none."""
     for number, line in enumerate(text.split("\n"), 1):

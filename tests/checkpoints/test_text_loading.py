@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import shutil
 import subprocess
 import sys
 
@@ -167,8 +168,27 @@ def test_missing_transformers_is_one_line_with_the_command(tmp_path, monkeypatch
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
+    (tmp_path / "vocab.json").write_text("{}")
     with pytest.raises(UserError, match=r"has no tokenizer.json, which needs transformers: pip install"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("token", [3, ["</s>"], {"content": 1.5}])
+def test_a_special_token_that_is_no_text(llama_folder, tmp_path, token):
+    shutil.copy(llama_folder / "tokenizer.json", tmp_path)
+    for name in ("bos_token", "pad_token"):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({name: token}))
+        with pytest.raises(UserError, match=f"{name} of its tokenizer must be a text, got .*; restore the file"):
+            load_tokenizer(tmp_path)
+
+
+def test_a_folder_without_a_tokenizer_says_so(tmp_path):
+    for name in ("text_encoder", "text_encoder_2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tokenizer_config.json").write_text("{}")
+        missing = tmp_path / name.replace("text_encoder", "tokenizer")
+        with pytest.raises(UserError, match=rf"{name} holds no tokenizer .*, and {missing} is missing; copy or"):
+            load_tokenizer(tmp_path / name)
 
 
 def test_encoding_imports_no_heavy_package(llama_folder):

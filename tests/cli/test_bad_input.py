@@ -93,6 +93,13 @@ def test_unwritable_outputs_fail_before_sampling(sample, work, output, part):
     assert not list(work.iterdir())
 
 
+def test_a_file_of_prompts_is_checked_before_anything_is_made(sample, work):
+    (work / "p.txt").write_text(f"{PROMPT}\n# a note\n{'a star ' * 500}\n{PROMPT}\n")
+    result = sample("--prompt-file", "p.txt", "-o", "a.mp4")
+    check_failure(result, 2, "prompt 2 of 3 is far too long: the text encoder reads 8 tokens, under a quarter of it")
+    assert [path.name for path in work.iterdir()] == ["p.txt"]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_read_only_folder(sample, work):
     work.chmod(0o555)
@@ -107,10 +114,15 @@ def test_read_only_folder(sample, work):
         (["sample", "--model", "tiny"], 2, "give a PROMPT"),
         (["sample", PROMPT, "--model", "no-such-folder"], 1, "no checkpoint folder 'no-such-folder'"),
         (["sample", PROMPT, "--model", "."], 1, "not a HunyuanVideo checkpoint"),
-        (["sample", "--resume", "no.safetensors"], 1, "no sampling state at no.safetensors"),
+        (["sample", "--resume", "no.safetensors"], 1, "no.safetensors: no such file"),
+        (["sample", "--prompt-file", "no.txt"], 1, "no.txt: no such file; give --prompt-file a file"),
+        (["encode", "no.jsonl", "-o", "out", "--bucket", "1x32x32"], 1, "no.jsonl: no such file; make it"),
+        (["show", "no.safetensors"], 1, "no such file: no.safetensors"),
+        (["show", "."], 1, "it has no frame-0001.png; `hunyuan-video inspect .` says what it is"),
+        (["decode", ".", "-o", "a.mp4"], 1, "a folder, not a sampling state; give a state file"),
         (["show", "no.mp4"], 1, "no such file: no.mp4"),
         (["show"], 2, "arguments are required: FILE"),
-        (["decode", "no.safetensors", "-o", "a.mp4"], 1, "no sampling state at no.safetensors"),
+        (["decode", "no.safetensors", "-o", "a.mp4"], 1, "no.safetensors: no such file; give a state file"),
         (["decode", "no.safetensors"], 2, "say with -o"),
         (["convert", "absent", "out", "--layout", "diffusers"], 1, "absent"),
         (["convert", "absent", "out"], 2, "--layout"),

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from hunyuan_video import HunyuanVideoPipeline
+from hunyuan_video.errors import UserError
 from hunyuan_video.media.metadata import read_metadata
 from hunyuan_video.sampling.resume_state import SamplingState
 from hunyuan_video.sampling.run import SampleStream
@@ -246,6 +247,21 @@ def test_a_failed_decode_keeps_the_latents(sample, work, monkeypatch):
     last = result.err.splitlines()[-1]
     assert result.code == 1 and "not enough memory for decoding" in last
     assert last.endswith("the latents are safe, when that is done: hunyuan-video decode a.state.safetensors -o a.mp4")
+
+
+@pytest.mark.parametrize("stopped", [KeyboardInterrupt(), UserError("the decoder is lost")])
+def test_what_is_said_where_no_state_could_be_written(sample, work, monkeypatch, stopped):
+    def fail(*_, **__):
+        raise UserError("cannot write the sampling state: No space left on device")
+
+    def stop(*_, **__):
+        raise stopped
+
+    monkeypatch.setattr(SamplingState, "save", fail)
+    monkeypatch.setattr(SampleStream, "_output", stop)
+    result = sample(PROMPT, "--seed", 3, "-o", "a.mp4")
+    assert result.code in (1, 130) and names(work) == []
+    assert result.err.splitlines()[-1].endswith(("at step 4 of 4; nothing was saved", "the decoder is lost"))
 
 
 def test_float16_on_a_cpu_is_told_in_one_line(sample, work):

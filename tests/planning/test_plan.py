@@ -139,11 +139,11 @@ def test_the_data_of_an_encoded_run_is_opened(tmp_path):
         dry_run(tmp_path, {**settings, "model": {**sizes, "text_dim": 64}})
     with pytest.raises(UserError, match="held_out 6 leaves nothing"):
         dry_run(tmp_path, {**settings, "held_out": 6})
-    with pytest.raises(UserError, match="nowhere: no encoded data set"):
-        dry_run(tmp_path, {**settings, "data": "nowhere"})
     stage = {"steps": 1, "anchors": [16], "frames": [5], "max_batch": 1}
     stages = {"kind": "stages", "data": folder, "model": sizes, "stages": [stage], "aspects": ["1:1"]}
     assert "a sample of every stage was drawn" in dry_run(tmp_path, stages)
+    for kind in (settings, stages):
+        assert dry_run(tmp_path, {**kind, "data": "nowhere"}).endswith("\n  data: nowhere is not there yet")
     description = json.loads((tmp_path / "data/dataset.json").read_text())
     (tmp_path / "data/dataset.json").write_text(json.dumps({**description, "text": "another"}))
     with pytest.raises(UserError, match="another text encoder"):
@@ -156,6 +156,7 @@ def test_the_clips_of_a_vae_run_are_opened(tmp_path):
     assert "8 clips for training, 2 held out; 12 samples in 3 steps" in dry_run(tmp_path, settings)
     with pytest.raises(UserError, match="the worlds are"):
         dry_run(tmp_path, {**settings, "data": "toyworld:nowhere"})
+    assert dry_run(tmp_path, {**settings, "data": "a/b.jsonl"}).endswith("\n  data: a/b.jsonl is not there yet")
     for number in range(12):
         (tmp_path / f"{number}.png").write_bytes(b"no picture")
         (tmp_path / f"{number}.txt").write_text("nothing")

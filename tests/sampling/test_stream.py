@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hunyuan_video import Finished, StepEvent
+from hunyuan_video.errors import Notice, UserError
 from hunyuan_video.sampling.preview import LatentPreview, color_chart
 from hunyuan_video.sampling.resume_state import SamplingState
 
@@ -104,6 +105,31 @@ def test_cancelling_keeps_a_state_that_resumes(pipe, tmp_path, how):
     assert [event.step for event in seen] == [1, 2]
     assert SamplingState.load(path).step == 2
     assert np.array_equal(pipe(resume_from=path).frames, pipe(PROMPT, seed=1).frames)
+
+
+@pytest.mark.parametrize("full", [range(9), range(2, 9), (1, 2)])
+def test_a_full_disk_does_not_end_a_run(pipe, tmp_path, monkeypatch, full):
+    """Saving fails from the first step, later, or for a while: the run goes on, and says what is saved."""
+    path, save, failed = tmp_path / "run.safetensors", SamplingState.save, []
+
+    def save_or_fail(state, name):
+        if state.step in full:
+            failed.append(state.step)
+            raise UserError("cannot write the sampling state: No space left on device; free some space")
+        save(state, name)
+
+    monkeypatch.setattr(SamplingState, "save", save_or_fail)
+    with pytest.warns(Notice) as notes:
+        stream = pipe.stream(PROMPT, seed=1, checkpoint_to=path)
+        output = list(stream)[-1].output
+    saved = [step for step in range(stream.state.total + 1) if step not in full]
+    assert [str(note.message) for note in notes] == [
+        "cannot write the sampling state: No space left on device; free some space; the run goes on, "
+        + ("nothing is saved" if full[0] == 0 else f"step {full[0] - 1} is saved")
+    ]
+    assert stream.saved_step == (saved[-1] if saved else None) and path.exists() == bool(saved)
+    assert np.array_equal(output.frames, pipe(PROMPT, seed=1).frames) and len(failed) > 1
+    assert not saved or SamplingState.load(path).step == saved[-1]
 
 
 def test_a_state_file_stays_where_it_was_asked_for(pipe, tmp_path, monkeypatch):

@@ -6,10 +6,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from hunyuan_video.checkpoints.layout import TEXT
 from hunyuan_video.errors import UserError
 from hunyuan_video.files import read_json
 from hunyuan_video.models.text.tokens import NativeTokenizer, Tokenizer, TransformersTokenizer
 
+VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "merges.txt")
 LLAMA_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")  # these set begin and end tokens from tokenizer_config.json
 
 
@@ -20,6 +22,10 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         raise UserError(f"{folder}: no such folder; give the folder of a tokenizer (tokenizer.json)")
     if (folder / "tokenizer.json").exists():
         return _native(folder)
+    if not any(file for name in VOCABULARIES for file in folder.glob(name)):
+        beside = folder.parent / TEXT.get(folder.name, "")
+        missing = f", and {beside} is missing" if folder.name in TEXT else ""
+        raise UserError(f"{folder} holds no tokenizer (tokenizer.json){missing}; copy or download it again")
     transformers = transformers_package(f"{folder} has no tokenizer.json")
     try:
         return TransformersTokenizer(transformers.AutoTokenizer.from_pretrained(str(folder)))
@@ -45,7 +51,7 @@ def _native(folder: Path) -> NativeTokenizer:
     except Exception as error:  # the library raises bare Exception
         raise UserError(f"{path}: not a tokenizer ({error}); download it again") from error
     config = _optional_json(folder / "special_tokens_map.json") | _optional_json(folder / "tokenizer_config.json")
-    special = {name: _content(config.get(f"{name}_token")) for name in ("bos", "eos", "pad")}
+    special = {name: _content(config, f"{name}_token", folder) for name in ("bos", "eos", "pad")}
     if config.get("tokenizer_class") in LLAMA_CLASSES:
         _add_ends(tokenizer, config, special)
     ids = [tokenizer.token_to_id(token) for token in (special["pad"], special["eos"]) if token]
@@ -72,6 +78,10 @@ def _optional_json(path: Path) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}
 
 
-def _content(token: Any) -> str | None:
+def _content(config: dict[str, Any], name: str, folder: Path) -> str | None:
     """The text of a special token, which is stored as a string or as {"content": ...}."""
-    return token.get("content") if isinstance(token, dict) else token
+    token = config.get(name)
+    text = token.get("content") if isinstance(token, dict) else token
+    if text is not None and not isinstance(text, str):
+        raise UserError(f"{folder}: {name} of its tokenizer must be a text, got {text!r}; restore the file")
+    return text

@@ -17,7 +17,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "latents", metavar="STATE", help="a state file, or latents saved with sample -o NAME.safetensors"
     )
-    add_output_options(parser)
+    add_output_options(parser, latents=False)
     add_model_options(parser)
     return parser
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hunyuan_video.errors import ArgumentError, UserError
-from hunyuan_video.files import entry_lines, read_text
+from hunyuan_video.files import read_list
 from hunyuan_video.rules import check_field_types
 from hunyuan_video.sampling.request import ARGUMENTS, as_arguments
 
@@ -124,13 +124,7 @@ def read_prompts(args: argparse.Namespace) -> list[str]:
         if not args.prompt.strip():
             raise ArgumentError("the prompt is empty; say in a sentence what the video shows")
         return [args.prompt.strip()]
-    try:
-        text = read_text(Path(args.prompt_file))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"cannot read --prompt-file {args.prompt_file}: {getattr(error, 'strerror', None) or error}"
-        ) from error
-    prompts = [line for _, line in entry_lines(text)]
+    prompts = [line for _, line in read_list(Path(args.prompt_file), "give --prompt-file a file with a prompt a line")]
     if not prompts:
         raise ArgumentError(f"--prompt-file {args.prompt_file} holds no prompt; write one per line")
     return prompts

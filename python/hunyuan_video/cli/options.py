@@ -62,11 +62,13 @@ def add_memory_options(group: argparse._ActionsContainer) -> None:
     group.add_argument("--host-memory", metavar="SIZE", help="what it may take of the host, such as 32GB")
 
 
-def add_output_options(parser: argparse.ArgumentParser) -> None:
+def add_output_options(parser: argparse.ArgumentParser, *, latents: bool = True) -> None:
+    """Output names and how they look. latents: the command also writes them."""
     group = parser.add_argument_group("output")
     group.add_argument(
         "-o", "--output", action="append", metavar="FILE",
-        help="repeatable; .mp4, .gif, .webp, .apng, .png, a folder ending in / (PNG frames), or .safetensors (latents)",
+        help="repeatable; .mp4, .gif, .webp, .apng, .png, a folder ending in / (PNG frames)"
+        + (", or .safetensors (latents)" if latents else ""),
     )  # fmt: skip
     group.add_argument("--fps", type=float, help="frames per second; default the checkpoint's")
     group.add_argument(

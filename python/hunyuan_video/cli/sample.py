@@ -170,6 +170,7 @@ def check_before_loading(job: Job, resumed: bool = False) -> None:
     from hunyuan_video.rules import check_number
     from hunyuan_video.sampling.models import read_defaults
     from hunyuan_video.sampling.noise import video_seeds
+    from hunyuan_video.sampling.prompts import check_lengths
     from hunyuan_video.sampling.request import resolve_settings
 
     folder = checkpoint_folder(job.model)
@@ -189,6 +190,7 @@ def check_before_loading(job: Job, resumed: bool = False) -> None:
                 else:
                     size = {"height": settings.height, "width": settings.width}
                     check_output(path, settings.num_frames, contact_sheet=job.contact_sheet, fps=job.fps, **size)
+    check_lengths(folder, job.prompts, video=settings.num_frames > 1, first=job.index + resumed)
     later_prompts = len(job.prompts) - job.index > 1
     if job.arguments.get("video") is not None and (later_prompts or not resumed):
         from hunyuan_video.sampling.start import read_start
@@ -221,9 +223,11 @@ def sample_prompt(pipe: HunyuanVideoPipeline, job: Job, args: argparse.Namespace
         write_outputs(pipe, job, stream, drain(stream, job))
     except KeyboardInterrupt as error:
         where = f"interrupted at step {stream.state.step} of {stream.state.total}"
+        if not Path(job.state).exists():
+            raise Interruption(f"{where}; nothing was saved") from error
         raise Interruption(f"{where}; continue with: {resume_command(job.state)}") from error
     except UserError as error:
-        if not stream.state.complete:
+        if not stream.state.complete or stream.saved_step != stream.state.step:
             if stream.state.step == 0 and not job.keep_state:  # nothing to continue
                 Path(job.state).unlink(missing_ok=True)
             raise
@@ -232,16 +236,10 @@ def sample_prompt(pipe: HunyuanVideoPipeline, job: Job, args: argparse.Namespace
 
 
 def report_tokens(stream: SampleStream) -> None:
-    """Tells which words no encoder will see; ArgumentError when that is nearly the whole prompt."""
-    from hunyuan_video.sampling.prompts import dropped_lines, mostly_dropped, tokens_from_json
+    """Tells which words no encoder will see."""
+    from hunyuan_video.sampling.prompts import dropped_lines, tokens_from_json
 
-    tokens = tokens_from_json(stream.state.tokens)
-    if mostly_dropped(tokens, stream.state.prompts):
-        limit = tokens["text_encoder"][0].limit
-        raise ArgumentError(
-            f"the prompt is far too long: the text encoder reads {limit} tokens, under a quarter of it; shorten it"
-        )
-    for line in dropped_lines(tokens):
+    for line in dropped_lines(tokens_from_json(stream.state.tokens)):
         print(f"note: {line}", file=sys.stderr)
 
 

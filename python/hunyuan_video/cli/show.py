@@ -40,6 +40,8 @@ def state_metadata(path: str) -> dict[str, Any]:
     """Metadata of a state file; its command resumes the run, or decodes the latents of a complete one."""
     from hunyuan_video.sampling.resume_state import SamplingState
 
+    if not Path(path).exists():
+        raise UserError(f"no such file: {path}")
     state = SamplingState.load(path, f"`{shlex.join(['hunyuan-video', 'inspect', path])}` says what it is")
     decode = shlex.join(["hunyuan-video", "decode", path, "-o", "out.mp4"])
     return {

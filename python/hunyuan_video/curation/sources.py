@@ -14,7 +14,7 @@ from typing import Any
 from hunyuan_video.data.folder import unusable, walk, why_left_out
 from hunyuan_video.data.skipped import Skipped
 from hunyuan_video.errors import UserError
-from hunyuan_video.files import entry_lines, read_text
+from hunyuan_video.files import read_list
 from hunyuan_video.fingerprint import values_hash
 from hunyuan_video.media.read import SUFFIXES
 
@@ -85,12 +85,7 @@ def _files(path: Path, source: str, skipped: list[Skipped]) -> Iterator[SourceFi
 
 
 def _manifest(manifest: Path, skipped: list[Skipped]) -> Iterator[SourceFile]:
-    try:
-        text = read_text(manifest)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{manifest}: cannot be read as text ({reason}); save it as UTF-8") from None
-    for number, line in entry_lines(text):
+    for number, line in read_list(manifest, "give a folder of videos or a .jsonl manifest"):
         try:
             row: dict[str, Any] = json.loads(line)
             name = os.path.normpath(row["path"])

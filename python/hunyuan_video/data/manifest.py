@@ -11,21 +11,17 @@ from typing import Any
 from hunyuan_video.data.folder import Entry, tidy, unusable
 from hunyuan_video.data.skipped import Skipped
 from hunyuan_video.errors import Notice, UserError
-from hunyuan_video.files import entry_lines, read_text
+from hunyuan_video.files import read_list
 
 
 def list_manifest(manifest: Path) -> tuple[list[Entry], list[Skipped]]:
     """The captioned videos of a manifest in its order, and what is left out. A file that several lines name is one
     clip with the captions of all of them. Raises UserError.
     """
-    try:
-        text = read_text(manifest)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{manifest}: cannot be read as text ({reason}); save it as UTF-8") from None
+    lines = read_list(manifest, "make it: one JSON object a line with path and caption, see docs/training/data.md")
     entries: dict[str, Entry] = {}
     skipped: list[Skipped] = []
-    for number, line in entry_lines(text):
+    for number, line in lines:
         written, sentences = _row(manifest, number, line)
         name = _name(manifest.parent, written)
         path = manifest.parent / name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
     path = Path(path)
     if path.is_dir():
+        if not (path / "frame-0001.png").is_file():
+            inspect = shlex.join(["hunyuan-video", "inspect", str(path)])
+            raise UserError(f"{path} is no folder of frames: it has no frame-0001.png; `{inspect}` says what it is")
         path = path / "frame-0001.png"
     if not path.is_file():
         raise UserError(f"no such file: {path}")

@@ -237,8 +237,9 @@ class HunyuanVideoPipeline(AdapterMethods):
         ones exact on a CPU (no seams, bounded memory) and tiled on a GPU.
         callback_on_step_end(pipe, step, timestep, {"latents": ...}) may return {"latents": replacement}.
 
-        checkpoint_to: a state file, replaced atomically every checkpoint_every steps; checkpoint_extra: JSON kept in
-        it. resume_from: continue such a file, bit for bit; leave out the other arguments, or give the same ones.
+        checkpoint_to: a state file, replaced atomically every checkpoint_every steps; a full disk is told and the run
+        goes on. checkpoint_extra: JSON kept in it. resume_from: continue such a file, bit for bit; leave out the other
+        arguments, or give the same ones.
         batch_size: videos per transformer call; with 1 a video's bits do not depend on how many are made.
         progress: a bar of the steps on stderr.
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hunyuan_video.checkpoints.layout import part_folders, tokenizer_folder
+from hunyuan_video.checkpoints.pipeline import prompt_template
+from hunyuan_video.checkpoints.tokenizer import load_tokenizer
 from hunyuan_video.errors import ArgumentError, UserError
+from hunyuan_video.models.text.encoders import framed_tokens
 from hunyuan_video.models.text.tokens import TokenReport
 
 if TYPE_CHECKING:
@@ -118,6 +123,27 @@ def mostly_dropped(tokens: TokenReports, prompts: Sequence[str]) -> str | None:
         if len(report.dropped) > MOST * len(prompt):
             return prompt
     return None
+
+
+def check_lengths(folder: Path, prompts: Sequence[str], *, video: bool, first: int = 0) -> None:
+    """ArgumentError for a prompt of which a checkpoint's text encoder would lose more than three quarters.
+
+    Only the tokenizer is read, so a file of prompts is refused before minutes of loading rather than between two of its
+    videos. first: prompts before it are done.
+    """
+    encoder = part_folders(folder)["text_encoder"]
+    if not encoder.is_dir():
+        return  # loading says so
+    tokenizer = load_tokenizer(tokenizer_folder(encoder))
+    template = prompt_template(folder)
+    for number, prompt in enumerate(prompts[first:], first + 1):
+        _, reports = framed_tokens(tokenizer, template, [prompt], video=video)
+        if mostly_dropped({"text_encoder": reports}, [prompt]) is not None:
+            which = f"prompt {number} of {len(prompts)}" if len(prompts) > 1 else "the prompt"
+            raise ArgumentError(
+                f"{which} is far too long: the text encoder reads {template.text_length} tokens, under a quarter of "
+                f"it; shorten it: {shortened(prompt)!r}"
+            )
 
 
 def tokens_as_json(tokens: TokenReports) -> dict[str, list[dict[str, Any]]]:

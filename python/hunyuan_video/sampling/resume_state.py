@@ -140,7 +140,7 @@ def _settings(saved: dict[str, Any], path: str | Path, remedy: str) -> Settings:
 
 def _read(path: Path, remedy: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
-        raise UserError(f"no sampling state at {path}; {remedy}")
+        raise UserError(f"{path}: {'a folder, not a sampling state' if path.is_dir() else 'no such file'}; {remedy}")
     try:
         with safe_open(path, "pt") as file:
             values = json.loads((file.metadata() or {}).get("hunyuan_video", "{}"))

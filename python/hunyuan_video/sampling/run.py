@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from hunyuan_video.errors import Notice, OutOfMemory, explained_memory_errors
+from hunyuan_video.errors import Notice, OutOfMemory, UserError, explained_memory_errors
+from hunyuan_video.files import check_writable
 from hunyuan_video.models.interruption import Interrupted, interruptible
 from hunyuan_video.models.text.tokens import TokenReport
 from hunyuan_video.sampling.decode import as_output, decode_latents
@@ -82,6 +83,8 @@ class SampleStream(Iterator[StepEvent | Finished]):
             self.state: SamplingState = prepare(models, request)
         wanted = request.checkpoint_to
         self._state_file = None if wanted is None else Path(wanted).absolute()  # whatever the folder is by then
+        self.saved_step = self._resumed_step()  # steps that the state file holds, None while there is none of this run
+        self._warned = False
         self._cancelled = threading.Event()
         self._events = self._run()
 
@@ -102,6 +105,8 @@ class SampleStream(Iterator[StepEvent | Finished]):
             yield from self._events_of(bar)
 
     def _events_of(self, bar: StepBar) -> Generator[StepEvent | Finished, None, None]:
+        if self._state_file is not None:
+            check_writable(self._state_file)
         self._save()
         self.models.begin()
         for step in self._steps():
@@ -159,9 +164,25 @@ class SampleStream(Iterator[StepEvent | Finished]):
         if changes and "latents" in changes:
             self.state.latents = changes["latents"].detach().float().cpu()
 
+    def _resumed_step(self) -> int | None:
+        """The step of a state that is continued in its own file."""
+        file = self.request.resume_from
+        own = isinstance(file, (str, Path)) and Path(file).absolute() == self._state_file
+        return self.state.step if own else None
+
     def _save(self) -> None:
-        if self._state_file is not None:
+        """A state file that cannot be written, as on a full disk, does not end the run: it is told, and tried again."""
+        if self._state_file is None:
+            return
+        try:
             self.state.save(self._state_file)
+        except UserError as error:
+            if not self._warned:
+                last = "nothing is saved" if self.saved_step is None else f"step {self.saved_step} is saved"
+                warnings.warn(f"{error}; the run goes on, {last}", Notice, stacklevel=2)
+            self._warned = True
+        else:
+            self.saved_step, self._warned = self.state.step, False
 
     def _output(self) -> SampleOutput:
         request, state = self.request, self.state

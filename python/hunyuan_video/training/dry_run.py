@@ -9,9 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from hunyuan_video.checkpoints.hub import is_repository
+from hunyuan_video.checkpoints.layout import BUNDLED
 from hunyuan_video.data.buckets import Draw, Group, batch_size, tokens
 from hunyuan_video.data.encoder import Encoder
 from hunyuan_video.distributed.ranks import Ranks
@@ -34,9 +38,28 @@ from hunyuan_video.training.tasks.flow_staged import grid_of, groups_of, stage_r
 from hunyuan_video.training.tasks.staged_sources import open_data
 from hunyuan_video.training.tasks.vae_stages import first_readable, open_clips
 
+FILES, CHECKPOINTS = ("vae", "text", "init_from", "teacher", "transformer", "data"), ("checkpoint", "encoders")
 
-def plan_stages(config: StagesRun, machine: Machine, report: Callable[[str], None] = print) -> None:
-    """Prints model, memory and time of every stage, then draws a sample of each. Raises UserError on what is wrong."""
+
+def missing(config: Any) -> dict[str, str]:
+    """Settings of a run that name files which are not there -> their values. A name on the hub may be fetched."""
+    named = {name: str(getattr(config, name, "")) for name in (*FILES, *CHECKPOINTS)}
+    return {name: value for name, value in named.items() if value and not _is_there(value, name in CHECKPOINTS)}
+
+
+def _is_there(name: str, on_hub: bool) -> bool:
+    path = Path(name).expanduser()
+    fetched = on_hub and is_repository(name) and not path.parent.exists()
+    return path.exists() or name in BUNDLED or name.startswith("toyworld:") or fetched
+
+
+def plan_stages(
+    config: StagesRun, machine: Machine, report: Callable[[str], None] = print, *, with_data: bool = True
+) -> None:
+    """Prints model, memory and time of every stage, then draws a sample of each. Raises UserError on what is wrong.
+
+    with_data: False where data or encoders are not there yet.
+    """
     if not config.stages:
         raise UserError("stages: give at least one")
     model = TransformerConfig(**config.model)
@@ -51,6 +74,8 @@ def plan_stages(config: StagesRun, machine: Machine, report: Callable[[str], Non
         groups = groups_of(config, stage, grid, where)
         days += _plan_stage(stage, loop, run.optimizer, model, sizes, grid, groups, machine, report, where)
     report(f"all stages: {days:.3g} days")
+    if not with_data:
+        return
     check_data(config, model, grid)
     report("data: a sample of every stage was drawn and fits the model")
 

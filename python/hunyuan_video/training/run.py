@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hunyuan_video.checkpoints.layout import BUNDLED
 from hunyuan_video.distributed.ranks import join_ranks
 from hunyuan_video.errors import UserError
 from hunyuan_video.training.config import (
@@ -106,18 +105,16 @@ def show(config: Any, path: Path, report: Callable[[str], None], gpu: str, ranks
     for line in as_yaml(config).splitlines():
         report(line)
     plan = importlib.import_module("hunyuan_video.training.dry_run")
-    machine = plan.Machine(gpu, ranks)
+    machine, missing = plan.Machine(gpu, ranks), plan.missing(config)
     if isinstance(config, TextRun):
         text_run(config)
     elif config.kind == "stages":
-        plan.plan_stages(config, machine, report)
-    elif config.kind in ("flow_encoded", "vae_stages"):
+        plan.plan_stages(config, machine, report, with_data=not missing)
+    elif config.kind in ("flow_encoded", "vae_stages") and "data" not in missing and "checkpoint" not in missing:
         (plan.plan_encoded if config.kind == "flow_encoded" else plan.plan_vae)(config, report)
     report(f"{path}: a valid {config.kind} run, output {config.output}")
-    for name in ("vae", "text", "init_from", "teacher", "transformer"):
-        needed = getattr(config, name, "")
-        if needed and needed not in BUNDLED and not Path(needed).exists():
-            report(f"  {name}: {needed} is not there yet")
+    for name, needed in missing.items():
+        report(f"  {name}: {needed} is not there yet")
 
 
 def run_sequence(

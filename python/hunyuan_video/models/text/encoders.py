@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hunyuan_video.models.text.templates import HUNYUAN_TEMPLATE, PromptTemplate
-from hunyuan_video.models.text.tokens import Tokenizer, TokenReport, token_report
+from hunyuan_video.models.text.tokens import Tokenizer, TokenReport, Tokens, token_report
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,8 @@ class TextEncoder(nn.Module):
 
     def forward(self, prompts: str | list[str], *, video: bool = True) -> EncodedText:
         """Encodes prompts with the frame for videos, or for images. Raises TypeError if a prompt is not a string."""
-        prompts = _checked(prompts)
-        frame = self.template.video if video else self.template.image
-        tokens = self.tokenizer([frame.fill(p) for p in prompts], self.text_length + frame.crop_start)
-        hidden, mask = self.encode_ids(tokens.ids, tokens.mask, frame.crop_start)
-        used = mask.sum(dim=1).tolist()
-        reports = [
-            token_report(p, cut=cut, offset=len(frame.prefix), used=n, limit=self.text_length)
-            for p, cut, n in zip(prompts, tokens.cuts, used, strict=True)
-        ]
+        tokens, reports = framed_tokens(self.tokenizer, self.template, _checked(prompts), video=video)
+        hidden, mask = self.encode_ids(tokens.ids, tokens.mask, self.template.frame(video).crop_start)
         return EncodedText(hidden, mask, reports)
 
     @torch.no_grad()
@@ -92,6 +85,20 @@ class TextEncoder(nn.Module):
             norm: Any = self.model.norm
             hidden = norm(hidden)
         return hidden[:, crop_start:], attention_mask[:, crop_start:]
+
+
+def framed_tokens(
+    tokenizer: Tokenizer, template: PromptTemplate, prompts: list[str], *, video: bool
+) -> tuple[Tokens, list[TokenReport]]:
+    """Tokens of prompts in their frame of instructions, and the account of each prompt; no model is needed."""
+    frame = template.frame(video)
+    tokens = tokenizer([frame.fill(p) for p in prompts], template.text_length + frame.crop_start)
+    used = tokens.mask[:, frame.crop_start :].sum(dim=1).tolist()
+    reports = [
+        token_report(p, cut=cut, offset=len(frame.prefix), used=n, limit=template.text_length)
+        for p, cut, n in zip(prompts, tokens.cuts, used, strict=True)
+    ]
+    return tokens, reports
 
 
 class ClipTextEncoder(nn.Module):

@@ -42,6 +42,10 @@ class PromptTemplate:
     def __post_init__(self) -> None:
         check_field_types(self, ("text_length",))
 
+    def frame(self, video: bool) -> Template:
+        """The frame for videos, or for images."""
+        return self.video if video else self.image
+
     @classmethod
     def from_dict(cls, templates: dict[str, dict[str, Any]], text_length: int = 256) -> PromptTemplate:
         """From `{"image": {"template": "...{}...", "crop_start": n}, "video": {...}}`, as in sampling.json."""

@@ -36,6 +36,7 @@ class CaptionedLatents:
 
     latents: [clips, C, T, h, w] float16, model space. folder: of the run; the cache lies beside it. image_first: for
     image-to-video, see `data.encoder.encode_clips`. device: where the VAE encodes and the text encoders run.
+    picked: False for a training that reads no clips, only captions; then none is encoded and `pick` has none.
     """
 
     def __init__(
@@ -47,13 +48,17 @@ class CaptionedLatents:
         report: Print = print,
         image_first: bool = False,
         device: str = "cpu",
+        picked: bool = True,
     ):
         self.world = world
         self.image_first = image_first
         self.vae = CausalVAE.from_pretrained(vae, dtype=torch.float32).eval().requires_grad_(False).to(device)
-        world.check(replace(Grid.of(self.vae.config), patch=1))  # a transformer's patches are its task's business
+        grid = replace(Grid.of(self.vae.config), patch=1)  # a transformer's patches are its task's business
+        world.check(grid)
+        self.shape = grid.latent_shape(world.num_frames, world.size, world.size)  # (C, T, h, w) of one clip
         self.embed = Embedder(*(encoder.to(device) for encoder in load_text(text)))
-        self.latents = latent_cache(self.vae, world, folder.parent / "latents", report, image_first=image_first)
+        if picked:
+            self.latents = latent_cache(self.vae, world, folder.parent / "latents", report, image_first=image_first)
 
     @cached_property
     def scenes(self) -> list[AnyScene]:
@@ -62,11 +67,6 @@ class CaptionedLatents:
     def check(self, network: HunyuanVideoTransformer) -> None:
         """UserError unless the transformer's patches divide the clips' latents."""
         self.world.check(Grid.of(self.vae.config, network.config))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """[C, T, h, w] of one clip."""
-        return tuple(self.latents.shape[1:])
 
     def pick(self, count: int, generator: torch.Generator) -> tuple[Tensor, list[int]]:
         """Random clips: latents [count, C, T, h, w] float32, and their numbers."""

@@ -26,7 +26,7 @@ from hunyuan_video.training.tasks.teacher import Condition, Teacher
 class Consistency:
     """The method: the student is trained, `target` is its exponential average."""
 
-    solver = "euler"
+    reads_clips, solver = True, "euler"
 
     def __init__(self, config: StepDistillationRun, student: nn.Module, teacher: Teacher, data: CaptionedLatents):
         self.config, self.teacher, self.data = config, teacher, data

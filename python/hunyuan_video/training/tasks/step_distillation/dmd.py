@@ -24,7 +24,7 @@ from hunyuan_video.training.tasks.teacher import Condition, Teacher
 class DistributionMatching:
     """The method: `fake_updates` steps of the fake score, an auxiliary network, then one of the student."""
 
-    solver = "lcm"
+    reads_clips, solver = False, "lcm"
 
     def __init__(self, config: StepDistillationRun, student: nn.Module, teacher: Teacher, data: CaptionedLatents):
         self.config, self.teacher, self.data = config, teacher, data

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hunyuan_video.errors import Print
 from hunyuan_video.flow import FlowSchedule, integrate, make_solver
@@ -22,21 +21,24 @@ from hunyuan_video.training.tasks.teacher import Teacher
 
 
 class Method(Protocol):
-    """Method of step distillation, made from (config, student, teacher, data).
+    """Method of step distillation.
 
-    solver: with which the student samples, a name in `flow.SOLVERS`. The rest as in `ExtendedTask`.
+    reads_clips: it draws from the latents of clips. solver: with which the student samples, a name in `flow.SOLVERS`.
+    The rest as in `ExtendedTask`.
     """
 
+    reads_clips: bool
     solver: str
     auxiliary: dict[str, AuxiliaryNetwork]
 
+    def __init__(self, config: StepDistillationRun, student: nn.Module, teacher: Teacher, data: CaptionedLatents): ...
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]: ...
     def begin(self, step: int, part: int, parts: int) -> None: ...
     def extra_state(self) -> dict[str, Any]: ...
     def load_extra_state(self, state: dict[str, Any]) -> None: ...
 
 
-METHODS: dict[str, Callable[..., Method]] = {"consistency": Consistency, "dmd": DistributionMatching}
+METHODS: dict[str, type[Method]] = {"consistency": Consistency, "dmd": DistributionMatching}
 
 
 class StepDistillationTask:
@@ -44,14 +46,15 @@ class StepDistillationTask:
 
     def __init__(self, config: StepDistillationRun, folder: Path, report: Print = print):
         self.config = config
-        self.data = CaptionedLatents(config.world, config.vae, config.text, folder, report)
+        method = METHODS[config.method]
+        self.data = CaptionedLatents(config.world, config.vae, config.text, folder, report, picked=method.reads_clips)
         torch.manual_seed(config.loop.seed)
         network = HunyuanVideoTransformer.from_pretrained(config.teacher, dtype=torch.float32)
         self.data.check(network)
         teacher = Teacher(network, self.data.embed([""]))
         student = make_student(config.init_from or config.teacher, config.rank, config.targets, config.init_adapter)
         self.network = student
-        self.method: Method = METHODS[config.method](config, student, teacher, self.data)
+        self.method = method(config, student, teacher, self.data)
         self.auxiliary = self.method.auxiliary
         self.begin, self.loss = self.method.begin, self.method.loss
         self.extra_state, self.load_extra_state = self.method.extra_state, self.method.load_extra_state
