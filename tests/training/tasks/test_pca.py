@@ -1,9 +1,10 @@
 """The closed-form latents of the VAE bootstrap."""
 
+import pytest
 import torch
 
 from hunyuan_video.models.grid import Grid
-from hunyuan_video.training.tasks.pca import PCALatents, blocks_of
+from hunyuan_video.training.tasks.pca import PCALatents, blocks_of, principal
 
 
 def test_blocks_cut_first_frame_and_groups_of_four():
@@ -35,3 +36,14 @@ def test_more_components_reconstruct_better():
         for k in (2, 8, 24)
     ]
     assert errors[0] > errors[1] > errors[2]
+
+
+@pytest.mark.parametrize("rows", [8, 20, 40, 41])  # of 40 columns: by either way
+def test_principal_directions_of_few_and_of_many_rows(rows):
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(rows, 40, generator=generator, dtype=torch.float64) * torch.linspace(3, 0.1, 40)
+    centered = drawn - drawn.mean(0)
+    variance, directions = principal(centered, 6)
+    torch.testing.assert_close((centered @ directions).square().mean(0), variance)
+    torch.testing.assert_close(directions.T @ directions, torch.eye(6, dtype=torch.float64))
+    torch.testing.assert_close(variance, torch.linalg.eigvalsh(centered.T @ centered / rows).flip(0)[:6])
