@@ -7,6 +7,7 @@ fields are read from the C headers, and raises with the kernel's message when it
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import functools
 import hashlib
 import importlib.util
@@ -147,8 +148,11 @@ class Build:
 
     def library(self, name: str, sources: list[Path], flags: tuple[str, ...] = ()) -> Path:
         target = self.folder / f"{name}-{self.stamp}.so"
-        if target.exists():
-            return target
+        with open(self.folder / ".lock", "w") as lock:  # one process compiles, the others wait for it
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return target if target.exists() else self.build(target, sources, flags)
+
+    def build(self, target: Path, sources: list[Path], flags: tuple[str, ...]) -> Path:
         with ThreadPoolExecutor(max_workers=2) as pool:
             objects = pool.map(
                 lambda source: compile_object(source, [*self.flags, *flags], self.folder, self.stamp), sources
@@ -158,7 +162,7 @@ class Build:
         subprocess.run(["g++", "-shared", "-o", str(partial), *parts], check=True)
         os.replace(partial, target)
         for old in self.folder.glob("*"):
-            if self.stamp not in old.name and not old.name.endswith(".partial"):
+            if self.stamp not in old.name and old.name != ".lock":
                 old.unlink()
         return target
 

@@ -1,13 +1,12 @@
 """Compiles a kernel source to machine code and reads what the compiler and the disassembler say about it.
 
 Needs nvcc, and `cuobjdump` and `nvdisasm` on PATH or from the wheels nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm
-(13.2.78); skips the test that asks where they are missing. Results are kept in build/sass for a state of the sources.
+(13.2.78); skips the test that asks where they are missing.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import re
 import shutil
@@ -18,9 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-CSRC = ROOT / "csrc"
+from nvcc import compiled_object
 
 
 @dataclass
@@ -42,38 +39,19 @@ def tool(name: str) -> str:
     return result
 
 
-def sources_stamp() -> str:
-    files = sorted(path for path in CSRC.rglob("*") if path.suffix in (".cu", ".cuh", ".h"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
-
-
 @functools.cache
 def compiled(source: str, arch: str) -> tuple[dict[str, Kernel], str]:
     """Kernels of csrc/`source` for `arch` ("sm_90a") by mangled name, and everything ptxas said."""
-    nvcc, cuobjdump, nvdisasm = tool("nvcc"), tool("cuobjdump"), tool("nvdisasm")
-    folder = ROOT / "build" / "sass"
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"{source.replace('/', '-').removesuffix('.cu')}-{arch}"
-    cubin, log = (folder / f"{name}-{sources_stamp()}{suffix}" for suffix in (".cubin", ".log"))
-    if not (cubin.exists() and log.exists()):
-        for old in folder.glob(f"{name}-*"):
-            old.unlink()
-        target = f"arch=compute_{arch[3:]},code={arch}"
-        partial = cubin.with_suffix(f".{os.getpid()}.partial")
-        command = [
-            nvcc, "-cubin", "-std=c++17", "-O3", "--expt-relaxed-constexpr", "-Xptxas", "-v", "-gencode", target,
-            f"-I{CSRC}", f"-I{CSRC / 'include'}", f'-DHUNYUAN_CUDA_ARCHS="{arch}"', str(CSRC / source),
-            "-o", str(partial),
-        ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        os.replace(partial, cubin)
-        log.write_text(done.stderr)
+    tool("nvcc")
+    cuobjdump, nvdisasm = tool("cuobjdump"), tool("nvdisasm")
+    binary, log = compiled_object(source, arch)
     environment = os.environ | {"PATH": f"{Path(nvdisasm).parent}{os.pathsep}{os.environ['PATH']}"}
-    dump = subprocess.run([cuobjdump, "-sass", str(cubin)], capture_output=True, text=True, env=environment, check=True)
-    kernels = read_log(log.read_text())
+    dump = subprocess.run(
+        [cuobjdump, "-sass", str(binary)], capture_output=True, text=True, env=environment, check=True
+    )
+    kernels = read_log(log)
     read_sass(dump.stdout, kernels)
-    return kernels, log.read_text()
+    return kernels, log
 
 
 def read_log(text: str) -> dict[str, Kernel]:
