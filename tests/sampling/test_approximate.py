@@ -10,8 +10,10 @@ import torch
 from hunyuan_video import ArgumentError, HunyuanVideoPipeline, UserError
 from hunyuan_video.checkpoints.pipeline import read_configs
 from hunyuan_video.cli.entry import main
-from hunyuan_video.errors import ApproximateMode, Notice
+from hunyuan_video.errors import ApproximateMode, IneffectiveArgument, Notice
+from hunyuan_video.models import HunyuanVideoTransformer
 from hunyuan_video.models.transformer import step_cache
+from hunyuan_video.models.transformer.rope import rope_table
 from hunyuan_video.planning.run_plan import plan_lines
 from hunyuan_video.sampling import approximate
 from hunyuan_video.sampling.planned import plan_sampling
@@ -53,6 +55,25 @@ def test_a_cache_that_always_hits_skips_blocks_and_says_so(pipe, kind, monkeypat
     assert len(calls) == 2 and lines[-1].startswith(f"cache {kind}:1.0 always hit, 4 times of 4")  # first and last step
     with pytest.warns(Notice, match="had no effect: of 2 steps none may be skipped"):
         pipe(PROMPT, seed=1, num_inference_steps=2, cache=kind)
+
+
+def test_lowered_frequencies_are_told_and_used(pipe, monkeypatch):
+    """Frequencies of 4 dimensions: periods of 6.3 and 100 latent frames."""
+    long = {"num_frames": 21, "height": 32, "width": 32}
+    lowered, lines = made(pipe, riflex=1, **long)
+    plain, _ = made(pipe, **long)
+    assert any("riflex 1: an approximation" in line for line in lines) and lowered.settings["riflex"] == 1
+    assert not torch.equal(lowered.latents, plain.latents)
+    with pytest.warns(IneffectiveArgument, match="riflex 1 has no effect up to 17 frames"):
+        assert torch.equal(pipe(PROMPT, riflex=1, num_frames=17, **RUN).latents, made(pipe, num_frames=17)[0].latents)
+    with pytest.raises(ArgumentError, match="riflex: this model has 2 frequencies in time, got 3"):
+        pipe(PROMPT, riflex=3)
+
+    def rope(self, grid, device):
+        return rope_table(grid, dims=self.config.rope_dims, theta=self.config.rope_theta, lowered=1)
+
+    monkeypatch.setattr(HunyuanVideoTransformer, "rope", rope)
+    assert torch.equal(made(pipe, **long)[0].latents, lowered.latents)
 
 
 MODES = [{"cache": "first_block:0.4"}, {"cache": "linear:0.4"}, {"attention": "sliding_tile"}]

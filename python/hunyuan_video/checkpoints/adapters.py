@@ -41,6 +41,16 @@ def adapter_defaults(folder: Path, values: dict[str, Any], requested: str | None
     return values
 
 
+def fast_settings(values: dict[str, Any], requested: str | None) -> dict[str, Any] | None:
+    """The entry "fast" that a sampling.json has for the adapter that is used: settings that take less time, and how
+    they were "measured". None where it has none, or several adapters are used.
+    """
+    names = [name for name, _ in _listed(adapter_name(values, requested))]
+    if not names:
+        return values.get("fast")
+    return values.get("adapters", {}).get(names[0], {}).get("fast") if len(names) == 1 else None
+
+
 def adapter_files(folder: Path, values: dict[str, Any], requested: str | None) -> list[tuple[Path, float]]:
     """The files of the adapters to use and their weights; a name is one of the checkpoint's.
 

@@ -6,6 +6,7 @@ import argparse
 import random
 import re
 import shlex
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from hunyuan_video.errors import ArgumentError, UserError
 from hunyuan_video.files import read_list
 from hunyuan_video.rules import check_field_types
-from hunyuan_video.sampling.request import ARGUMENTS, as_arguments
+from hunyuan_video.sampling.request import ARGUMENTS, SETTINGS, as_arguments, flag_of
 
 LATENTS = ".safetensors"
 RUN_FLAGS = tuple(name for name, known in ARGUMENTS.items() if known.flag and known.group == "video")
@@ -41,6 +42,8 @@ class Job:
     memory: str = "auto"
     device_memory: str | None = None
     host_memory: str | None = None
+    fit: bool = False
+    asked: list[int] | None = None  # with fit: frames, height and width of the outputs, which are made larger
     index: int = 0  # prompts that are finished
 
     @property
@@ -67,17 +70,45 @@ def new_job(args: argparse.Namespace) -> Job:
     prompts = read_prompts(args)
     seed = random.SystemRandom().randrange(2**31) if args.seed is None else args.seed
     given = {name: getattr(args, name) for name in PIPELINE_OPTIONS if getattr(args, name) is not None}
+    if args.fast:
+        given = fast_arguments(args.model or Job.model, args.adapter, given)
     outputs = args.output or [default_output(args, prompts[0], seed)]
     state = args.checkpoint_to or str(free_state_path(outputs[0]))
-    job = Job(prompts, given, outputs, state, keep_state=args.checkpoint_to is not None, seed=seed)
+    job = Job(prompts, given, outputs, state, keep_state=args.checkpoint_to is not None, seed=seed, fit=args.fit)
     apply_options(job, args)
     return job
+
+
+def fast_arguments(model: str, adapter: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of --fast, those that were given in front; prints what was chosen and how it was measured."""
+    from hunyuan_video.checkpoints.adapters import fast_settings
+    from hunyuan_video.checkpoints.layout import checkpoint_folder
+    from hunyuan_video.checkpoints.pipeline import read_sampling_json
+
+    fast = fast_settings(read_sampling_json(checkpoint_folder(model)), adapter)
+    if fast is None:
+        raise ArgumentError(
+            f"--fast: no faster settings were measured for {model} with this adapter; choose them, "
+            "such as --cache first_block:0.06, which is published for the released model at 30 to 50 steps"
+        )
+    chosen = {name: value for name, value in fast.items() if name != "measured"}
+    if not set(chosen) <= SETTINGS.keys():
+        raise UserError(f"{model}: its sampling.json has a wrong entry 'fast'; restore the file")
+    if given.get("sigmas") is not None:
+        chosen = {name: value for name, value in chosen.items() if name not in ("num_inference_steps", "flow_shift")}
+    used = {name: given.get(name, value) for name, value in chosen.items()}
+    shown = ", ".join(f"{flag_of(name)} {value}" for name, value in used.items()) or "the adapter's own settings"
+    print(f"fast: {shown} ({fast.get('measured', 'not measured')})", file=sys.stderr)
+    return {**chosen, **given}
 
 
 def resumed_job(args: argparse.Namespace) -> Job:
     """The job inside a state file; model and output options of this command line replace the job's."""
     from hunyuan_video.sampling.resume_state import SamplingState
 
+    for name in ("fast", "fit"):
+        if getattr(args, name):
+            raise ArgumentError(f"--{name} decides how a run begins, and --resume goes on as it began; leave it out")
     if args.prompt is not None or args.prompt_file is not None:
         raise ArgumentError("--resume continues with the prompt of the state file; leave PROMPT and --prompt-file out")
     state = SamplingState.load(args.resume)

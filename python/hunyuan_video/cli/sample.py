@@ -34,14 +34,30 @@ if TYPE_CHECKING:
     from hunyuan_video.sampling.run import SampleStream
 
 
+TRAINED_SIZES = (
+    "Sizes that the released model's card recommends, height x width, with 129 frames: 720x1280, 1280x720, 1104x832, "
+    "832x1104, 960x960; smaller ones: 544x960, 960x544, 832x624, 624x832, 720x720."
+)
+
+
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    parser = commands.add_parser("sample", help="make a video (or an image) from a sentence")
+    parser = commands.add_parser("sample", help="make a video (or an image) from a sentence", epilog=TRAINED_SIZES)
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what the video shows")
     parser.add_argument("--prompt-file", metavar="FILE", help="one prompt per line; outputs are numbered")
     parser.add_argument("--resume", metavar="STATE", help="continue an interrupted run from its state file")
     parser.add_argument("--words", action="store_true", help="list the words that the checkpoint knows, and stop")
     parser.add_argument(
         "--strict", action="store_true", help="refuse prompts with words that the checkpoint does not know"
+    )
+    parser.add_argument(
+        "--fast",
+        action="store_true",
+        help="the settings that were measured to keep the checkpoint's quality in less time",
+    )
+    parser.add_argument(
+        "--fit",
+        action="store_true",
+        help="any height, width and number of frames: made in the next larger size, and cropped",
     )
     run_group = parser.add_argument_group("the video (defaults: what the checkpoint was made for)")
     add_request_flags(run_group, RUN_FLAGS)
@@ -178,6 +194,8 @@ def check_before_loading(job: Job, resumed: bool = False) -> None:
         print(f"note: {line}", file=sys.stderr)
     defaults = read_defaults(folder, job.adapter)
     grid = read_grid(folder)
+    if job.fit and job.asked is None:
+        fit(job, defaults, grid)
     settings = resolve_settings(job.arguments, defaults, grid)
     video_seeds(job.seed, len(job.prompts), job.videos_per_prompt)
     job.fps = float(defaults.fps if job.fps is None else job.fps)
@@ -188,8 +206,9 @@ def check_before_loading(job: Job, resumed: bool = False) -> None:
                 if Path(path).suffix == LATENTS:
                     check_writable(path)
                 else:
-                    size = {"height": settings.height, "width": settings.width}
-                    check_output(path, settings.num_frames, contact_sheet=job.contact_sheet, fps=job.fps, **size)
+                    frames, height, width = job.asked or (settings.num_frames, settings.height, settings.width)
+                    size = {"height": height, "width": width}
+                    check_output(path, frames, contact_sheet=job.contact_sheet, fps=job.fps, **size)
     check_lengths(folder, job.prompts, video=settings.num_frames > 1, first=job.index + resumed)
     later_prompts = len(job.prompts) - job.index > 1
     if job.arguments.get("video") is not None and (later_prompts or not resumed):
@@ -197,6 +216,25 @@ def check_before_loading(job: Job, resumed: bool = False) -> None:
 
         read_start(job.arguments["video"], settings, grid, defaults.fps)
     check_writable(job.state)
+
+
+def fit(job: Job, defaults: Any, grid: Any) -> None:
+    """Makes the sizes of a job those that the model can make, and keeps the ones that were asked for."""
+    from hunyuan_video.sampling.request import check_argument
+
+    names = ("num_frames", "height", "width")
+    asked = [check_argument(name, job.arguments.get(name) or getattr(defaults, name)) for name in names]
+    job.asked = asked
+    job.arguments |= dict(zip(names, grid.covering(*asked), strict=True))
+
+
+def cropped(frames: Any, asked: list[int] | None) -> Any:  # uint8 [F, H, W, 3]
+    """The first frames and the middle of a video of which less was asked for."""
+    if asked is None:
+        return frames
+    count, height, width = asked
+    top, left = (frames.shape[1] - height) // 2, (frames.shape[2] - width) // 2
+    return frames[:count, top : top + height, left : left + width]
 
 
 def sample_prompt(pipe: HunyuanVideoPipeline, job: Job, args: argparse.Namespace, resume_from: str | None) -> None:
@@ -272,14 +310,22 @@ def write_outputs(pipe: HunyuanVideoPipeline, job: Job, stream: SampleStream, ou
         "dtype": job.dtype,
         "precision": job.precision,
         "contact_sheet": job.contact_sheet,
+        "fit": job.fit,
     }
     options |= {name: job.arguments.get(name) for name in ("negative_prompt", "image", "video")}
-    recorded: dict[str, Any] = {"fps": fps, "seed": job.seed, "model": job.model, "options": options}
+    sizes = {} if job.asked is None else dict(zip(("num_frames", "height", "width"), job.asked, strict=True))
+    recorded: dict[str, Any] = {"fps": fps, "sizes": sizes, "seed": job.seed, "model": job.model, "options": options}
     for video in range(len(output.latents)):
         for path in job.paths(job.index, video):
             if Path(path).suffix != LATENTS:
                 record = run_record(pipe.models, output, video, stream.state.prompts, **recorded)
-                save_video(path, output.frames[video], fps=fps, metadata=record, contact_sheet=job.contact_sheet)
+                save_video(
+                    path,
+                    cropped(output.frames[video], job.asked),
+                    fps=fps,
+                    metadata=record,
+                    contact_sheet=job.contact_sheet,
+                )
             elif video == 0:  # the file holds all videos of its prompt
                 stream.state.save(path)
             else:

@@ -40,6 +40,11 @@ class Grid:
         sides = min(height, width) > 0 and height % self.multiple == width % self.multiple == 0
         return sides and num_frames > 0 and (num_frames - 1) % self.temporal == 0
 
+    def covering(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """The smallest video that `fits` and holds one of this size."""
+        frames = self.temporal * -(-(num_frames - 1) // self.temporal) + 1
+        return frames, self.multiple * -(-height // self.multiple), self.multiple * -(-width // self.multiple)
+
     @property
     def rule(self) -> str:
         """Condition of `fits`, in words."""

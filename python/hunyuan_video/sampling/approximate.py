@@ -1,6 +1,6 @@
-"""Shorter ways through a run that are not exact: steps that a cache leaves out, attention within windows.
+"""Other ways through a run than the exact one: steps that a cache leaves out, attention within windows, own positions.
 
-Both are layers around the blocks of a transformer that only this run sees; the loaded one is not changed.
+They are layers around the blocks of a transformer that only this run sees; the loaded one is not changed.
 """
 
 from __future__ import annotations
@@ -8,12 +8,15 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from hunyuan_video.errors import ArgumentError, UserError
+from hunyuan_video.errors import ArgumentError, IneffectiveArgument, UserError
+from hunyuan_video.models.transformer.positions import OwnPositions
+from hunyuan_video.models.transformer.rope import longest_unrepeated, rope_table
 from hunyuan_video.models.transformer.sliding_tiles import Grid3, SlidingTiles, choose_tile, window_of
 from hunyuan_video.models.transformer.step_cache import StepCache
 from hunyuan_video.rules import method_of
@@ -23,12 +26,13 @@ if TYPE_CHECKING:
     from hunyuan_video.sampling.request import Settings
 
 WARM = 0.1  # of the steps, the first ones, and the last step: never skipped, for they decide on motion and detail
+MODES = ("cache", "attention", "riflex")
 GPU_TILE = 128  # tokens: tiles of the GPU kernels are multiples
 
 
 def approximate_line(settings: Settings) -> str | None:
     """One line about what is not exact in a run, None for an exact one."""
-    modes = [f"{name} {value}" for name in ("cache", "attention") if (value := getattr(settings, name)) is not None]
+    modes = [f"{name} {value}" for name in MODES if (value := getattr(settings, name)) is not None]
     if not modes:
         return None
     return f"{' and '.join(modes)}: an approximation, its video differs from the exact run's of the same seed"
@@ -37,12 +41,21 @@ def approximate_line(settings: Settings) -> str | None:
 def check_approximate(models: LoadedModels, settings: Settings) -> None:
     """ArgumentError where a model, or a size, cannot do what the settings ask for."""
     transformer = models.transformer
-    asked = "cache" if settings.cache is not None else "attention"
+    asked = next((name for name in MODES if getattr(settings, name) is not None), "")
+    frequencies = transformer.config.rope_dims[0] // 2
+    if settings.riflex is not None and settings.riflex > frequencies:
+        raise ArgumentError(f"riflex: this model has {frequencies} frequencies in time, got {settings.riflex}")
     if approximate_line(settings) and not hasattr(transformer, "executor"):
         raise ArgumentError(
             f"{asked} works on the blocks of this package's transformer, and this model is a "
             f"{type(transformer).__name__}; leave {asked} out"
         )
+    if settings.riflex is not None:
+        longest = longest_unrepeated(2 * frequencies, transformer.config.rope_theta, settings.riflex)
+        if models.grid.latent_frames(settings.num_frames) <= longest:
+            frames = (longest - 1) * models.grid.temporal + 1
+            line = f"riflex {settings.riflex} has no effect up to {frames} frames, which its frequency tells apart"
+            warnings.warn(line, IneffectiveArgument, stacklevel=6)
     if settings.attention is None:
         return
     latent = models.grid.latent_shape(settings.num_frames, settings.height, settings.width)[1:]
@@ -75,6 +88,11 @@ class Approximation:
             assert tile is not None
             self.tiles = SlidingTiles(grid, tile, window_of(grid, tile))
             layers.append(self.tiles)
+        if settings.riflex is not None:
+            config = transformer.config
+            t, y, x = (size // patch for size, patch in zip(latent, config.patch_size, strict=True))
+            table = rope_table((t, y, x), dims=config.rope_dims, theta=config.rope_theta, lowered=settings.riflex)
+            layers.append(OwnPositions(table))
         if not layers:
             return
         self._loaded = transformer

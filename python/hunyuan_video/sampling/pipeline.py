@@ -192,6 +192,7 @@ class HunyuanVideoPipeline(AdapterMethods):
         solver: str | None = None,
         cache: str | None = None,
         attention: str | None = None,
+        riflex: int | None = None,
         num_videos_per_prompt: int | None = None,
         seed: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -217,6 +218,7 @@ class HunyuanVideoPipeline(AdapterMethods):
         below 20 steps (paper section 5.1). solver: one of `flow.SOLVERS`.
         cache, attention: approximate ways that take less time, told in one line (docs/inference.md): "first_block" or
         "linear", ":0.06" after it for the threshold; "sliding_tile", ":0.3" for the share of steps before it.
+        riflex: number of the frequency in time that is lowered for clips beyond its period (RIFLEx); another video.
 
         seed s, 0..2**64 - 1: video i of each prompt gets s + i, after the last one 0; or a list, per prompt or per
         video; None: random (see out.seeds). torch's CPU generator draws by the lower 32 bits of a seed only.

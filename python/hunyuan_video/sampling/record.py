@@ -26,13 +26,15 @@ def run_record(
     seed: int = 0,  # where the output has no seeds: the noise was given
     model: str,
     options: Mapping[str, Any],
+    sizes: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Metadata for `save_video`; JSON types.
 
     model: what --model of the command is. options: what else the command gets, by the argument's name: a value, True
-    for a flag without one; None and False are left out. Files are named without their folder.
+    for a flag without one; None and False are left out. Files are named without their folder. sizes: frames, height and
+    width that were asked for, where the video was cropped to them.
     """
-    settings = {**output.settings, "fps": fps}
+    settings = {**output.settings, **(sizes or {}), "fps": fps}
     number = video // settings.pop("num_videos_per_prompt")
     if not models.transformer.config.guidance_embed:
         del settings["guidance_scale"]

@@ -151,6 +151,12 @@ class SampleRequest:
         help="dense (default), or sliding_tile[:SHARE]: near tiles only, after this share of dense steps; approximate",
         stored=False,
     )
+    riflex: int | None = setting(
+        Count(64),
+        None,
+        help="lower this frequency in time, where clips longer than the trained ones repeat; 4 for the released model",
+        stored=False,
+    )
     num_videos_per_prompt: int | None = setting(
         Count(MAX_VIDEOS), 1, unit="videos", help="video i uses seed + i", stored=False
     )
@@ -260,7 +266,8 @@ def resolve_settings(given: Mapping[str, Any], defaults: SamplingDefaults, grid:
     values |= {name: given[name] for name in SETTINGS if given.get(name) is not None}
     counts = [name for name, rule in SETTINGS.items() if isinstance(rule, Count)]
     for name in counts:
-        values[name] = check_argument(name, values[name])
+        if values[name] is not None or name in STORED:
+            values[name] = check_argument(name, values[name])
     check_sizes(values["num_frames"], values["height"], values["width"], grid)
     if values["sigmas"] is not None:
         values["flow_shift"] = None

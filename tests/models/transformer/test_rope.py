@@ -1,12 +1,14 @@
 """The 3D rotary table."""
 
+import math
+
 import pytest
 import torch
 
 import hunyuan_ext as ops
 from hunyuan_ext.reference import rotate_pairs
 from hunyuan_video.models import rope_table
-from hunyuan_video.models.transformer.rope import cached_rope_table
+from hunyuan_video.models.transformer.rope import cached_rope_table, longest_unrepeated
 
 
 @pytest.mark.parametrize("name", ["0", "1", "2", "3"])
@@ -62,3 +64,18 @@ def test_cache_returns_the_same_tensors():
 def test_bad_tables_are_refused(grid, dims, message):
     with pytest.raises(ValueError, match=message):
         rope_table(grid, dims=dims)
+
+
+def test_the_lowered_frequency_has_less_than_one_period():
+    """The released model's: 50.3 latent frames for frequency 4, beyond which it becomes 0.9 periods of the clip."""
+    exact, lowered = rope_table((66, 1, 2)), rope_table((66, 1, 2), lowered=4)
+    positions = torch.arange(66.0).repeat_interleave(2)
+    assert torch.allclose(lowered[0][:, 6], (positions * 0.9 * 2 * math.pi / 66).cos(), atol=1e-5)
+    same = [column for column in range(128) if column not in (6, 7)]
+    assert all(torch.equal(a[:, same], b[:, same]) for a, b in zip(exact, lowered, strict=True))
+    assert longest_unrepeated(16, 256.0, 4) == 45
+    for frames, equal in ((45, True), (46, False)):
+        tables = rope_table((frames, 1, 1))[0], rope_table((frames, 1, 1), lowered=4)[0]
+        assert torch.equal(*tables) == equal
+    with pytest.raises(ValueError, match="numbered 1 to 8, got 9"):
+        rope_table((66, 1, 2), lowered=9)

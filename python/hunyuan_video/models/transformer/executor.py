@@ -21,6 +21,7 @@ Attention = Callable[..., Tensor]  # as `hunyuan_ext.rope_attention`
 ORDER = (
     "tokens",  # shared by several ranks
     "weights",  # brought to the device when they are due
+    "positions",  # of the tokens
     "tiles",  # order of the tokens, for attention within windows
     "steps",  # blocks skipped where an earlier step's result will do
     "activations",  # computed again in the backward pass, or kept in host memory
