@@ -9,6 +9,7 @@ import time
 import pytest
 
 from hunyuan_video import writers
+from hunyuan_video.checkpoints.lora import convert_adapter
 from hunyuan_video.errors import Notice, UserError
 from hunyuan_video.files import staged_file, staged_folder
 from hunyuan_video.writers import machine, one_writer, temporary_name
@@ -46,6 +47,14 @@ def locks(request, monkeypatch):
     """With the system's locks, and as on a disk that has none."""
     if request.param == "no flock":
         monkeypatch.setattr(writers, "fcntl", None)
+
+
+def test_an_adapter_is_converted_by_one_process(tmp_path, holder, locks):
+    process = holder(tmp_path / "a.safetensors", beside=True)
+    with pytest.raises(UserError, match=f"a.safetensors: process {process.pid} trains here"):
+        convert_adapter(tmp_path / "kohya.safetensors", tmp_path / "a.safetensors", "diffusers")
+    process.kill()
+    process.join()
 
 
 @pytest.mark.parametrize("beside", [False, True])

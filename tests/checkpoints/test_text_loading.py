@@ -182,6 +182,15 @@ def test_a_special_token_that_is_no_text(llama_folder, tmp_path, token):
             load_tokenizer(tmp_path)
 
 
+@pytest.mark.parametrize("load", [load_text_encoder, load_clip_encoder])
+def test_a_model_type_that_is_no_text(llama_folder, load):
+    path = llama_folder / "config.json"
+    for part in ({"model_type": [-1, -1]}, {"text_config": {"model_type": {}}}, {"model_type": None}):
+        path.write_text(json.dumps({**json.loads(path.read_text()), **part}))
+        with pytest.raises(UserError, match="config.json: model_type must be a text, got .*; restore the file"):
+            load(llama_folder)
+
+
 def test_a_folder_without_a_tokenizer_says_so(tmp_path):
     for name in ("text_encoder", "text_encoder_2"):
         (tmp_path / name).mkdir()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from hunyuan_video import HunyuanVideoPipeline
 from hunyuan_video.cli import progress
 from hunyuan_video.cli.progress import Phases
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer, VAEConfig
@@ -43,12 +44,23 @@ def complete(calls, phase: str) -> bool:
 
 
 @pytest.mark.parametrize("mode", ["exact", "tiled"])
-def test_decoding_tells_its_share(seen, mode):
+def test_decoding_and_encoding_tell_their_share(seen, mode):
     size = {"tile_size": 64, "tile_frames": 8} if mode == "tiled" else {}
     vae = CausalVAE(VAEConfig(**{**vars(SMALL), **size})).eval()
     with torch.no_grad():
         vae.decode(torch.randn(1, 16, 9, 4, 4), mode=mode)
-    assert complete(seen, "decoding")
+    assert complete(seen, "decoding") and {name for name, *_ in seen} == {"decoding"}
+    seen.clear()
+    vae.encode(torch.randn(1, 3, 33, 32, 32), mode=mode)
+    assert complete(seen, "encoding") and {name for name, *_ in seen} == {"encoding"}
+
+
+def test_a_language_model_tells_its_layers(seen):
+    pipe = HunyuanVideoPipeline.from_pretrained("tiny", parts=("transformer", "text_encoder", "clip_text_encoder"))
+    seen.clear()
+    pipe.encode_prompt("a red circle")
+    layers = pipe.text_encoder.model.layers
+    assert seen == [("encoding text", number, len(layers) - 2) for number in range(1, len(layers) - 1)]
 
 
 def test_loading_and_writing_tell_their_share(seen, tmp_path):

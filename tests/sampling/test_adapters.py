@@ -148,4 +148,4 @@ def test_the_command_line_tells_what_it_understood(adapted, tmp_path, monkeypatc
     assert main([*common, "-o", "a.png", "--adapter", "other.safetensors:0.5"]) == 0
     printed = capsys.readouterr().err
     assert "LoRA in diffusers names" in printed and "rank 2, alpha 2: strength 1, used at 0.5" in printed
-    assert "own adapter few is not used; for both: --adapter few,other.safetensors:0.5" in printed
+    assert "own adapter few is not used; for both, the adapter is few,other.safetensors:0.5" in printed

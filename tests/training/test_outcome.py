@@ -19,11 +19,12 @@ def export(folder, files: dict[str, str]):
 def test_a_transformer_names_weights_sheet_and_command(tmp_path):
     config = json.dumps({"_class_name": "HunyuanVideoTransformer3DModel"})
     folder = export(tmp_path / "my run", {"config.json": config, "diffusion_pytorch_model.safetensors": ""})
-    for time, name in enumerate(("step_0000020.png", "step_0000010.png")):
-        (folder / name).write_text("")
-        os.utime(folder / name, (time, time))
+    (folder / "sheets").mkdir()
+    for time, name in enumerate(("step_000020.png", "step_000010.mp4")):
+        (folder / "sheets" / name).write_text("")
+        os.utime(folder / "sheets" / name, (time, time))
     assert list(outcome.closing_lines(folder, "tiny")) == [
-        f"weights: {folder}/export; newest sheet: {folder}/step_0000010.png",
+        f"weights: {folder}/export; newest sheet: {folder}/sheets/step_000010.mp4",
         "to sample it, join it with its text encoders and VAE: a recipe of kind bundle, as tiny/bundle",
     ]
 
@@ -40,6 +41,16 @@ def test_a_vae_has_weights_only_and_a_run_without_an_export_says_nothing(tmp_pat
     assert list(outcome.closing_lines(tmp_path)) == []
     folder = export(tmp_path, {"config.json": json.dumps({"_class_name": "AutoencoderKLHunyuanVideo"})})
     assert list(outcome.closing_lines(folder)) == [f"weights: {folder}/export"]
+
+
+def test_text_encoders_say_who_reads_them(tmp_path, monkeypatch):
+    from hunyuan_video.training import run, text
+
+    monkeypatch.setattr(text, "train_text", lambda *_, **__: {"evaluation": "{}"})
+    (tmp_path / "text.yaml").write_text(f"kind: text\noutput: {tmp_path / 'text'}\n")
+    lines = []
+    run.run(tmp_path / "text.yaml", report=lines.append)
+    assert lines[-1].startswith(f"text encoders: {tmp_path / 'text'}; a training takes them as `text: {tmp_path}")
 
 
 def test_what_is_saved_of_a_stopped_run(tmp_path):

@@ -7,12 +7,13 @@ each. A step-distilled student ships this way: the teacher's weights and a small
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hunyuan_video.checkpoints.layout import ADAPTERS
-from hunyuan_video.errors import UserError
+from hunyuan_video.errors import Notice, UserError
 
 if TYPE_CHECKING:
     from hunyuan_video.models import HunyuanVideoTransformer
@@ -60,19 +61,25 @@ def adapter_files(folder: Path, values: dict[str, Any], requested: str | None) -
 
 
 def adapter_notes(folder: Path, values: dict[str, Any], requested: str | None) -> list[str]:
-    """One line for each adapter that was asked for: what its file holds and its strength; and a default left out."""
+    """One line for each adapter that was asked for: what its file holds and its strength."""
     from hunyuan_video.checkpoints.lora import adapter_summary
 
     files = adapter_files(folder, values, requested)
     if requested is None:
         return []
-    lines = [
+    return [
         f"adapter {adapter_summary(path)}" + (f", used at {weight:g}" if weight != 1 else "") for path, weight in files
     ]
+
+
+def warn_displaced(folder: Path, values: dict[str, Any], requested: str | None) -> None:
+    """A Notice where the adapters that are asked for take the place of the checkpoint's default one."""
     default = str(values.get("adapter", NONE))
-    if files and default not in (NONE, *(path.stem for path, _ in files)):
-        lines.append(f"the checkpoint's own adapter {default} is not used; for both: --adapter {default},{requested}")
-    return lines
+    if requested in (None, NONE) or default == NONE:
+        return
+    if default not in (path.stem for path, _ in adapter_files(folder, values, requested)):
+        line = f"the checkpoint's own adapter {default} is not used; for both, the adapter is {default},{requested}"
+        warnings.warn(line, Notice, stacklevel=3)
 
 
 def _listed(text: str) -> list[tuple[str, float]]:

@@ -24,6 +24,7 @@ from hunyuan_video.errors import Notice, UserError
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.models.lora import adapter_names, add_form, lora_layers
 from hunyuan_video.models.lora.patches import add_patch, patches
+from hunyuan_video.writers import one_writer
 
 __all__ = ["adapter_summary", "check_adapter_base", "convert_adapter", "load_adapter", "save_adapter"]
 
@@ -68,11 +69,18 @@ def convert_adapter(
     Raises UserError where a layer cannot be expressed in the names or does not fit the model.
     """
     src, dst = Path(src).expanduser(), Path(dst).expanduser()
-    file = AdapterFile(src)
     if dst.suffix != ".safetensors":
         raise UserError(f"{dst}: adapters are written as safetensors; give a name that ends in .safetensors")
     if dst.resolve() == src.resolve():
         raise UserError(f"source and destination are both {src}; give another destination")
+    with one_writer(dst, "converts", beside=True):
+        return _convert_adapter(src, dst, names, dtype, config)
+
+
+def _convert_adapter(
+    src: Path, dst: Path, names: Names, dtype: torch.dtype | None, config: TransformerConfig | None
+) -> Path:
+    file = AdapterFile(src)
     for layer in file.layers:
         if "set" in layer.leaves or "set_bias" in layer.leaves:
             raise UserError(f"{src}: {layer.name} is a whole weight, whose change is known only beside the model's own")

@@ -102,6 +102,10 @@ def _text_values(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     text = values.get("text_config", values)
     if not isinstance(text, dict):
         raise UserError(f"{folder / 'config.json'}: text_config must be a table, got {text!r}; restore the file")
+    for table in (values, text):
+        if not isinstance(table.get("model_type", ""), str):
+            wrong = f"model_type must be a text, got {table['model_type']!r}"
+            raise UserError(f"{folder / 'config.json'}: {wrong}; restore the file")
     return values, text
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from hunyuan_video.checkpoints.adapters import warn_displaced
 from hunyuan_video.checkpoints.layout import PARTS, checkpoint_folder
-from hunyuan_video.checkpoints.pipeline import default_device, default_dtype, usable_dtype
+from hunyuan_video.checkpoints.pipeline import default_device, default_dtype, read_sampling_json, usable_dtype
 from hunyuan_video.errors import ArgumentError, UserError
 from hunyuan_video.planning.budget import parse_size
 from hunyuan_video.planning.run_plan import MEMORY_MODES, RESERVED, SLACK, RunPlan, plan_lines
@@ -47,6 +48,8 @@ def open_models(
     if unknown:
         raise UserError(f"a checkpoint has no part {unknown[0]!r}; its parts are {', '.join(PARTS)}")
     chosen = default_device() if device is None else torch.device(device)
+    folder = checkpoint_folder(path)
+    warn_displaced(folder, read_sampling_json(folder), adapter)
     limited = device_memory is not None or host_memory is not None
     if plan is None and (precision == "auto" or (limited and memory != "resident")):
         plan = plan_sampling(
@@ -65,7 +68,6 @@ def open_models(
         return LoadedModels.from_pretrained(
             path, dtype=wide, device=chosen, parts=parts, adapter=adapter, quantize=quantize
         )
-    folder = checkpoint_folder(path)
     with own_precision(chosen):
         return StagedModels(
             folder, str(path), parts, dtype=usable_dtype(wide, chosen) or default_dtype(chosen), device=chosen,

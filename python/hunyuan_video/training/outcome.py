@@ -18,7 +18,7 @@ def closing_lines(folder: Path, checkpoint: str = "") -> Iterator[str]:
     if not export.is_dir():
         return
     adapters = [] if (export / CONFIG).exists() else sorted(export.glob("*.safetensors"))
-    sheets = sorted(path for path in folder.glob("*.png"))
+    sheets = sorted((folder / "sheets").glob("*.*"))
     yield f"weights: {adapters[0] if adapters else export}" + (f"; newest sheet: {newest(sheets)}" if sheets else "")
     words = ["hunyuan-video", "sample", "PROMPT", *(["--model", checkpoint] if checkpoint else [])]
     if adapters:

@@ -81,7 +81,11 @@ def _start(config: Any, resume: bool, report: Callable[[str], None]) -> dict[str
         run_text(config, resume, report)
     elif config.kind == "stages":
         stages = importlib.import_module("hunyuan_video.training.tasks.flow_staged")
-        return stages.execute(config, resume or restarted(), report)
+        metrics = stages.execute(config, resume or restarted(), report)
+        if os.environ.get("RANK", "0") == "0":
+            for text in closing_lines(stages.stage_folder(config, len(config.stages) - 1), config.encoders):
+                report(text)
+        return metrics
     elif isinstance(config, EncodeRun):
         run_encode(config, report)
     elif isinstance(config, BundleRun):
@@ -175,6 +179,7 @@ def run_text(config: TextRun, resume: bool, report: Callable[[str], None]) -> No
         report(f"{config.output}: text encoders are already there")
         return
     report(str(train_text(log=report)["evaluation"]))
+    report(f"text encoders: {config.output}; a training takes them as `text: {config.output}`, as tiny/flow does")
 
 
 def run_encode(config: EncodeRun, report: Callable[[str], None]) -> None:

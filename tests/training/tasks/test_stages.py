@@ -45,17 +45,20 @@ def weights(folder):
 
 
 def test_two_stages_and_a_resumed_one(tmp_path, recipe, monkeypatch):
-    run(recipe, report=quiet)
+    lines = []
+    run(recipe, report=lines.append)
     image, video = (tmp_path / "run" / name for name in ("01_image", "02_video"))
     assert (video / "sheets/step_000004.mp4").stat().st_size > 0 and (image / "sheets/step_000003.png").exists()
     # A rate of 0: the second stage keeps what it started with, the average of the first.
+    assert lines[-2].startswith(f"weights: {video}/export; newest sheet: {video}/sheets/step_000004.")
+    assert lines[-1].startswith("to sample it, join it with its text encoders and VAE")
     first, second = weights(image), weights(video)
     assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in first)
     assert json.loads((video / "checkpoints/step_0000004/run.json").read_text())["extra"]["step"] == 4
 
     lines = []
     run(recipe, resume=True, report=lines.append)
-    assert lines == ["== 01_image: finished", "== 02_video: finished"]
+    assert lines[:2] == ["== 01_image: finished", "== 02_video: finished"] and len(lines) == 4
 
     log = [json.loads(line) for line in (image / "log.jsonl").read_text().splitlines()]
     whole = [line["loss"] for line in log if "loss" in line]
@@ -91,7 +94,7 @@ class Source:
             raise UserError("the disk is gone")
         self.read.append((draw, rng.random(), threading.current_thread() is threading.main_thread()))
         text = {"text": torch.ones(1, 3, 128), "text_mask": torch.ones(1, 3), "pooled_text": torch.ones(1, 96)}
-        return torch.full((1, 16, 1, 2, 2), float(draw.start)), text
+        return torch.full((1, 16, 1, 2, 2), float(draw.start)), text, 0
 
 
 def stage_task(source, workers, monkeypatch):

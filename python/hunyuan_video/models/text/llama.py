@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hunyuan_video.models.transformer.modulation import near
+from hunyuan_video.phases import tell
 from hunyuan_video.rules import check_field_types
 
 SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
@@ -117,9 +118,10 @@ class LlamaModel(nn.Module):
         visible = causal_mask(input_ids, attention_mask)
         rope = rope_tables(self.config, input_ids.shape[1], x.device, x.dtype)
         states = [x]
-        for layer in self.layers[:last]:
+        for number, layer in enumerate(self.layers[:last], 1):
             x = near(layer, x.device)(x, visible, rope)
             states.append(x)
+            tell("encoding text", number, last)
         if last == len(self.layers):
             states[-1] = self.norm(x)
         return states

@@ -167,7 +167,7 @@ def _run_within(walk: Callable[..., Any], network: nn.Module, x: Tensor, memory_
 def _run(walk: Callable[..., Any], network: nn.Module, x: Tensor, runner: Runner) -> Tensor:
     plan = Planner(runner.dtype)
     frames, rows, columns, channels = walk(plan, network, (*x.shape[2:], x.shape[1]))
-    runner.work = plan.work * len(x) if walk is walk_decoder else 0
+    runner.work, runner.phase = plan.work * len(x), "decoding" if walk is walk_decoder else "encoding"
     out = torch.empty((len(x), channels, frames, rows, columns), dtype=runner.dtype, device=x.device)
     for sample, result in zip(x, out, strict=True):
         source = Activation(TensorStore(sample.permute(1, 2, 3, 0), x.device), ChannelMoments())

@@ -101,7 +101,8 @@ class Runner:
     def __init__(self, device: torch.device, dtype: torch.dtype, limit: int = UNLIMITED, room: int = UNLIMITED):
         self.device, self.dtype, self.limit, self.room = device, dtype, limit, room
         self._window = torch.empty(0, dtype=dtype, device=device)
-        self.work = self.done = 0  # multiplications of a decoding, in all and so far; 0: nobody is told
+        self.work = self.done = 0  # multiplications, in all and so far; 0: nobody is told
+        self.phase = "decoding"
         self._spare: list[Tensor] = []  # memory of dropped activations: the next is often of the same size
         release_free_memory()  # of the loading, or of a transformer's steps
 
@@ -168,7 +169,7 @@ class Runner:
     def _tell(self, plan: ConvPlan) -> None:
         """The layer is done."""
         self.done += plan.work
-        tell("decoding", self.done, self.work)
+        tell(self.phase, self.done, self.work)
 
     def resnet(self, source: Activation, block: ResnetBlock) -> Activation:
         hidden = self.conv(source, block.conv1, norm=block.norm1)

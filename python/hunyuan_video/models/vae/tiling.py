@@ -46,14 +46,14 @@ class Tiling:
         if latents <= self.frames:
             return self._run_frames(x, function)
         step, per_latent = self.in_unit[0], self.out_unit[0]
+        phase = "decoding" if self.out_unit > self.in_unit else "encoding"
         stride = tile_stride(self.frames)
         overlap = (self.frames - stride) * per_latent
         total = (latents - 1) * per_latent + 1
         out: Tensor | None = None
         tail: Tensor | None = None
         for start in range(0, latents - 1, stride):
-            if self.out_unit > self.in_unit:
-                tell("decoding", start, latents - 1)
+            tell(phase, start, latents - 1)
             tile = self._run_frames(x[:, :, start * step : (start + self.frames) * step + 1], function)
             if tail is not None:
                 tile = blend(tail, tile[:, :, 1:], overlap, dim=2)  # frame 0 of a tile has no past: dropped
@@ -63,8 +63,7 @@ class Tiling:
             kept = tile[:, :, : stride * per_latent + (0 if start else 1)]
             out[:, :, first : first + kept.shape[2]] = kept
         assert out is not None  # there is at least one tile
-        if self.out_unit > self.in_unit:
-            tell("decoding", latents - 1, latents - 1)
+        tell(phase, latents - 1, latents - 1)
         return out
 
     def _run_frames(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
