@@ -34,7 +34,7 @@ def run_compare(args: argparse.Namespace) -> int:
         args.folder_a, args.folder_b, measure=args.measure, suite=args.suite, world=args.world,
         reference=args.reference, planned=args.planned, interest=args.interest,
     )  # fmt: skip
-    _show(args, result.as_json(), "\n".join([result.line(), *result.notes()]))
+    show_result(args, result.as_json(), "\n".join([result.line(), *result.notes()]))
     return 0
 
 
@@ -55,7 +55,7 @@ def run_metrics(args: argparse.Namespace) -> int:
         args.folder, suite=args.suite, world=args.world, reference=args.reference, real=args.real,
         names=None if args.measure is None else tuple(args.measure),
     )  # fmt: skip
-    _show(args, result, as_markdown(result))
+    show_result(args, result, as_markdown(result))
     return 0
 
 
@@ -70,7 +70,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="JSON", help="write the JSON into a file, too")
 
 
-def _show(args: argparse.Namespace, result: dict[str, Any], text: str) -> None:
+def show_result(args: argparse.Namespace, result: dict[str, Any], text: str) -> None:
+    """Prints the text, or with --json the result, which also goes into the file of -o."""
     from hunyuan_video.files import write_json
 
     print(json.dumps(result, indent=1) if args.json else text)

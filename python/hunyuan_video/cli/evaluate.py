@@ -9,6 +9,7 @@ from pathlib import Path
 from hunyuan_video.cli.compare import add_compare, add_metrics, run_compare, run_metrics
 from hunyuan_video.cli.generate import add_generate, run_generate
 from hunyuan_video.cli.options import add_request_flags
+from hunyuan_video.cli.study import add_study, run_study
 from hunyuan_video.errors import ArgumentError, UserError
 
 SETTINGS = ("num_inference_steps", "true_cfg_scale", "guidance_scale", "flow_shift", "solver", "cache", "attention")
@@ -16,6 +17,7 @@ ACTIONS = {
     "generate": (add_generate, run_generate),
     "compare": (add_compare, run_compare),
     "metrics": (add_metrics, run_metrics),
+    "study": (add_study, run_study),
 }
 
 

@@ -45,7 +45,7 @@ class System:
             raise ArgumentError(f"system {self.name!r}: a name is letters, digits, - and _, 40 at most")
 
     def record(self) -> dict[str, Any]:
-        """What the videos are made by, JSON types."""
+        """The makers of the videos, JSON types."""
         if self.folder is not None:
             return {"folder": self.folder, "pattern": self.pattern}
         return {"model": self.model, "adapter": self.adapter, "settings": dict(self.settings)}
