@@ -10,10 +10,7 @@ import torch
 
 diffusers = pytest.importorskip("diffusers")
 
-import hunyuan_ext as ops  # noqa: E402
-from hunyuan_video.errors import ArgumentError  # noqa: E402
-from hunyuan_video.integrations.diffusers import accelerate, restore  # noqa: E402
-from tests.helpers.small_diffusers import (  # noqa: E402
+from helpers.small_diffusers import (  # noqa: E402
     as_dtype,
     call,
     distance,
@@ -24,6 +21,10 @@ from tests.helpers.small_diffusers import (  # noqa: E402
     transformer,
     vae,
 )
+
+import hunyuan_ext as ops  # noqa: E402
+from hunyuan_video.errors import ArgumentError  # noqa: E402
+from hunyuan_video.integrations.diffusers import accelerate, restore  # noqa: E402
 
 KINDS = (None, "latent_concat", "token_replace")
 

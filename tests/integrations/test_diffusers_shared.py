@@ -9,6 +9,9 @@ import torch
 
 diffusers = pytest.importorskip("diffusers")
 
+from helpers.small_diffusers import call, distance, drawn, pipeline, transformer  # noqa: E402
+from helpers.tiny_models import TINY, TINY_VAE, randomized  # noqa: E402
+
 from hunyuan_video import HunyuanVideoPipeline  # noqa: E402
 from hunyuan_video.errors import ArgumentError  # noqa: E402
 from hunyuan_video.integrations.diffusers import (  # noqa: E402
@@ -19,8 +22,6 @@ from hunyuan_video.integrations.diffusers import (  # noqa: E402
     to_diffusers,
 )
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer  # noqa: E402
-from tests.helpers.small_diffusers import call, distance, drawn, pipeline, transformer  # noqa: E402
-from tests.helpers.tiny_models import TINY, TINY_VAE, randomized  # noqa: E402
 
 
 def storages(model) -> set[int]:
