@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 Print = Callable[[str], None]  # where lines for people go
 
@@ -38,6 +41,20 @@ class PrecisionWarning(Notice):
 
 class ApproximateMode(Notice):
     """The run takes a shorter way than the exact one. The command line prints the text."""
+
+
+def notify(text: str, category: type[Notice] = Notice) -> None:
+    """Warns with a line for people, at the line that called this package, however deep in it the warning is made."""
+    package = __name__.partition(".")[0]
+    place: FrameType = sys._getframe(1)
+    frame: FrameType | None = place
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == package and frame.f_back is not None:
+            place = frame.f_back
+        frame = frame.f_back
+    names = place.f_globals
+    module, seen = names.get("__name__"), names.setdefault("__warningregistry__", {})
+    warnings.warn_explicit(text, category, place.f_code.co_filename, place.f_lineno, module, seen)
 
 
 @contextmanager

@@ -12,14 +12,13 @@ import re
 import shutil
 import socket
 import time
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hunyuan_video.errors import Notice, UserError
+from hunyuan_video.errors import UserError, notify
 
 try:
     import fcntl as _fcntl
@@ -146,7 +145,7 @@ def _taken(lock: Path, folder: Path, does: str) -> int:
                 if holder is not None:
                     who = f"process {holder['process']}, which {holder.get('does', does)} here, was killed"
                     text = f"{folder}: {who}; this one goes on"
-                    warnings.warn(text, Notice, stacklevel=4)
+                    notify(text)
                 _write(handle, does)
                 return handle
         except BaseException:

@@ -7,13 +7,12 @@ each. A step-distilled student ships this way: the teacher's weights and a small
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hunyuan_video.checkpoints.layout import ADAPTERS
-from hunyuan_video.errors import Notice, UserError
+from hunyuan_video.errors import UserError, notify
 
 if TYPE_CHECKING:
     from hunyuan_video.models import HunyuanVideoTransformer
@@ -79,7 +78,7 @@ def warn_displaced(folder: Path, values: dict[str, Any], requested: str | None) 
         return
     if default not in (path.stem for path, _ in adapter_files(folder, values, requested)):
         line = f"the checkpoint's own adapter {default} is not used; for both, the adapter is {default},{requested}"
-        warnings.warn(line, Notice, stacklevel=3)
+        notify(line)
 
 
 def _listed(text: str) -> list[tuple[str, float]]:

@@ -9,14 +9,13 @@ import fnmatch
 import os
 import re
 import shutil
-import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
-from hunyuan_video.errors import Notice, Print, UserError
+from hunyuan_video.errors import Print, UserError, notify
 from hunyuan_video.files import read_optional_json, write_json
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -72,7 +71,7 @@ def cached_repository(repository: str, revision: str | None = None) -> Path:
         folder = home / "snapshots" / str(whole.get(revision or _MAIN))
         if not folder.is_dir():
             raise
-        warnings.warn(f"{error}; {folder}, fetched earlier, is used", Notice, stacklevel=2)
+        notify(f"{error}; {folder}, fetched earlier, is used")
         return folder
     if fnmatch.filter(sizes, _FIRST_CHOICE):
         unread = {name for pattern in _SECOND_CHOICE for name in fnmatch.filter(sizes, pattern)}
@@ -83,7 +82,7 @@ def cached_repository(repository: str, revision: str | None = None) -> Path:
         total = sum(missing.values())
         _check_space(cache, total, f"{repository} needs")
         text = f"{len(missing)} files of {repository} ({_bytes(total)}) are downloaded into {cache}"
-        warnings.warn(text, Notice, stacklevel=2)
+        notify(text)
     for name in missing:
         _fetch(repository, name, commit, cache_dir=cache)
     write_json(home / _WHOLE, {**whole, revision or _MAIN: commit})

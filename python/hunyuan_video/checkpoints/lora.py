@@ -7,7 +7,6 @@ stacks the parts' A and puts their B on a block diagonal, or takes the A once wh
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from hunyuan_video.checkpoints.lora_file import AdapterFile, adapter_summary
 from hunyuan_video.checkpoints.lora_origin import check_base
 from hunyuan_video.checkpoints.lora_save import Names, write_adapter
 from hunyuan_video.checkpoints.lora_strength import FIELDS, STATED
-from hunyuan_video.errors import Notice, UserError
+from hunyuan_video.errors import UserError, notify
 from hunyuan_video.models import HunyuanVideoTransformer, TransformerConfig
 from hunyuan_video.models.lora import adapter_names, add_form, lora_layers
 from hunyuan_video.models.lora.patches import add_patch, patches
@@ -93,7 +92,7 @@ def _convert_adapter(
     except UserError as error:
         raise UserError(f"{error}; --model names the checkpoint it is for" if config is None else str(error)) from error
     for notice in file.notices:
-        warnings.warn(notice, Notice, stacklevel=2)
+        notify(notice)
     return write_adapter(dst, changes, names, dtype or file.main_dtype(), kept)
 
 
@@ -121,7 +120,7 @@ def load_adapter(model: nn.Module, path: str | Path, name: str = "default", weig
         except ValueError as error:
             raise UserError(f"{path}: {error}") from error
     for notice in file.notices:
-        warnings.warn(notice, Notice, stacklevel=2)
+        notify(notice)
     for path_of_bias, change in changes.patches.items():
         add_patch(model, name, path_of_bias, change, weight)
     for module, form in changes.forms.items():

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hunyuan_video.errors import Notice, UserError
+from hunyuan_video.errors import UserError, notify
 from hunyuan_video.fingerprint import base_fingerprint
 from hunyuan_video.models.int8 import QuantizedLinear
 
@@ -58,11 +57,9 @@ def check_base(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> Non
     if BASE_KEY not in metadata or not _comparable(model):
         return
     if (found := base_fingerprint(model)) != metadata[BASE_KEY]:
-        warnings.warn(
+        notify(
             f"{path}: trained beside other weights ({metadata[BASE_KEY]}) than this checkpoint's ({found}); it may do "
-            "less, or harm",
-            Notice,
-            stacklevel=2,
+            "less, or harm"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +19,7 @@ from hunyuan_video.checkpoints.layout import (
     tokenizer_folder,
 )
 from hunyuan_video.checkpoints.load import load_model
-from hunyuan_video.errors import PrecisionWarning, UserError
+from hunyuan_video.errors import PrecisionWarning, UserError, notify
 from hunyuan_video.files import read_optional_json
 from hunyuan_video.models import TransformerConfig, VAEConfig
 from hunyuan_video.models.grid import Grid
@@ -155,7 +154,7 @@ def usable_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype
     native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     chosen = torch.bfloat16 if native else torch.float32
     message = f"float16 is not usable on a CPU; the models run in {str(chosen).removeprefix('torch.')} instead"
-    warnings.warn(message, PrecisionWarning, stacklevel=2)
+    notify(message, PrecisionWarning)
     return chosen
 
 

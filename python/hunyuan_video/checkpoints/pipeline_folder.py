@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import json
 import shutil
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from hunyuan_video.checkpoints.layout import (
 )
 from hunyuan_video.checkpoints.names import Component, Layout
 from hunyuan_video.checkpoints.tokenizer import LLAMA_CLASSES
-from hunyuan_video.errors import Notice
+from hunyuan_video.errors import notify
 from hunyuan_video.files import read_optional_json, write_json
 from hunyuan_video.flow.shift import SHIFT_AT_50_STEPS
 
@@ -80,11 +79,9 @@ def _tokenizer_class(folder: Path) -> str:
     stated = config.get("tokenizer_class")
     tokenizer = read_optional_json(folder / "tokenizer.json", _RESTORE)
     if stated in LLAMA_CLASSES and _is_byte_level(tokenizer) and tokenizer.get("post_processor"):
-        warnings.warn(
+        notify(
             f"{folder.name}: its config names {stated}, with which transformers 5 drops the spaces of a byte-level "
-            f"tokenizer; written as {_PLAIN_CLASS}",
-            Notice,
-            stacklevel=2,
+            f"tokenizer; written as {_PLAIN_CLASS}"
         )
         stated = None
     if stated:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
 from hunyuan_video.checkpoints.safetensors_file import SafetensorsFile
 from hunyuan_video.checkpoints.sources import ShardedSource
-from hunyuan_video.errors import Notice, UserError
+from hunyuan_video.errors import UserError, notify
 from hunyuan_video.files import read_text
 
 INDEX = ".safetensors.index.json"
@@ -37,11 +36,9 @@ def open_shards(index: Path) -> ShardedSource:
         if key not in parts:
             raise UserError(f"{index} says that {name} holds the key '{key}', but it does not; copy both again")
     if twice:
-        warnings.warn(
+        notify(
             f"{index.parent}: {len(twice)} tensors ({twice[0]}, ...) are in two shards; the later shard's are used, as "
-            "diffusers and transformers do",
-            Notice,
-            stacklevel=2,
+            "diffusers and transformers do"
         )
     return ShardedSource(parts)
 
@@ -58,7 +55,7 @@ def whole_or_shards(index: Path, whole: Path, prefer_whole: bool) -> Path:
     else:
         chosen = whole
         text = f"{whole.parent}: {index.name} is a leftover without its shards; {whole.name} is read"
-    warnings.warn(text, Notice, stacklevel=2)
+    notify(text)
     return chosen
 
 

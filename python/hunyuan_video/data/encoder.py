@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from copy import deepcopy
 from itertools import chain
 from typing import cast
@@ -14,7 +13,7 @@ from hunyuan_video.checkpoints.layout import checkpoint_folder
 from hunyuan_video.checkpoints.pipeline import load_parts
 from hunyuan_video.data.latent_dataset import FORMAT, EncodedClip, unstorable
 from hunyuan_video.data.sources import Clip
-from hunyuan_video.errors import PrecisionWarning
+from hunyuan_video.errors import PrecisionWarning, notify
 from hunyuan_video.fingerprint import weights_hash
 from hunyuan_video.flow import with_first_frame
 from hunyuan_video.media.pixels import to_unit
@@ -101,7 +100,7 @@ class Encoder:
         latents = encode_clips(self.vae, video.to(weight.dtype), image_first=image_first).cpu()
         if weight.dtype == torch.float16 and not latents.isfinite().all():
             text = "the VAE leaves the range of float16 on these clips; it encodes from here on in float32"
-            warnings.warn(text, PrecisionWarning, stacklevel=2)
+            notify(text, PrecisionWarning)
             self.vae = deepcopy(self.vae).float()
             latents = encode_clips(self.vae, video.float(), image_first=image_first).cpu()
         return latents

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +25,7 @@ from torch import Tensor
 
 from hunyuan_video.data.shards import Member, read_index, read_member
 from hunyuan_video.data.staleness import differences
-from hunyuan_video.errors import Notice, UserError
+from hunyuan_video.errors import UserError, notify
 
 # 2: hashes cover the VAE's configuration and the tokenizers, shards say what they were made of.
 # Data sets of format 1 are read, with their own hashes, but not continued.
@@ -170,7 +169,7 @@ class EncodedDataset:
     def tell_differences(self) -> None:
         """Notices of shards that are missing, and of a source that has changed since it was encoded."""
         for line in differences(self.folder, self.description["source"]):
-            warnings.warn(line, Notice, stacklevel=2)
+            notify(line)
 
     def __len__(self) -> int:
         return sum(len(members) for members in self.buckets.values())
@@ -210,7 +209,7 @@ class EncodedDataset:
                 raise ValueError(f"latents {reason}")
             return clip
         except (OSError, EOFError, ValueError) as error:
-            warnings.warn(f"passed over: {member.shard}, {member.name}: {error}", Notice, stacklevel=2)
+            notify(f"passed over: {member.shard}, {member.name}: {error}")
             self.unreadable += 1
             return None
 

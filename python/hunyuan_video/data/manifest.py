@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
 from hunyuan_video.data.folder import Entry, tidy, unusable
 from hunyuan_video.data.skipped import Skipped
-from hunyuan_video.errors import Notice, UserError
+from hunyuan_video.errors import UserError, notify
 from hunyuan_video.files import read_list
 
 
@@ -39,7 +38,7 @@ def list_manifest(manifest: Path) -> tuple[list[Entry], list[Skipped]]:
             entries[name] = Entry(path, name, kept)
         if kept and not all(map(tidy, sentences)):
             note = f"{manifest}:{number}: an empty caption of {len(sentences)} is passed over"
-            warnings.warn(note, Notice, stacklevel=2)
+            notify(note)
     return list(entries.values()), skipped
 
 

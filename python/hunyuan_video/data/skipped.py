@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hunyuan_video.errors import Notice
+from hunyuan_video.errors import notify
 from hunyuan_video.files import staged_file
 
 LINES = 20  # with a reason of their own; skipped.jsonl has them all
@@ -33,9 +32,9 @@ def tell(skipped: Iterable[Skipped]) -> None:
     for cause, paths in _by_cause(entry for entry in skipped if not entry.detail).items():
         lines.append(f"{len(paths)} {cause} ({some(paths)})")
     for line in lines[:LINES]:
-        warnings.warn(f"left out: {printable(line)}", Notice, stacklevel=3)
+        notify(f"left out: {printable(line)}")
     if len(lines) > LINES:
-        warnings.warn(f"left out: {len(lines) - LINES} more, skipped.jsonl names them", Notice, stacklevel=3)
+        notify(f"left out: {len(lines) - LINES} more, skipped.jsonl names them")
 
 
 def _by_cause(skipped: Iterable[Skipped]) -> dict[str, list[str]]:

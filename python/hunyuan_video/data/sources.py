@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +19,7 @@ from hunyuan_video.data.manifest import list_manifest
 from hunyuan_video.data.skipped import Skipped, counted, some, tell
 from hunyuan_video.data.toyworld import WORLDS, caption, render
 from hunyuan_video.data.toyworld.scene import AnyScene
-from hunyuan_video.errors import Notice, UserError
+from hunyuan_video.errors import UserError, notify
 from hunyuan_video.fingerprint import file_status, values_hash
 from hunyuan_video.media.read import read_clip, video_size
 
@@ -194,7 +193,7 @@ def _tell_copies(entries: Iterable[Entry]) -> None:
     if copies:
         count = sum(map(len, sizes.values()))
         text = f"of {count} files {len(copies)} are copies of others, each a clip like any other ({some(copies)})"
-        warnings.warn(text, Notice, stacklevel=3)
+        notify(text)
 
 
 def _ends(path: Path) -> str:

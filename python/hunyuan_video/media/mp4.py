@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hunyuan_video.errors import Notice, UserError
+from hunyuan_video.errors import UserError, notify
 from hunyuan_video.media.timeline import rate
 
 BT709 = 1  # the code of BT.709 for color space, primaries and transfer in H.264
@@ -47,7 +46,7 @@ def write_mp4(
     if height % 2 or width % 2:
         even = f"{width + width % 2}x{height + height % 2}"
         text = f"H.264 has even sizes: the video of {width}x{height} is written as {even}, its last row or column twice"
-        warnings.warn(text, Notice, stacklevel=4)
+        notify(text)
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         container.metadata["title"] = title

@@ -6,7 +6,6 @@ them is decided by a file's first bytes, never by its name.
 
 from __future__ import annotations
 
-import warnings
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hunyuan_video.errors import Notice, UserError
+from hunyuan_video.errors import UserError, notify
 from hunyuan_video.media import images
 from hunyuan_video.media.images import IMAGE_SUFFIXES, Animation, open_animation
 from hunyuan_video.media.timeline import Timeline
@@ -104,7 +103,7 @@ def video_size(path: str | Path, fps: float, most: int | None = None) -> tuple[i
     """
     media = open_media(Path(path), None if most is None else most / fps)
     if media.missing:
-        warnings.warn(f"{path}: {media.missing}; what is there is used", Notice, stacklevel=2)
+        notify(f"{path}: {media.missing}; what is there is used")
     return len(media.timeline.shown(fps, most)), media.height, media.width
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from hunyuan_video.errors import ArgumentError, IneffectiveArgument, UserError
+from hunyuan_video.errors import ArgumentError, IneffectiveArgument, UserError, notify
 from hunyuan_video.models.transformer.positions import OwnPositions
 from hunyuan_video.models.transformer.rope import longest_unrepeated, rope_table
 from hunyuan_video.models.transformer.sliding_tiles import Grid3, SlidingTiles, choose_tile, window_of
@@ -55,7 +54,7 @@ def check_approximate(models: LoadedModels, settings: Settings) -> None:
         if models.grid.latent_frames(settings.num_frames) <= longest:
             frames = (longest - 1) * models.grid.temporal + 1
             line = f"riflex {settings.riflex} has no effect up to {frames} frames, which its frequency tells apart"
-            warnings.warn(line, IneffectiveArgument, stacklevel=6)
+            notify(line, IneffectiveArgument)
     if settings.attention is None:
         return
     latent = models.grid.latent_shape(settings.num_frames, settings.height, settings.width)[1:]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from hunyuan_video.errors import PrecisionWarning, UserError, explained_memory_errors
+from hunyuan_video.errors import PrecisionWarning, UserError, explained_memory_errors, notify
 from hunyuan_video.media.pixels import check_finite, to_bytes, to_display
 from hunyuan_video.models.vae.exact import altered
 
@@ -39,7 +38,7 @@ def decode_latents(
         video = _decoded(vae, latent, chosen, budget)
         if weight.dtype == torch.float16 and not video.isfinite().all():
             text = "the VAE leaves the range of float16 on this video; it decodes again in bfloat16"
-            warnings.warn(text, PrecisionWarning, stacklevel=2)
+            notify(text, PrecisionWarning)
             vae = deepcopy(vae).to(torch.bfloat16)
             weight = next(vae.parameters())
             video = _decoded(vae, latent, chosen, budget)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from hunyuan_video.errors import ArgumentError, Notice
+from hunyuan_video.errors import ArgumentError, notify
 from hunyuan_video.rules import check_number
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class AdapterMethods:
         config, file = model.config, given_file(path, weight_name)
         if settings := AdapterFile(file).settings:
             text = f"{file} was made for {settings_text(settings)}; give them to the call"
-            warnings.warn(text, Notice, stacklevel=2)
+            notify(text)
         if not taken:
             check_adapter_base(model, file)
         load_adapter(model, file, adapter_name, weight)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from hunyuan_video.errors import ApproximateMode, ArgumentError, IneffectiveArgument, UserError
+from hunyuan_video.errors import ApproximateMode, ArgumentError, IneffectiveArgument, UserError, notify
 from hunyuan_video.flow import with_first_frame
 from hunyuan_video.sampling.approximate import approximate_line, check_approximate
 from hunyuan_video.sampling.image import first_frames
@@ -39,7 +38,7 @@ def prepare(models: LoadedModels, request: SampleRequest) -> SamplingState:
     if request.checkpoint_extra is not None:
         state.extra = request.checkpoint_extra
     if line := approximate_line(state.settings):
-        warnings.warn(line, ApproximateMode, stacklevel=4)
+        notify(line, ApproximateMode)
     return state
 
 
@@ -47,7 +46,7 @@ def _fresh(models: LoadedModels, request: SampleRequest) -> SamplingState:
     settings = resolve_settings(vars(request), models.defaults, models.grid)
     check_approximate(models, settings)
     for line in ineffective(vars(request), settings, models.transformer.config.guidance_embed):
-        warnings.warn(line, IneffectiveArgument, stacklevel=5)
+        notify(line, IneffectiveArgument)
     videos = settings.num_videos_per_prompt
     prompts = _prompts(request)
     if len(prompts) * videos > MAX_VIDEOS:

@@ -7,13 +7,12 @@ state file continues it elsewhere.
 from __future__ import annotations
 
 import gc
-import warnings
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from hunyuan_video.errors import Notice, OutOfMemory
+from hunyuan_video.errors import OutOfMemory, notify
 from hunyuan_video.models.transformer.chunks import TOKENS, TokenChunks
 from hunyuan_video.models.transformer.streamed import stream_loaded, stream_of
 from hunyuan_video.sampling.models import LoadedModels
@@ -69,7 +68,7 @@ def decoded_within(
         chosen, budget = "exact", smaller.pop(0)
         make_room(models)
         line = f"{reason}: it is done again in exact mode, {budget >> 20} MiB at a time, plain up to rounding"
-        warnings.warn(line, Notice, stacklevel=4)
+        notify(line)
 
 
 def make_room(models: LoadedModels) -> None:

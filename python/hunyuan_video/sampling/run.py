@@ -5,7 +5,6 @@ any thread.
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -14,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hunyuan_video.errors import Notice, OutOfMemory, UserError, explained_memory_errors
+from hunyuan_video.errors import OutOfMemory, UserError, explained_memory_errors, notify
 from hunyuan_video.files import check_writable
 from hunyuan_video.models.interruption import Interrupted, interruptible
 from hunyuan_video.models.text.tokens import TokenReport
@@ -150,7 +149,7 @@ class SampleStream(Iterator[StepEvent | Finished]):
                 line = f"out of memory in step {state.step + 1} of {state.total}: {way}; the run goes on"
             del velocity  # and its table of modulations
             if line is not None:
-                warnings.warn(line, Notice, stacklevel=3)
+                notify(line)
 
     def _event(self, step: Step) -> StepEvent:
         preview = partial(self.models.preview, step.denoised)
@@ -179,7 +178,7 @@ class SampleStream(Iterator[StepEvent | Finished]):
         except UserError as error:
             if not self._warned:
                 last = "nothing is saved" if self.saved_step is None else f"step {self.saved_step} is saved"
-                warnings.warn(f"{error}; the run goes on, {last}", Notice, stacklevel=2)
+                notify(f"{error}; the run goes on, {last}")
             self._warned = True
         else:
             self.saved_step, self._warned = self.state.step, False
