@@ -118,6 +118,32 @@ def test_a_folder_as_it_lies_on_a_disk(tmp_path):
     }  # fmt: skip
 
 
+def test_downloads_that_have_not_ended_are_told(tmp_path):
+    captioned(tmp_path, "a.png")
+    for name in ("b.png.part-Frag3", "b.png.bc!", "c.png.ytdl", "d.png.part1", "e.png.download/e.png"):
+        picture(tmp_path / name)
+    captioned(tmp_path, "my.part1.trip/f.png")  # a folder's name says nothing by itself
+    entries, skipped = listed(tmp_path)
+    assert entries.keys() == {"a.png", "my.part1.trip/f.png"}
+    assert set(skipped.values()) == {"partial download"} and len(skipped) == 5
+    rows = [{"path": name, "caption": "x"} for name in ("a.png", "b.png.bc!", "._a.png")]
+    picture(tmp_path / "._a.png")
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    kept, left_out = list_manifest(tmp_path / "m.jsonl")
+    assert [entry.name for entry in kept] == ["a.png"]
+    assert {entry.path: entry.cause for entry in left_out} == {"b.png.bc!": "partial download", "._a.png": "hidden"}
+
+
+@pytest.mark.parametrize("caption", ["\u2800", "\u3164 \n", '""', "...", "\u00ad-"])
+def test_captions_that_show_nothing_are_empty(caption):
+    assert tidy(caption) == ""
+
+
+@pytest.mark.parametrize("caption", ["猫", "\U0001f431", "7", "c."])
+def test_captions_of_one_sign_are_captions(caption):
+    assert tidy(caption) == caption
+
+
 def test_linked_folders_are_entered_once(tmp_path):
     captioned(tmp_path / "source", "z/a.png")
     captioned(tmp_path / "other", "b.png")

@@ -6,6 +6,7 @@ Every video, picture and caption ends as an entry or as skipped with its cause. 
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +23,12 @@ SYSTEM_FOLDERS = frozenset(
     {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 )
 ARIA2 = ".aria2"  # beside a file that this program has not finished
-PARTIAL = frozenset(".part .partial .tmp .temp .crdownload .download .opdownload .filepart .!qb .!ut".split())
+PARTIAL = frozenset(
+    ".part .partial .tmp .temp .crdownload .download .opdownload .filepart .!qb .!ut .bc! .td .xltd .ytdl .unfinished "
+    ".incomplete .downloading".split()
+)
+FRAGMENT = re.compile(r"\.part-?(frag)?\d+")  # of a file that comes in pieces
+BLANK = frozenset("\u2800\u3164\u115f\u1160\uffa0")  # letters and symbols without a picture
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,12 @@ class Entry:
 
 
 def tidy(caption: str) -> str:
-    """A caption without white space around it and at the end of its lines; "" if nothing in it can be seen."""
+    """A caption without white space around it and at the end of its lines; "" if it has nothing but punctuation and
+    what cannot be seen.
+    """
     whole = caption.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # JSON may hold halves of letters
     text = "\n".join(line.rstrip() for line in whole.replace("\r\n", "\n").strip("\ufeff").split("\n")).strip()
-    return text if any(letter.isprintable() and not letter.isspace() for letter in text) else ""
+    return text if any(unicodedata.category(letter)[0] in "LNS" and letter not in BLANK for letter in text) else ""
 
 
 def list_folder(folder: Path) -> tuple[list[Entry], list[Skipped]]:
@@ -109,11 +117,22 @@ def why_left_out(name: str, path: Path) -> str:
         return ""
     if any(part.startswith(".") or part in SYSTEM_FOLDERS for part in PurePosixPath(name).parts):
         return "hidden"
-    if any(suffix in PARTIAL for suffix in suffixes[-2:]) or path.with_name(path.name + ARIA2).exists():
+    if is_partial(name, path):
         return "partial download"
     if suffixes[-1] != CAPTION and suffixes[-1] not in SUFFIXES:
         return ""
     return unusable(path)
+
+
+def is_partial(name: str, path: Path) -> bool:
+    """True for a file that another program has not finished: by its ending, its folder's or a file beside it."""
+    for part in PurePosixPath(name).parts:
+        suffixes = [suffix.lower() for suffix in PurePosixPath(part).suffixes]
+        if part != path.name and not any(suffix in SUFFIXES for suffix in suffixes[:-1]):
+            continue  # a folder is a download where it is named after its video
+        if any(suffix in PARTIAL or FRAGMENT.fullmatch(suffix) for suffix in suffixes[-2:]):
+            return True
+    return path.with_name(path.name + ARIA2).exists()
 
 
 def unusable(path: Path) -> str:

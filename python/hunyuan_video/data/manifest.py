@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hunyuan_video.data.folder import Entry, tidy, unusable
+from hunyuan_video.data.folder import Entry, is_partial, tidy, unusable
 from hunyuan_video.data.skipped import Skipped
 from hunyuan_video.errors import UserError, notify
 from hunyuan_video.files import read_list
@@ -25,7 +25,8 @@ def list_manifest(manifest: Path) -> tuple[list[Entry], list[Skipped]]:
         name = _name(manifest.parent, written)
         path = manifest.parent / name
         kept = list(dict.fromkeys(filter(None, map(tidy, sentences))))
-        if cause := unusable(path):
+        cause = "hidden" if path.name.startswith("._") else "partial download" if is_partial(path.name, path) else ""
+        if cause := cause or unusable(path):
             line = f"{path}: no such file" if cause == "missing file" else ""
             skipped.append(Skipped(name, cause, line and f"{line} ({manifest.name}:{number})"))
         elif not kept:
