@@ -38,8 +38,8 @@ def test_nothing_there(tmp_path):
     fails(tmp_path / "nowhere", "does not exist; give a checkpoint file or folder")
     fails(tmp_path / ("x" * 300), "cannot read .*: File name too long")
     fails(tmp_path, "holds no weights of a transformer; expected one of diffusion_pytorch_model")
-    (tmp_path / "a.gguf").write_bytes(b"GGUF")
-    fails(tmp_path / "a.gguf", r"is no checkpoint; expected a \.safetensors")
+    (tmp_path / "a.onnx").write_bytes(b"ONNX")
+    fails(tmp_path / "a.onnx", r"is no checkpoint; expected a \.safetensors")
 
 
 def test_missing_keys(saved):

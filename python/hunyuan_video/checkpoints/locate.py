@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hunyuan_video.checkpoints.comfy_quant import check_comfy_quant
 from hunyuan_video.checkpoints.configs import CLASS_NAMES, Config, infer_config, parse_config
+from hunyuan_video.checkpoints.gguf_file import GGUFFile
 from hunyuan_video.checkpoints.keys import diffusers_to_official
 from hunyuan_video.checkpoints.layout import BUNDLED, COMPONENTS, CONFIG, find_component_folder
 from hunyuan_video.checkpoints.names import Component, Layout, find_component
@@ -32,6 +34,7 @@ _WEIGHT_FILES = (
     "pytorch_model_*.pt",
     "diffusion_pytorch_model.bin",
     "*_fp8.pt",
+    "*.gguf",
 )
 _LINEAR = re.compile(r"mid_block\.attentions\.0\.to_(q|k|v|out\.0)\.weight$")  # convolutions in ComfyUI's VAE
 _ADAPTER = re.compile(r"\.(lora_(A|B|down|up)|hada_w\d|lokr_w\d)\b")
@@ -62,6 +65,7 @@ def open_checkpoint(path: str | Path, component: Component, load_key: str | None
     path = _existing(path)
     file = path if path.is_file() else _find_weights(path, component)
     source = _open(file, load_key)
+    check_comfy_quant(source)
     if any(map(_ADAPTER.search, source.infos)):
         raise UserError(
             f"{file} is an adapter (LoRA), not a checkpoint; sample with --adapter, or convert it with --names"
@@ -141,8 +145,10 @@ def _open(file: Path, load_key: str | None) -> TensorSource:
         return open_shards(file)
     if file.suffix in _PICKLES:
         return PickleFile(file, load_key)
+    if file.suffix == ".gguf":
+        return GGUFFile(file)
     raise UserError(
-        f"{file} is no checkpoint; expected a .safetensors, .safetensors.index.json or .pt file, or a folder"
+        f"{file} is no checkpoint; expected a .safetensors, .safetensors.index.json, .pt or .gguf file, or a folder"
     )
 
 

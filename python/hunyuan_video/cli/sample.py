@@ -184,7 +184,7 @@ def check_before_loading(job: Job, resumed: bool = False) -> None:
     from hunyuan_video.files import check_writable
     from hunyuan_video.media.write import check_output
     from hunyuan_video.rules import check_number
-    from hunyuan_video.sampling.models import read_defaults
+    from hunyuan_video.sampling.models import is_fast_hunyuan, read_defaults
     from hunyuan_video.sampling.noise import video_seeds
     from hunyuan_video.sampling.prompts import check_lengths
     from hunyuan_video.sampling.request import resolve_settings
@@ -193,6 +193,8 @@ def check_before_loading(job: Job, resumed: bool = False) -> None:
     for line in adapter_notes(folder, read_sampling_json(folder), job.adapter):
         print(f"note: {line}", file=sys.stderr)
     defaults = read_defaults(folder, job.adapter)
+    if is_fast_hunyuan(folder) and not read_sampling_json(folder):
+        print("note: FastHunyuan by its name: 6 steps with a shift of 17 where nothing else is said", file=sys.stderr)
     grid = read_grid(folder)
     if job.fit and job.asked is None:
         fit(job, defaults, grid)

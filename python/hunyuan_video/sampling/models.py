@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,9 @@ from hunyuan_video.sampling.request import STORED, SamplingDefaults
 
 if TYPE_CHECKING:
     from hunyuan_video.models import CausalVAE, ClipTextEncoder, HunyuanVideoTransformer, TextEncoder, TransformerConfig
+
+
+FAST_HUNYUAN = {"num_inference_steps": 6, "flow_shift": 17.0}  # of its card
 
 
 class LoadedModels:
@@ -125,9 +129,14 @@ def read_defaults(folder: Path, adapter: str | None = None) -> SamplingDefaults:
     """A checkpoint's sampling defaults, with an adapter of its own or (None) with its default one."""
     values = stored_defaults(folder, adapter)
     if not values:
-        return SamplingDefaults()
+        return SamplingDefaults(**FAST_HUNYUAN) if is_fast_hunyuan(folder) else SamplingDefaults()
     known = {name: values[name] for name in (*STORED, "fps") if name in values}
     return SamplingDefaults(**{"negative_prompt": "", **known})
+
+
+def is_fast_hunyuan(folder: Path) -> bool:
+    """True for a checkpoint that calls itself FastHunyuan: its weights have nothing that tells."""
+    return any(re.search(r"fast[-_]?hunyuan", part, re.IGNORECASE) for part in folder.parts[-4:])
 
 
 def grid_of(config: TransformerConfig, vae: Any) -> Grid:  # vae: its config or None
