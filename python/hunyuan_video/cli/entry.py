@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from hunyuan_video import __version__
 from hunyuan_video.cli import (
+    card,
     comfyui,
     convert,
     curate,
@@ -44,7 +45,7 @@ from hunyuan_video.phases import watched
 INTERRUPTED = 130  # as shells say of a program that Ctrl-C ended
 COMMANDS = (
     *(sample, plan, decode, show, inspect, doctor, convert, download, curate, encode, train, distill, scaling),
-    *(evaluate, serve, comfyui),
+    *(evaluate, card, serve, comfyui),
 )
 
 

@@ -33,6 +33,8 @@ class World:
     careful: float = 0.95  # chance that another rater is right in a check
 
     def __post_init__(self) -> None:
+        if self.raters < 1:
+            raise ArgumentError(f"--raters must be at least 1, got {self.raters}")
         if not 0 <= self.clickers < self.raters:
             raise ArgumentError(f"--clickers must be 0 to {self.raters - 1}, got {self.clickers}")
 
