@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.cpu import compiled, minis, tasks
+from benchmarks.cpu import minis, tasks
 from benchmarks.results import OURS, Row, as_object, write
 
 _LEAN = {"dtypes": ("bfloat16",), "lean": True}
@@ -27,7 +27,7 @@ TASKS: dict[str, Callable[[minis.Scale], Iterator[Row]]] = {
     "dit": partial(tasks.dit, **_LEAN),
     "vae": partial(tasks.vae_decode, **_LEAN),
     "pipeline": partial(tasks.pipeline, **_LEAN),
-    "compiled": compiled.compiled,
+    "compiled": tasks.compiled,
 }
 PEAK_DTYPE = "bfloat16"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cpu import vae_memory
-from benchmarks.cpu.compiled import ENVIRONMENT as COMPILE_ENVIRONMENT
 from benchmarks.cpu.minis import SCALES, saved, transformer, vae
+from benchmarks.cpu.tasks import COMPILE_ENVIRONMENT
 from benchmarks.machine import ROOT
 from benchmarks.results import OURS, PEER, Peer, Row, peer_of, raced, row_of
 from benchmarks.timing import Times, race

@@ -8,7 +8,7 @@ from collections import Counter
 import cv2
 import numpy as np
 
-from benchmarks.curation import cameras, media, overlays, shots
+from benchmarks.curation import labelled, media
 from hunyuan_video.curation.duplicates import SAME
 from hunyuan_video.curation.stages.borders import border_crop, lines
 from hunyuan_video.curation.stages.camera import camera_scores
@@ -25,24 +25,24 @@ def gray(frame: np.ndarray) -> np.ndarray:
 
 
 def print_shots() -> None:
-    for name, make, slack in (("hard cuts", shots.hard_cuts, 1), ("fades", shots.fades, 3)):
+    for name, make, slack in (("hard cuts", labelled.hard_cuts, 1), ("fades", labelled.fades, 3)):
         counts = []
         for seed in range(3):
-            joined = shots.split(make(seed).frames), make(seed).cuts
-            counts.append(shots.hits(*joined, slack))
+            joined = labelled.split(make(seed).frames), make(seed).cuts
+            counts.append(labelled.hits(*joined, slack))
         right, found, true = (sum(column) for column in zip(*counts, strict=True))
-        print(f"{name}: F1 {shots.f1(counts):.3f} ({right} right, {found} found, {true} true)")
+        print(f"{name}: F1 {labelled.f1(counts):.3f} ({right} right, {found} found, {true} true)")
 
 
 def camera_of(clip: np.ndarray) -> str:
     meter = FlowMeter()
     flows = [flow for i in range(0, len(clip), 2) if (flow := meter.see(clip[i], i / 24))]
-    return camera_scores(flows, Crop(), cameras.SIZE[1] / cameras.SIZE[0]).camera
+    return camera_scores(flows, Crop(), labelled.SIZE[1] / labelled.SIZE[0]).camera
 
 
 def print_cameras() -> None:
     table: Counter[tuple[str, str]] = Counter()
-    for camera, _, clip in cameras.cases((0.6, 1.0)):
+    for camera, _, clip in labelled.cases((0.6, 1.0)):
         table[camera, camera_of(clip)] += 1
     right = sum(count for (true, found), count in table.items() if true == found)
     print(f"cameras: {right / table.total():.3f} of {table.total()}\n")
@@ -63,15 +63,15 @@ def print_overlays() -> None:
     text: list[tuple[bool, bool]] = []
     borders: list[tuple[bool, bool]] = []
     logos: list[tuple[bool, bool]] = []
-    for number, (_, clip) in enumerate(overlays.clips()):
-        for true, version in ((False, clip), (True, overlays.subtitled(clip, number))):
+    for number, (_, clip) in enumerate(labelled.clips()):
+        for true, version in ((False, clip), (True, labelled.subtitled(clip, number))):
             crop = subtitle_crop([reader.see(frame) for frame in version[::2]], Crop())
             text.append((true, crop != Crop() and (not true or 0.7 < crop.bottom < 0.93)))
-        version, (top, left) = overlays.boxed(clip, number)
+        version, (top, left) = labelled.boxed(clip, number)
         crop = border_crop([lines(gray(frame)) for frame in version])
         borders.append((True, abs(crop.y - top) < 0.015 and abs(crop.x - left) < 0.015))
         borders.append((False, border_crop([lines(gray(frame)) for frame in clip]) != Crop()))
-        version, (middle_y, middle_x) = overlays.marked(clip, number)
+        version, (middle_y, middle_x) = labelled.marked(clip, number)
         found = find_logos([small_gray(gray(frame)) for frame in version], Crop())
         places = [((logo.top + logo.bottom) / 2, (logo.left + logo.right) / 2) for logo in found]
         near = [abs(y - middle_y) < 0.06 and abs(x - middle_x) < 0.06 for y, x in places]
@@ -89,9 +89,9 @@ def print_duplicates() -> None:
         return mean_embedding([embedder.see(frame)[1] for frame in clip[:: max(len(clip) // 3, 1)]])
 
     originals, outcomes, kinds = [], [], Counter[str]()
-    for number, (name, clip) in enumerate(overlays.clips()):
+    for number, (name, clip) in enumerate(labelled.clips()):
         vector = embed(clip)
-        for kind, copy in overlays.copies(clip, number):
+        for kind, copy in labelled.copies(clip, number):
             found = float(vector @ embed(copy)) >= SAME
             outcomes.append((True, found))
             kinds[kind] += found

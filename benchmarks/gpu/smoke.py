@@ -58,7 +58,7 @@ def error_of(case: GpuCase, device: str) -> float:
     """Relative error of this package's result."""
     inputs = case.inputs(device)
     ours = CONTENDERS[case.op][0]
-    return float(case.relative_error(inputs, ours.prepare(inputs)()))
+    return float(case.relative_error(case.exact(inputs), ours.prepare(inputs)()))
 
 
 @contextlib.contextmanager

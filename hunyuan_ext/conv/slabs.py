@@ -20,6 +20,7 @@ from hunyuan_ext.core.native import slow_bfloat16
 from hunyuan_ext.core.types import FLOAT, Triple
 
 NO_PAD = (0, 0, 0)
+WIDE_VALUES = 1 << 18  # of a wide copy, for it to stay in the cache
 
 
 def native_norm(x: Tensor, *others: Tensor) -> bool:
@@ -55,7 +56,7 @@ class ChannelMoments:
             self.totals[0] = rows[:64].double().mean(0)
             self.totals[1:] = 0
         center = self.totals[0].to(torch.promote_types(rows.dtype, FLOAT))
-        for part in rows.split(max(1, (1 << 18) // rows.shape[1])):  # wide copies stay in the cache
+        for part in rows.split(max(1, WIDE_VALUES // rows.shape[1])):
             distance = part - center
             self.totals[1] += distance.sum(0)
             self.totals[2] += distance.square_().sum(0)

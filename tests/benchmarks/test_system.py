@@ -16,7 +16,7 @@ if importlib.util.find_spec("benchmarks.cpu") is None or importlib.util.find_spe
 import hunyuan_ext
 from benchmarks import __main__ as bench
 from benchmarks import cases, machine, report, results, targets
-from benchmarks.cpu import compiled, parts, processes, tasks
+from benchmarks.cpu import processes, tasks
 from benchmarks.cpu.minis import QUICK
 from benchmarks.results import OURS, PEER, Peer, Row, raced
 from benchmarks.timing import Times, race
@@ -155,7 +155,7 @@ def test_work_of_operations(op, sizes, expected):
 def stub_parts(monkeypatch, **runs):
     description = {**hunyuan_ext.capabilities(), "build": {"native": True}}
     monkeypatch.setattr(hunyuan_ext, "capabilities", lambda: description)
-    monkeypatch.setattr(bench, "PARTS", {name: parts.Part(run, 1) for name, run in runs.items()})
+    monkeypatch.setattr(bench, "PARTS", {name: bench.Part(run, 1) for name, run in runs.items()})
 
 
 def one_row(*_):
@@ -191,7 +191,7 @@ def test_a_kernel_suite_that_fails_leaves_its_earlier_rows(tmp_path, monkeypatch
 
 def test_without_diffusers_a_line_says_how_to_get_it_and_the_rest_runs(tmp_path, monkeypatch, capsys):
     stub_parts(monkeypatch, beside=interrupt, alone=one_row)
-    monkeypatch.setitem(bench.PARTS, "alone", parts.Part(one_row, 1, peer=False))
+    monkeypatch.setitem(bench.PARTS, "alone", bench.Part(one_row, 1, peer=False))
     monkeypatch.setattr(machine, "version", lambda name: None)
     assert bench.main(["--quick", "--output", str(tmp_path)]) == 0
     hints = [line for line in capsys.readouterr().err.splitlines() if "pip install diffusers" in line]
@@ -201,11 +201,11 @@ def test_without_diffusers_a_line_says_how_to_get_it_and_the_rest_runs(tmp_path,
 
 def test_compiled_peer_is_measured_beside_this_package(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda module, **_: module)
-    result = list(compiled.compiled(QUICK))
+    result = list(tasks.compiled(QUICK))
     assert [row.op for row in result] == ["transformer forward", "VAE decode", "pipeline", "transformer forward"]
     for row in result:
-        assert row.ms > 0 and list(row.peers) == [compiled.COMPILED]
-        assert row.peers[compiled.COMPILED].ms > 0 and row.peers[compiled.COMPILED].error is not None
+        assert row.ms > 0 and list(row.peers) == [tasks.COMPILED]
+        assert row.peers[tasks.COMPILED].ms > 0 and row.peers[tasks.COMPILED].error is not None
 
 
 def test_targets_are_judged_against_whom_they_name():

@@ -7,7 +7,7 @@ from helpers.moving_pictures import texture
 
 pytest.importorskip("cv2")
 
-from benchmarks.curation.cameras import SIZE, move
+from benchmarks.curation.labelled import SIZE, move
 from benchmarks.curation.media import photo
 from hunyuan_video.curation.stages.camera import STATIC, camera_scores
 from hunyuan_video.curation.stages.crop import Crop

@@ -8,13 +8,15 @@ that ends the process (a kernel that hangs or faults) is left out when the same 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import random
 import statistics
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,8 @@ from torch import Tensor
 
 if __package__:
     from .contenders import BLOCK, FINISHED, PEER, Problem, Run, contenders, finished
-    from .watch import Meter, Watchdog
 else:  # started as a folder
     from contenders import BLOCK, FINISHED, PEER, Problem, Run, contenders, finished
-    from watch import Meter, Watchdog
 
 ROWS = 119056
 E4M3, BF16 = torch.float8_e4m3fn, torch.bfloat16
@@ -44,6 +44,67 @@ CASES = (  # end, K, N, scales of x by block, other orders of tiles
 )
 ALONE = (PEER, "own", "old_256x128")
 WORST_ERROR = {"quantize": 4e-2}  # relative, root mean square; else 8e-3: bfloat16 and the tensor cores' sums
+
+
+class Meter:
+    """SM clock in MHz and watts of a device, by NVML, over a stretch of work. Zeros where there is no NVML."""
+
+    def __init__(self, index: int = 0) -> None:
+        self.device = ctypes.c_void_p()
+        try:
+            self.library: ctypes.CDLL | None = ctypes.CDLL("libnvidia-ml.so.1")
+            if self.library.nvmlInit_v2() or self.library.nvmlDeviceGetHandleByIndex_v2(
+                index, ctypes.byref(self.device)
+            ):
+                self.library = None
+        except OSError:
+            self.library = None
+
+    def clock(self) -> int:
+        value = ctypes.c_uint()
+        if self.library is None or self.library.nvmlDeviceGetClockInfo(self.device, 1, ctypes.byref(value)):
+            return 0
+        return value.value
+
+    def millijoules(self) -> int:
+        value = ctypes.c_ulonglong()
+        if self.library is None or self.library.nvmlDeviceGetTotalEnergyConsumption(self.device, ctypes.byref(value)):
+            return 0
+        return value.value
+
+    def over(self, work: Callable[[], float]) -> dict[str, float]:
+        """The time that `work` returns, with mean clock and power while it ran."""
+        clocks, done = [], threading.Event()
+
+        def sample() -> None:
+            while not done.wait(0.02):
+                clocks.append(self.clock())
+
+        sampler = threading.Thread(target=sample, daemon=True)
+        started, energy = time.monotonic(), self.millijoules()
+        sampler.start()
+        milliseconds = work()
+        seconds, energy = time.monotonic() - started, self.millijoules() - energy
+        done.set()
+        sampler.join()
+        late = clocks[len(clocks) // 3 :] or [0]  # the clock settles first
+        return {"ms": milliseconds, "mhz": sum(late) / len(late), "watts": energy / 1000 / seconds}
+
+
+class Watchdog:
+    """Ends the process (status 9) when nobody has called `alive` for `seconds`: a kernel hangs."""
+
+    def __init__(self, seconds: float) -> None:
+        self.last, self.seconds = time.monotonic(), seconds
+        threading.Thread(target=self.watch, daemon=True).start()
+
+    def alive(self) -> None:
+        self.last = time.monotonic()
+
+    def watch(self) -> None:
+        while time.monotonic() - self.last < self.seconds:
+            time.sleep(0.1)
+        os._exit(9)
 
 
 def random_codes(rows: int, columns: int, seed: int) -> Tensor:
