@@ -10,9 +10,14 @@ import pytest
 from PIL import Image
 
 from hunyuan_video import HunyuanVideoPipeline
+from hunyuan_video.checkpoints.adapters import fast_settings
+from hunyuan_video.checkpoints.layout import BUNDLED
+from hunyuan_video.checkpoints.pipeline import read_sampling_json
 from hunyuan_video.cli import main
 from hunyuan_video.media.metadata import read_metadata
 from hunyuan_video.models.grid import Grid
+from hunyuan_video.sampling.models import read_defaults
+from hunyuan_video.sampling.request import resolve_settings
 
 PROMPT = "a red star moves left"
 
@@ -79,3 +84,13 @@ def test_fast_without_a_measurement_is_refused(checkpoint, measured, command):
     assert result.code == 1 and "wrong entry 'fast'" in result.err
     for flag in ("--fast", "--fit"):
         assert "leave it out" in command("sample", "--resume", "a.safetensors", flag).err
+
+
+@pytest.mark.parametrize(("adapter", "steps"), [("none", 5), (None, 3)])
+def test_the_bundled_models_entries_are_settings(adapter, steps):
+    values = read_sampling_json(BUNDLED["tiny"])
+    fast = fast_settings(values, adapter)
+    chosen = {name: value for name, value in fast.items() if name != "measured"}
+    settings = resolve_settings(chosen, read_defaults(BUNDLED["tiny"], adapter), Grid())
+    assert settings.num_inference_steps == steps and " prompts" in fast["measured"]
+    assert fast_settings(values, "few_step,few_step:0.5") is None
