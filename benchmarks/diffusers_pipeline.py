@@ -25,11 +25,14 @@ PROMPT = "A red circle moves to the right over a green background."
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="17 frames of 64 x 64 pixels")
+    parser.add_argument("--frames", type=int, help="another number of frames")
+    parser.add_argument("--size", type=int, help="another height and width, in pixels")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     chosen = parser.parse_args()
     frames, size = (17, 64) if chosen.quick else (33, 256)
+    frames, size = chosen.frames or frames, chosen.size or size
 
     ours = HunyuanVideoPipeline.from_pretrained("tiny", device="cpu", dtype=getattr(torch, chosen.dtype))
     pipe = to_diffusers(ours)
