@@ -10,7 +10,7 @@ from hunyuan_video.files import expand
 PATHS = (
     "adapter", "against", "checkpoint_to", "config", "curves", "data", "destination", "file", "folder", "folder_a",
     "folder_b", "image", "latents", "law", "loras", "model", "output", "plot", "prompt_file", "real", "reference",
-    "resume", "sheet", "source", "sources", "study", "suite", "tiers", "video",
+    "result", "resume", "sheet", "source", "sources", "study", "suite", "tiers", "video",
 )  # fmt: skip
 NAMED = ("join", "systems")  # of the form NAME=PATH or NAME=PATH:PATH, several times
 
