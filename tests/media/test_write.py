@@ -302,3 +302,18 @@ def test_a_missing_encoder_and_a_full_disk_are_told_before_the_work(tmp_path, mo
         with pytest.raises(UserError, match=r"it takes at least \d+.\d MB and 0.1 MB are free"):
             check_output(f"{tmp_path}/{name}", 129, height=720, width=1280)
         check_output(f"{tmp_path}/{name}", 5, height=64, width=64)
+
+
+def test_a_gif_that_does_not_change_for_too_long_is_refused(tmp_path):
+    still = np.full((20, 16, 16, 3), 90, np.uint8)
+    with pytest.raises(UserError, match=r"gif: a picture lasts at most 655.35 s.*write .mp4"):
+        save_video(tmp_path / "a.gif", still, 0.02)
+    assert not list(tmp_path.iterdir())
+    still[10:] = 10  # each half lasts 500 s
+    save_video(tmp_path / "a.gif", still, 0.02)
+    with Image.open(tmp_path / "a.gif") as image:
+        lengths = []
+        for number in range(image.n_frames):
+            image.seek(number)
+            lengths.append(image.info["duration"])
+    assert sum(lengths) == 1_000_000

@@ -65,10 +65,24 @@ def _png_info(comment: str) -> PngInfo:
 def write_gif(path: Path, frames: np.ndarray, fps: float, comment: str) -> None:  # frames: uint8 [F, H, W, 3]
     """Endless GIF of 256 colors a frame."""
     images = [Image.fromarray(frame).quantize(256, method=Image.Quantize.MEDIANCUT) for frame in frames]
+    _check_held(images, delays(".gif", len(frames), fps))
     images[0].save(
         path, format="GIF", save_all=True, append_images=images[1:], loop=0, comment=comment.encode("ascii"),
         duration=[10 * ticks for ticks in delays(".gif", len(frames), fps)],
     )  # fmt: skip
+
+
+def _check_held(images: list[Image.Image], ticks: list[int]) -> None:
+    """UserError where equal frames, of which Pillow makes one, last longer than a GIF can say."""
+    held, before = 0, b""
+    for image, length in zip(images, ticks, strict=True):
+        pixels = image.convert("RGB").tobytes()
+        held, before = (held if pixels == before else 0) + length, pixels
+        if held > LONGEST[".gif"]:
+            seconds = LONGEST[".gif"] / TICKS[".gif"]
+            raise UserError(
+                f"gif: a picture lasts at most {seconds:g} s, this one does not change for longer; write .mp4"
+            )
 
 
 def write_webp(path: Path, frames: np.ndarray, fps: float, comment: str) -> None:  # frames: uint8 [F, H, W, 3]
