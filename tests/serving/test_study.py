@@ -173,6 +173,7 @@ def test_studies_that_cannot_begin_are_refused(videos, study, tmp_path, capsys):
     words = ["eval", "study", "serve", "--port", "0", "--raters", "3"]
     assert main([*words, str(study)]) == 1 and "no video of prompt p2" in capsys.readouterr().err
     assert not (study / "invitations.txt").exists()
+    assert main(["eval", "study", "analyse", str(study)]) == 1 and "cannot read the votes" in capsys.readouterr().err
     assert main([*words, str(tmp_path / "none")]) == 1 and "no such folder" in capsys.readouterr().err
     assert main([*words, str(study), "--votes", "4"]) == 2 and "invite more" in capsys.readouterr().err
 

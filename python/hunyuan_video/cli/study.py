@@ -85,7 +85,8 @@ def export(study: Path) -> None:
 
     store = StudyStore(study)
     try:
-        write_votes(study / VOTES_FILE, store.rows())
+        if not store.is_new:  # a start that failed leaves an empty one
+            write_votes(study / VOTES_FILE, store.rows())
     finally:
         store.close()
 

@@ -21,7 +21,6 @@ COOKIE = "rater"
 LARGEST = 4096  # bytes of a vote
 NO_LINK = "this link is unknown, was used or has expired; ask who invited you for a new one"
 NO_SESSION = "open the link that you were sent; if it was used in another browser, ask for a new one"
-Wrong = tuple[int, str]
 
 
 def make_study_app(study: Path, store: StudyStore) -> FastAPI:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,8 @@ def _copy(
 ) -> None:
     """Blinded copies of all videos, and broken ones of some."""
     folder = study / BLIND
-    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # of a start that did not come to its end
+    folder.mkdir()
     clips = {name: {clip.id: clip for clip in clips_of(study / name)} for name in systems}
     items = sorted({item for name, item in keys})
     for done, item in enumerate(items, 1):
