@@ -6,6 +6,7 @@
 # make sanitize     the CPU kernels under address and undefined-behaviour sanitizers, ROUNDS random problems each
 # make fuzz         CASES damaged files through every command that reads them; failing ones are kept in build/fuzz
 # make kill         sample, train, encode and convert, each killed at TIMES moments and run again
+# make test-oldest  tests of the files that packages read and write, with the oldest versions of them that are allowed
 # make cuda-check   compile every CUDA kernel, without a GPU
 # make clean        remove everything that these made, but not outputs/
 #
@@ -32,7 +33,7 @@ PIP_INSTALL = $(RUN) -m pip install --constraint $(VENV)/constraints.txt
 PACKAGE := $(VENV)/package-$(HUNYUAN_CUDA).stamp
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: install demo test bench lint sanitize fuzz kill cuda-check clean
+.PHONY: install demo test bench lint sanitize fuzz kill test-oldest cuda-check clean
 
 install: $(VENV)/test.stamp
 
@@ -64,6 +65,14 @@ fuzz: $(VENV)/test.stamp
 
 kill: $(VENV)/test.stamp
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(RUN) -m robustness.kill --times $(TIMES)
+
+# In the place of the newer packages of VENV; torch, and peers such as transformers, are those of VENV.
+test-oldest: $(VENV)/test.stamp
+	rm -rf build/oldest
+	$(RUN) -m pip install --quiet --target build/oldest $$($(RUN) tests/helpers/oldest.py hub serve eval)
+	OMP_NUM_THREADS=1 PYTHONPATH=build/oldest $(RUN) -m pytest -q -k "not transformers" tests/media tests/checkpoints/test_hub.py \
+	    tests/checkpoints/test_safetensors_file.py tests/checkpoints/test_shards.py tests/checkpoints/test_text_loading.py \
+	    tests/serving/test_parameters.py tests/evaluation/test_paired.py
 
 cuda-check:
 	.ci/cuda-check

@@ -63,7 +63,7 @@ def save_words(folder, **config):
 
 def rewrite(folder, change):
     path = folder / "model.safetensors"
-    tensors = load_file(path)
+    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}  # older versions map the file
     save_file(change(tensors), path)
 
 
