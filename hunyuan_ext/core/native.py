@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,7 +43,9 @@ def load() -> tuple[Any, str]:
         return None, f"hunyuan_ext._C does not load: {error}"
     wanted = interface.expected()
     if wanted is not None and getattr(extension, "interface", None) != wanted:
-        return None, f"{extension.__file__} was built from other sources; build it again"
+        reason = f"{extension.__file__} was built from other sources; build it again"
+        warnings.warn(f"no kernel of hunyuan_ext runs, torch does its work: {reason}", stacklevel=2)
+        return None, reason
     probe = torch.empty_strided((2, 3), (1, 2), dtype=BFLOAT, device="cpu")
     extension.use_exchange_api(getattr(torch.Tensor, "__dlpack_c_exchange_api__", None))
     if extension.describe(probe) != ((2, 3), (1, 2), 1, -1, probe.data_ptr()):
