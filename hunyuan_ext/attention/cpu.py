@@ -119,7 +119,7 @@ class Attention:
         self.run = self.call if all(x is None or in_rows(x) for x in tensors) else self.copy_and_call
 
     def call(self, q, k, v, norms, rope, text_len, kv_len, eps, scale, block_mask):  # -> [B, S, H, D], contiguous
-        out = torch.empty_strided(self.shape, self.strides, dtype=q.dtype)
+        out = torch.empty_strided(self.shape, self.strides, dtype=q.dtype, device="cpu")
         lengths = None if kv_len is None else check.lengths(kv_len, self.keys)
         tiles = None if block_mask is None else tiles_of(block_mask, q.shape[1], self.keys)
         scale, threads = self.scale if scale is None else scale, torch.get_num_threads()

@@ -60,16 +60,16 @@ def test_a_video_by_hand(page, server):
     page.get_by_text("Settings", exact=True).click()
     steps = page.get_by_label("num inference steps")
     assert steps.get_attribute("placeholder") == "4" and steps.get_attribute("max") == "1000"
-    steps.fill("300")
+    steps.fill("900")
     page.get_by_label("seed").fill("7")
     picture(page, "settings")
     page.get_by_role("button", name="Make the video").click()
     made = card(page, "a <b>red</b> star")
-    made.locator(".state", has_text=re.compile(r"step \d+ of 300")).wait_for()
+    made.locator(".state", has_text=re.compile(r"step \d+ of 900")).wait_for()
     made.locator("img[src^='data:image/webp']").wait_for()
     picture(page, "running")
     page.reload()
-    made.locator(".state", has_text=re.compile(r"step \d+ of 300")).wait_for()
+    made.locator(".state", has_text=re.compile(r"step \d+ of 900")).wait_for()
     made.get_by_role("button", name="Cancel").click()
     made.locator(".state", has_text="was cancelled").wait_for()
     picture(page, "cancelled")
@@ -81,7 +81,7 @@ def test_a_video_by_hand(page, server):
     page.get_by_label("What the video shows").fill("")
     made.get_by_role("button", name="Use these settings").click()
     assert page.get_by_label("What the video shows").input_value() == "a <b>red</b> star"
-    assert (steps.input_value(), page.get_by_label("seed").input_value()) == ("300", "7")
+    assert (steps.input_value(), page.get_by_label("seed").input_value()) == ("900", "7")
     made.get_by_role("button", name="Delete").click()
     made.wait_for(state="detached")
     assert page.wrong == [] and page.asked <= {server.url, "data:", "blob:"}
