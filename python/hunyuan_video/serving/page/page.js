@@ -157,9 +157,13 @@ async function finish(card, video, running) {
   card.querySelector(".actions").replaceChildren(...actions);
 }
 
+// Videos of which an event came while a list was on its way: the event is the newer news.
+const newer = new Set();
+
 async function page() {
+  newer.clear();
   const list = await call(`v1/videos?limit=24${oldest ? `&after=${oldest}` : ""}`);
-  for (const video of list.data) show(video, null, true);
+  for (const video of list.data) if (!newer.has(video.id)) show(video, null, true);
   oldest = list.last_id ?? oldest;
   $("more").hidden = !list.has_more;
 }
@@ -169,6 +173,8 @@ async function listen() {
     try {
       const answer = await fetch("v1/events?previews=true", { headers: headers() });
       $("connection").textContent = "connected";
+      oldest = null;
+      page().catch(() => {}); // what happened between the first list and this connection
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       let text = "";
       for (let part = await reader.read(); !part.done; part = await reader.read()) {
@@ -187,7 +193,10 @@ async function listen() {
 function heard(event) {
   const line = event.split("\n").find((text) => text.startsWith("data: "));
   const content = line ? JSON.parse(line.slice(6)) : {};
-  if (content.video) show(content.video, content.preview, false);
+  if (content.video) {
+    newer.add(content.video.id);
+    show(content.video, content.preview, false);
+  }
   if (content.type === "video.deleted" && cards.has(content.id)) {
     cards.get(content.id).remove();
     cards.delete(content.id);
