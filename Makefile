@@ -75,7 +75,7 @@ test-oldest: $(VENV)/test.stamp
 	    tests/serving/test_parameters.py tests/evaluation/test_paired.py
 
 cuda-check:
-	.ci/cuda-check
+	$(PYTHON) tests/cuda/nvcc.py
 
 clean:
 	rm -rf $(VENV) build hunyuan_ext.egg-info hunyuan_ext/_C*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -169,14 +171,42 @@ def read_text(path: Path) -> str:
 
 def read_list(path: Path, remedy: str) -> list[tuple[int, str]]:
     """`entry_lines` of a file. remedy: what to do where there is none. UserError where it is missing or no text."""
+    return list(entry_lines(_text(path, remedy)))
+
+
+def _text(path: Path, remedy: str) -> str:
     if not path.exists():
         raise UserError(f"{path}: no such file; {remedy}")
     try:
-        return list(entry_lines(read_text(path)))
+        return read_text(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:
         raise UserError(f"{path}: cannot be read as text ({error}); save it as UTF-8") from None
+
+
+def read_table(path: Path, remedy: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Columns of a CSV with a header, and its rows with the number of the line that each ends on.
+
+    A cell may hold line breaks within quotes. remedy: what to do where there is none. UserError where it is missing, no
+    text or no CSV, where two columns have one name, and for a row of more or fewer cells.
+    """
+    reader = csv.DictReader(io.StringIO(_text(path, remedy), newline=""), strict=True)
+    rows = []
+    try:
+        columns = [name.strip() for name in reader.fieldnames or ()]
+        if len(set(columns)) < len(columns):
+            raise UserError(f"{path}: two columns have one name ({', '.join(columns)})")
+        reader.fieldnames = columns
+        for row in reader:
+            if None in row or None in row.values():
+                wrong = "more" if None in row else "fewer"
+                text = f"{path}: the row that ends on line {reader.line_num} has {wrong} fields than columns"
+                raise UserError(f"{text}; rows with more or fewer fields often want their commas quoted")
+            rows.append((reader.line_num, row))
+    except csv.Error as error:
+        raise UserError(f"{path}: line {reader.line_num}: {error}") from None
+    return columns, rows
 
 
 def entry_lines(text: str) -> Iterator[tuple[int, str]]:

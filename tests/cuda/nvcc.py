@@ -1,7 +1,8 @@
-"""Compiles kernel sources, without a GPU and without linking; `python3 tests/cuda/nvcc.py` does so with all of them.
+"""Compiles kernel sources, without a GPU and without linking; `make cuda-check` does so with all of them, for the
+architecture of their folder, or else the oldest and the newest.
 
 Objects and what ptxas said are kept in build/sass for a state of the sources, so tests do not compile what
-`make cuda-check` has compiled. Needs nothing but Python and nvcc.
+it has compiled. Needs nothing but Python and nvcc.
 """
 
 from __future__ import annotations

@@ -32,12 +32,14 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from hunyuan_video.cli import main as command
 from hunyuan_video.training import checkpoint, loop
 from hunyuan_video.training.config import load_config
 from hunyuan_video.training.report import read_log
 from hunyuan_video.training.run import run
+from hunyuan_video.training.tasks.flow import FlowTask
 
 KINDS = ("kill", "disk", "damage", "unreadable", "NaN", "evaluation")
 BUCKET = "5x16x16"
@@ -141,8 +143,7 @@ def child(config: str, fault: str, at: int, where: str) -> None:
 
     loop.Trainer.step = counted
     if fault == "evaluation":
-        task = __import__("hunyuan_video.training.tasks.flow", fromlist=["FlowTask"]).FlowTask
-        deadly(task, "evaluate")
+        deadly(FlowTask, "evaluate")
     elif where == "save":
         deadly(checkpoint.dcp, "save")
     elif where == "rename":
@@ -189,9 +190,8 @@ def state(config: str) -> dict[str, torch.Tensor]:
     places = {name: torch.zeros(tuple(entry.size), dtype=entry.properties.dtype)
               for name, entry in reader.read_metadata().state_dict_metadata.items()}  # fmt: skip
     checkpoint.dcp.load(places, storage_reader=reader, no_dist=True)
-    exported = __import__("safetensors.torch", fromlist=["load_file"]).load_file
     for path in (output / "export").glob("*.safetensors"):
-        places |= {f"export/{name}": tensor for name, tensor in exported(path).items()}
+        places |= {f"export/{name}": tensor for name, tensor in load_file(path).items()}
     return places
 
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from hunyuan_video.errors import UserError
 
-STORE_FILE = "study.sqlite"
-
 
 def add_study(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     parser = actions.add_parser("study", help="serve, analyse or simulate a study of people's votes")
@@ -65,6 +63,7 @@ def analyse(args: argparse.Namespace) -> int:
     from hunyuan_video.evaluation.study.analysis import Rule, analysis, as_markdown
     from hunyuan_video.evaluation.study.votes import VOTES_FILE, read_votes
     from hunyuan_video.evaluation.suites import read_suite
+    from hunyuan_video.serving.study.store import STORE_FILE
 
     study = Path(args.study)
     if (study / STORE_FILE).exists():

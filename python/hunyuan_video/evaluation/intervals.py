@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,17 +31,14 @@ def clopper_pearson(right: int, count: int) -> tuple[float, float]:
     """The exact 95 % interval of a share, `right` of `count` cases (Clopper and Pearson 1934); (0, 1) for none."""
     if count < 1:
         return 0.0, 1.0
-    beta = scipy_stats().beta
-    low = float(beta.ppf(0.025, right, count - right + 1)) if right else 0.0
-    high = float(beta.ppf(0.975, right + 1, count - right)) if right < count else 1.0
-    return low, high
+    limits = scipy_stats().binomtest(right, count).proportion_ci(0.95, method="exact")
+    return float(limits.low), float(limits.high)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """The 95 % interval of a mean by Student's t; None for fewer than two values."""
     if len(values) < 2:
         return None
-    mean = math.fsum(values) / len(values)
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    half = float(scipy_stats().t.ppf(0.975, len(values) - 1)) * math.sqrt(variance / len(values))
+    mean = statistics.fmean(values)
+    half = float(scipy_stats().t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
     return mean - half, mean + half

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
-import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +13,7 @@ from typing import Any
 from hunyuan_video.data.toyworld import WORLDS
 from hunyuan_video.errors import ArgumentError, UserError
 from hunyuan_video.evaluation.prompt_following import held_out_prompts
-from hunyuan_video.files import entry_lines, read_text
+from hunyuan_video.files import read_list, read_table, read_text
 
 SEED = 2026
 HELD_OUT = 100  # prompts of a toyworld unless another number is asked for
@@ -100,44 +98,23 @@ def _vbench() -> Iterable[tuple[str, Mapping[str, Any]]]:
 
 
 def _file_rows(path: Path) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    try:
-        text = read_text(path)
-    except OSError as error:
-        raise UserError(f"cannot read the suite {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
+    remedy = "a suite is a .txt, .csv or .jsonl file, toyworld:WORLD or vbench"
     ending = path.suffix.lower()
     if ending == ".csv":
-        return _csv_rows(path, text)
+        columns, rows = read_table(path, remedy)
+        if not set(columns) & set(TEXT_COLUMNS):
+            raise UserError(f"{path}: no column `prompt`, but {', '.join(columns) or 'nothing'}; name one so")
+        return [(f"line {number}", row) for number, row in rows]
+    if ending not in (".txt", ".jsonl"):
+        raise UserError(f"{path}: {remedy}")
+    lines = read_list(path, remedy)
     if ending == ".jsonl":
-        return _json_rows(path, text)
-    if ending == ".txt":
-        return [(f"line {number}", {"prompt": line}) for number, line in entry_lines(text)]
-    raise UserError(f"{path}: a suite is a .txt, .csv or .jsonl file, toyworld:WORLD or vbench")
+        return _json_rows(path, lines)
+    return [(f"line {number}", {"prompt": line}) for number, line in lines]
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Rows of a CSV with a header; a prompt may hold line breaks within quotes. Rows of other lengths are refused."""
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        names = [name.strip() for name in reader.fieldnames or ()]
-        if not set(names) & set(TEXT_COLUMNS):
-            raise UserError(f"{path}: no column `prompt`, but {', '.join(names) or 'nothing'}; name one so")
-        if len(set(names)) < len(names):
-            raise UserError(f"{path}: two columns have one name ({', '.join(names)})")
-        reader.fieldnames = names
-        for row in reader:
-            place = f"line {reader.line_num}"
-            if None in row or None in row.values():
-                wrong = "more" if None in row else "fewer"
-                raise UserError(f"{path}: the row that ends on {place} has {wrong} fields than columns; quote commas")
-            yield place, row
-    except csv.Error as error:
-        raise UserError(f"{path}: line {reader.line_num}: {error}") from None
-
-
-def _json_rows(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for number, line in entry_lines(text):
+def _json_rows(path: Path, lines: list[tuple[int, str]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for number, line in lines:
         try:
             row = json.loads(line)
         except ValueError as error:

@@ -11,6 +11,7 @@ import torch
 from hunyuan_video.checkpoints.layout import checkpoint_folder
 from hunyuan_video.checkpoints.pipeline import default_dtype
 from hunyuan_video.errors import ArgumentError
+from hunyuan_video.models.transformer.step_cache import KEPT
 from hunyuan_video.planning.budget import host_available, host_limit, parse_size
 from hunyuan_video.planning.gpus import card_of
 from hunyuan_video.planning.run_plan import MEMORY_MODES, PROCESS, Choice, Demand, RunPlan, Target, plan_run
@@ -21,7 +22,6 @@ from hunyuan_video.sampling.request import SamplingDefaults, resolve_settings
 
 PRECISIONS = ("auto", "bf16", "fp8", "int8")
 SECOND_ORDER = {"heun": 2}
-CACHED = {"first_block": 2, "linear": 3}  # sets of tokens that a step cache keeps (models/transformer/step_cache.py)
 
 
 def plan_sampling(
@@ -60,7 +60,7 @@ def plan_sampling(
         videos=prompts * settings.num_videos_per_prompt, batch=batch_size,
         calls=SECOND_ORDER.get(settings.solver, 1), guided=settings.true_cfg_scale > 1,
         vae_mode=vae_mode, latents_only=output_type == "latent", encodes=encodes,
-        cached=0 if settings.cache is None else CACHED[method_of(settings.cache)[0]],
+        cached=0 if settings.cache is None else 1 + KEPT[method_of(settings.cache)[0]],
     )  # fmt: skip
     plan = plan_run(sizes, demand, target, ways(sizes, target, dtype, precision, memory))
     plan.choices = {"model": sizes.name, **plan.choices, "cache": settings.cache, "attention": settings.attention}

@@ -19,14 +19,8 @@ CLOSE_SECONDS = 3  # that open requests get at the end
 BACKLOG = 2048
 
 
-class Server(uvicorn.Server):
+class SignaledServer(uvicorn.Server):
     """uvicorn that ends with the program's own exit code after SIGTERM and SIGINT, not by the signal."""
-
-    def __init__(self, settings: uvicorn.Config, service: JobService):
-        super().__init__(settings)
-        self.service = service
-        self.stopping = False
-        service.on_fatal = self.stop
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -40,8 +34,23 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def stop(self) -> None:
+        """Begins the end: listeners are let go."""
+        self.should_exit = True
+
+
+class Server(SignaledServer):
+    """The server of video jobs."""
+
+    def __init__(self, settings: uvicorn.Config, service: JobService):
+        super().__init__(settings)
+        self.service = service
+        self.stopping = False
+        service.on_fatal = self.stop
+
+    def stop(self) -> None:
         """Begins the end: no new jobs, listeners are let go; a second signal does not wait for open requests."""
-        self.force_exit, self.should_exit, self.stopping = self.stopping, True, True
+        self.force_exit, self.stopping = self.stopping, True
+        super().stop()
         self.service.draining = True
         self.service.hub.close()
 
@@ -59,13 +68,18 @@ def bound_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
+def address_of(host: str, listener: socket.socket) -> str:
+    """The URL at which a bound socket answers; IPv6 addresses in brackets."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{listener.getsockname()[1]}"
+
+
 def serve(config: ServerConfig, print_line: Callable[[str], None] = print) -> None:
     """Serves until SIGTERM or SIGINT. UserError for an address, folder or checkpoint that cannot be used."""
     listener = bound_socket(config.host, config.port)
     app = make_app(config)
-    port = listener.getsockname()[1]
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    print_line(f"hunyuan-video serves {config.model_id} at http://{host}:{port} (API: http://{host}:{port}/v1)")
+    address = address_of(config.host, listener)
+    print_line(f"hunyuan-video serves {config.model_id} at {address} (API: {address}/v1)")
     settings = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=CLOSE_SECONDS, server_header=False,
         ws_max_size=1 << 16, h11_max_incomplete_event_size=1 << 16,

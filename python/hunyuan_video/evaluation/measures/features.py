@@ -13,9 +13,8 @@ from hunyuan_video.curation.stages.sharpness import sharpness
 from hunyuan_video.errors import ArgumentError
 
 QUALITY_LOOKS = 3  # frames of a clip that the quality heads and sharpness see
-DISTANCE_LOOKS = (
-    4  # frames of a clip whose mean is its point among clips: frames of one clip are no samples of their own
-)
+# Frames of a clip whose mean is its point among clips: frames of one clip are no samples of their own.
+DISTANCE_LOOKS = 4
 
 
 @dataclass

@@ -58,11 +58,9 @@ def simulated(world: World, seed: int, questions: Sequence[str] = QUESTIONS, row
     luck = rng.normal(0, world.luck, (world.prompts, count))
     taste = rng.normal(0, world.taste, (world.raters, count))
     side = rng.normal(world.left, world.left_spread, world.raters)
-    value = np.array(world.strengths) + luck[:, None]  # [prompts, 1, systems]
+    value = np.array(world.strengths) + luck  # [prompts, systems]
     for question in questions:
-        difference = (
-            value[prompt, 0, left] - value[prompt, 0, right] + taste[rater, left] - taste[rater, right] + side[rater]
-        )
+        difference = value[prompt, left] - value[prompt, right] + taste[rater, left] - taste[rater, right] + side[rater]
         difference[rater < world.clickers] = 0.0
         up, down = np.exp(difference / 2), np.exp(-difference / 2)
         draw = rng.random(len(rows)) * (up + down + world.ties)
@@ -119,8 +117,7 @@ def as_rows(votes: Votes, world: World, seed: int) -> list[dict[str, str]]:
             right, wrong = ("left", "right") if i % 2 == 0 else ("right", "left")
             chance = 1 / 3 if number < world.clickers else world.careful
             answer = right if rng.random() < chance else wrong
-            sides = {"left": votes.systems[0], "right": "broken"} if right == "left" else {}
             row = {"rater": rater, "prompt": votes.prompts[i % len(votes.prompts)], "check": right}
-            row |= sides or {"left": "broken", "right": votes.systems[0]}
-            rows.append(row | dict.fromkeys(QUESTIONS, answer))
+            row |= {right: votes.systems[0], wrong: "broken", **dict.fromkeys(QUESTIONS, answer)}
+            rows.append(row)
     return rows

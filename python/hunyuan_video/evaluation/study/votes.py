@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hunyuan_video.errors import UserError
-from hunyuan_video.files import read_text, staged_file
+from hunyuan_video.files import read_table, staged_file
 
 QUESTIONS = ("text", "motion", "visual", "overall")
 ANSWERS = {"left": 1, "same": 0, "right": -1}
@@ -52,23 +52,12 @@ class Checks:
 
 def read_votes(path: Path) -> tuple[Votes, Checks]:
     """Votes and answers to checks of a CSV with `COLUMNS`. UserError for other columns or values, or without votes."""
-    try:
-        text = read_text(path)
-    except OSError as error:
-        raise UserError(f"cannot read the votes {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+    remedy = "votes come from eval study serve or simulate"
+    if not path.exists():
+        raise UserError(f"cannot read the votes {path}: no such file; {remedy}")
+    columns, rows = read_table(path, remedy)
+    if missing := [name for name in COLUMNS if name not in columns]:
         raise UserError(f"{path}: no column {', '.join(missing)}; votes have {', '.join(COLUMNS)}")
-    rows = []
-    try:
-        for row in reader:
-            if None in row or None in row.values():
-                raise UserError(f"{path}: line {reader.line_num} has more or fewer fields than columns")
-            rows.append((reader.line_num, row))
-    except csv.Error as error:
-        raise UserError(f"{path}: line {reader.line_num}: {error}") from None
     return _parsed(path, rows)
 
 

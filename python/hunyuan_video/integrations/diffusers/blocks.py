@@ -181,83 +181,62 @@ def single(
     return x[:, :length], with_padding(x[:, length:], padding)
 
 
-class DoubleBlock(theirs.HunyuanVideoTransformerBlock):
+class _Double:
+    """Forward of dual-stream blocks, in front of diffusers' class."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,  # [B, S, D]
+        encoder_hidden_states: Tensor,  # [B, L, D]
+        temb: Tensor,  # [B, D]
+        attention_mask: Tensor | None = None,  # [B, 1, 1, S + L] bool
+        freqs_cis: Rope | None = None,
+        token_replace_emb: Tensor | None = None,  # [B, D]; None in blocks without token replacement
+        num_tokens: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        given = hidden_states, encoder_hidden_states, temb, attention_mask, freqs_cis, token_replace_emb, num_tokens
+        ours = is_ours_to_run(self, LINEARS[DOUBLE], attention_mask)
+        return double(self, *given) if ours else super().forward(*given)  # type: ignore[misc]
+
+
+class _Single:
+    """Forward of single-stream blocks, in front of diffusers' class."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,  # [B, S, D]; all as in `_Double`
+        encoder_hidden_states: Tensor,
+        temb: Tensor,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: Rope | None = None,
+        token_replace_emb: Tensor | None = None,
+        num_tokens: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        given = (
+            hidden_states, encoder_hidden_states, temb, attention_mask, image_rotary_emb, token_replace_emb, num_tokens
+        )  # fmt: skip
+        ours = is_ours_to_run(self, LINEARS[SINGLE], attention_mask)
+        return single(self, *given) if ours else super().forward(*given)  # type: ignore[misc]
+
+
+class DoubleBlock(_Double, theirs.HunyuanVideoTransformerBlock):
     """diffusers' dual-stream block."""
 
-    def forward(
-        self,
-        hidden_states: Tensor,  # [B, S, D]
-        encoder_hidden_states: Tensor,  # [B, L, D]
-        temb: Tensor,  # [B, D]
-        attention_mask: Tensor | None = None,  # [B, 1, 1, S + L] bool
-        freqs_cis: Rope | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> tuple[Tensor, Tensor]:
-        if is_ours_to_run(self, LINEARS[DOUBLE], attention_mask):
-            return double(self, hidden_states, encoder_hidden_states, temb, attention_mask, freqs_cis)
-        given = hidden_states, encoder_hidden_states, temb, attention_mask, freqs_cis, *args
-        return super().forward(*given, **kwargs)
 
-
-class SingleBlock(theirs.HunyuanVideoSingleTransformerBlock):
+class SingleBlock(_Single, theirs.HunyuanVideoSingleTransformerBlock):
     """diffusers' single-stream block."""
 
-    def forward(
-        self,
-        hidden_states: Tensor,  # [B, S, D]
-        encoder_hidden_states: Tensor,  # [B, L, D]
-        temb: Tensor,  # [B, D]
-        attention_mask: Tensor | None = None,  # [B, 1, 1, S + L] bool
-        image_rotary_emb: Rope | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> tuple[Tensor, Tensor]:
-        if is_ours_to_run(self, LINEARS[SINGLE], attention_mask):
-            return single(self, hidden_states, encoder_hidden_states, temb, attention_mask, image_rotary_emb)
-        given = hidden_states, encoder_hidden_states, temb, attention_mask, image_rotary_emb, *args
-        return super().forward(*given, **kwargs)
 
-
-class TokenReplaceDoubleBlock(theirs.HunyuanVideoTokenReplaceTransformerBlock):
+class TokenReplaceDoubleBlock(_Double, theirs.HunyuanVideoTokenReplaceTransformerBlock):
     """diffusers' dual-stream block of image-to-video by token replacement."""
 
-    def forward(
-        self,
-        hidden_states: Tensor,  # [B, S, D]
-        encoder_hidden_states: Tensor,  # [B, L, D]
-        temb: Tensor,  # [B, D]
-        attention_mask: Tensor | None = None,  # [B, 1, 1, S + L] bool
-        freqs_cis: Rope | None = None,
-        token_replace_emb: Tensor | None = None,  # [B, D]
-        num_tokens: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        given: tuple[Any, ...] = (hidden_states, encoder_hidden_states, temb, attention_mask, freqs_cis)
-        given += (token_replace_emb, num_tokens)
-        ours = is_ours_to_run(self, LINEARS[DOUBLE], attention_mask)
-        return double(self, *given) if ours else super().forward(*given)
 
-
-class TokenReplaceSingleBlock(theirs.HunyuanVideoTokenReplaceSingleTransformerBlock):
+class TokenReplaceSingleBlock(_Single, theirs.HunyuanVideoTokenReplaceSingleTransformerBlock):
     """diffusers' single-stream block of image-to-video by token replacement."""
-
-    def forward(
-        self,
-        hidden_states: Tensor,  # [B, S, D]
-        encoder_hidden_states: Tensor,  # [B, L, D]
-        temb: Tensor,  # [B, D]
-        attention_mask: Tensor | None = None,  # [B, 1, 1, S + L] bool
-        image_rotary_emb: Rope | None = None,
-        token_replace_emb: Tensor | None = None,  # [B, D]
-        num_tokens: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        given: tuple[Any, ...] = (hidden_states, encoder_hidden_states, temb, attention_mask, image_rotary_emb)
-        given += (token_replace_emb, num_tokens)
-        ours = is_ours_to_run(self, LINEARS[SINGLE], attention_mask)
-        return single(self, *given) if ours else super().forward(*given)
 
 
 BLOCKS: tuple[Any, ...] = (DoubleBlock, SingleBlock, TokenReplaceDoubleBlock, TokenReplaceSingleBlock)
 for _kind in BLOCKS:
-    _kind.__name__ = _kind.__base__.__name__  # chosen by name: compile_repeated_blocks, FSDP, device maps
-    TransformerBlockRegistry.register(_kind, copy.copy(TransformerBlockRegistry.get(_kind.__base__)))
+    _theirs = _kind.__bases__[-1]
+    _kind.__name__ = _theirs.__name__  # chosen by name: compile_repeated_blocks, FSDP, device maps
+    TransformerBlockRegistry.register(_kind, copy.copy(TransformerBlockRegistry.get(_theirs)))

@@ -23,7 +23,7 @@ from hunyuan_video.models.vae.config import VAEConfig
 
 Pipe = TypeVar("Pipe")
 TRANSFORMERS = (HunyuanVideoTransformer3DModel, HunyuanVideoFramepackTransformer3DModel)
-OURS: dict[type, type] = {kind.__base__: kind for kind in (*BLOCKS, *CODERS)}
+OURS: dict[type, type] = {kind.__bases__[-1]: kind for kind in (*BLOCKS, *CODERS)}
 THEIRS = {ours: theirs for theirs, ours in OURS.items()}
 
 

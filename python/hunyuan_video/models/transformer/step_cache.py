@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from hunyuan_video.models.transformer.executor import Layer, Run
 
+# Results of all other blocks that are kept of a batch, by kind of cache; its first block's change is kept beside them.
+KEPT = {"first_block": 1, "linear": 2}
+
 
 class _Enough(Exception):
     """The first block has run, and the result of all blocks is known without the others."""
@@ -50,7 +53,7 @@ class StepCache(Layer):
     place = "steps"
 
     def __init__(self, threshold: float, linear: bool = False):
-        self.threshold, self.linear = threshold, linear
+        self.threshold, self.kept = threshold, KEPT["linear" if linear else "first_block"]
         self.computed = self.reused = 0  # evaluations that were free to be skipped
         self.least = float("inf")  # of their changes
         self._memories: dict[int, _Memory] = {}
@@ -72,8 +75,7 @@ class StepCache(Layer):
             return enough.tokens
         after, self._after = self._after, None
         assert after is not None
-        kept = 2 if self.linear else 1
-        self._memory.added = [(self._level, out - after), *self._memory.added][:kept]
+        self._memory.added = [(self._level, out - after), *self._memory.added][: self.kept]
         return out
 
     def around(self, run: Run) -> Run:
@@ -144,10 +146,8 @@ class StepCache(Layer):
         except (KeyError, ValueError, IndexError, TypeError, RuntimeError, OverflowError) as error:
             raise ValueError(f"not the state of a cache: {error}") from None
         for memory in memories.values():
-            shapes = {
-                None if tensor is None else tensor.shape for tensor in (memory.change, *dict(memory.added).values())
-            }
-            if len(shapes) != 1 or None in shapes or not memory.added:
+            added = [tensor for _, tensor in memory.added]
+            if memory.change is None or not added or any(tensor.shape != memory.change.shape for tensor in added):
                 raise ValueError("not the state of a cache: its tensors do not belong together")
         self._memories = memories
 

@@ -61,6 +61,12 @@ def begin_study(
     store.fill(((key, item, system) for (system, item), key in keys.items()), tasks)
 
 
+def still_noise(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # uint8 [F, H, W, 3] -> the same
+    """The first frame under noise, standing still."""
+    noisy = np.clip(frames[0] + rng.normal(0, NOISE, frames[0].shape), 0, 255).astype(np.uint8)
+    return np.repeat(noisy[None], len(frames), 0)
+
+
 def _copy(
     study: Path, systems: list[str], keys: dict[tuple[str, str], str], broken: list[str], rng: np.random.Generator
 ) -> None:
@@ -75,10 +81,8 @@ def _copy(
             raise UserError(f"{study / missing[0]}: no video of prompt {item}; run eval generate to its end")
         for name in systems:
             clip = clips[name][item]
-            frames = clip.frames()
-            save_video(folder / f"{keys[name, item]}.mp4", frames, clip.rate() or 8)
-        if item in broken:
-            still = np.repeat(frames[:1].astype(np.float32), len(frames), 0)
-            noisy = np.clip(still + rng.normal(0, NOISE, still.shape[1:]), 0, 255).astype(np.uint8)
-            save_video(folder / f"{keys[BROKEN, item]}.mp4", noisy, clip.rate() or 8)
+            frames, fps = clip.frames(), clip.rate() or 8
+            save_video(folder / f"{keys[name, item]}.mp4", frames, fps)
+        if item in broken:  # of the last system's
+            save_video(folder / f"{keys[BROKEN, item]}.mp4", still_noise(frames, rng), fps)
         tell("copying", done, len(items))

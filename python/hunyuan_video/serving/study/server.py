@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
 
 from hunyuan_video.errors import UserError
 from hunyuan_video.files import staged_file
-from hunyuan_video.serving.server import bound_socket
+from hunyuan_video.serving.server import SignaledServer, address_of, bound_socket
 from hunyuan_video.serving.study.app import make_study_app
 from hunyuan_video.serving.study.begin import begin_study
 from hunyuan_video.serving.study.store import StudyStore
 from hunyuan_video.writers import one_writer
 
 LINKS_FILE = "invitations.txt"
-
-
-class _Server(uvicorn.Server):
-    """uvicorn that ends with the program's own exit code after SIGTERM and SIGINT."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-
-    def _stop(self) -> None:
-        self.should_exit = True
 
 
 def serve_study(
@@ -67,8 +47,7 @@ def serve_study(
                 if store.is_new:
                     begin_study(study, store, raters, votes, checks, most)
                     invite = tuple(store.raters())
-                shown = f"[{host}]" if ":" in host else host
-                address = address or f"http://{shown}:{listener.getsockname()[1]}"
+                address = address or address_of(host, listener)
                 if invite:
                     lines = [f"{rater} {address}/i/{store.invite(rater, days)}" for rater in invite]
                     _write_links(study / LINKS_FILE, lines)
@@ -77,7 +56,7 @@ def serve_study(
                 settings = uvicorn.Config(
                     make_study_app(study, store), log_level="warning", access_log=False, server_header=False
                 )
-                asyncio.run(_Server(settings).serve(sockets=[listener]))
+                asyncio.run(SignaledServer(settings).serve(sockets=[listener]))
         finally:
             store.close()
 
