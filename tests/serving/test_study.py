@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -166,6 +167,18 @@ def test_votes_are_stored_once_and_checked(inside):
     assert one.post("/api/votes", json=vote).json() == {"stored": True, "new": False}  # sent twice
     assert one.post("/api/votes", json={**vote, "text": "same"}).status_code == 409
     assert one.get("/api/task").json()["done"] == 1 and one.get("/api/task").json()["task"] != task
+
+
+def test_a_locked_store_is_told_and_the_same_vote_counts_later(inside):
+    one = inside.rater("rater-02")
+    vote = {"task": one.get("/api/task").json()["task"], **LEFT, "seconds": 1.0}
+    other = sqlite3.connect(inside.store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    answer = one.post("/api/votes", json=vote)
+    assert answer.status_code == 503 and "nothing was stored, try again" in answer.json()["error"]
+    other.execute("ROLLBACK")
+    other.close()
+    assert one.post("/api/votes", json=vote).json() == {"stored": True, "new": True}
 
 
 def test_studies_that_cannot_begin_are_refused(videos, study, tmp_path, capsys):
