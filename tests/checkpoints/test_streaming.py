@@ -53,7 +53,10 @@ def test_peak_memory(tmp_path, saved, transformer):
     path, size = saved
     small = transformer.save_pretrained(tmp_path / "small")
     command = [sys.executable, "-c", SCRIPT, str(small), str(path)]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    # With a fixed threshold each tensor is mapped by itself. Glibc's own raises itself, and what its heap then keeps of
+    # freed tensors varies from run to run by more (a fifth of the model) than what is measured here (0.19 for codes).
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    out = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     convert, narrow, plain, codes = (int(line) / size for line in out.split())
     assert convert < 0.3 and codes < 0.35
     assert 0.45 < narrow < 0.5 + 0.3
