@@ -15,7 +15,9 @@ PATIENCE = 500  # seconds; on a busy machine ranks wait for each other many time
 # Processes are forked from a server that has imported torch and done nothing else: importing torch takes longer than
 # the test, and a fork of the test's own process cannot differentiate once an earlier test has used autograd's threads.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["torch", "torch.distributed", "pytest", "hunyuan_video.training.loop"])
+PROCESSES.set_forkserver_preload(
+    ["torch", "torch.distributed", "pytest", "hunyuan_video.training.loop", "hunyuan_video.sampling.opening"]
+)
 
 
 def on_ranks(count: int, function: Callable, *args) -> list:

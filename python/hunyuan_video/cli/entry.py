@@ -39,6 +39,7 @@ from hunyuan_video.cli import (
 from hunyuan_video.cli.interrupt import terminate_as_interrupt
 from hunyuan_video.cli.paths import expand_paths
 from hunyuan_video.cli.progress import Phases
+from hunyuan_video.cli.ranks import speaks
 from hunyuan_video.errors import ArgumentError, IneffectiveArgument, Interruption, Notice, UserError
 from hunyuan_video.phases import watched
 
@@ -56,6 +57,8 @@ class OneLineParser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
+        if not speaks():
+            self.exit(2)
         self.exit(2, f"{self.prog}: {one_line(message)} (see {self.prog} --help)\n")
 
 
@@ -125,7 +128,8 @@ def _run(args: argparse.Namespace) -> int:
 def _fail(args: argparse.Namespace, error: BaseException, text: str, code: int) -> int:
     if args.debug:
         traceback.print_exception(error)
-    print(f"hunyuan-video {args.command}: {one_line(text)}", file=sys.stderr)
+    if speaks():
+        print(f"hunyuan-video {args.command}: {one_line(text)}", file=sys.stderr)
     return code
 
 

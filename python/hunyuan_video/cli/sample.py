@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from hunyuan_video.cli.options import (
     torch_dtype,
 )
 from hunyuan_video.cli.progress import Progress
+from hunyuan_video.cli.ranks import join, one_voice
 from hunyuan_video.cli.start import collector_paused
 from hunyuan_video.errors import ArgumentError, Interruption, UserError
 
@@ -69,27 +71,63 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     if args.words:
         return list_words(args.model or Job.model)
-    with collector_paused():
-        job, pipe = prepare(args)
-    resume_from = args.resume
-    while job.index < len(job.prompts):
-        sample_prompt(pipe, job, args, resume_from)
-        resume_from = None
-        job.index += 1
-    if not job.keep_state:
-        Path(job.state).unlink(missing_ok=True)
+    jobs: list[Job] = []
+    with one_voice(args.command, lambda: kept_state(jobs)):
+        with collector_paused():
+            job, pipe = prepare(args)
+        jobs.append(job)
+        resume_from = args.resume
+        while job.index < len(job.prompts):
+            sample_prompt(pipe, job, args, resume_from)
+            resume_from = None
+            job.index += 1
+        if not job.keep_state and is_first(pipe):
+            Path(job.state).unlink(missing_ok=True)
     return 0
 
 
+def is_first(pipe: HunyuanVideoPipeline) -> bool:
+    """True in the process that writes: alone, or the first rank."""
+    return pipe.models.team is None or pipe.models.team.first
+
+
+def kept_state(jobs: list[Job]) -> str:
+    """The way on for a run that was cut off, in words."""
+    if not jobs or not Path(jobs[0].state).exists():
+        return "nothing was saved"
+    return f"continue with: {resume_command(jobs[0].state)}"
+
+
 def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
-    """The checked job, and the models that do it."""
-    from hunyuan_video.media.images import read_image
+    """The checked job, and the models that do it; on several ranks the first one checks."""
     from hunyuan_video.sampling import HunyuanVideoPipeline
     from hunyuan_video.sampling.opening import open_models
+
+    device = chosen_device(args)
+    team = join(args, device)
+    check = partial(checked_job, args, device)
+    job, plan = check() if team is None else team.from_first(check)
+    dtype = torch_dtype(job.dtype)
+    encoders = ("text_encoder", "clip_text_encoder") if team is None or team.first else ()
+    parts = ("transformer", *encoders, *(("vae",) if needs_vae(job) else ()))
+    models = open_models(
+        job.model, dtype=dtype, device=device, parts=parts, adapter=job.adapter, precision=job.precision,
+        memory=job.memory, device_memory=job.device_memory, host_memory=job.host_memory, plan=plan,
+    )  # fmt: skip
+    models.team = team
+    return job, HunyuanVideoPipeline.over(models)
+
+
+def needs_vae(job: Job) -> bool:
+    return not job.latents_only or not {"image", "video"}.isdisjoint(job.arguments)
+
+
+def checked_job(args: argparse.Namespace, device: Any) -> tuple[Job, RunPlan | None]:
+    """The job of a command line, with its plan."""
+    from hunyuan_video.media.images import read_image
     from hunyuan_video.sampling.request import check_argument
 
     job = new_job(args) if args.resume is None else resumed_job(args)
-    device = chosen_device(args)
     if args.checkpoint_every is not None:
         check_argument("checkpoint_every", args.checkpoint_every, "--checkpoint-every")
     for line in ineffective_options(job):
@@ -98,15 +136,7 @@ def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
     check_before_loading(job, resumed=args.resume is not None)
     if args.image is not None:
         read_image(args.image)
-    dtype = torch_dtype(job.dtype)
-    needs_vae = not job.latents_only or not {"image", "video"}.isdisjoint(job.arguments)
-    parts = ("transformer", "text_encoder", "clip_text_encoder") + (("vae",) if needs_vae else ())
-    plan = plan_of(job, device, dtype)
-    models = open_models(
-        job.model, dtype=dtype, device=device, parts=parts, adapter=job.adapter, precision=job.precision,
-        memory=job.memory, device_memory=job.device_memory, host_memory=job.host_memory, plan=plan,
-    )  # fmt: skip
-    return job, HunyuanVideoPipeline.over(models)
+    return job, plan_of(job, device, torch_dtype(job.dtype))
 
 
 def plan_of(job: Job, device: Any, dtype: Any) -> RunPlan | None:
@@ -260,7 +290,9 @@ def sample_prompt(pipe: HunyuanVideoPipeline, job: Job, args: argparse.Namespace
         requested = {name: getattr(args, name) for name in (*PIPELINE_OPTIONS, "seed")}
         stream = pipe.stream(resume_from=resume_from, **requested, **common)
     try:
-        write_outputs(pipe, job, stream, drain(stream, job))
+        output = drain(stream, job)
+        if is_first(pipe):
+            write_outputs(pipe, job, stream, output)
     except KeyboardInterrupt as error:
         where = f"interrupted at step {stream.state.step} of {stream.state.total}"
         if not Path(job.state).exists():

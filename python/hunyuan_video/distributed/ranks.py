@@ -79,7 +79,10 @@ def join_ranks(device: str, parallel: ParallelConfig) -> Ranks:
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("loop.device is cuda, but torch sees no CUDA device; set loop.device to cpu")
     if device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        number, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        if number >= there:
+            raise UserError(f"rank {number} of this machine has no GPU, {there} are there; --nproc-per-node {there}")
+        torch.cuda.set_device(number)
     if parallel.offload_optimizer and not parallel.fsdp:
         raise UserError("loop.parallel.offload_optimizer needs loop.parallel.fsdp: true (which works on one rank too)")
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"

@@ -4,7 +4,8 @@ Everything in a block but attention works token by token. So the video tokens ar
 trades tokens for heads (all-to-all), attends to all tokens with its heads, and trades back; the last layer's output is
 gathered. The text, a few hundred tokens, is on every rank, which takes its heads of it and gathers the result. Tokens
 are padded to a multiple of the ranks outside attention and cut there, so no length is refused; heads that do not divide
-are padded with zeros, which wastes their share.
+are padded with zeros, which wastes their share. A rank has 16 tokens at least: MKL adds up the products of fewer rows
+in another order, and so a rank's rows have the bits that they have in the whole sequence.
 
 The model is not changed: `install` gives it an executor with a layer more. Each collective's backward pass is its
 transpose.
@@ -23,6 +24,10 @@ from hunyuan_video.models import HunyuanVideoTransformer
 from hunyuan_video.models.transformer.executor import Attention, Layer, Run
 
 Group = Any  # a process group
+LEAST = 16  # tokens of a rank
+# Newer names first: torch 2.13 warns of the older ones at every first call.
+_gather_all = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
 
 def install(network: nn.Module, group: Group) -> bool:
@@ -48,10 +53,11 @@ class TokenShare(Layer):
     def all_blocks(  # [B, S, D] -> [B, S' / P, D]
         self, run: Run, img: list[Tensor], *args: Any, **kwargs: Any
     ) -> Tensor:
-        whole = img.pop()
+        whole, ranks = img.pop(), dist.get_world_size(self.group)
         self.tokens = whole.shape[1]
-        padded = F.pad(whole, (0, 0, 0, -self.tokens % dist.get_world_size(self.group)))
-        share = padded.chunk(dist.get_world_size(self.group), dim=1)[dist.get_rank(self.group)]
+        size = max(-(-self.tokens // ranks), LEAST)
+        padded = F.pad(whole, (0, 0, 0, size * ranks - self.tokens))
+        share = padded.chunk(ranks, dim=1)[dist.get_rank(self.group)]
         if "first_tokens" in kwargs:  # of the clean frame of image-to-video: those that this rank has
             before = dist.get_rank(self.group) * share.shape[1]
             kwargs["first_tokens"] = min(max(kwargs["first_tokens"] - before, 0), share.shape[1])
@@ -91,7 +97,7 @@ class UlyssesAttention:
         q, k, v = joined.chunk(3)
         out = self.attention(q, k, v, rope=rope, text_len=text_len, **settings)  # [B, S + L, H' / P, D]
         video_out, text_out = out.split((tokens, text_len), dim=1)
-        video_out = F.pad(video_out, (0, 0, 0, 0, 0, -tokens % ranks))
+        video_out = F.pad(video_out, (0, 0, 0, 0, 0, ranks * video.shape[1] - tokens))
         attended = torch.cat((heads_to_tokens(video_out, self.group), gather(text_out, 2, self.group)), dim=1)
         return attended[:, :, :heads]
 
@@ -135,11 +141,11 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
         ctx.group = group
         out = x.new_empty(dist.get_world_size(group), *x.shape)
-        dist.all_gather_into_tensor(out.view(-1), x.reshape(-1), group=group)
+        _gather_all(out.view(-1), x.reshape(-1), group=group)
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         total = gradients[0].new_empty(gradients[0].shape[1:])
-        dist.reduce_scatter_tensor(total.view(-1), gradients[0].reshape(-1), group=ctx.group)
+        _reduce_scatter(total.view(-1), gradients[0].reshape(-1), group=ctx.group)
         return total, None

@@ -66,6 +66,13 @@ def check_approximate(models: LoadedModels, settings: Settings) -> None:
         )
 
 
+def check_ranks(models: LoadedModels, settings: Settings) -> None:
+    """ArgumentError for what a run, also a resumed one, cannot do on several ranks."""
+    name = "cache" if settings.cache is not None else "attention"
+    if models.team is not None and getattr(settings, name) is not None:
+        raise ArgumentError(f"{name}: not on several ranks; leave it out, or start one process")
+
+
 class Approximation:
     """The transformer of one run with the layers that its settings, which passed `check_approximate`, ask for.
 

@@ -16,6 +16,7 @@ from hunyuan_video.sampling.approximate import Approximation
 from hunyuan_video.sampling.prompts import PromptEmbeds, concatenate
 
 if TYPE_CHECKING:
+    from hunyuan_video.distributed.team import Team
     from hunyuan_video.models import HunyuanVideoTransformer
     from hunyuan_video.models.transformer.modulation import Modulations
     from hunyuan_video.sampling.request import Settings
@@ -62,11 +63,17 @@ class GuidedVelocity:
     """Velocity (noise - data) of a batch of videos under the run's prompts and guidance.
 
     batch_size: videos per call of the transformer. With 1, the default of the pipeline, every video is computed with
-    the same shapes however many are asked for, so its bits do not depend on its neighbors.
+    the same shapes however many are asked for, so its bits do not depend on its neighbors. team: ranks that compute
+    together; all of them get the whole velocity.
     """
 
-    def __init__(self, transformer: HunyuanVideoTransformer, state: SamplingState, batch_size: int):
+    def __init__(
+        self, transformer: HunyuanVideoTransformer, state: SamplingState, batch_size: int, team: Team | None = None
+    ):
         t, h, w = state.latents.shape[2:]
+        self.share = None
+        if team is not None:
+            transformer, self.share = team.sharing(transformer, guided=state.negative is not None)
         self.approximation = Approximation(transformer, state.settings, (t, h, w))
         self.approximation.load_state(state.cache)
         self.step = state.step  # that evaluations are of
@@ -114,15 +121,17 @@ class GuidedVelocity:
         known = self.modulations.at(timestep, embeds.pooled, guidance)
 
         def field(inputs: Tensor, timesteps: Tensor) -> Tensor:  # one row for each row of embeds
-            return self.transformer(
-                inputs,
-                timesteps,
-                text=embeds.text,
-                text_mask=embeds.mask,
-                pooled_text=embeds.pooled,
-                guidance=guidance,
-                **({} if known is None else {"modulations": known}),
+            rows = slice(None) if self.share is None else self.share.rows(len(inputs))
+            velocity = self.transformer(
+                inputs[rows],
+                timesteps[rows],
+                text=embeds.text[rows],
+                text_mask=None if embeds.mask is None else embeds.mask[rows],
+                pooled_text=embeds.pooled[rows],
+                guidance=None if guidance is None else guidance[rows],
+                **({} if known is None else {"modulations": known if self.share is None else known.rows(rows)}),
             ).float()
+            return velocity if self.share is None else self.share.joined(velocity)
 
         inputs, timesteps = latents.to(self.device), timestep.to(self.device).expand(len(latents))
         if len(embeds) == len(latents):

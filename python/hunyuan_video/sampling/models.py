@@ -27,6 +27,7 @@ from hunyuan_video.sampling.preview import LatentPreview
 from hunyuan_video.sampling.request import STORED, SamplingDefaults
 
 if TYPE_CHECKING:
+    from hunyuan_video.distributed.team import Team
     from hunyuan_video.models import CausalVAE, ClipTextEncoder, HunyuanVideoTransformer, TextEncoder, TransformerConfig
 
 
@@ -37,10 +38,12 @@ class LoadedModels:
     """A transformer, a VAE and two text encoders, what they are sampled with by default, and their grid.
 
     Every part but the transformer may be missing. memory: "resident" or "stream", as plans call it. Runs may go on side
-    by side, in one thread or in several: all that changes from step to step is in the run.
+    by side, in one thread or in several: all that changes from step to step is in the run. team: ranks that have the
+    same models and make every run together, in the same order; None: this process alone.
     """
 
     memory = "resident"
+    team: Team | None = None
 
     def __init__(
         self,

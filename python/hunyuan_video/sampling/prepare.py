@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hunyuan_video.errors import ApproximateMode, ArgumentError, IneffectiveArgument, UserError, notify
 from hunyuan_video.flow import with_first_frame
-from hunyuan_video.sampling.approximate import approximate_line, check_approximate
+from hunyuan_video.sampling.approximate import approximate_line, check_approximate, check_ranks
 from hunyuan_video.sampling.image import first_frames
 from hunyuan_video.sampling.ineffective import ineffective
 from hunyuan_video.sampling.models import LoadedModels
@@ -35,6 +35,7 @@ def prepare(models: LoadedModels, request: SampleRequest) -> SamplingState:
         raise ArgumentError(f"output_type {request.output_type!r} needs a vae and this pipeline has none; use 'latent'")
     source = request.resume_from
     state = _fresh(models, request) if source is None else _resumed(models, request, source)
+    check_ranks(models, state.settings)
     if request.checkpoint_extra is not None:
         state.extra = request.checkpoint_extra
     if line := approximate_line(state.settings):

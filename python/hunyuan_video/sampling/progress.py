@@ -11,9 +11,9 @@ from hunyuan_video.sampling.resume_state import SamplingState
 class StepBar:
     """tqdm's bar where the request wants progress, nothing else; steps of an earlier run count as done."""
 
-    def __init__(self, state: SamplingState, request: SampleRequest):
+    def __init__(self, state: SamplingState, request: SampleRequest, *, shown: bool = True):
         self.bar = None
-        if request.progress:
+        if request.progress and shown:
             from tqdm.auto import tqdm
 
             self.bar = tqdm(total=state.total, initial=state.step, desc="sampling", unit="step", dynamic_ncols=True)

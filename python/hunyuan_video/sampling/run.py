@@ -34,7 +34,9 @@ class SampleOutput:
     """The videos of one call. N = prompts x num_videos_per_prompt, prompt by prompt."""
 
     latents: Tensor  # [N, C, T, h, w] float32, model space (before the division by the VAE's scaling factor)
-    frames: Any  # "np": uint8 [N, F, H, W, 3]; "pt": float32 [N, 3, F, H, W] in 0..1; "pil": lists; "latent": latents
+    # "np": uint8 [N, F, H, W, 3]; "pt": float32 [N, 3, F, H, W] in 0..1; "pil": lists; "latent", and on ranks that are
+    # not the first: latents
+    frames: Any
     tokens: dict[
         str, list[TokenReport]
     ]  # "text_encoder", "clip_text_encoder" -> a report (used, limit, dropped) per prompt
@@ -78,9 +80,12 @@ class SampleStream(Iterator[StepEvent | Finished]):
     def __init__(self, models: LoadedModels, request: SampleRequest):
         self.models = models
         self.request = request
+        self.team = models.team
+        self.first = self.team is None or self.team.first
         with own_precision(models.device):
-            self.state: SamplingState = prepare(models, request)
-        wanted = request.checkpoint_to
+            start = partial(prepare, models, request)
+            self.state: SamplingState = start() if self.team is None else self.team.from_first(start)
+        wanted = request.checkpoint_to if self.first else None
         self._state_file = None if wanted is None else Path(wanted).absolute()  # whatever the folder is by then
         self.saved_step = self._resumed_step()  # steps that the state file holds, None while there is none of this run
         self._warned = False
@@ -100,7 +105,7 @@ class SampleStream(Iterator[StepEvent | Finished]):
         self._events.close()
 
     def _run(self) -> Generator[StepEvent | Finished, None, None]:
-        with StepBar(self.state, self.request) as bar:
+        with StepBar(self.state, self.request, shown=self.first) as bar:
             yield from self._events_of(bar)
 
     def _events_of(self, bar: StepBar) -> Generator[StepEvent | Finished, None, None]:
@@ -118,7 +123,7 @@ class SampleStream(Iterator[StepEvent | Finished]):
             except GeneratorExit:
                 self._save()
                 raise
-            if self._cancelled.is_set():
+            if self._stops():
                 self._save()
                 return
         bar.say("decoding")
@@ -135,9 +140,9 @@ class SampleStream(Iterator[StepEvent | Finished]):
         state, models = self.state, self.models
         settings = state.settings
         video = models.grid.tokens(settings.num_frames, settings.height, settings.width)
-        ways = ways_to_sample(models, video + state.embeds.text.shape[1])
+        ways = ways_to_sample(models, video + state.embeds.text.shape[1]) if self.team is None else iter(())
         while not state.complete:
-            velocity = GuidedVelocity(models.transformer, state, self.request.batch_size)
+            velocity = GuidedVelocity(models.transformer, state, self.request.batch_size, self.team)
             try:
                 with explained_memory_errors("sampling", "lower height, width or num_frames"):
                     yield from denoise(velocity, state)
@@ -150,6 +155,11 @@ class SampleStream(Iterator[StepEvent | Finished]):
             del velocity  # and its table of modulations
             if line is not None:
                 notify(line)
+
+    def _stops(self) -> bool:
+        """The run was canceled: of several ranks, on the first."""
+        stops = self._cancelled.is_set()
+        return stops if self.team is None else self.team.ranks.agree(stops)
 
     def _event(self, step: Step) -> StepEvent:
         preview = partial(self.models.preview, step.denoised)
@@ -188,8 +198,9 @@ class SampleStream(Iterator[StepEvent | Finished]):
         frames = state.latents
         if request.output_type != "latent":
             decode = partial(decode_latents, self.models.vae, state.latents)
-            video = decoded_within(self.models, state.latents, request.vae_mode, decode)
-            frames = as_output(video, request.output_type)
+            if self.first:
+                video = decoded_within(self.models, state.latents, request.vae_mode, decode)
+                frames = as_output(video, request.output_type)
         return SampleOutput(
             latents=state.latents,
             frames=frames,

@@ -97,6 +97,12 @@ class Modulations(NamedTuple):
         double = tuple((video[index], text[index]) for video, text in self.double)
         return Modulations(double, tuple(vectors[index] for vectors in self.single), self.final[index], self.first)
 
+    def rows(self, rows: slice) -> Modulations:
+        """Some samples of the vectors of one timestep, as views."""
+        double = tuple((video[rows], text[rows]) for video, text in self.double)
+        first = tuple(vectors[rows] for vectors in self.first)
+        return Modulations(double, tuple(vectors[rows] for vectors in self.single), self.final[rows], first)
+
 
 class SplitVector(NamedTuple):
     """A shift, scale or gate that is not the same for all tokens of a sequence: the first ones have their own."""
