@@ -114,7 +114,8 @@ def prepare(args: argparse.Namespace) -> tuple[Job, HunyuanVideoPipeline]:
         job.model, dtype=dtype, device=device, parts=parts, adapter=job.adapter, precision=job.precision,
         memory=job.memory, device_memory=job.device_memory, host_memory=job.host_memory, plan=plan,
     )  # fmt: skip
-    models.team = team
+    if team is not None:
+        models.share(team)
     return job, HunyuanVideoPipeline.over(models)
 
 

@@ -98,6 +98,10 @@ class LoadedModels:
         """True if a part of the checkpoint is there."""
         return getattr(self, part) is not None
 
+    def share(self, team: Team) -> None:
+        """From now on the ranks of a team make every run together. All of them call it, with the same models."""
+        self.team = team
+
     def begin(self) -> None:
         """A run begins: what earlier ones left for the next may be stale."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -27,6 +27,10 @@ from hunyuan_video.planning.budget import resident
 from hunyuan_video.planning.decoding import decode_choice, frames_bytes, pixels_of, vae_bytes
 from hunyuan_video.sampling.models import LoadedModels, grid_of
 from hunyuan_video.sampling.request import SamplingDefaults
+
+if TYPE_CHECKING:
+    from hunyuan_video.distributed.shared_weights import SharedFill
+    from hunyuan_video.distributed.team import Team
 
 
 class StagedModels(LoadedModels):
@@ -54,6 +58,7 @@ class StagedModels(LoadedModels):
         self._preview = None
         self._fitting = threading.Lock()
         self._known: dict[Any, str] = {}
+        self._shared: list[SharedFill] = []
 
     def has(self, part: str) -> bool:
         return part in self._parts
@@ -95,10 +100,21 @@ class StagedModels(LoadedModels):
             found["vae"] = self._known["vae"]
         return found
 
+    def share(self, team: Team) -> None:
+        """Every rank keeps its part of the blocks. The first rank reads all of them before, for the fingerprint."""
+        from hunyuan_video.distributed.shared_weights import share_weights
+
+        if team.first:
+            self.fingerprints()
+        self._shared = share_weights(self.transformer, team.weights)
+        super().share(team)
+
     def begin(self) -> None:
         stream = stream_of(self.transformer)
         assert stream is not None
         stream.release()
+        for part in self._shared:
+            part.release()
 
     def decode_way(self, latents: Tensor, mode: str) -> tuple[str, int | None]:  # [N, C, T, h, w]
         """The blocks leave; "auto" becomes exact where its own way would not fit, within what is left."""

@@ -25,10 +25,12 @@ MODULATIONS = ("img_mod", "txt_mod", "modulation")  # children of a block that a
 class WeightStream(Layer):
     """Brings blocks to a device one ahead; the first `keep` of them stay there once they have come, until `release`.
 
-    On CUDA a stream of its own copies while the device computes; the reading thread waits for the file.
+    On CUDA a stream of its own copies while the device computes; the reading thread waits for the file. together:
+    others read the same blocks at the same time, and wait for this: none that is due is left out.
     """
 
     place = "weights"
+    together = False
 
     def __init__(self, blocks: Sequence[nn.Module], device: torch.device, keep: int = 0):
         self.blocks, self.device, self.keep = tuple(blocks), device, keep
@@ -106,7 +108,7 @@ class _Ahead:
             return self.stream.bring(index, self.with_modulations), self.copies.record_event()
 
     def close(self) -> None:
-        self.reader.shutdown(wait=True, cancel_futures=True)
+        self.reader.shutdown(wait=True, cancel_futures=not self.stream.together)
 
 
 def stream_of(model: Any) -> WeightStream | None:
