@@ -1,7 +1,8 @@
 """Ranks that sample together: guidance in halves, weights in parts, and what the first one finds wrong."""
 
+import dataclasses
+
 import pytest
-import torch
 from helpers.random_checkpoint import write_random_checkpoint
 from helpers.several_ranks import on_ranks
 
@@ -18,30 +19,41 @@ def folder(tmp_path_factory):
     return write_random_checkpoint(tmp_path_factory.mktemp("team"))
 
 
-def made(rank, folder, branches=None, **options):
-    """Latents of a run with classifier-free guidance; with a team where there are several ranks."""
-    pipe = HunyuanVideoPipeline.from_pretrained(folder, device="cpu")
+def opened(folder, branches=None, **options):
+    """A pipeline; with a team where there are several ranks."""
+    pipe = HunyuanVideoPipeline.from_pretrained(folder, device="cpu", **options)
     ranks = join_ranks("cpu", ParallelConfig())
     if ranks.count > 1:
         pipe.models.share(Team(ranks, branches=branches))
-    return pipe("a red circle", seed=5, num_frames=9, output_type="latent", **options).latents.numpy()
+    return pipe
 
 
-@pytest.mark.parametrize(("count", "branches"), [(2, None), (2, True), (4, True)])
-def test_guidance_over_ranks(folder, count, branches):
-    alone = torch.from_numpy(on_ranks(1, made, folder)[0])
-    for latents in map(torch.from_numpy, on_ranks(count, made, folder, branches)):
-        assert torch.equal(latents, alone) if branches is None else torch.allclose(latents, alone, atol=1e-5)
+def guided(rank, folder, ways):
+    """Latents of a run with classifier-free guidance in each way to have it over ranks; the last run is refused."""
+    made = [opened(folder, way)("a red circle", seed=5, num_frames=9, output_type="latent").latents for way in ways]
+    try:
+        opened(folder)("a red circle", cache="first_block")
+        refusal = ""
+    except UserError as error:
+        refusal = str(error)
+    return [latents.numpy() for latents in made], refusal
+
+
+def test_guidance_over_ranks_and_what_the_first_finds_wrong(folder):
+    alone = on_ranks(1, guided, folder, [None])[0][0][0]
+    for (shared, halved), refusal in on_ranks(2, guided, folder, [None, True]):
+        assert (shared == alone).all() and abs(halved - alone).max() < 1e-5
+        assert "cache: not on several ranks" in refusal
+    for (halved,), _ in on_ranks(4, guided, folder, [True]):
+        assert abs(halved - alone).max() < 1e-5
 
 
 def streamed(rank, folder, precision):
     """Latents of two runs with shared weights; after the first one, how many bytes of blocks are held here."""
-    pipe = HunyuanVideoPipeline.from_pretrained(folder, device="cpu", memory="stream", precision=precision)
-    ranks = join_ranks("cpu", ParallelConfig())
-    if ranks.count > 1:
-        pipe.models.share(Team(ranks))
-    runs = [pipe("a red circle", seed=5, num_frames=9, output_type="latent").latents.numpy() for _ in range(2)]
-    parts = [] if ranks.count == 1 else pipe.models._shared
+    pipe = opened(folder, memory="stream", precision=precision)
+    settings = {"seed": 5, "num_frames": 9, "num_inference_steps": 2, "output_type": "latent"}
+    runs = [pipe("a red circle", **settings).latents.numpy() for _ in range(2)]
+    parts = pipe.models._shared
     return runs, sum(part.held.numel() for part in parts if part.held is not None), [part.owner for part in parts]
 
 
@@ -55,13 +67,22 @@ def test_ranks_keep_a_part_of_the_weights_each(folder, count, precision):
     assert all(set(owners) == {0, 1} for _, _, owners in ranks)
 
 
-def refused(rank, folder):
-    try:
-        made(rank, folder, cache="first_block")
-    except UserError as error:
-        return str(error)
-    return ""
+SIZES = [(17, 48, 80), (9, 80, 48), (1, 32, 64), (21, 32, 32)]  # 18, 4, 3 and 4 tiles
 
 
-def test_every_rank_hears_what_the_first_finds_wrong(folder):
-    assert all("cache: not on several ranks" in text for text in on_ranks(2, refused, folder))
+def frames(rank, folder):
+    """Frames of a VAE whose tiles are so small that a video has several along each axis."""
+    pipe = opened(folder)
+    pipe.vae.config = dataclasses.replace(pipe.vae.config, tile_size=32, tile_frames=8)
+    made = []
+    for count, height, width in SIZES:
+        size = {"num_frames": count, "height": height, "width": width}
+        made.append(pipe("a red", seed=5, num_inference_steps=1, vae_mode="tiled", **size).frames)
+    return made if rank == 0 else None
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_ranks_decode_the_tiles_of_one(folder, count):
+    alone, together = on_ranks(1, frames, folder)[0], on_ranks(count, frames, folder)
+    for one, shared in zip(alone, together[0], strict=True):
+        assert one.std() > 1 and (one == shared).all()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,8 +35,7 @@ def run_ranks(folder: Path, commands: Sequence[list[str]], first: Callable[[], N
             process.join(0.05 / len(processes))
         if any(process.exitcode for process in processes):
             for process in processes:
-                if process.exitcode is None:
-                    os.kill(process.pid, signal.SIGTERM)
+                process.terminate()
             break
         if all(process.exitcode == 0 for process in processes):
             break
@@ -53,7 +51,7 @@ def _start(
 ) -> None:
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / f"{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+    sys.stdout, sys.stderr = open(1, "w", 1, closefd=False), open(2, "w", 1, closefd=False)
     here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     elastic = {"TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_USE_AGENT_STORE": True}
     os.environ.update({name: str(value) for name, value in {**here, **elastic}.items()})

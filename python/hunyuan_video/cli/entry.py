@@ -39,7 +39,7 @@ from hunyuan_video.cli import (
 from hunyuan_video.cli.interrupt import terminate_as_interrupt
 from hunyuan_video.cli.paths import expand_paths
 from hunyuan_video.cli.progress import Phases
-from hunyuan_video.cli.ranks import speaks
+from hunyuan_video.cli.ranks import say_last, speaks
 from hunyuan_video.errors import ArgumentError, IneffectiveArgument, Interruption, Notice, UserError
 from hunyuan_video.phases import watched
 
@@ -128,8 +128,7 @@ def _run(args: argparse.Namespace) -> int:
 def _fail(args: argparse.Namespace, error: BaseException, text: str, code: int) -> int:
     if args.debug:
         traceback.print_exception(error)
-    if speaks():
-        print(f"hunyuan-video {args.command}: {one_line(text)}", file=sys.stderr)
+    say_last(f"hunyuan-video {args.command}: {one_line(text)}", sys.stderr)
     return code
 
 

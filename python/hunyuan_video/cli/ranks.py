@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from hunyuan_video import __version__
 from hunyuan_video.errors import UserError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SAME = "start all ranks with the same command and the same installation"
 GONE = "another rank was lost, or torchrun was stopped"
+_LAST = threading.Lock()  # held while the last line is printed: the thread that ends the process waits
 SILENT = ("run", "debug")  # entries of a command line that are no arguments
 
 
@@ -45,6 +46,13 @@ def speaks() -> bool:
         return store.add(f"hunyuan_video spoke {attempt}", 1) == 1
     except (RuntimeError, KeyError, ValueError):
         return os.environ.get("RANK", "0") == "0"
+
+
+def say_last(text: str, stream: TextIO) -> None:
+    """Prints the line that a command ends with, where none of the ranks has."""
+    with _LAST:
+        if speaks():
+            print(text, file=stream, flush=True)
 
 
 def join(args: argparse.Namespace, device: Any) -> Team | None:
@@ -107,17 +115,14 @@ def _ends_on_termination(command: str, how_to_go_on: Callable[[], str]) -> Itera
     def wait() -> None:
         while number := os.read(read, 1):
             if number[0] == signal.SIGTERM:
-                if speaks():
-                    print(f"hunyuan-video {command}: {GONE}; {how_to_go_on()}", file=stderr, flush=True)
+                say_last(f"hunyuan-video {command}: {GONE}; {how_to_go_on()}", stderr)
                 os._exit(128 + signal.SIGTERM)
 
     thread = threading.Thread(target=wait, name="termination", daemon=True)
     thread.start()
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(wakeup)
-        signal.signal(signal.SIGTERM, before)
-        os.close(write)  # the thread ends
-        thread.join()
-        os.close(read)
+    yield  # after a failure it stays so until the process has ended: its last line is still to come
+    signal.set_wakeup_fd(wakeup)
+    signal.signal(signal.SIGTERM, before)
+    os.close(write)  # the thread ends
+    thread.join()
+    os.close(read)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hunyuan_video.distributed.decoding import decode_tiles
 from hunyuan_video.errors import PrecisionWarning, UserError, explained_memory_errors, notify
 from hunyuan_video.media.pixels import check_finite, to_bytes, to_display
 from hunyuan_video.models.vae.exact import altered
 
 if TYPE_CHECKING:
+    from hunyuan_video.distributed.team import Team
     from hunyuan_video.models import CausalVAE
 
 TILED = "use vae_mode 'tiled' (--vae-mode tiled)"
@@ -23,8 +25,11 @@ def decode_latents(
     latents: Tensor,  # [N, C, T, h, w] float32, model space
     mode: str = "auto",
     budget: int | None = None,
+    team: Team | None = None,
 ) -> Tensor:
     """Videos [N, 3, F, H, W] in 0..1, float32 on the CPU; one video is decoded at a time. budget: of exact mode, bytes.
+
+    team: ranks that decode together, all of which call this; the first one gets the videos, the others none.
 
     mode "auto" is one pass where a video fits in the VAE's tile. A larger one is decoded exactly, without seams and
     within 4 GiB, on a CPU; on a GPU, and by a decoder with hooks or other layers in it, it is decoded in tiles, as the
@@ -35,16 +40,19 @@ def decode_latents(
     videos = []
     for latent in latents.split(1):
         check_finite(latent, "the latents", "sample again with --dtype float32 (or bfloat16)")
-        video = _decoded(vae, latent, chosen, budget)
-        if weight.dtype == torch.float16 and not video.isfinite().all():
+        video = _decoded(vae, latent, chosen, budget, team)
+        overflows = weight.dtype == torch.float16 and not (video is None or bool(video.isfinite().all()))
+        if overflows if team is None else team.ranks.agree(overflows):
             text = "the VAE leaves the range of float16 on this video; it decodes again in bfloat16"
             notify(text, PrecisionWarning)
             vae = deepcopy(vae).to(torch.bfloat16)
             weight = next(vae.parameters())
-            video = _decoded(vae, latent, chosen, budget)
+            video = _decoded(vae, latent, chosen, budget, team)
+        if video is None:
+            continue
         check_finite(video, "the decoded frames", _remedy(weight.dtype))
         videos.append(to_display(video))
-    return torch.cat(videos)
+    return torch.cat(videos) if videos else torch.empty(0, vae.config.out_channels, 0, 0, 0)
 
 
 def _decoded(
@@ -52,11 +60,17 @@ def _decoded(
     latents: Tensor,  # [1, C, T, h, w]
     mode: str,
     budget: int | None,
-) -> Tensor:  # [1, 3, F, H, W] on the CPU
+    team: Team | None,
+) -> Tensor | None:  # [1, 3, F, H, W] on the CPU; None on ranks that get no video
     weight = next(vae.parameters())
+    if not (team is None or team.first or mode == "tiled"):
+        return None
     with torch.no_grad(), explained_memory_errors("decoding", TILED):
         try:
             inputs = (latents / vae.config.scaling_factor).to(weight.device, weight.dtype)
+            if team is not None and mode == "tiled":
+                video = decode_tiles(vae, inputs, team.everyone)
+                return None if video is None else video.cpu()
             return vae.decode(inputs, mode=mode, memory_budget=budget if mode == "exact" else None).cpu()
         except ValueError as error:  # exact mode cannot hold the video within its budget
             raise UserError(f"decoding: {error}; {TILED}") from error

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -27,6 +27,9 @@ from hunyuan_video.sampling.prompts import tokens_from_json
 from hunyuan_video.sampling.request import SampleRequest
 from hunyuan_video.sampling.resume_state import SamplingState
 from hunyuan_video.sampling.retreat import decoded_within, ways_to_sample
+
+if TYPE_CHECKING:
+    from hunyuan_video.distributed.team import Team
 
 
 @dataclass
@@ -128,7 +131,7 @@ class SampleStream(Iterator[StepEvent | Finished]):
                 return
         bar.say("decoding")
         try:
-            with interruptible(self._cancelled.is_set):
+            with interruptible(self._cancelled.is_set if self.team is None else _never):
                 output = self._output()
         except Interrupted:
             return
@@ -197,9 +200,8 @@ class SampleStream(Iterator[StepEvent | Finished]):
         request, state = self.request, self.state
         frames = state.latents
         if request.output_type != "latent":
-            decode = partial(decode_latents, self.models.vae, state.latents)
+            video = self._decoded() if self.team is None else self._decoded_together(self.team)
             if self.first:
-                video = decoded_within(self.models, state.latents, request.vae_mode, decode)
                 frames = as_output(video, request.output_type)
         return SampleOutput(
             latents=state.latents,
@@ -208,6 +210,22 @@ class SampleStream(Iterator[StepEvent | Finished]):
             seeds=list(state.seeds),
             settings={**_used(state.settings.as_dict()), "vae_mode": request.vae_mode},
         )
+
+    def _decoded(self) -> Tensor:  # [N, 3, F, H, W] in 0..1
+        decode = partial(decode_latents, self.models.vae, self.state.latents)
+        return decoded_within(self.models, self.state.latents, self.request.vae_mode, decode)
+
+    def _decoded_together(self, team: Team) -> Tensor:  # [N, 3, F, H, W] in 0..1 on the first rank
+        """As the first rank finds that there is room."""
+        self.models.begin()  # nothing of the transformer stays, on any rank
+        latents, mode = self.state.latents, self.request.vae_mode
+        way = team.from_first(partial(self.models.decode_way, latents, mode))
+        return decode_latents(self.models.vae, latents, *way, team)
+
+
+def _never() -> bool:
+    """Several ranks decode to the end: one that stopped would leave the others waiting."""
+    return False
 
 
 def _used(settings: dict[str, Any]) -> dict[str, Any]:

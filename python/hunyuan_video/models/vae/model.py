@@ -167,9 +167,12 @@ class CausalVAE(Pretrained):
             with torch.no_grad():
                 return decode_exact(self.decoder, self.post_quant_conv(latents), memory_budget)
         if mode == "tiled":
-            units = (self.config.temporal_compression, self.config.spatial_compression)
-            return self._tiling((1, 1), units).run(latents, self._decode_latents)
+            return self.decode_tiling().run(latents, self._decode_latents)
         return self._decode_latents(latents)
+
+    def decode_tiling(self) -> Tiling:
+        """The tiles of mode="tiled"."""
+        return self._tiling((1, 1), (self.config.temporal_compression, self.config.spatial_compression))
 
     def _tiling(self, in_unit: tuple[int, int], out_unit: tuple[int, int]) -> Tiling:
         config = self.config

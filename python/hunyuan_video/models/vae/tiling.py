@@ -7,7 +7,8 @@ for any tile size: where 3/4 of a tile is not a whole number, the stride is roun
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -66,6 +67,24 @@ class Tiling:
         tell(phase, latents - 1, latents - 1)
         return out
 
+    def patches(self, x: Tensor) -> Iterator[Tensor]:  # x: [B, C, T, H, W] -> [B, C, t, h, w] each
+        """The parts of x that `run` calls its function with, in that order."""
+        latents, step = (x.shape[2] - 1) // self.in_unit[0] + 1, self.in_unit[0]
+        starts = range(0, latents - 1, tile_stride(self.frames)) if latents > self.frames else range(1)
+        for start in starts:
+            frames = x[:, :, start * step : (start + self.frames) * step + 1] if latents > self.frames else x
+            rows, cols = (size // self.in_unit[1] for size in x.shape[3:])
+            if rows <= self.size and cols <= self.size:
+                yield frames
+                continue
+            stride = tile_stride(self.size)
+            for top, left in itertools.product(range(0, rows, stride), range(0, cols, stride)):
+                yield self._patch(frames, top, left)
+
+    def _patch(self, x: Tensor, top: int, left: int) -> Tensor:
+        step = self.in_unit[1]
+        return x[:, :, :, top * step : (top + self.size) * step, left * step : (left + self.size) * step]
+
     def _run_frames(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         """The spatial tiles of one temporal tile; vertical blend first, then horizontal, both with blended tiles."""
         step, per_latent = self.in_unit[1], self.out_unit[1]
@@ -81,8 +100,7 @@ class Tiling:
             left: Tensor | None = None
             for start in range(0, cols, stride):
                 interruption_point()
-                patch = x[:, :, :, top * step : (top + self.size) * step, start * step : (start + self.size) * step]
-                tile = function(patch)
+                tile = function(self._patch(x, top, start))
                 if top:
                     tile = blend(above[start], tile, overlap, dim=3)
                 if left is not None:
