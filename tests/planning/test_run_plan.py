@@ -23,6 +23,7 @@ from hunyuan_video.planning.budget import host_limit, parse_size
 from hunyuan_video.planning.decoding import decode_bytes
 from hunyuan_video.planning.gpus import card_of, rates_of
 from hunyuan_video.planning.live import counted, tensor_bytes
+from hunyuan_video.planning.ranks import halves
 from hunyuan_video.planning.run_plan import Choice, Demand, Target, plan_lines, plan_run
 from hunyuan_video.planning.sizes import empty_transformer, released_sizes, weights_of
 from hunyuan_video.sampling.planned import plan_sampling
@@ -141,6 +142,22 @@ def test_the_first_way_that_fits():
     assert small.device_peak_bytes < 16e9 and "not measured" in small.choices["rates"]
     tiny = plan_run(sizes, demand, Target("cuda", (8, 0), "", 8 * 10**9), ways("bf16"))
     assert tiny.fits and tiny.choices["vae_mode"] == "exact"
+
+
+def test_several_gpus():
+    """Eight share tokens and blocks: an eighth of the time, and of what streamed blocks take between steps."""
+    one, eight = (
+        plan_run(released_sizes(), Demand(**SIZE, steps=50), Target("cuda", (9, 0), "H200", 140 * 10**9, ranks=ranks),
+                 [Choice("bf16", torch.bfloat16, "stream")])
+        for ranks in (1, 8)
+    )  # fmt: skip
+    first, shared = ({stage.name: stage for stage in plan.stages} for plan in (one, eight))
+    assert shared["denoising"].seconds == pytest.approx(first["denoising"].seconds / 8)
+    assert shared["decode"].seconds == pytest.approx(first["decode"].seconds / 8)
+    assert eight.choices["kept_blocks"] == 8 and eight.choices["ranks"] == 8
+    # 3 double and 5 single blocks of their own, two double ones on their way
+    assert 2.3e9 < eight.choices["kept_bytes"] < 2.6e9 and shared["denoising"].device_bytes < 8e9
+    assert halves(8, True, "cuda") == 2 and halves(3, True, "cuda") == halves(8, True, "cpu") == 1
 
 
 def test_nothing_fits():

@@ -24,6 +24,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     group.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="as for sample")
     group.add_argument("--device", help="cpu or cuda; default cuda with --gpu or --device-memory, or if there is one")
     group.add_argument("--gpu", metavar="NAME", help="plan for this card, such as h200 or rtx4090")
+    group.add_argument("--gpus", type=int, default=1, metavar="N", help="plan for N ranks of torchrun on one machine")
     group.add_argument("--vae-mode", choices=("auto", "plain", "tiled", "exact"), default="auto", help="as for sample")
     add_memory_options(group)
     parser.add_argument("--json", action="store_true", help="one JSON object")
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     plan = plan_sampling(
         args.model, given, device=args.device, dtype=torch_dtype(args.dtype), precision=args.precision,
         memory=args.memory or "auto", device_memory=args.device_memory, host_memory=args.host_memory, gpu=args.gpu,
-        vae_mode=args.vae_mode,
+        vae_mode=args.vae_mode, ranks=args.gpus,
     )  # fmt: skip
     if args.json:
         print(json.dumps(plan.as_dict(), indent=1))

@@ -27,7 +27,12 @@ SILENT = ("run", "debug")  # entries of a command line that are no arguments
 
 def on_several_ranks() -> bool:
     """True in a process that torchrun started beside others."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ
+    return rank_count() > 1
+
+
+def rank_count() -> int:
+    """Processes of the job of torchrun that this one belongs to, 1 where it does to none."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
 def speaks() -> bool:

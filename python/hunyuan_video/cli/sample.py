@@ -26,7 +26,7 @@ from hunyuan_video.cli.options import (
     torch_dtype,
 )
 from hunyuan_video.cli.progress import Progress
-from hunyuan_video.cli.ranks import join, one_voice
+from hunyuan_video.cli.ranks import join, one_voice, rank_count
 from hunyuan_video.cli.start import collector_paused
 from hunyuan_video.errors import ArgumentError, Interruption, UserError
 
@@ -155,7 +155,7 @@ def plan_of(job: Job, device: Any, dtype: Any) -> RunPlan | None:
     plan = plan_sampling(
         job.model, job.arguments, device=device, dtype=dtype, precision=job.precision, memory=job.memory,
         device_memory=job.device_memory, host_memory=job.host_memory, adapter=job.adapter, vae_mode=job.vae_mode,
-        output_type="latent" if job.latents_only else "np",
+        output_type="latent" if job.latents_only else "np", ranks=rank_count(),
     )  # fmt: skip
     refuse(plan)
     for line in (*plan_lines(plan), *plan.notes):

@@ -21,6 +21,7 @@ from hunyuan_video.planning import budget as sizes_of_memory
 from hunyuan_video.planning.counts import encoder_bytes, step_bytes, step_flops, table_bytes
 from hunyuan_video.planning.decoding import decode_bytes, decode_choice, frames_bytes, pixels_of, vae_bytes
 from hunyuan_video.planning.gpus import Rates, rates_of
+from hunyuan_video.planning.ranks import exchange_bytes, halves, owned_bytes, share_of
 from hunyuan_video.planning.sizes import Encoder, Sizes, Weights, weights_of
 
 RESERVED = 500_000_000  # of a GPU: the driver's context and the libraries' workspaces
@@ -59,13 +60,16 @@ class Demand:
 
 @dataclass(frozen=True)
 class Target:
-    """The device of a run. gpu: a card's name in `gpus.CARDS`, "" for one of which nothing is known."""
+    """The device of a run. gpu: a card's name in `gpus.CARDS`, "" for one of which nothing is known. ranks: processes
+    that make the video together, each with such a device, on one host.
+    """
 
     device: str = "cpu"
     capability: tuple[int, int] | None = None
     gpu: str = ""
     device_memory: int | None = None
     host_memory: int | None = None
+    ranks: int = 1
 
     @property
     def machine(self) -> Machine:
@@ -147,7 +151,11 @@ class _Counts:
         self.on_cpu, self.streams = target.device == "cpu", choice.memory == "stream"
         self.limit = self._limit()
         config, text = sizes.transformer, sizes.text_length
-        self.live = step_bytes(config, choice.precision, choice.dtype, target.machine, latent, demand.rows, text)
+        halved = halves(target.ranks, demand.guided, target.device)
+        self.ranks, self.rows = target.ranks // halved, max(demand.rows // halved, 1)
+        share = share_of(latent, config, self.ranks)
+        self.live = step_bytes(config, choice.precision, choice.dtype, target.machine, share, self.rows, text)
+        self.live += exchange_bytes(latent, config, self.ranks, self.rows, text, choice.dtype.itemsize)
         if self.on_cpu and choice.dtype == torch.float32:
             self.live += int(FLOAT_PACKING * _largest_product(config))
         self.live += self._cache()
@@ -163,7 +171,7 @@ class _Counts:
         """Bytes for everything in the memory where the model runs."""
         if self.on_cpu:
             limits = [size for size in (self.target.device_memory, self.target.host_memory) if size is not None]
-            return min(limits, default=None)
+            return min((size // self.target.ranks for size in limits), default=None)
         given = self.target.device_memory
         return None if given is None else max(int((given - RESERVED) / SLACK), 1)
 
@@ -187,6 +195,8 @@ class _Counts:
 
     def _kept(self) -> int:
         """Blocks, in bytes, that stay in place in a streamed run: those for which there is room."""
+        if self.streams and self.target.ranks > 1:
+            return owned_bytes(self.weights.blocks, self.target.ranks)
         if not self.streams or self.limit is None:
             return 0
         fixed = self.base + self.weights.outside + self.weights.streamed + self.table + self.live
@@ -212,7 +222,8 @@ class _Counts:
             streamed = 0 if self.kept >= sum(self.weights.blocks) else self.weights.streamed
             denoising = outside + self.kept + streamed + self.table + self.live
             decoding = outside + self.vae
-            choices["kept_blocks"], choices["kept_bytes"] = self._kept_blocks(), self.kept
+            kept = -(-len(self.weights.blocks) // self.target.ranks) if self.target.ranks > 1 else self._kept_blocks()
+            choices["kept_blocks"], choices["kept_bytes"] = kept, self.kept
         else:
             encoding = whole + max((live for _, live in held), default=0)
             table, denoising, decoding = whole + self.table, whole + self.table + self.live, whole + self.table
@@ -236,7 +247,7 @@ class _Counts:
     def _stage(self, name: str, in_place: int, seconds: float | None, host: int = 0) -> Stage:
         if self.on_cpu:
             return Stage(name, 0, in_place + host, seconds)
-        return Stage(name, in_place, PROCESS + host, seconds)
+        return Stage(name, in_place, PROCESS * self.target.ranks + host, seconds)
 
     def _decoding(self, beside: int, choices: dict[str, Any]) -> list[Stage]:
         assert self.sizes.vae is not None
@@ -250,10 +261,13 @@ class _Counts:
             live = decode_bytes(config, self.latent, "exact", self.vae_type, machine, 1 << 60)
         choices["vae_mode"], choices["vae_budget"] = mode, budget
         live = live or 0
+        sharing = self.target.ranks if mode == "tiled" else 1
+        tile = config.out_channels * (config.tile_frames + 1) * config.tile_size**2 * self.vae_type.itemsize
+        live += (sharing - 1) * tile  # of a round, on the first rank
         rates = rates_of(self.target.gpu)
         seconds = None
         if rates is not None and mode in ("tiled", "exact"):
-            seconds = self.demand.videos * pixels / 1e9 * (rates.tiled if mode == "tiled" else rates.exact)
+            seconds = self.demand.videos * pixels / 1e9 * (rates.tiled if mode == "tiled" else rates.exact) / sharing
         video = 3 * pixels * self.vae_type.itemsize
         host = earlier if self.on_cpu else video + earlier
         decode = self._stage("decode", beside + live, seconds, host)
@@ -268,8 +282,8 @@ class _Counts:
             return None
         demand = self.demand
         passes = demand.steps * demand.calls * math.ceil(demand.videos / demand.batch)
-        work = _step_seconds(self.sizes, self.choice, self.latent, demand.rows, rates)
-        moved = sum(self.weights.blocks) - self.kept if self.streams else 0
+        work = _step_seconds(self.sizes, self.choice, self.latent, self.rows, rates) / self.ranks
+        moved = sum(self.weights.blocks) - self.kept if self.streams and self.target.ranks == 1 else 0
         return passes * max(work, moved / DISK)
 
     def _judged(self, stages: list[Stage], choices: dict[str, Any]) -> RunPlan:
@@ -284,8 +298,11 @@ class _Counts:
         if self.demand.cached:
             plan.notes.append("how many steps the cache will skip is not known before; times are those without it")
         rates = rates_of(self.target.gpu)
+        if self.target.ranks > 1:
+            choices["ranks"] = self.target.ranks
+            plan.notes.append("times of several ranks are without what they send each other; memory is the first's")
         if not self.on_cpu:
-            if self.streams and self.kept < sum(self.weights.blocks):
+            if self.streams and self.target.ranks == 1 and self.kept < sum(self.weights.blocks):
                 plan.notes.append(
                     "streamed blocks are read from their files at every step; 1 GB/s is assumed for times"
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from hunyuan_video.planning.budget import host_available, host_limit, parse_size
 from hunyuan_video.planning.gpus import card_of
 from hunyuan_video.planning.run_plan import MEMORY_MODES, PROCESS, Choice, Demand, RunPlan, Target, plan_run
 from hunyuan_video.planning.sizes import RELEASED, Sizes, checkpoint_sizes, released_sizes
-from hunyuan_video.rules import check_choice, method_of
+from hunyuan_video.rules import check_choice, check_count, method_of
 from hunyuan_video.sampling.models import read_defaults
 from hunyuan_video.sampling.request import SamplingDefaults, resolve_settings
 
@@ -41,12 +42,14 @@ def plan_sampling(
     gpu: str | None = None,
     adapter: str | None = None,
     encodes: bool = True,
+    ranks: int = 1,
 ) -> RunPlan:
     """Memory and time of a run before anything is loaded.
 
     model: a checkpoint's folder, "tiny", or "released": the 13B model, without weights. arguments: those of the request
     that are settings, None or missing: the checkpoint's defaults. gpu: plan for a card that need not be here.
-    device_memory, host_memory: bytes, or "16GB"; default what this machine has, where the plan is for it.
+    device_memory, host_memory: bytes, or "16GB"; default what this machine has, where the plan is for it. ranks: GPUs
+    (on a CPU, processes) of one machine that make the video together.
     ArgumentError for what no run could take.
     """
     check_choice("memory", memory, MEMORY_MODES)
@@ -54,7 +57,7 @@ def plan_sampling(
         check_choice("precision", precision, PRECISIONS)
     sizes, defaults = _model(model, adapter)
     settings = resolve_settings(arguments, defaults, sizes.grid)
-    target = _target(device, gpu, device_memory, host_memory)
+    target = replace(_target(device, gpu, device_memory, host_memory), ranks=check_count("ranks", ranks, 1024))
     demand = Demand(
         settings.num_frames, settings.height, settings.width, settings.steps,
         videos=prompts * settings.num_videos_per_prompt, batch=batch_size,
