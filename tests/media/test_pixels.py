@@ -34,3 +34,13 @@ def test_the_line_names_what_and_says_what_to_do():
     check_finite(torch.ones(3), "x", "y")
     with pytest.raises(UserError, match="^the latents hold NaN .* first\\); sample again$"):
         check_finite(torch.full((3,), float("nan")), "the latents", "sample again")
+
+
+def test_large_videos_are_worked_on_in_parts_with_the_same_result():
+    video = torch.rand(1, 3, 40, 160, 200, generator=torch.Generator().manual_seed(0)) * 2.2 - 1.1  # 3.8 million values
+    plain = ((video / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+    assert torch.equal(to_bytes(to_display(video)), plain)
+    assert torch.equal(to_frames(video), plain.permute(0, 2, 3, 4, 1)) and to_frames(video).is_contiguous()
+    video[0, 2, 39, 100, 199] = float("nan")
+    with pytest.raises(UserError, match=r"\[0, 2, 39, 100, 199\] first"):
+        to_frames(video)

@@ -23,7 +23,7 @@ from hunyuan_video.media.sheets import contact_sheet, moments
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.training.config import VALIDATION_SEED, EncodedFlowRun
 from hunyuan_video.training.tasks.flow import FlowTask, Sample
-from hunyuan_video.training.tasks.frames import frames_of_one
+from hunyuan_video.training.tasks.frames import frames_of_one, try_decoder
 
 SHOWN = 4  # clips of each bucket in a sheet
 
@@ -90,6 +90,8 @@ class EncodedData:
         self.grid = replace(Grid.of(self.encoder.vae.config), patch=1)
         drawn = [name for name, weight in weights.items() if weight]
         self.frames = {f"weights: bucket {name}": self.latent_frames(name) for name in drawn}
+        if config.held_out:
+            try_decoder(self.encoder.vae)
 
     def __str__(self) -> str:
         return "; clips: " + ", ".join(f"{len(members)} of {name}" for name, members in self.clips.buckets.items())
