@@ -9,6 +9,7 @@ from helpers.several_ranks import on_ranks
 from hunyuan_video import HunyuanVideoPipeline
 from hunyuan_video.distributed.config import ParallelConfig
 from hunyuan_video.distributed.ranks import join_ranks
+from hunyuan_video.distributed.ring import heads_degree
 from hunyuan_video.distributed.team import Team
 from hunyuan_video.errors import UserError
 
@@ -46,6 +47,34 @@ def test_guidance_over_ranks_and_what_the_first_finds_wrong(folder):
         assert "cache: not on several ranks" in refusal
     for (halved,), _ in on_ranks(4, guided, folder, [True]):
         assert abs(halved - alone).max() < 1e-5
+
+
+def ringed(rank, folder, sizes):
+    """Latents of runs on a team that passes keys around (more ranks than heads), and text of two lengths in a batch."""
+    pipe = HunyuanVideoPipeline.from_pretrained(folder, device="cpu")
+    ranks = join_ranks("cpu", ParallelConfig())
+    if ranks.count > 1:
+        pipe.models.share(Team(ranks, ring=True))
+    prompts, made = ["a red circle", "a blue star moves left up"], []
+    for frames, height, width in sizes:
+        size = {"num_frames": frames, "height": height, "width": width, "num_inference_steps": 2}
+        made.append(pipe(prompts, seed=5, batch_size=2, output_type="latent", **size).latents.numpy())
+    return made
+
+
+@pytest.mark.parametrize("count", [3, 4])  # 2 heads: a ring of 3, and 2 rings of 2
+def test_keys_go_around_a_ring(folder, count):
+    sizes = [(9, 48, 80), (1, 48, 64)]  # 45 and 12 tokens: in the second all are the first rank's
+    alone = on_ranks(1, ringed, folder, sizes)[0]
+    for made in on_ranks(count, ringed, folder, sizes):
+        for one, shared in zip(alone, made, strict=True):
+            assert abs(one).max() > 1 and abs(one - shared).max() < 1e-5
+
+
+def test_heads_are_shared_where_they_nearly_divide():
+    degrees = {ranks: heads_degree(24, ranks, exact=False) for ranks in (1, 2, 5, 7, 8, 16, 24, 32, 48)}
+    assert degrees == {1: 1, 2: 2, 5: 5, 7: 7, 8: 8, 16: 8, 24: 24, 32: 8, 48: 24}
+    assert heads_degree(2, 3, exact=False) == 1 and heads_degree(2, 3, exact=True) == 3
 
 
 def streamed(rank, folder, precision):

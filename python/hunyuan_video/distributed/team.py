@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hunyuan_video.distributed.config import ParallelConfig
 from hunyuan_video.distributed.ranks import Ranks, join_ranks, sequence_group
+from hunyuan_video.distributed.ring import RingShare, heads_degree
 from hunyuan_video.distributed.ulysses import TokenShare, gather
 from hunyuan_video.errors import UserError
 
@@ -29,11 +30,14 @@ class Team:
 
     branches: halves of the ranks take a half of classifier-free guidance each, where their number is even; None: on
     GPUs. (On CPUs, where results have the bits of one rank, all ranks share the tokens of both: a batch of one sample
-    may be added up in another order than one of two.)
+    may be added up in another order than one of two.) ring: keys go around where padded heads would waste much
+    (ring.py); None: on GPUs likewise.
     """
 
-    def __init__(self, ranks: Ranks, device: str = "cpu", branches: bool | None = None):
+    def __init__(self, ranks: Ranks, device: str = "cpu", branches: bool | None = None, ring: bool | None = None):
         self.ranks = ranks
+        self.ring = device == "cuda" if ring is None else ring
+        self._rings: dict[tuple[int, int], tuple[Any, Any]] = {}
         count = ranks.count
         self.everyone = sequence_group(ranks.rank, count, count)
         self.weights = sequence_group(ranks.rank, count, count)  # of its own: another thread works with it
@@ -84,8 +88,29 @@ class Team:
         shared = copy.copy(transformer)
         group = self.half if halves else self.everyone
         if dist.get_world_size(group) > 1:
-            shared.executor = transformer.executor.adding(TokenShare(group))
+            shared.executor = transformer.executor.adding(self._tokens(group, transformer.config.num_heads))
         return shared, Share(self.pair) if halves else None
+
+    def _tokens(self, group: Any, heads: int) -> TokenShare:
+        """The layer that shares tokens among the ranks of a group; every rank of the team must call it."""
+        size = dist.get_world_size(group)
+        degree = heads_degree(heads, size, exact=not self.ring)
+        if degree == size:
+            return TokenShare(group)
+        if (size, degree) not in self._rings:
+            self._rings[size, degree] = self._ring_groups(size, degree)
+        return RingShare(group, *self._rings[size, degree])
+
+    def _ring_groups(self, size: int, degree: int) -> tuple[Any, Any]:
+        """This rank's groups within consecutive `size` ranks: those that trade heads, those that pass on keys."""
+        count, rank = self.ranks.count, self.ranks.rank
+        trading = sequence_group(rank, count, degree)
+        passing = None
+        for first in (start + place for start in range(0, count, size) for place in range(degree)):
+            members = list(range(first, first - first % degree + size, degree))
+            group = dist.new_group(members)
+            passing = group if rank in members else passing
+        return trading, passing
 
 
 class Share:
