@@ -149,7 +149,7 @@ def test_a_lost_worker_costs_one_source(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "_task", _dies_of_bad)
     outcomes = {outcome.name: outcome for outcome in engine.run_local(sources, tmp_path, 2)}
     assert sorted(outcomes) == ["a", "bad", "c"]
-    assert outcomes["bad"].refused == engine.LOST and not outcomes["a"].refused and not outcomes["c"].refused
+    assert outcomes["bad"].refused == work.LOST and not outcomes["a"].refused and not outcomes["c"].refused
 
 
 def _dies_of_bad(source, output):

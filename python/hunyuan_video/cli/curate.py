@@ -1,15 +1,16 @@
-"""`hunyuan-video curate`: raw videos to a manifest of scored clips, and `curate report` to look at them."""
+"""`hunyuan-video curate`: raw videos to a manifest of scored clips; `curate report` and `calibrate` look at them."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from hunyuan_video.cli.progress import progress_of
 from hunyuan_video.errors import ArgumentError, UserError
 
-REPORT = "report"
+KEEP = 0.5
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -17,21 +18,26 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "curate",
         help="cut raw videos into clips, score and filter them",
         description="curate SOURCES... -o OUT: cut videos into clips and score them, into OUT/manifest.parquet. "
-        "curate report OUT: write OUT/report.html, with pictures of what each filter keeps and refuses.",
+        "curate report OUT: write OUT/report.html, with pictures of what each filter keeps and refuses. "
+        "curate calibrate OUT: print percentiles of the scores and thresholds for a wanted keep-rate, as a tiers file.",
     )
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="a folder, a video, a glob or a .jsonl manifest")
     parser.add_argument("-o", "--output", help="folder of the manifest")
     parser.add_argument("-c", "--tiers", metavar="FILE", help="YAML of thresholds; changing it decodes nothing again")
     parser.add_argument("--workers", type=int, help="processes; default one for each core")
-    parser.add_argument("--engine", default="local", help="local: processes of this machine")
+    parser.add_argument("--engine", default="local", help="local: processes of this machine; ray: a Ray cluster")
     parser.add_argument("--limit", type=int, help="how many sources at most")
     parser.add_argument("--part", default="0/1", metavar="I/N", help="this machine's share of the sources")
+    parser.add_argument("--tier", help="of calibrate: the tier that gets new thresholds; default the first for videos")
+    parser.add_argument("--keep", type=float, default=KEEP, help="of calibrate: share of the clips that shall stay")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.sources[0] == REPORT and args.output is None:
-        return _report(args)
+    if args.output is None and args.sources[0] in ACTIONS:
+        if len(args.sources) != 2:
+            raise ArgumentError(f"write: hunyuan-video curate {args.sources[0]} FOLDER")
+        return ACTIONS[args.sources[0]](args)
     from hunyuan_video.curation.run import CurateRequest, curate
 
     if args.output is None:
@@ -59,7 +65,17 @@ def run(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     from hunyuan_video.curation.report import write_report
 
-    if len(args.sources) != 2:
-        raise ArgumentError("write: hunyuan-video curate report FOLDER")
     print(write_report(Path(args.sources[1])))
     return 0
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    from hunyuan_video.curation.calibrate import calibrate
+
+    tiers = None if args.tiers is None else Path(args.tiers)
+    for line in calibrate(Path(args.sources[1]), args.tier, args.keep, tiers):
+        print(line)
+    return 0
+
+
+ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {"report": _report, "calibrate": _calibrate}

