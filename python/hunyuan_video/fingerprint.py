@@ -10,10 +10,10 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def fingerprint(module: nn.Module, state: Iterable[tuple[str, Tensor]] | None = None) -> str:
@@ -23,6 +23,8 @@ def fingerprint(module: nn.Module, state: Iterable[tuple[str, Tensor]] | None = 
     Adapters beside the weights count with their strengths. state: the sorted entries of the state dict, of a module
     that has not all of them in memory.
     """
+    import torch
+
     digest = hashlib.sha256(repr(getattr(module, "config", None)).encode())
     for name, tensor in sorted(module.state_dict().items()) if state is None else state:
         flat = tensor.detach().reshape(-1)
@@ -41,6 +43,8 @@ def base_fingerprint(module: nn.Module) -> str:
 
     The same whether weights that were stored in bfloat16 or float32 are loaded in either; the config does not count.
     """
+    import torch
+
     digest = hashlib.sha256()
     plain = {name.replace("base_layer.", ""): tensor for name, tensor in module.state_dict().items()
              if ".adapters." not in name}  # fmt: skip

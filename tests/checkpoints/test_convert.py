@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 import hunyuan_video
 from hunyuan_video.checkpoints import components_at, convert
+from hunyuan_video.checkpoints.configs import read_grid
 from hunyuan_video.checkpoints.layout import BUNDLED
-from hunyuan_video.checkpoints.pipeline import read_grid
 from hunyuan_video.checkpoints.tokenizer import load_tokenizer
 from hunyuan_video.errors import Notice, UserError
 from hunyuan_video.models import CausalVAE, HunyuanVideoTransformer

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -60,6 +62,29 @@ def clips(folder):
 
 def bytes_of(folder):
     return {path.name: path.read_bytes() for path in (folder / BUCKET).iterdir()}
+
+
+UNCHANGED = """
+import sys
+from hunyuan_video.cli import main
+opened = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+assert main(sys.argv[1:]) == 0
+assert not [path for path in opened if path.endswith(".png")]
+heavy = {"torch", "numpy", "PIL", "av", "safetensors"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_an_unchanged_source_costs_no_import_and_opens_no_picture(source, capsys):
+    captioned(source, "copy", "another", 40)  # as long as c1.png: compared by content once
+    words = ["encode", str(source), "-o", str(source.parent / "out"), "--bucket", BUCKET]
+    capsys.readouterr()
+    assert main(words) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    again = subprocess.run([sys.executable, "-c", UNCHANGED, *words], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "copy.png = c1.png" in notes[0] and again.stderr.splitlines() == notes
 
 
 def test_an_unchanged_source_reads_nothing_and_loads_nothing(source, capsys, monkeypatch):

@@ -15,10 +15,11 @@ from hunyuan_video.data.buckets import Bucket
 from hunyuan_video.data.latent_dataset import EncodedDataset, unpack
 from hunyuan_video.data.prefetch import Prefetcher
 from hunyuan_video.data.shards import read_member
-from hunyuan_video.data.sources import open_source, read_clip
+from hunyuan_video.data.sources import open_source
 from hunyuan_video.data.toyworld import WORLDS, render
 from hunyuan_video.errors import UserError
 from hunyuan_video.media.pixels import to_unit
+from hunyuan_video.media.read import read_clip
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.training.run import run
 

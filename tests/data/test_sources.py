@@ -226,7 +226,7 @@ def test_sources_add_up_and_tell(tmp_path):
     assert texts == [
         f"left out: {tmp_path}/bad.png: not a readable video or picture (Invalid data found when processing input)",
         "left out: 1 without a caption (bare.png)",
-        "of 4 files 1 are copies of others, each a clip like any other (copy/a.png = a.png)",
+        "of 3 files 1 are copies of others, each a clip like any other (copy/a.png = a.png)",
     ]
     assert sorted(clip.name for clip in source.clips) == ["a.png", "b.png", "copy/a.png"]
     assert counted(source.skipped) == "1 without a caption, 1 unreadable"
@@ -238,7 +238,7 @@ def test_sources_add_up_and_tell(tmp_path):
 def test_known_files_are_not_opened_again(tmp_path, monkeypatch):
     captioned(tmp_path, "a.png")
     first = source_of(tmp_path)
-    monkeypatch.setattr("hunyuan_video.data.sources.video_size", lambda *_: pytest.fail("opened again"))
+    monkeypatch.setattr("hunyuan_video.media.read.video_size", lambda *_: pytest.fail("opened again"))
     again = source_of(tmp_path, known=first.probed)
     assert again.probed == first.probed and again.clips[0].made_of == first.clips[0].made_of
     os.utime(tmp_path / "a.png", ns=(1, 1))

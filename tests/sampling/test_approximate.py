@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hunyuan_video import ArgumentError, HunyuanVideoPipeline, UserError
-from hunyuan_video.checkpoints.pipeline import read_configs
+from hunyuan_video.checkpoints.configs import read_configs
 from hunyuan_video.cli.entry import main
 from hunyuan_video.errors import ApproximateMode, IneffectiveArgument, Notice
 from hunyuan_video.models import HunyuanVideoTransformer

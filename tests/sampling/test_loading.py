@@ -10,8 +10,9 @@ import torch
 
 from hunyuan_video import HunyuanVideoPipeline, UserError
 from hunyuan_video.checkpoints import convert
+from hunyuan_video.checkpoints.configs import read_grid
 from hunyuan_video.checkpoints.layout import BUNDLED
-from hunyuan_video.checkpoints.pipeline import default_dtype, read_grid, vae_dtype
+from hunyuan_video.checkpoints.pipeline import default_dtype, vae_dtype
 from hunyuan_video.errors import PrecisionWarning
 from hunyuan_video.sampling.models import read_defaults
 from hunyuan_video.sampling.request import NEGATIVE_PROMPT, SamplingDefaults

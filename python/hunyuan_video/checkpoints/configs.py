@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from hunyuan_video.checkpoints.layout import COMPONENTS, CONFIG, part_folders
 from hunyuan_video.checkpoints.names import Component, Layout
-from hunyuan_video.checkpoints.safetensors_file import TensorInfo
 from hunyuan_video.errors import UserError
+from hunyuan_video.files import read_optional_json
+from hunyuan_video.models.grid import Grid
 from hunyuan_video.models.transformer.config import TransformerConfig
 from hunyuan_video.models.vae.config import VAEConfig
+
+if TYPE_CHECKING:
+    from hunyuan_video.checkpoints.safetensors_file import TensorInfo
 
 Config = TransformerConfig | VAEConfig
 CLASS_NAMES: dict[Component, dict[Layout, str]] = {
@@ -39,6 +45,40 @@ def config_to_dict(component: Component, config: Config, layout: Layout) -> dict
         return config.to_dict(layout)
     values = config.to_dict("diffusers" if layout == "diffusers" else "native")
     return {"_class_name": CLASS_NAMES[component][layout], **values}
+
+
+def read_grid(folder: Path) -> Grid:
+    """Pixels per latent and token from the configs alone; the released model's where a folder has none.
+
+    UserError for a model that cannot be sampled: one that takes more channels than it makes.
+    """
+    return Grid.of(*read_configs(folder))
+
+
+def read_configs(folder: Path) -> tuple[VAEConfig | None, TransformerConfig | None]:
+    """Configs of a pipeline's VAE and transformer, None for one that a folder has not got; UserError as `read_grid`."""
+    folders = part_folders(folder)
+    vae = transformer = None
+    for component in COMPONENTS:
+        path = folders[component] / CONFIG
+        values = read_optional_json(path, "restore the file")
+        config = parse_config(component, values, str(path)) if values else None
+        if isinstance(config, VAEConfig):
+            vae = config
+        elif isinstance(config, TransformerConfig):
+            check_channels(config, str(path))
+            transformer = config
+    return vae, transformer
+
+
+def check_channels(config: TransformerConfig, where: str) -> None:
+    """UserError for image-to-video by concatenation: an image's latents and a mask beside those of the video."""
+    if config.in_channels != config.out_channels:
+        raise UserError(
+            f"{where}: the transformer takes {config.in_channels} channels and makes {config.out_channels}: it is an "
+            "image-to-video model by concatenation (the image's latents, and a mask, beside the video's), which cannot "
+            "be sampled here; use a text-to-video model or one with token replacement"
+        )
 
 
 def infer_config(component: Component, infos: Mapping[str, TensorInfo], where: str) -> Config:

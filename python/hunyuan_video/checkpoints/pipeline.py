@@ -9,10 +9,7 @@ from typing import Any, Literal
 import torch
 
 from hunyuan_video.checkpoints.adapters import adapter_defaults, adapter_files, apply_adapters
-from hunyuan_video.checkpoints.configs import parse_config
 from hunyuan_video.checkpoints.layout import (
-    COMPONENTS,
-    CONFIG,
     PARTS,
     SAMPLING,
     part_folders,
@@ -21,8 +18,6 @@ from hunyuan_video.checkpoints.layout import (
 from hunyuan_video.checkpoints.load import load_model
 from hunyuan_video.errors import PrecisionWarning, UserError, notify
 from hunyuan_video.files import read_optional_json
-from hunyuan_video.models import TransformerConfig, VAEConfig
-from hunyuan_video.models.grid import Grid
 
 
 def load_parts(
@@ -104,40 +99,6 @@ def read_sampling_json(folder: Path) -> dict[str, Any]:
 def stored_defaults(folder: Path, adapter: str | None = None) -> dict[str, Any]:
     """Sampling defaults of a checkpoint, with an adapter of its own or (None) with its default one."""
     return adapter_defaults(folder, read_sampling_json(folder), adapter)
-
-
-def read_grid(folder: Path) -> Grid:
-    """Pixels per latent and token from the configs alone; the released model's where a folder has none.
-
-    UserError for a model that cannot be sampled: one that takes more channels than it makes.
-    """
-    return Grid.of(*read_configs(folder))
-
-
-def read_configs(folder: Path) -> tuple[VAEConfig | None, TransformerConfig | None]:
-    """Configs of a pipeline's VAE and transformer, None for one that a folder has not got; UserError as `read_grid`."""
-    folders = part_folders(folder)
-    vae = transformer = None
-    for component in COMPONENTS:
-        path = folders[component] / CONFIG
-        values = read_optional_json(path, "restore the file")
-        config = parse_config(component, values, str(path)) if values else None
-        if isinstance(config, VAEConfig):
-            vae = config
-        elif isinstance(config, TransformerConfig):
-            check_channels(config, str(path))
-            transformer = config
-    return vae, transformer
-
-
-def check_channels(config: TransformerConfig, where: str) -> None:
-    """UserError for image-to-video by concatenation: an image's latents and a mask beside those of the video."""
-    if config.in_channels != config.out_channels:
-        raise UserError(
-            f"{where}: the transformer takes {config.in_channels} channels and makes {config.out_channels}: it is an "
-            "image-to-video model by concatenation (the image's latents, and a mask, beside the video's), which cannot "
-            "be sampled here; use a text-to-video model or one with token replacement"
-        )
 
 
 def default_dtype(device: torch.device) -> torch.dtype:

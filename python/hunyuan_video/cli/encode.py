@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
         raise ArgumentError(f"--part {args.part!r}: write I/N, for example 0/4") from None
     if not 0 < args.fps < float("inf") or (args.clips is not None and args.clips < 1):
         raise ArgumentError("--fps and --clips must be positive")
-    working_device(args.device)
+    if args.device != "cpu":
+        working_device(args.device)
     request = EncodeRequest(
         args.source, Path(args.output), tuple(args.bucket), args.model, args.clips, args.captions, args.fps,
         args.seed, args.shard, args.batch, (which, parts), args.workers, args.device, args.image_first, args.tier,

@@ -210,8 +210,9 @@ def ineffective_options(job: Job) -> list[str]:
 def check_before_loading(job: Job, resumed: bool = False) -> None:
     """Finds wrong settings and unwritable outputs before the minutes that loading a large model takes."""
     from hunyuan_video.checkpoints.adapters import adapter_notes
+    from hunyuan_video.checkpoints.configs import read_grid
     from hunyuan_video.checkpoints.layout import checkpoint_folder
-    from hunyuan_video.checkpoints.pipeline import read_grid, read_sampling_json
+    from hunyuan_video.checkpoints.pipeline import read_sampling_json
     from hunyuan_video.files import check_writable
     from hunyuan_video.media.write import check_output
     from hunyuan_video.rules import check_number

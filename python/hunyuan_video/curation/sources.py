@@ -16,7 +16,7 @@ from hunyuan_video.data.skipped import Skipped
 from hunyuan_video.errors import UserError
 from hunyuan_video.files import read_list
 from hunyuan_video.fingerprint import values_hash
-from hunyuan_video.media.read import SUFFIXES
+from hunyuan_video.media.suffixes import SUFFIXES
 
 ENDS = 1 << 16  # bytes at each end of a file that its hash is made of
 KEPT = ("license", "caption", "url", "title")  # of a manifest's lines, for the row of every clip

@@ -16,23 +16,21 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
+from hunyuan_video.checkpoints.configs import read_grid
 from hunyuan_video.checkpoints.layout import checkpoint_folder
-from hunyuan_video.checkpoints.pipeline import read_grid
 from hunyuan_video.data.buckets import Bucket
-from hunyuan_video.data.encoder import Encoder
-from hunyuan_video.data.latent_dataset import FORMAT, EncodedClip, pack, read_description
 from hunyuan_video.data.record import (
     FILE,
+    FORMAT,
     Record,
     changes,
     deal,
     is_current,
     left_out_of,
     made_of,
+    read_description,
     remove_strangers,
     shard_about,
 )
@@ -43,6 +41,9 @@ from hunyuan_video.errors import Notice, UserError
 from hunyuan_video.files import staged_file, write_json
 from hunyuan_video.fingerprint import folder_hash
 from hunyuan_video.writers import one_writer
+
+if TYPE_CHECKING:  # where nothing has changed, not even torch is imported
+    from hunyuan_video.data.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,8 @@ def _encode(request: EncodeRequest, report: Callable[[str], None], progress: Cal
     encoders = folder_hash(checkpoint_folder(request.model))
     encoder = None
     if todo or not known or encoders != record.encoders:
+        from hunyuan_video.data.encoder import Encoder
+
         encoder = Encoder(request.model, request.device)
         prepare(request.output, encoder, request, known)
     before = made_of(request.output, record.shards)
@@ -225,6 +228,10 @@ def prepare(folder: Path, encoder: Encoder, request: EncodeRequest, known: dict[
         if changed := _difference({name: known[name] for name in description}, description):
             raise UserError(f"{folder} was begun with another {changed}; choose another output")
         return
+    import torch
+
+    from hunyuan_video.data.latent_dataset import EncodedClip, pack
+
     try:
         texts, pooled = encoder.sentences([""], True)
     except ValueError as error:
@@ -280,6 +287,8 @@ def _encoded(
     encoder: Encoder, clips: list[Clip], left_out: dict[str, Skipped], request: EncodeRequest
 ) -> dict[str, bytes]:
     """The clips of one bucket as bytes, by key; those that cannot be read or stored go to `left_out`."""
+    from hunyuan_video.data.latent_dataset import pack
+
     readable, pixels = [], []
     for clip in clips:
         try:
@@ -316,6 +325,10 @@ _state: dict[str, Any] = {}
 
 
 def _start_worker(request: EncodeRequest) -> None:
+    import torch
+
+    from hunyuan_video.data.encoder import Encoder
+
     torch.set_num_threads(1)
     _state["request"] = request
     _state["encoder"] = Encoder(request.model, request.device)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from hunyuan_video.checkpoints.layout import checkpoint_folder
 from hunyuan_video.checkpoints.pipeline import load_parts
-from hunyuan_video.data.latent_dataset import FORMAT, EncodedClip, unstorable
+from hunyuan_video.data.latent_dataset import EncodedClip, unstorable
+from hunyuan_video.data.record import FORMAT
 from hunyuan_video.data.sources import Clip
 from hunyuan_video.errors import PrecisionWarning, notify
 from hunyuan_video.fingerprint import weights_hash

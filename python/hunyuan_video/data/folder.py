@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from hunyuan_video.data.skipped import Skipped
 from hunyuan_video.errors import UserError
 from hunyuan_video.files import read_text
-from hunyuan_video.media.read import SUFFIXES
+from hunyuan_video.media.suffixes import SUFFIXES
 
 CAPTION = ".txt"
 # Folders that systems and servers make; a name that begins with a dot is hidden, too.
@@ -137,13 +138,13 @@ def is_partial(name: str, path: Path) -> bool:
 
 def unusable(path: Path) -> str:
     """Why a file cannot be opened, in words; "" for one that can."""
-    if path.is_symlink() and not path.exists():
-        return "broken link"
-    if not path.exists():
-        return "missing file"
-    if not path.is_file():
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return "broken link" if path.is_symlink() else "missing file"
+    if not stat.S_ISREG(status.st_mode):
         return "not a file"
-    return "empty file" if path.stat().st_size == 0 and path.suffix.lower() != CAPTION else ""
+    return "empty file" if status.st_size == 0 and path.suffix.lower() != CAPTION else ""
 
 
 def walk(folder: Path, skipped: list[Skipped]) -> Iterator[tuple[str, Path]]:
@@ -165,9 +166,16 @@ def walk(folder: Path, skipped: list[Skipped]) -> Iterator[tuple[str, Path]]:
             continue
         for entry in inside:
             name, path = prefix + entry.name, place / entry.name
-            if not path.is_dir():
+            if not _is_folder(entry):
                 yield name, path
             elif entry.is_symlink():
                 links.append((f"{name}/", path))
             else:
                 waiting.append((f"{name}/", path))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False

@@ -15,7 +15,6 @@ import json
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -23,14 +22,10 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
+from hunyuan_video.data.record import read_description
 from hunyuan_video.data.shards import Member, read_index, read_member
 from hunyuan_video.data.staleness import differences
 from hunyuan_video.errors import UserError, notify
-
-# 2: hashes cover the VAE's configuration and the tokenizers, shards say what they were made of.
-# Data sets of format 1 are read, with their own hashes, but not continued.
-FORMAT = 2
-READABLE = (1, FORMAT)
 
 
 @dataclass(frozen=True)
@@ -78,17 +73,6 @@ def unpack(content: bytes) -> EncodedClip:
         return EncodedClip(metadata["key"], tensors["latents"], metadata["captions"], texts, tensors["pooled"])
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ValueError(f"not an encoded clip ({error})") from None
-
-
-def read_description(path: Path) -> dict[str, Any]:
-    """A data set's dataset.json. Raises OSError, or ValueError where it is damaged."""
-    description = json.loads(path.read_text())
-    if not isinstance(description, dict) or not {"format", "vae", "text", "text_length", "source"} <= set(description):
-        raise ValueError(f"{path.name} is damaged")
-    if description["format"] not in READABLE:
-        readable = " and ".join(map(str, READABLE))
-        raise ValueError(f"{path.name} has format {description['format']!r}, this version reads {readable}")
-    return description
 
 
 @lru_cache(maxsize=64)

@@ -1,6 +1,7 @@
-"""The record of a data set, `sources.json`: which clips lie in which shard, and the files that were looked at.
+"""A data set's own account: `dataset.json`, and its record, `sources.json`.
 
-The record is made from the source alone, so every process and machine that fills a data set has the same one. When the
+The record says which clips lie in which shard, and what is known of the files that were looked at.
+It is made from the source alone, so every process and machine that fills a data set has the same one. When the
 source has changed, clips keep their places: only shards with new, edited or removed clips are written again.
 """
 
@@ -10,6 +11,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hunyuan_video.data.shards import is_complete, read_about, read_index
 from hunyuan_video.data.skipped import Skipped, some
@@ -18,6 +20,21 @@ from hunyuan_video.errors import UserError
 from hunyuan_video.files import write_json
 
 FILE = "sources.json"
+# 2: hashes cover the VAE's configuration and the tokenizers, shards say what they were made of.
+# Data sets of format 1 are read, with their own hashes, but not continued.
+FORMAT = 2
+READABLE = (1, FORMAT)
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """A data set's dataset.json. Raises OSError, or ValueError where it is damaged."""
+    description = json.loads(path.read_text())
+    if not isinstance(description, dict) or not {"format", "vae", "text", "text_length", "source"} <= set(description):
+        raise ValueError(f"{path.name} is damaged")
+    if description["format"] not in READABLE:
+        readable = " and ".join(map(str, READABLE))
+        raise ValueError(f"{path.name} has format {description['format']!r}, this version reads {readable}")
+    return description
 
 
 @dataclass

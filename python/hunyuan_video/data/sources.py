@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from hunyuan_video.data.buckets import Bucket, nearest
-from hunyuan_video.data.curated import frames_at, list_curated
 from hunyuan_video.data.folder import Entry, list_folder
 from hunyuan_video.data.keys import keys_of
 from hunyuan_video.data.manifest import list_manifest
 from hunyuan_video.data.skipped import Skipped, counted, some, tell
-from hunyuan_video.data.toyworld import WORLDS, caption, render
-from hunyuan_video.data.toyworld.scene import AnyScene
 from hunyuan_video.errors import UserError, notify
 from hunyuan_video.fingerprint import file_status, values_hash
-from hunyuan_video.media.read import read_clip, video_size
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hunyuan_video.data.toyworld.scene import AnyScene
+    from hunyuan_video.media.read import Part
 
 BEYOND = "beyond the number of clips asked for"
+PROBED = 5  # entries of a file: bytes, time, frames, height, width
 ENDS = 1 << 16  # bytes at each end of a file that tell copies from others of the same size
 
 
@@ -43,7 +46,8 @@ class Clip:
 class Source:
     """Clips in a fixed order, and what else there is: found = clips + skipped.
 
-    probed: file name -> (bytes, time in ns, frames, height, width), so that unchanged files are not opened again.
+    probed: file name -> (bytes, time in ns, frames, height, width), so that unchanged files are not opened again; where
+    others have its size also a hash of its ends.
     """
 
     clips: list[Clip]
@@ -100,13 +104,15 @@ def scan(
     tell(source.skipped)
     if not source.clips:
         raise UserError(f"{name}: {_nothing(source.skipped, fps)}")
-    _tell_copies(entries)
+    _tell_copies(entries, source.probed)
     return source
 
 
 def _curated(
     manifest: Path, buckets: list[Bucket], most: int | None, captions: int, fps: float, seed: int, tier: str | None
 ) -> Source:
+    from hunyuan_video.data.curated import frames_at, list_curated
+
     curated, skipped = list_curated(manifest, tier, captions, seed)
     source = Source([], skipped)
     if most is not None:
@@ -118,7 +124,7 @@ def _curated(
             continue
         status = file_status(clip.path)
         made_of = values_hash(clip.name, *status, clip.captions, str(bucket), *vars(clip.part).values())
-        pixels = partial(read_clip, clip.path, bucket, fps, clip.part)
+        pixels = partial(_read, clip.path, bucket, fps, clip.part)
         source.clips.append(Clip(clip.name, clip.captions, bucket, pixels, clip.name, made_of))
     tell(source.skipped)
     if not source.clips:
@@ -137,6 +143,8 @@ def _nothing(skipped: list[Skipped], fps: float) -> str:
 
 
 def _toyworld(world: str, buckets: list[Bucket], count: int, captions: int, seed: int) -> list[Clip]:
+    from hunyuan_video.data.toyworld import WORLDS, caption
+
     if world not in WORLDS:
         raise UserError(f"toyworld {world!r}: the worlds are {', '.join(WORLDS)}")
     rendered = []
@@ -151,6 +159,8 @@ def _toyworld(world: str, buckets: list[Bucket], count: int, captions: int, seed
 
 
 def _rendered(scene: AnyScene, bucket: Bucket) -> Tensor:
+    from hunyuan_video.data.toyworld import render
+
     return render([scene], num_frames=bucket.frames, size=(bucket.height, bucket.width))[0]
 
 
@@ -165,10 +175,12 @@ def _clip(
     """The clip of an entry, or why there is none. Only files that are not `known` as they are now are opened."""
     try:
         status = [*file_status(entry.path)]
-        before = known.get(entry.name, [])
+        before = [*known.get(entry.name, ())]
         if before[:2] != status:
+            from hunyuan_video.media.read import video_size
+
             before = [*status, *video_size(entry.path, fps, max(bucket.frames for bucket in buckets))]
-        bucket = nearest(buckets, *before[2:])
+        bucket = nearest(buckets, *before[2:PROBED])
     except (OSError, ValueError, ZeroDivisionError) as error:  # a damaged picture may have no width
         reason = f"{entry.path}: it has no width" if isinstance(error, ZeroDivisionError) else str(error)
         return Skipped(entry.name, "unreadable", reason)
@@ -176,19 +188,33 @@ def _clip(
     if bucket is None:
         return Skipped(entry.name, "too short")
     made_of = values_hash(entry.name, *status, entry.captions, str(bucket))
-    return Clip(key, entry.captions, bucket, partial(read_clip, entry.path, bucket, fps), entry.name, made_of)
+    return Clip(key, entry.captions, bucket, partial(_read, entry.path, bucket, fps), entry.name, made_of)
 
 
-def _tell_copies(entries: Iterable[Entry]) -> None:
-    """A Notice where files are copies of others: whole folders are copied by mistake, and weigh twice then."""
+def _read(path: Path, bucket: Bucket, fps: float, part: Part | None = None) -> Tensor:
+    """uint8 [F, H, W, 3] of a file, or of a part of it."""
+    from hunyuan_video.media.read import read_clip
+
+    return read_clip(path, bucket, fps) if part is None else read_clip(path, bucket, fps, part)
+
+
+def _tell_copies(entries: Iterable[Entry], probed: dict[str, list[int]]) -> None:
+    """A Notice where files are copies of others: whole folders are copied by mistake, and weigh twice then.
+
+    probed: gets a hash for each file that has not one yet and is as long as another; only these are opened.
+    """
     sizes: dict[int, list[Entry]] = {}
     for entry in entries:
-        sizes.setdefault(entry.path.stat().st_size, []).append(entry)
-    first: dict[tuple[int, str], str] = {}
+        if entry.name in probed:
+            sizes.setdefault(probed[entry.name][0], []).append(entry)
+    first: dict[tuple[int, int], str] = {}
     copies = []
     for size, equal in sizes.items():
         for entry in equal if len(equal) > 1 else ():
-            original = first.setdefault((size, _ends(entry.path)), entry.name)
+            seen = probed[entry.name]
+            if len(seen) == PROBED:
+                seen.append(_ends(entry.path))
+            original = first.setdefault((size, seen[PROBED]), entry.name)
             copies += [f"{entry.name} = {original}"] if original != entry.name else []
     if copies:
         count = sum(map(len, sizes.values()))
@@ -196,12 +222,13 @@ def _tell_copies(entries: Iterable[Entry]) -> None:
         notify(text)
 
 
-def _ends(path: Path) -> str:
+def _ends(path: Path) -> int:
     """A hash of both ends of a file; another for each that cannot be read."""
     try:
         with path.open("rb") as file:
             head = file.read(ENDS)
             file.seek(max(0, path.stat().st_size - ENDS))
-            return hashlib.sha256(head + file.read(ENDS)).hexdigest()
+            digest = hashlib.sha256(head + file.read(ENDS))
     except OSError:
-        return str(path)
+        digest = hashlib.sha256(os.fsencode(path))
+    return int(digest.hexdigest()[:13], 16)  # a number that JSON holds in every language

@@ -18,7 +18,8 @@ from hunyuan_video.data.toyworld import WORLDS
 from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.suites import read_suite
 from hunyuan_video.media.metadata import read_metadata
-from hunyuan_video.media.read import SUFFIXES, explained, open_media
+from hunyuan_video.media.read import explained, open_media
+from hunyuan_video.media.suffixes import SUFFIXES
 
 SUITE_FILE = "suite.jsonl"  # in a folder of videos or in the one above it
 _SHOWN = 3  # names in a message

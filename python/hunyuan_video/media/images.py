@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 ANIMATED = {"GIF": Fraction(1, 100), "WEBP": Fraction(1, 1000), "PNG": Fraction(1, 1000), "AVIF": Fraction(1, 1000)}
-IMAGE_SUFFIXES = frozenset(".png .apng .jpg .jpeg .jfif .gif .webp .avif .bmp .tif .tiff .ppm .pgm".split())
 FORMATS = (*ANIMATED, "JPEG", "BMP", "TIFF", "PPM")  # MPO, of two pictures, is a kind of JPEG
 ORIENTATION = 0x0112  # EXIF's tag
 TOO_SHORT, SHOWN_INSTEAD = 10, 100  # milliseconds: browsers show frames of at most 10 for 100

@@ -13,8 +13,9 @@ from hunyuan_video.errors import UserError
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """The metadata that `save_video` put into a file (or into the first frame of a folder); {} where it holds none."""
     from hunyuan_video.media.animations import read_image_comment
-    from hunyuan_video.media.images import IMAGE_SUFFIXES, is_image
+    from hunyuan_video.media.images import is_image
     from hunyuan_video.media.mp4 import read_mp4_comment
+    from hunyuan_video.media.suffixes import IMAGE_SUFFIXES
 
     path = Path(path)
     if path.is_dir():

@@ -21,12 +21,9 @@ from torch import Tensor
 
 from hunyuan_video.errors import UserError, notify
 from hunyuan_video.media import images
-from hunyuan_video.media.images import IMAGE_SUFFIXES, Animation, open_animation
+from hunyuan_video.media.images import Animation, open_animation
 from hunyuan_video.media.timeline import Timeline
 from hunyuan_video.media.video import Video, open_video
-
-VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv .y4m".split())
-SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES  # names that a folder's videos and pictures have
 
 
 class UnreadableError(UserError, ValueError):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from hunyuan_video.checkpoints.configs import check_channels
 from hunyuan_video.checkpoints.layout import PARTS, checkpoint_folder
 from hunyuan_video.checkpoints.pipeline import (
-    check_channels,
     default_device,
     load_parts,
     move_parts,

@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hunyuan_video.checkpoints.configs import read_configs
 from hunyuan_video.checkpoints.layout import checkpoint_folder
-from hunyuan_video.checkpoints.pipeline import read_configs
 from hunyuan_video.models.grid import Grid
 from hunyuan_video.sampling.models import read_defaults
 from hunyuan_video.sampling.request import as_arguments

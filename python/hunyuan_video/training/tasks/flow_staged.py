@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hunyuan_video.checkpoints.configs import read_grid
 from hunyuan_video.checkpoints.layout import checkpoint_folder
 from hunyuan_video.checkpoints.locate import open_checkpoint
-from hunyuan_video.checkpoints.pipeline import read_grid
 from hunyuan_video.data.buckets import Bucket, BucketSampler, Draw, Group, batch_size, make_buckets
 from hunyuan_video.data.encoder import Encoder, encode_clips
 from hunyuan_video.data.prefetch import Prefetcher
