@@ -3,15 +3,18 @@
 import dataclasses
 
 import pytest
+import torch
 from helpers.random_checkpoint import write_random_checkpoint
 from helpers.several_ranks import on_ranks
 
 from hunyuan_video import HunyuanVideoPipeline
 from hunyuan_video.distributed.config import ParallelConfig
+from hunyuan_video.distributed.exact_decoding import decode_frames
 from hunyuan_video.distributed.ranks import join_ranks
 from hunyuan_video.distributed.ring import heads_degree
 from hunyuan_video.distributed.team import Team
 from hunyuan_video.errors import UserError
+from hunyuan_video.models.vae import streaming
 
 
 @pytest.fixture(scope="module")
@@ -99,19 +102,31 @@ def test_ranks_keep_a_part_of_the_weights_each(folder, count, precision):
 SIZES = [(17, 48, 80), (9, 80, 48), (1, 32, 64), (21, 32, 32)]  # 18, 4, 3 and 4 tiles
 
 
+EXACT = [((5, 6, 8), None), ((3, 16, 16), 60 << 20), ((1, 4, 4), None)]  # the second by rows; latents and budget
+
+
 def frames(rank, folder):
-    """Frames of a VAE whose tiles are so small that a video has several along each axis."""
+    """Frames of a VAE whose tiles and slabs are so small that a video has several; then of exact decodes alone."""
     pipe = opened(folder)
     pipe.vae.config = dataclasses.replace(pipe.vae.config, tile_size=32, tile_frames=8)
+    streaming.SLAB_BYTES = 1 << 14
     made = []
-    for count, height, width in SIZES:
-        size = {"num_frames": count, "height": height, "width": width}
-        made.append(pipe("a red", seed=5, num_inference_steps=1, vae_mode="tiled", **size).frames)
+    for (count, height, width), mode in zip(SIZES, ("tiled", "exact", "tiled", "exact"), strict=True):
+        size = {"num_frames": count, "height": height, "width": width, "num_inference_steps": 1}
+        made.append(pipe("a red", seed=5, vae_mode=mode, **size).frames)
+    for shape, budget in EXACT:
+        latents = torch.randn(1, 16, *shape, generator=torch.Generator().manual_seed(1))
+        if pipe.models.team is None:
+            video = pipe.vae.decode(latents, mode="exact", memory_budget=budget)
+        else:
+            video = decode_frames(pipe.vae, latents, budget, pipe.models.team.everyone)
+        made.append(None if video is None else video.detach().numpy())
     return made if rank == 0 else None
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_ranks_decode_the_tiles_of_one(folder, count):
+def test_ranks_decode_the_video_of_one(folder, count):
     alone, together = on_ranks(1, frames, folder)[0], on_ranks(count, frames, folder)
+    assert len(together[0]) == len(SIZES) + len(EXACT)
     for one, shared in zip(alone, together[0], strict=True):
-        assert one.std() > 1 and (one == shared).all()
+        assert one.std() > 0.01 and (one == shared).all()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from hunyuan_video.distributed.decoding import decode_tiles
+from hunyuan_video.distributed.exact_decoding import decode_frames
 from hunyuan_video.errors import PrecisionWarning, UserError, explained_memory_errors, notify
 from hunyuan_video.media.pixels import check_finite, to_bytes, to_display
 from hunyuan_video.models.vae.exact import altered
@@ -63,13 +65,15 @@ def _decoded(
     team: Team | None,
 ) -> Tensor | None:  # [1, 3, F, H, W] on the CPU; None on ranks that get no video
     weight = next(vae.parameters())
-    if not (team is None or team.first or mode == "tiled"):
-        return None
+    if not (team is None or team.first or mode in ("tiled", "exact")):
+        return None  # the first one does it alone
     with torch.no_grad(), explained_memory_errors("decoding", TILED):
         try:
             inputs = (latents / vae.config.scaling_factor).to(weight.device, weight.dtype)
-            if team is not None and mode == "tiled":
-                video = decode_tiles(vae, inputs, team.everyone)
+            if team is not None and mode != "plain":
+                tiles = mode == "tiled"
+                shared = partial(decode_tiles, vae, inputs) if tiles else partial(decode_frames, vae, inputs, budget)
+                video = shared(team.everyone)
                 return None if video is None else video.cpu()
             return vae.decode(inputs, mode=mode, memory_budget=budget if mode == "exact" else None).cpu()
         except ValueError as error:  # exact mode cannot hold the video within its budget

@@ -148,6 +148,13 @@ def _run_within(walk: Callable[..., Any], network: nn.Module, x: Tensor, memory_
     memory_budget: None is DEFAULT_BUDGET. Raises ValueError when it cannot hold one row of a frame in the widest layer,
     or the keys and values of the middle attention; and where a layer is not plain: it would not be called.
     """
+    return _run(walk, network, x, Runner(*within(walk, network, x, memory_budget)))
+
+
+def within(
+    walk: Callable[..., Any], network: nn.Module, x: Tensor, memory_budget: int | None
+) -> tuple[torch.device, torch.dtype, int, int]:
+    """Arguments of the runner that keeps a budget; ValueError as `_run_within` says."""
     if reason := altered(network):
         raise ValueError(f"mode='exact' calls no layers, but {reason}; use mode='tiled' or 'plain'")
     dtype = next(network.parameters()).dtype
@@ -160,7 +167,7 @@ def _run_within(walk: Callable[..., Any], network: nn.Module, x: Tensor, memory_
         raise ValueError(
             f"memory_budget={budget} bytes is too small for this size; mode='exact' needs at least {least}"
         )
-    return _run(walk, network, x, Runner(x.device, dtype, *plan.shares(budget)))
+    return x.device, dtype, *plan.shares(budget)
 
 
 @torch.no_grad()

@@ -49,6 +49,23 @@ class TensorStore:
         return self.tensor[t0:t1] if usable else None
 
 
+class PartStore:
+    """Frames of an activation from `first` on, as many as `inner` has; `frames`: of the whole."""
+
+    def __init__(self, inner: Store, first: int, frames: int):
+        self.inner, self.first = inner, first
+        self.shape: Shape = (frames, *inner.shape[1:])
+
+    def read(self, t0: int, t1: int, h0: int, h1: int) -> Tensor:
+        return self.inner.read(t0 - self.first, t1 - self.first, h0, h1)
+
+    def write(self, t0: int, h0: int, slab: Tensor) -> None:
+        self.inner.write(t0 - self.first, h0, slab)
+
+    def view(self, t0: int, t1: int) -> Tensor | None:
+        return self.inner.view(t0 - self.first, t1 - self.first)
+
+
 class FileStore:
     """A store in a temporary file (folder: TMPDIR, which must not be a memory file system), gone when closed."""
 

@@ -9,7 +9,7 @@ the result of a layer alone. Where one frame is too large for a slab, bands of r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,19 +37,22 @@ class Window:
         stride: int,  # of the convolution in time
         outputs: int,  # frames of output at most
         memory: Callable[[Shape], Tensor],  # makes the buffer
+        first: int = 0,  # frame of output to begin with; stride is 1 where it is not 0
     ):
         self.source, self.affine, self.taps, self.stride = source, affine, kernel[0], stride
         self.sides = kernel[1] // 2, kernel[2] // 2
         _, rows, columns, channels = source.shape
         self.shape = (outputs - 1) * stride + kernel[0], rows + 2 * self.sides[0], columns + 2 * self.sides[1]
         self.buffer = memory((*self.shape, channels))
-        self.filled = self.read = 0  # frames in the buffer; frames of the source read so far
+        self.filled = 0  # frames in the buffer
+        self.front = max(self.taps - 1 - first, 0)  # frames before the source, copies of its first one
+        self.read = max(first - self.taps + 1, 0)  # frames of the source that were read, or are not needed
 
     def move(self, outputs: int) -> Tensor:  # [frames, rows, columns, C]
         """The window of the next `outputs` frames of output; the one before is gone."""
         filled = (outputs - 1) * self.stride + self.taps
-        front = self.taps - 1 if self.read == 0 else 0
-        kept = self.taps - self.stride if self.read else 0
+        kept = self.taps - self.stride if self.filled else 0
+        front, self.front = self.front, 0
         for i in range(kept):
             self.buffer[i] = self.buffer[self.filled - kept + i]
         start, self.read, self.filled = self.read, self.read + filled - kept - front, filled
@@ -77,8 +80,14 @@ def input_of_band(
     return plan.padded_input(x, slab, dtype)
 
 
+def bounds_of(frames: int, step: int) -> list[int]:
+    """First frames of slabs of `step` frames, and the end."""
+    return [*range(0, frames, step), frames]
+
+
 SLAB_BYTES = 16 << 20  # of the input and output of a slab of several frames: they stay in the caches
 UNLIMITED = 1 << 62
+Reach = Callable[[int, int], tuple[int, int]]  # frames of output [t0, t1) -> frames of the source that they read
 
 
 @dataclass
@@ -117,45 +126,53 @@ class Runner:
     ) -> Activation:
         plan = ConvPlan.of(conv, source.shape, (1, 1, 1), self.dtype)
         affine = None if norm is None else source.moments.affine(norm)
-        out = Activation(self._new_store(plan.out_shape) if target is None else target, ChannelMoments())
         frames = plan.frames(SLAB_BYTES, self.limit)
         if frames == 0:
-            return self._bands(source, conv, plan, affine, residual, shortcut, out)
-        window = Window(source.store, affine, conv.conv.kernel_size, conv.stride[0], frames, self._window_memory)
+            return self._bands(source, conv, plan, affine, residual, shortcut, target)
+        bounds = bounds_of(plan.out_shape[0], frames)
+        near = self._near(source, bounds, plan.axes[0].source)
+        added = None if residual is None else self._near(residual, bounds)
+        first, last = self._span(bounds)
+        out = self._output(plan.out_shape, bounds, target)
+        window = Window(near, affine, conv.conv.kernel_size, conv.stride[0], frames, self._window_memory, first)
         weights = SlabConvolution(conv.conv.weight, conv.conv.bias, conv.stride, window.shape)
-        for t0 in range(0, plan.out_shape[0], frames):
+        for t0 in range(first, last, frames):
             interruption_point()
-            t1 = min(t0 + frames, plan.out_shape[0])
+            t1 = min(t0 + frames, last)
             x = window.move(t1 - t0)
             values = out.store.view(t0, t1)
-            if residual is None:
+            if added is None:
                 made = weights(x)
                 values = made if values is None else values.copy_(made)
             else:
-                values = _start_from(residual.store.read(t0, t1, 0, plan.out_shape[1]), shortcut, values)
+                values = _start_from(added.read(t0, t1, 0, plan.out_shape[1]), shortcut, values)
                 weights.add_to(values, x)
             _finish(out, t0, values)
         if plan.out_shape[-1] != source.shape[-1]:
             release_free_memory()
-        self._tell(plan)
+        self._done(plan, out)
         return out
 
     def upsample(self, source: Activation, up: Upsample) -> Activation:
         """Nearest upsampling and its convolution, folded: every parity of the output is some channels of one result."""
         conv = up.conv.conv
         plan = ConvPlan.of(up.conv, source.shape, up.stride, self.dtype)
-        out = Activation(self._new_store(plan.out_shape), ChannelMoments())
         step = up.stride[0]  # frames of the output for a frame of the source
         frames = plan.frames(SLAB_BYTES, self.limit, folded=True) if set(up.stride) <= set(FOLDED_STRIDES) else 0
         if frames == 0:
-            return self._bands(source, up.conv, plan, None, None, None, out)
+            return self._bands(source, up.conv, plan, None, None, None, None)
         folded = up.folded_weights()  # [parities, N, C, taps...]
-        window = Window(source.store, None, (folded.shape[3], 3, 3), 1, frames, self._window_memory)
+        bounds, taps = bounds_of(source.shape[0], frames), folded.shape[3]
+        near = self._near(source, bounds, lambda k0, k1: (max(k0 - taps + 1, 0), k1))
+        first, last = self._span(bounds)
+        made = [max(0, step * (k - 1) + 1) for k in bounds]
+        out = self._output(plan.out_shape, made, None)
+        window = Window(near, None, (taps, 3, 3), 1, frames, self._window_memory, first)
         bias = None if conv.bias is None else conv.bias.repeat(len(folded))
         weights = SlabConvolution(folded.flatten(0, 1), bias, (1, 1, 1), window.shape)
-        for k0 in range(0, source.shape[0], frames):
+        for k0 in range(first, last, frames):
             interruption_point()
-            k1 = min(k0 + frames, source.shape[0])
+            k1 = min(k0 + frames, last)
             t0, t1 = max(0, step * (k0 - 1) + 1), step * (k1 - 1) + 1
             values = out.store.view(t0, t1)
             if values is None:
@@ -163,10 +180,22 @@ class Runner:
             put_parities(weights(window.move(k1 - k0)), values, up.stride, first=k0 == 0)
             _finish(out, t0, values)
         release_free_memory()  # what follows has larger temporaries: none fits where these were
-        self._tell(plan)
+        self._done(plan, out)
         return out
 
-    def _tell(self, plan: ConvPlan) -> None:
+    def _span(self, bounds: Sequence[int]) -> tuple[int, int]:
+        """Frames that are made here, of a layer whose slabs begin and end at `bounds`."""
+        return bounds[0], bounds[-1]
+
+    def _near(self, x: Activation, bounds: Sequence[int], reach: Reach = lambda t0, t1: (t0, t1)) -> Store:
+        """A store that has the frames of x which are read here. reach: those that slabs [t0, t1) read."""
+        return x.store
+
+    def _output(self, shape: Shape, bounds: Sequence[int], target: Store | None) -> Activation:
+        """The output of a layer, without values yet, with a store for the frames made here: `target` if it is one."""
+        return Activation(self._new_store(shape) if target is None else target, ChannelMoments())
+
+    def _done(self, plan: ConvPlan, out: Activation) -> None:
         """The layer is done."""
         self.done += plan.work
         tell(self.phase, self.done, self.work)
@@ -208,25 +237,33 @@ class Runner:
         affine: Tensor | None,
         residual: Activation | None,
         shortcut: CausalConv3d | None,
-        out: Activation,
+        target: Store | None,
     ) -> Activation:
         """The layer for frames that are too large for a slab: band by band."""
+        slabs = list(plan.slabs(self.limit))
+        bounds = [*sorted({slab[0] for slab in slabs}), plan.out_shape[0]]
+        near = self._near(source, bounds, plan.axes[0].source)
+        added = None if residual is None else self._near(residual, bounds)
+        first, last = self._span(bounds)
+        out = self._output(plan.out_shape, bounds, target)
         weights: SlabConvolution | None = None  # for bands that are nearly all of one shape
-        for slab in plan.slabs(self.limit):
+        for slab in slabs:
+            if not first <= slab[0] < last:
+                continue
             interruption_point()
-            x = input_of_band(source.store, plan, slab, affine, self.dtype)
+            x = input_of_band(near, plan, slab, affine, self.dtype)
             if weights is None:
                 weights = SlabConvolution(
                     conv.conv.weight, conv.conv.bias, conv.stride, (x.shape[0], x.shape[1], x.shape[2])
                 )
-            if residual is None:
+            if added is None:
                 values = weights(x)
             else:  # a copy: the store's own memory may be read again for the next band
-                values = _start_from(residual.store.read(*slab).clone(), shortcut, None)
+                values = _start_from(added.read(*slab).clone(), shortcut, None)
                 weights.add_to(values, x)
             out.moments.add(values)
             out.store.write(slab[0], slab[2], values)
-        self._tell(plan)
+        self._done(plan, out)
         return out
 
     def _new_store(self, shape: Shape) -> Store:
