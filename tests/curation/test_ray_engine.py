@@ -47,6 +47,7 @@ class StandIn:
         self.behave, self.starts = behave, starts
         self.numbers, self.actors = itertools.count(), itertools.count()
         self.calls, self.attempts, self.killed, self.most = {}, {}, [], 0
+        self.dark = False
         self.exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
 
     def is_initialized(self):
@@ -71,7 +72,12 @@ class StandIn:
         self.attempts[source.name] = self.attempts.get(source.name, 0) + 1
         return self.behave(source.name, self.attempts[source.name])
 
-    def wait(self, references, num_returns):
+    def nodes(self):
+        return [{"Alive": not self.dark}]
+
+    def wait(self, references, num_returns, timeout):
+        if self.dark:
+            return [], references
         self.most = max(self.most, len(references))
         return [references[-1]], references[:-1]
 
@@ -117,6 +123,13 @@ def test_actors_that_do_not_start(monkeypatch):
     assert len(run(works, monkeypatch)) == 5, "one that comes up does all"
     with pytest.raises(UserError, match="do not start .for it."):
         run(StandIn(lambda name, attempt: Outcome(name, 1), starts=lambda number: False), monkeypatch)
+
+
+def test_a_cluster_without_a_node(monkeypatch):
+    ray = StandIn(lambda name, attempt: Outcome(name, 1))
+    ray.dark = True
+    with pytest.raises(UserError, match="no node left"):
+        run(ray, monkeypatch)
 
 
 def test_what_a_user_can_mend_ends_the_run_in_one_line(monkeypatch):

@@ -10,7 +10,7 @@ from pathlib import Path
 from hunyuan_video.cli.progress import progress_of
 from hunyuan_video.errors import ArgumentError, UserError
 
-KEEP = 0.5
+KEEP, BATCH, TIMEOUT = 0.5, 4, 120.0
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -19,7 +19,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="cut raw videos into clips, score and filter them",
         description="curate SOURCES... -o OUT: cut videos into clips and score them, into OUT/manifest.parquet. "
         "curate report OUT: write OUT/report.html, with pictures of what each filter keeps and refuses. "
-        "curate calibrate OUT: print percentiles of the scores and thresholds for a wanted keep-rate, as a tiers file.",
+        "curate calibrate OUT: print percentiles of the scores and thresholds for a wanted keep-rate, as a tiers file. "
+        "curate caption OUT --endpoint URL --model NAME: captions by a vision-language model; the environment "
+        "variable OPENAI_API_KEY holds its key if it needs one.",
     )
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="a folder, a video, a glob or a .jsonl manifest")
     parser.add_argument("-o", "--output", help="folder of the manifest")
@@ -28,8 +30,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--engine", default="local", help="local: processes of this machine; ray: a Ray cluster")
     parser.add_argument("--limit", type=int, help="how many sources at most")
     parser.add_argument("--part", default="0/1", metavar="I/N", help="this machine's share of the sources")
-    parser.add_argument("--tier", help="of calibrate: the tier that gets new thresholds; default the first for videos")
+    parser.add_argument("--tier", help="of calibrate: gets new thresholds; of caption: its clips alone")
     parser.add_argument("--keep", type=float, default=KEEP, help="of calibrate: share of the clips that shall stay")
+    parser.add_argument("--endpoint", metavar="URL", help="of caption: an OpenAI-compatible server, up to and with /v1")
+    parser.add_argument("--model", help="of caption: the model's name there")
+    parser.add_argument("--batch", type=int, default=BATCH, help="of caption: clips that are asked for at a time")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="of caption: seconds to wait for an answer")
     return parser
 
 
@@ -51,9 +57,7 @@ def run(args: argparse.Namespace) -> int:
         tuple(args.sources), Path(args.output), tiers, args.workers, args.engine, args.limit, (which, parts)
     )
     try:
-        summary = curate(
-            request, lambda line: print(line, file=sys.stderr, flush=True), progress_of("curating", "source")
-        )
+        summary = curate(request, _line, progress_of("curating", "source"))
     except KeyboardInterrupt:
         raise UserError("interrupted; finished sources are whole, the same command goes on from there") from None
     print(f"{args.output}: {summary}")
@@ -78,4 +82,30 @@ def _calibrate(args: argparse.Namespace) -> int:
     return 0
 
 
-ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {"report": _report, "calibrate": _calibrate}
+def _caption(args: argparse.Namespace) -> int:
+    import os
+
+    from hunyuan_video.curation.captioner import caption
+    from hunyuan_video.curation.endpoint import Endpoint
+
+    if args.endpoint is None:
+        raise ArgumentError("say with --endpoint where the model is, for example http://localhost:8000/v1")
+    endpoint = Endpoint(args.endpoint, args.model or "", os.environ.get("OPENAI_API_KEY", ""), args.timeout)
+    output = Path(args.sources[1])
+    try:
+        summary = caption(output, endpoint, args.tier, args.batch, _line, progress_of("captioning", "clip"))
+    except KeyboardInterrupt:
+        raise UserError("interrupted; the captions that came are kept, the same command goes on from there") from None
+    print(f"{output}: {summary}")
+    return 1 if summary.missing else 0
+
+
+def _line(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "report": _report,
+    "calibrate": _calibrate,
+    "caption": _caption,
+}

@@ -17,6 +17,7 @@ from hunyuan_video.errors import UserError
 from hunyuan_video.lazy import optional_package
 
 ATTEMPTS = 2  # of a source whose actor dies under it
+LOOK = 30.0  # seconds without a result after which the cluster itself is looked at
 FAILED_STARTS = 3  # of actors in a row, after which no further one is started
 
 
@@ -41,7 +42,8 @@ def run_ray(sources: Sequence[SourceFile], output: Path, workers: int) -> Iterat
 
     Joins the cluster of $RAY_ADDRESS, else starts a local one of `workers` cores. Actors that the cluster has no room
     for wait (its autoscaler sees them) and get no source until they are up. A source whose actor dies is given to
-    another one, at most twice. UserError where Ray is missing or no actor comes up, and as `curate_source`.
+    another one, at most twice. UserError where Ray is missing, no actor comes up or no node is left, and as
+    `curate_source`.
     """
     ray = optional_package("ray", "--engine ray", "ray")
     own = not ray.is_initialized()
@@ -91,7 +93,9 @@ class _Pool:
 
     def step(self) -> Iterator[Outcome]:
         """Waits until an actor is up, done or dead, and goes on from there."""
-        done, _ = self.ray.wait([*self.starting, *self.busy], num_returns=1)
+        done, _ = self.ray.wait([*self.starting, *self.busy], num_returns=1, timeout=LOOK)
+        if not done and not any(node["Alive"] for node in self.ray.nodes()):
+            raise UserError("the Ray cluster has no node left; start it again, the same command goes on from here")
         for reference in done:
             if reference in self.starting:
                 self._came_up(reference)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hunyuan_video.curation import packages
+from hunyuan_video.curation.captioner import with_caption
 from hunyuan_video.curation.duplicates import mark_concepts, mark_duplicates
 from hunyuan_video.curation.engine import ENGINES
 from hunyuan_video.curation.lock import sole_merge, sole_run
@@ -168,6 +169,7 @@ def merge(output: Path, files: Sequence[SourceFile], tiers: Sequence[Tier], summ
         mark_concepts(rows, vectors)
         for row in rows:
             assign(row, tiers)
+            with_caption(output, row)
         summary.clips = len(rows)
         summary.tiers = {tier.name: sum(tier.name in row["tiers"] for row in rows) for tier in tiers}
         summary.refused_by = dict(Counter(row["refused_by"] for row in rows if row["refused_by"]).most_common())

@@ -46,13 +46,13 @@ def list_curated(manifest: Path, tier: str | None, captions: int, seed: int) -> 
     for row in rows:
         if tier not in (row["tiers"] or ()):
             continue
-        path = _path(row)
+        path = source_path(row)
         if cause := unusable(path):
             skipped.append(Skipped(row["clip"], cause, f"{path}: {cause} (clip {row['clip']})"))
             continue
         sentences = _captions(row, captions, seed)
         if sentences:
-            clips.append(_clip(row, path, sentences))
+            clips.append(curated_clip(row, path, sentences))
         else:
             skipped.append(Skipped(row["clip"], "without a caption"))
     return clips, skipped
@@ -71,12 +71,14 @@ def _rows(manifest: Path) -> list[dict[str, Any]]:
         raise UserError(f"{manifest}: not a manifest of curate ({str(error).splitlines()[0]})") from None
 
 
-def _path(row: dict[str, Any]) -> Path:
+def source_path(row: dict[str, Any]) -> Path:
+    """The file that a clip of a manifest is a part of."""
     root = Path(row["root"])
     return (root.parent if root.suffix.lower() == ".jsonl" else root) / row["source"]
 
 
-def _clip(row: dict[str, Any], path: Path, captions: list[str]) -> CuratedClip:
+def curated_clip(row: dict[str, Any], path: Path, captions: list[str]) -> CuratedClip:
+    """A row of a manifest as a part of its file, from its first clear frame on."""
     x, y, width, height = row["crop"]
     whole_width, whole_height = row["width"], row["height"]
     crop = (x / whole_width, y / whole_height, width / whole_width, height / whole_height)
