@@ -24,7 +24,7 @@ EXACT = [((5, 6, 8), None), ((3, 16, 16), 60 << 20), ((1, 4, 4), None)]  # the s
 
 
 def everything(rank, folder):
-    """What a rank of some makes, by name; of the parts that every rank has, and of the first rank's."""
+    """Results of a rank, by name; frames are the first rank's."""
     ranks = join_ranks("cpu", ParallelConfig())
     many = {} if ranks.count == 1 else {"branches": Team(ranks, branches=True), "ring": Team(ranks, ring=True)}
     pipe = opened(folder, ranks)
