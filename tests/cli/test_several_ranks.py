@@ -32,6 +32,13 @@ def frames(folder):
     return [path.read_bytes() for path in sorted((folder / "made").iterdir()) if path.suffix == ".png"]
 
 
+def endings(ends):
+    """Lines that a command ended with, of all ranks (a slow machine shows progress, and libraries warn)."""
+    text = "".join(end.err for end in ends)
+    assert "Traceback" not in text
+    return [line for line in text.splitlines() if line.startswith("hunyuan-video sample: ")]
+
+
 @pytest.fixture
 def alone(folder, tmp_path, monkeypatch):
     """Folder of the same video made by one process, of 3 * 3 * 5 = 45 tokens."""
@@ -50,19 +57,20 @@ def test_ranks_make_the_video_of_one(folder, alone, tmp_path):  # the model has 
     assert [end.code for end in ends] == [0] * 3, ends
     assert torch.equal(latents(alone), latents(tmp_path)) and len(frames(alone)) == 9
     assert frames(alone) == frames(tmp_path)
-    assert "sampling: step 4/4" in ends[0].err and all(end.out == end.err == "" for end in ends[1:])
+    assert "sampling: step 4/4" in ends[0].err and "made" in ends[0].out
+    assert not any("sampling" in end.err or end.out for end in ends[1:])
 
 
 def test_ranks_with_other_arguments_are_told_so_once(folder, tmp_path):
     ends = run_ranks(tmp_path, [command(folder), command(folder, "--num-frames", "9")])
     assert all(end.code for end in ends)
-    lines = "".join(end.err for end in ends).splitlines()
+    lines = endings(ends)
     assert len(lines) == 1 and "rank 1 has num_frames 9, rank 0 has None; start all ranks" in lines[0]
 
 
 def test_a_wrong_argument_is_told_once(folder, tmp_path):
     ends = run_ranks(tmp_path, [command(folder, "--height", "33")] * 2)
-    lines = "".join(end.err for end in ends).splitlines()
+    lines = endings(ends)
     assert ends[0].code == 2 and len(lines) == 1 and "height" in lines[0]
 
 
@@ -81,10 +89,9 @@ def dies():
 def test_a_lost_rank_ends_all_with_one_line_and_the_state_goes_on(folder, tmp_path, monkeypatch):
     ends = run_ranks(tmp_path, [command(folder)] * 2, dies)
     assert ends[1].code == -signal.SIGKILL and ends[0].code > 0
-    lines = [line for line in ends[0].err.splitlines() if line.startswith("hunyuan-video sample: ")]
+    lines = endings(ends)
     assert len(lines) == 1 and "another rank was lost" in lines[0]
     assert lines[0].endswith("continue with: hunyuan-video sample --resume made.state.safetensors")
-    assert ends[0].err.count("\n") == 2 and "Traceback" not in ends[0].err  # and the line at the beginning
     monkeypatch.chdir(tmp_path)
     assert main(["sample", "--resume", "made.state.safetensors", "--threads", "1"]) == 0
     resumed = latents(tmp_path)

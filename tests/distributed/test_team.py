@@ -56,7 +56,7 @@ def guided(pipe):
 
 def streamed(folder, ranks):
     """Latents of two runs with weights that are shared; then how many bytes are held here, and the owners."""
-    pipe = opened(folder, ranks, memory="stream", precision="fp8")
+    pipe = opened(folder, ranks, memory="stream")
     runs = [pipe("a red circle", num_frames=9, **LATENTS).latents.numpy() for _ in range(2)]
     parts = pipe.models._shared
     return runs, sum(part.held.numel() for part in parts if part.held is not None), {part.owner for part in parts}
