@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hunyuan_video import HunyuanVideoPipeline
-from hunyuan_video.checkpoints.pipeline import checkpoint_folder, read_sampling_json
+from hunyuan_video.checkpoints.layout import checkpoint_folder
+from hunyuan_video.checkpoints.pipeline import read_sampling_json
 from hunyuan_video.evaluation.prompt_following import as_markdown, pipeline_generator, prompt_following
 from hunyuan_video.files import write_json
 from hunyuan_video.models import HunyuanVideoTransformer

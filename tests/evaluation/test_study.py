@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hunyuan_video.cli import main
 from hunyuan_video.errors import ArgumentError, UserError
-from hunyuan_video.evaluation.study import simulate
+from hunyuan_video.evaluation.study import picture, simulate
+from hunyuan_video.evaluation.study.analysis import Rule, analysis
 from hunyuan_video.evaluation.study.assignment import assigned
 from hunyuan_video.evaluation.study.clusters import two_way
 from hunyuan_video.evaluation.study.fits import fit, obstacle
@@ -129,7 +131,24 @@ def test_a_simulated_study_from_file_to_report(tmp_path, capsys):
     table = result["kept"]["table"]["system-a"]
     assert table["all three"]["value"] < min(table[name]["value"] for name in ("text", "motion", "visual"))
     assert main(["eval", "study", "analyse", study]) == 0
-    assert "rater-00" in capsys.readouterr().out
+    report = capsys.readouterr().out
+    assert "rater-00" in report and "new prompts and new raters" in report
+    of_all = result["all"]["questions"]["text"]["pairs"]["system-a - system-b"]["net"]["value"]
+    assert f"; all raters {of_all:+.1%} (" in report
+
+
+def test_the_picture_says_who_was_left_out_and_whom_it_speaks_of(tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("krippendorff")
+    world = World(raters=8, prompts=30, strengths=(0.6, 0.0, -0.6), clickers=1)
+    write_votes(tmp_path / "votes.csv", simulate.as_rows(simulate.simulated(world, 1), world, 1))
+    result = analysis(*read_votes(tmp_path / "votes.csv"), Rule())
+    words = picture.caption(result)
+    assert "rater-00" in words and "(hollow)" in words and "new prompts and new raters" in words
+    picture.plot(tmp_path / "study.png", result)
+    with Image.open(tmp_path / "study.png") as drawn:
+        pixels = np.asarray(drawn.convert("RGB")).reshape(-1, 3)
+    assert len(pixels) > 500_000 and len(np.unique(pixels, axis=0)) > 50
 
 
 def test_one_valued_votes_have_no_agreement_and_no_strengths(tmp_path, capsys):

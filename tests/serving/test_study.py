@@ -1,10 +1,12 @@
 """A study over HTTP: invitations, blinding, votes that are never lost, and the page in a headless Chromium."""
 
+import asyncio
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,13 +17,15 @@ import numpy as np
 import pytest
 
 from hunyuan_video.cli import main
+from hunyuan_video.errors import UserError
 from hunyuan_video.evaluation.study.votes import QUESTIONS, read_votes
 from hunyuan_video.media import read_metadata, save_video
 
 httpx = pytest.importorskip("httpx")
 testclient = pytest.importorskip("fastapi.testclient")
 pytest.importorskip("scipy")
-from hunyuan_video.serving.study.app import make_study_app  # noqa: E402  (needs fastapi)
+from hunyuan_video.serving.server import bound_socket  # noqa: E402  (needs fastapi)
+from hunyuan_video.serving.study.app import make_study_app  # noqa: E402
 from hunyuan_video.serving.study.begin import begin_study  # noqa: E402
 from hunyuan_video.serving.study.store import StudyStore  # noqa: E402
 
@@ -179,6 +183,50 @@ def test_a_locked_store_is_told_and_the_same_vote_counts_later(inside):
     other.execute("ROLLBACK")
     other.close()
     assert one.post("/api/votes", json=vote).json() == {"stored": True, "new": True}
+
+
+def test_a_full_disk_is_told_and_the_same_vote_counts_later(inside):
+    """A store that may not grow by a page, and whose last page has no room, is SQLite's full disk."""
+    one = inside.rater("rater-03")
+    vote = {"task": one.get("/api/task").json()["task"], **LEFT, "seconds": 1.0}
+    other = sqlite3.connect(inside.store.path, isolation_level=None)  # which has no foreign keys
+    values = ("x" * 4000, *["left"] * (len(QUESTIONS) - 1), 0.0, 0.0)
+    other.execute(f"INSERT INTO votes VALUES (NULL, 'filler', {', '.join('?' * len(values))})", values)
+    limited = inside.store._connection.execute
+    pages = limited("PRAGMA page_count").fetchone()[0]
+    limited(f"PRAGMA max_page_count={pages}")
+    answer = one.post("/api/votes", json=vote)
+    assert answer.status_code == 503 and "full" in answer.json()["error"] and "try again" in answer.json()["error"]
+    assert one.get("/api/task").json()["task"] == vote["task"]
+    limited(f"PRAGMA max_page_count={2**30}")
+    other.execute("DELETE FROM votes WHERE task = 'filler'")
+    other.close()
+    assert one.post("/api/votes", json=vote).json() == {"stored": True, "new": True}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_answers_do_not_wait_for_acknowledgements(host):
+    """Headers and body leave as two packets; without TCP_NODELAY the second waits 40 ms on a kept connection."""
+    try:
+        listener = bound_socket(host, 0)
+    except UserError:
+        pytest.skip("no IPv6 here")
+
+    async def accepted():
+        found = asyncio.get_running_loop().create_future()
+
+        def answer(reader, writer):
+            found.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        async with await asyncio.start_server(answer, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname()[:2])
+            try:
+                return await asyncio.wait_for(found, 60)
+            finally:
+                writer.close()
+
+    assert asyncio.run(accepted()) == 1
 
 
 def test_studies_that_cannot_begin_are_refused(videos, study, tmp_path, capsys):

@@ -27,6 +27,7 @@ def add_study(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> a
         step.add_argument("-o", "--output", metavar="JSON", help="write the JSON into a file, too")
     analyse.add_argument("--least-share", type=float, default=0.8, help="of checks that must be right (default: 0.8)")
     analyse.add_argument("--least-checks", type=int, default=10, help="checks that can exclude a rater (default: 10)")
+    analyse.add_argument("--plot", metavar="PNG", help="draw the results with their intervals (matplotlib)")
     simulate.add_argument("--prompts", type=int, default=1533, help="default: 1533")
     simulate.add_argument("--clickers", type=int, default=0, help="raters who answer at random (default: 0)")
     simulate.add_argument("--seed", type=int, default=0, help="default: 0")
@@ -73,6 +74,10 @@ def analyse(args: argparse.Namespace) -> int:
     if (study / SUITE_FILE).exists():
         categories = {item.id: item.categories for item in read_suite(str(study / SUITE_FILE)).items}
     result = analysis(votes, checks, Rule(args.least_share, args.least_checks), categories)
+    if args.plot:
+        from hunyuan_video.evaluation.study.picture import plot
+
+        plot(Path(args.plot), result)
     show_result(args, result, as_markdown(result))
     return 0
 

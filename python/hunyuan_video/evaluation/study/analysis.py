@@ -172,17 +172,20 @@ def as_markdown(result: dict[str, Any]) -> str:
         agreed = found["agreement"]["reason"] if alpha is None else f"{alpha:.2f}"
         lines += ["", f"{question}: {found['ties']:.0%} ties, agreement (alpha, ordinal) {agreed}"]
         for pair, row in found["pairs"].items():
-            net = row["net"]
-            lines.append(
-                f"- {pair}: {row['win']} wins, {row['tie']} ties, {row['loss']} losses; net {net['value']:+.1%} "
-                f"({net['low']:+.1%} to {net['high']:+.1%})"
-            )
+            line = f"- {pair}: {row['win']} wins, {row['tie']} ties, {row['loss']} losses; net {_signed(row['net'])}"
+            if result["excluded"]:
+                line += f"; all raters {_signed(everyone['questions'][question]['pairs'][pair]['net'])}"
+            lines.append(line)
         if found["obstacle"]:
             lines.append(f"no strengths: {found['obstacle']}")
         for model in ("davidson", "bradley_terry"):
             if found[model]:
                 lines += _strength_lines(model, found[model], everyone["questions"][question][model])
     return "\n".join(lines)
+
+
+def _signed(row: Mapping[str, float]) -> str:
+    return f"{row['value']:+.1%} ({row['low']:+.1%} to {row['high']:+.1%})"
 
 
 def _strength_lines(model: str, found: dict[str, Any], everyone: dict[str, Any] | None) -> list[str]:

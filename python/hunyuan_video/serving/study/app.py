@@ -16,7 +16,11 @@ from hunyuan_video.serving.study.begin import BLIND
 from hunyuan_video.serving.study.store import Conflict, StudyStore
 
 PAGE = Path(__file__).with_name("page")
-KINDS = {"study.css": "text/css; charset=utf-8", "study.js": "text/javascript; charset=utf-8"}
+KINDS = {
+    "index.html": "text/html; charset=utf-8",
+    "study.css": "text/css; charset=utf-8",
+    "study.js": "text/javascript; charset=utf-8",
+}
 COOKIE = "rater"
 LARGEST = 4096  # bytes of a vote
 NO_LINK = "this link is unknown, was used or has expired; ask who invited you for a new one"
@@ -26,6 +30,7 @@ NO_SESSION = "open the link that you were sent; if it was used in another browse
 def make_study_app(study: Path, store: StudyStore) -> FastAPI:
     """The ASGI application over a store that is filled. Votes are committed in the event loop, one after another."""
     app = FastAPI(title="study", docs_url=None, redoc_url=None, openapi_url=None)
+    page_parts = {name: Response((PAGE / name).read_bytes(), 200, HEADERS, kind) for name, kind in KINDS.items()}
 
     def rater_of(request: Request) -> int | None:
         return store.rater_of(request.cookies.get(COOKIE, ""))
@@ -48,13 +53,11 @@ def make_study_app(study: Path, store: StudyStore) -> FastAPI:
     async def page(request: Request) -> Response:
         if rater_of(request) is None:
             return Response(NO_SESSION, 401, HEADERS, "text/plain; charset=utf-8")
-        return FileResponse(PAGE / "index.html", media_type="text/html; charset=utf-8", headers=HEADERS)
+        return page_parts["index.html"]
 
     @app.get("/page/{name}")
     async def part(name: str) -> Response:
-        if name not in KINDS:
-            return _wrong(404, "no such page")
-        return FileResponse(PAGE / name, media_type=KINDS[name], headers=HEADERS)
+        return page_parts.get(name) or _wrong(404, "no such page")
 
     @app.get("/api/task")
     async def task(request: Request) -> Response:
