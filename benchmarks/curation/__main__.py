@@ -63,6 +63,7 @@ def print_overlays() -> None:
     text: list[tuple[bool, bool]] = []
     borders: list[tuple[bool, bool]] = []
     logos: list[tuple[bool, bool]] = []
+    words: list[tuple[bool, bool]] = [(False, bool(_logos(shot))) for shot in labelled.without_logos()]
     for number, (_, clip) in enumerate(labelled.clips()):
         for true, version in ((False, clip), (True, labelled.subtitled(clip, number))):
             crop = subtitle_crop([reader.see(frame) for frame in version[::2]], Crop())
@@ -71,15 +72,23 @@ def print_overlays() -> None:
         crop = border_crop([lines(gray(frame)) for frame in version])
         borders.append((True, abs(crop.y - top) < 0.015 and abs(crop.x - left) < 0.015))
         borders.append((False, border_crop([lines(gray(frame)) for frame in clip]) != Crop()))
-        version, (middle_y, middle_x) = labelled.marked(clip, number)
-        found = find_logos([small_gray(gray(frame)) for frame in version], Crop())
-        places = [((logo.top + logo.bottom) / 2, (logo.left + logo.right) / 2) for logo in found]
-        near = [abs(y - middle_y) < 0.06 and abs(x - middle_x) < 0.06 for y, x in places]
-        logos.append((True, any(near)))
-        logos.append((False, bool(find_logos([small_gray(gray(frame)) for frame in clip], Crop()))))
+        logos.append((True, _is_marked(*labelled.marked(clip, number))))
+        logos.append((False, bool(_logos(clip))))
+        words += [(True, _is_marked(*labelled.lettered(clip, number + shift))) for shift in (1, 4)]
     rates("subtitles", text)
     rates("borders", borders)
     rates("logos", logos)
+    rates("see-through words in a corner, and real shots", words)
+
+
+def _logos(clip: np.ndarray) -> list[tuple[float, float]]:
+    """The middles of logos, as shares of height and width."""
+    found = find_logos([small_gray(gray(frame)) for frame in clip], Crop())
+    return [((logo.top + logo.bottom) / 2, (logo.left + logo.right) / 2) for logo in found]
+
+
+def _is_marked(clip: np.ndarray, middle: tuple[float, float]) -> bool:
+    return any(abs(y - middle[0]) < 0.06 and abs(x - middle[1]) < 0.06 for y, x in _logos(clip))
 
 
 def print_duplicates() -> None:

@@ -106,12 +106,44 @@ def marked(clip: np.ndarray, number: int) -> tuple[np.ndarray, tuple[float, floa
     return out, ((top + size / 2) / height, (left + size) / width)
 
 
+def lettered(clip: np.ndarray, number: int) -> tuple[np.ndarray, tuple[float, float]]:
+    """As `marked`, with see-through words in the place of the logo, and each picture compressed after it."""
+    height, width = clip.shape[1:3]
+    scale, font = 0.9 * height / 360, cv2.FONT_HERSHEY_DUPLEX
+    (w, h), _ = cv2.getTextSize("FILM 7", font, scale, 2)
+    left = (round(0.03 * width), round(0.97 * width) - w)[number % 2]
+    bottom = (round(0.05 * height) + h, round(0.95 * height))[number // 2 % 2]
+    out = []
+    for frame in clip:
+        over = frame.copy()
+        cv2.putText(over, "FILM 7", (left, bottom), font, scale, (255, 255, 255), 2)
+        out.append(_compressed(cv2.addWeighted(frame, 0.3, over, 0.7, 0), 50))
+    return np.stack(out), ((bottom - h / 2) / height, (left + w / 2) / width)
+
+
+def without_logos() -> Iterator[np.ndarray]:  # uint8 [F, H, W, 3]
+    """Pictures of real shots."""
+    if media.video("bikes"):
+        for name in ("bunny", "phone", "phone_bad"):
+            shot = media.frames(name, 640)
+            yield from (shot[start : start + 60 : 8] for start in range(0, len(shot) - 60, 30))
+        bikes, places = media.frames("bikes", 640), (0, *media.BIKES_CUTS)
+        for start, end in zip(places, places[1:], strict=False):
+            yield bikes[start : end : max((end - start) // 6, 1)]
+    if media.video("earth"):
+        earth = media.frames("earth", 640, 300)
+        yield from (earth[start : start + 100 : 12] for start in (0, 100, 200))
+
+
+def _compressed(frame: np.ndarray, quality: int) -> np.ndarray:
+    return cv2.imdecode(cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 1)
+
+
 def copies(clip: np.ndarray, number: int) -> Iterator[tuple[str, np.ndarray]]:
     """(kind, copy): smaller, harder compressed, a little cropped, brighter, every second frame."""
     height, width = clip.shape[1:3]
     yield "smaller", np.stack([cv2.resize(f, (width // 2, height // 2), interpolation=cv2.INTER_AREA) for f in clip])
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 25]
-    yield "compressed", np.stack([cv2.imdecode(cv2.imencode(".jpg", f, quality)[1], 1) for f in clip])
+    yield "compressed", np.stack([_compressed(frame, 25) for frame in clip])
     y, x = height // 16, width // 16
     yield "cropped", clip[:, y:-y, x:-x]
     yield "brighter", np.clip(clip.astype(np.int16) + 14, 0, 255).astype(np.uint8)

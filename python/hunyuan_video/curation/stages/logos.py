@@ -15,8 +15,8 @@ EDGE = 24.0  # gray levels a pixel
 STAYS = 0.9  # share of a clip's pictures in which an edge is at its place
 FEWEST = 4  # pictures of a clip that say anything
 STEADY = 12.0  # gray levels, the standard deviation over time of a logo's pixels at most
-MOVES = 7.0  # and of the pixels around it at least, or nothing tells a logo from a still scene
-MOSTLY, MOST = 0.6, 2  # share of all edges that stay that must be logos'; logos of a picture
+MOVES = 3.0  # and of the pixels around it at least, or nothing tells a logo from a still scene
+MOSTLY, MOST = 0.4, 2  # share of all edges that stay that must be logos'; logos of a picture
 CORNER = 0.34  # of the sides: a logo lies in one of the corners' fields
 SMALLEST, LARGEST = 12, 0.06  # pixels of edges; share of the picture
 
