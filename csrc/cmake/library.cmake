@@ -21,11 +21,14 @@ list(REMOVE_DUPLICATES static_flags)
 list(TRANSFORM static_flags PREPEND -l)
 list(JOIN static_flags " " static_flags)
 
+file(STRINGS csrc/include/hunyuan/types.h abi_version REGEX "^#define HUNYUAN_ABI_VERSION ")
+string(REGEX MATCH "[0-9]+$" abi_version "${abi_version}")
+
 function(hunyuan_library name type)
   add_library(${name} ${type} ${kernel_objects})
   add_library(hunyuan::${name} ALIAS ${name})
   set_target_properties(${name} PROPERTIES OUTPUT_NAME hunyuan_kernels VERSION ${PROJECT_VERSION}
-                                           SOVERSION ${PROJECT_VERSION_MAJOR} LINKER_LANGUAGE CXX)
+                                           SOVERSION ${abi_version} LINKER_LANGUAGE CXX)
   target_include_directories(${name} INTERFACE $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/csrc/include>
                                                $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 endfunction()

@@ -2,9 +2,15 @@
 #pragma once
 
 #include "common/host/cuda_op.h"
+#include "common/host/isa.h"
 #include "hunyuan/conv3d.h"
 
 namespace hunyuan {
+
+// CPU: 16 output channels from `first` for rows [begin, end) of batch * frames' * rows' of the output; `packed` has 16
+// floats for every weight of an output channel.
+HUNYUAN_KERNEL(causal_conv3d_rows, const hunyuan_causal_conv3d_args& args, int64_t first, int64_t begin, int64_t end,
+               float* packed)
 
 HUNYUAN_CUDA_OP(pad_causal, const hunyuan_pad_causal_args&, hunyuan_target)
 HUNYUAN_CUDA_OP(causal_conv3d, const hunyuan_causal_conv3d_args&, hunyuan_target)

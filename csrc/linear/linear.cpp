@@ -6,9 +6,11 @@
 #include <memory>
 #include <vector>
 
+#include "common/host/column_tasks.h"
 #include "common/host/isa.h"
 #include "common/host/parallel.h"
 #include "common/host/status.h"
+#include "linear/linear.h"
 
 namespace hunyuan::linear {
 namespace {
@@ -125,14 +127,19 @@ int check(const hunyuan_linear_args& args) {
     return bad("sizes must not be negative, and x needs a column");
   if (args.gelu_from % kPanel != 0 && args.gelu_from < args.out_columns)
     return bad("gelu_from must be a multiple of 32");
-  const bool integer = args.x_dtype == HUNYUAN_I8;
-  if ((args.weight_dtype == HUNYUAN_I8) != integer ||
-      (!integer && args.weight_dtype != HUNYUAN_BF16 && args.weight_dtype != HUNYUAN_E4M3))
+  const bool integer = args.x_dtype == HUNYUAN_I8, in_float = args.unit == HUNYUAN_LINEAR_FLOAT;
+  if (in_float &&
+      (integer || (args.x_dtype != HUNYUAN_F32 && args.x_dtype != HUNYUAN_BF16) ||
+       (args.weight_dtype != HUNYUAN_F32 && args.weight_dtype != HUNYUAN_BF16 && args.weight_dtype != HUNYUAN_E4M3)))
+    return fail(HUNYUAN_BAD_DTYPE,
+                "linear: in float32, x is float32 or bfloat16 and the weight float32, bfloat16 or e4m3");
+  if (!in_float && ((args.weight_dtype == HUNYUAN_I8) != integer ||
+                    (!integer && args.weight_dtype != HUNYUAN_BF16 && args.weight_dtype != HUNYUAN_E4M3)))
     return fail(HUNYUAN_BAD_DTYPE, "linear: bfloat16 inputs need bfloat16 or e4m3 weights, int8 inputs int8 weights");
   if (args.out_dtype != HUNYUAN_BF16 && args.out_dtype != HUNYUAN_F32)
     return fail(HUNYUAN_BAD_DTYPE, "linear: writes bfloat16 or float32");
   const bool empty = args.batch * args.tokens * args.out_columns == 0;
-  if (!empty && ((integer && !args.x_scale) || (args.weight_dtype != HUNYUAN_BF16 && !args.weight_scale)))
+  if (!empty && ((integer && !args.x_scale) || ((integer || args.weight_dtype == HUNYUAN_E4M3) && !args.weight_scale)))
     return bad("quantized operands need their scales");
   if (args.weight_dtype == HUNYUAN_E4M3) {
     const int64_t columns = args.in_columns[0] + args.in_columns[1];
@@ -146,10 +153,21 @@ int check(const hunyuan_linear_args& args) {
   return HUNYUAN_OK;
 }
 
+int run_in_float(const hunyuan_linear_args& args, int threads) {
+  const int64_t depth = args.in_columns[0] + args.in_columns[1], rows = args.batch * args.tokens;
+  const auto kernel = HUNYUAN_PICK(linear_float_rows);
+  return parallel_columns(
+             args.out_columns, rows, rows * args.out_columns * depth / 8, depth * 17, threads,
+             [&](int64_t first, int64_t begin, int64_t end, float* memory) { kernel(args, first, begin, end, memory); })
+             ? HUNYUAN_OK
+             : fail(HUNYUAN_BAD_ARGUMENT, "linear: no memory for the packed weights of a thread");
+}
+
 }  // namespace
 }  // namespace hunyuan::linear
 
 extern "C" int hunyuan_has_linear_unit(hunyuan_linear_unit unit, hunyuan_dtype dtype) {
+  if (unit == HUNYUAN_LINEAR_FLOAT) return dtype == HUNYUAN_F32 || dtype == HUNYUAN_BF16;
   return hunyuan::linear::find_unit(unit, dtype) != nullptr;
 }
 
@@ -158,6 +176,8 @@ extern "C" int hunyuan_linear(const hunyuan_linear_args* args, hunyuan_target ta
   using namespace hunyuan::linear;
   if (const int status = check(*args)) return status;
   if (target.device >= 0) return fail(HUNYUAN_NO_CUDA, "linear: has no CUDA kernel");
+  if (args->unit == HUNYUAN_LINEAR_FLOAT)
+    return args->batch * args->tokens * args->out_columns > 0 ? run_in_float(*args, target.threads) : HUNYUAN_OK;
   RunTask* const run = find_unit(args->unit, args->x_dtype);
   if (!run) return fail(HUNYUAN_BAD_ARGUMENT, "linear: this build or processor lacks the unit");
   if (args->batch * args->tokens * args->out_columns == 0) return HUNYUAN_OK;

@@ -26,6 +26,8 @@ int no_cuda(const char* op) {
 }  // namespace hunyuan
 
 extern "C" {
+int hunyuan_abi_version(void) { return HUNYUAN_ABI_VERSION; }
+
 const char* hunyuan_last_error(void) { return last_error; }
 
 #if !defined(HUNYUAN_WITH_CUDA)  // else: common/cuda/device.cu

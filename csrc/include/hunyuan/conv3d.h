@@ -32,9 +32,9 @@ typedef struct hunyuan_pad_causal_args {
 HUNYUAN_API int hunyuan_pad_causal(const hunyuan_pad_causal_args* args, hunyuan_target target);
 
 /**
- * out = conv(x) + bias + residual, CUDA only: x already carries its padding (pad_causal, group_norm_silu), so there is
- * none here. Implicit matrix product on tensor cores with float32 accumulation, one rounding. Channels-last,
- * contiguous. x and weight start at multiples of 16 bytes.
+ * out = conv(x) + bias + residual: x already carries its padding (pad_causal, group_norm_silu), so there is none here.
+ * float32 sums, one rounding. Channels-last, contiguous. CUDA: an implicit matrix product on tensor cores; x and weight
+ * start at multiples of 16 bytes. CPU: direct, on any processor, without moments.
  */
 typedef struct hunyuan_causal_conv3d_args {
   const void* x;                 /**< [batch, frames, rows, columns, channels] */
@@ -43,9 +43,9 @@ typedef struct hunyuan_causal_conv3d_args {
   const void* residual;          /**< as out, or null; may be out */
   void* out;                     /**< [batch, frames', rows', columns', out_channels], n' = (n - kernel) / stride + 1 */
   float* moments;                /**< null, or the statistics of out for the next group_norm_silu:
-                                      [batch, hunyuan_causal_conv3d_moment_chunks, groups, 3] */
+                                      [batch, hunyuan_causal_conv3d_moment_chunks, groups, 3]; CUDA only */
   int64_t batch;                 /**< B */
-  int64_t channels;              /**< C, a multiple of 8 */
+  int64_t channels;              /**< C; CUDA: a multiple of 8 */
   int64_t out_channels;          /**< N */
   int64_t frames;                /**< T of x, with its padding */
   int64_t rows;                  /**< H of x, with its padding */
@@ -53,7 +53,7 @@ typedef struct hunyuan_causal_conv3d_args {
   int64_t kernel[3];             /**< frames, rows, columns; at most 64 taps */
   int64_t stride[3];             /**< frames, rows, columns; 1 or 2 */
   int64_t groups;                /**< of the moments; out_channels / groups divides 128 or 32 */
-  enum hunyuan_dtype dtype;      /**< of x, weight, residual and out: BF16 or F16 */
+  enum hunyuan_dtype dtype;      /**< of x, weight, residual and out: BF16; F16 (CUDA); F32 (CPU) */
   enum hunyuan_dtype bias_dtype; /**< of bias: `dtype` or F32 */
 } hunyuan_causal_conv3d_args;
 

@@ -13,11 +13,12 @@ extern "C" {
 
 /** What multiplies in hunyuan_linear. */
 enum hunyuan_linear_unit {
-  HUNYUAN_LINEAR_DOT = 0, /**< AVX-512 dot products: vdpbf16ps, vpdpbusd */
-  HUNYUAN_LINEAR_AMX = 1  /**< AMX tiles */
+  HUNYUAN_LINEAR_DOT = 0,  /**< AVX-512 dot products: vdpbf16ps, vpdpbusd */
+  HUNYUAN_LINEAR_AMX = 1,  /**< AMX tiles */
+  HUNYUAN_LINEAR_FLOAT = 2 /**< float32 on any processor: x F32 or BF16, weight F32, BF16 or E4M3 */
 };
 
-/** Whether this build and processor, at the level in use, multiply `dtype` (BF16 or I8) with `unit`. */
+/** Whether this build and processor, at the level in use, multiply x of `dtype` (F32, BF16 or I8) with `unit`. */
 HUNYUAN_API int hunyuan_has_linear_unit(enum hunyuan_linear_unit unit, enum hunyuan_dtype dtype);
 
 /**
@@ -26,10 +27,10 @@ HUNYUAN_API int hunyuan_has_linear_unit(enum hunyuan_linear_unit unit, enum huny
  * works on in its own cache, at most 1 MB.
  */
 typedef struct hunyuan_linear_args {
-  const void* x[2];              /**< [batch, tokens, in_columns[i]]: BF16 or I8; the second may be null */
-  const void* weight;            /**< [out_columns, in_columns[0] + in_columns[1]]: BF16, E4M3 or I8 */
+  const void* x[2];              /**< [batch, tokens, in_columns[i]]: as the unit has it; the second may be null */
+  const void* weight;            /**< [out_columns, in_columns[0] + in_columns[1]]: as the unit has it */
   const float* x_scale;          /**< I8: [batch, tokens], contiguous */
-  const float* weight_scale;     /**< E4M3: as in hunyuan_decode_fp8_args; I8: [out_columns]; BF16: null */
+  const float* weight_scale;     /**< E4M3: as in hunyuan_decode_fp8_args; I8: [out_columns]; else null */
   const void* bias;              /**< [out_columns] of out_dtype, or null */
   const void* gate;              /**< [batch, out_columns] of out_dtype, or null */
   const void* residual;          /**< [batch, tokens, out_columns] of out_dtype, or null; may be out */

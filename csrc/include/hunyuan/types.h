@@ -11,6 +11,12 @@
 
 #include <stdint.h>
 
+/**
+ * Version of the ABI that these headers describe. It rises when a function, the layout of a structure or the value of a
+ * constant changes; new functions and constants leave it. The shared library carries it in its name (SOVERSION).
+ */
+#define HUNYUAN_ABI_VERSION 1
+
 /** Marks the functions of the C ABI; libhunyuan_kernels is built with HUNYUAN_LIBRARY defined and exports them. */
 #if defined(HUNYUAN_LIBRARY)
 #define HUNYUAN_API __attribute__((visibility("default")))
@@ -51,6 +57,12 @@ typedef struct hunyuan_target {
   void* stream; /**< cudaStream_t; CUDA only */
   int threads;  /**< most OpenMP threads to use; CPU only; the result does not depend on it */
 } hunyuan_target;
+
+/** HUNYUAN_ABI_VERSION as the library was built with. */
+HUNYUAN_API int hunyuan_abi_version(void);
+
+/** Whether the library has the ABI that this program was compiled for; ask before the first call. */
+static inline int hunyuan_abi_matches(void) { return hunyuan_abi_version() == HUNYUAN_ABI_VERSION; }
 
 /** Text of this thread's last error; valid until its next failing call. */
 HUNYUAN_API const char* hunyuan_last_error(void);

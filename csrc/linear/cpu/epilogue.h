@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/simd/simd.h"
+#include "linear/cpu/gelu.h"
 #include "linear/cpu/job.h"
 
 namespace hunyuan::avx512 {
@@ -21,13 +22,6 @@ struct Finished {
   int64_t offset;    // of the column in the task
   int64_t next = 0;  // row
 };
-
-// x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3): x / 2 (1 + tanh(u)).
-template <class Out>
-inline Vec gelu(Vec x) {
-  const Vec u = x * fma(x * x, set(-0.0713548163f), set(-1.59576912f));  // -2 u
-  return over_one_plus<Out>(x, exp_as<Out>(u));
-}
 
 inline void store_row(float* out, Vec a, Vec b, int64_t columns) {
   if (columns == kPanel) return store(out, a), store(out + 16, b);

@@ -1,4 +1,4 @@
-// Padding of the convolution, whose own kernel is for devices.
+// The convolution and its padding.
 #include "cases.h"
 
 CASE(pad_causal) {
@@ -13,4 +13,23 @@ CASE(pad_causal) {
   args.x = problem.input(HUNYUAN_E4M3, cells * args.cell_bytes);
   args.out = problem.output(HUNYUAN_E4M3, cells ? padded * args.cell_bytes : 0);  // nothing to repeat: nothing written
   problem.run([&](hunyuan_target target) { return hunyuan_pad_causal(&args, target); });
+}
+
+CASE(causal_conv3d) {
+  hunyuan_causal_conv3d_args args{};
+  args.dtype = problem.dtype(), args.bias_dtype = problem.coin() ? args.dtype : HUNYUAN_F32;
+  args.batch = problem.size(0, 2), args.channels = problem.size(1, 20), args.out_channels = problem.size(1, 40);
+  args.frames = problem.size(0, 4), args.rows = problem.size(0, 6), args.columns = problem.size(0, 12);
+  int64_t positions = args.batch, taps = 1;
+  const int64_t sizes[3] = {args.frames, args.rows, args.columns};
+  for (int i = 0; i < 3; ++i) {
+    args.kernel[i] = problem.size(1, 3), args.stride[i] = problem.size(1, 2), taps *= args.kernel[i];
+    positions *= sizes[i] < args.kernel[i] ? 0 : (sizes[i] - args.kernel[i]) / args.stride[i] + 1;
+  }
+  args.x = problem.input(args.dtype, args.batch * args.frames * args.rows * args.columns * args.channels);
+  args.weight = problem.input(args.dtype, args.out_channels * taps * args.channels);
+  args.bias = problem.maybe_input(args.bias_dtype, args.out_channels);
+  args.residual = problem.maybe_input(args.dtype, positions * args.out_channels);
+  args.out = problem.output(args.dtype, positions * args.out_channels);
+  problem.run([&](hunyuan_target target) { return hunyuan_causal_conv3d(&args, target); });
 }

@@ -30,7 +30,7 @@ void add_e4m3_scale(Problem& problem, hunyuan_linear_args& args, int64_t columns
 
 // What follows the product, and the call.
 void finish(Problem& problem, hunyuan_linear_args& args, int64_t columns) {
-  args.unit = problem.coin() ? HUNYUAN_LINEAR_AMX : HUNYUAN_LINEAR_DOT;
+  if (args.unit != HUNYUAN_LINEAR_FLOAT) args.unit = problem.coin() ? HUNYUAN_LINEAR_AMX : HUNYUAN_LINEAR_DOT;
   args.weight_row_stride = problem.stride(columns);
   args.weight = problem.input(args.weight_dtype, extent(1, 0, args.out_columns, args.weight_row_stride, columns));
   args.bias = problem.maybe_input(args.out_dtype, args.out_columns);
@@ -53,6 +53,16 @@ CASE(linear) {
   hunyuan_linear_args args{};
   args.x_dtype = HUNYUAN_BF16, args.out_dtype = problem.dtype();
   args.weight_dtype = problem.coin() ? HUNYUAN_BF16 : HUNYUAN_E4M3;
+  args.out_columns = problem.size(1, problem.coin() ? 70 : 400);
+  const int64_t columns = add_inputs(problem, args, args.x_dtype);
+  if (args.weight_dtype == HUNYUAN_E4M3) add_e4m3_scale(problem, args, columns);
+  finish(problem, args, columns);
+}
+
+CASE(linear_float) {
+  hunyuan_linear_args args{};
+  args.unit = HUNYUAN_LINEAR_FLOAT, args.x_dtype = problem.dtype(), args.out_dtype = problem.dtype();
+  args.weight_dtype = problem.coin() ? problem.dtype() : HUNYUAN_E4M3;
   args.out_columns = problem.size(1, problem.coin() ? 70 : 400);
   const int64_t columns = add_inputs(problem, args, args.x_dtype);
   if (args.weight_dtype == HUNYUAN_E4M3) add_e4m3_scale(problem, args, columns);
