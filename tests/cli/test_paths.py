@@ -10,9 +10,9 @@ from hunyuan_video.errors import UserError
 
 NO_PATHS = {
     "action", "address", "api_key", "attention", "bucket", "cache", "device", "device_memory", "dtype", "engine", "gpu",
-    "endpoint", "host", "host_memory", "include", "invite", "keep", "layout", "measure", "memory", "names", "negative_prompt",
+    "host", "host_memory", "include", "invite", "keep", "layout", "measure", "memory", "names", "negative_prompt",
     "part", "pattern", "precision", "prompt", "repository", "revision", "set", "sigmas", "solver",
-    "tier", "vae_mode", "worker", "world",
+    "endpoint", "tier", "vae_mode", "worker", "world",
 }  # fmt: skip
 
 
