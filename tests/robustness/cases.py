@@ -169,7 +169,7 @@ def as_process(argv: list[str]) -> Answer:
     words = [sys.executable, "-m", "hunyuan_video", *argv]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
     try:
-        out, err = process.communicate(timeout=6 * SECONDS)
+        out, err = process.communicate(timeout=60 * SECONDS)  # on the clock: a busy machine is no fault
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         out, err = process.communicate()
