@@ -44,3 +44,12 @@ def test_large_videos_are_worked_on_in_parts_with_the_same_result():
     video[0, 2, 39, 100, 199] = float("nan")
     with pytest.raises(UserError, match=r"\[0, 2, 39, 100, 199\] first"):
         to_frames(video)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_finite_values_whose_sum_is_not_finite_are_fine_and_infinities_that_cancel_are_not(dtype):
+    values = torch.full((4, 4), torch.finfo(dtype).max, dtype=dtype)
+    check_finite(values, "the frames")
+    values[0, 0], values[3, 3] = float("inf"), -float("inf")
+    with pytest.raises(UserError, match=r"in 2 of 16 values \(\[0, 0\] first\)"):
+        check_finite(values, "the frames")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -42,9 +43,9 @@ class EncodedClip:
 
 def unstorable(latents: Tensor) -> str:
     """Why latents cannot be kept in float16, in words; "" if they can."""
-    if not latents.isfinite().all():
+    largest = torch.stack(latents.aminmax()).abs().max().item() if latents.numel() else 0.0
+    if not math.isfinite(largest):
         return "are not finite; look at the VAE, or use it in float32"
-    largest = latents.abs().max().item() if latents.numel() else 0.0
     limit = torch.finfo(torch.float16).max
     return (
         f"reach {largest:.3g}, float16 ends at {limit:g}; look at the VAE's scaling_factor" if largest > limit else ""

@@ -40,13 +40,20 @@ def to_frames(video: Tensor) -> Tensor:  # [N, 3, F, H, W] in [-1, 1] -> uint8 [
 
 def check_finite(values: Tensor, what: str, advice: str = "nothing was made of them") -> None:
     """UserError with the first position of NaN or infinity in `values`, if any."""
-    if all(bool(part.isfinite().all()) for part in _parts(values)):
+    if all(_all_finite(part) for part in _parts(values)):
         return
     bad = values.isfinite().logical_not()
     place = ", ".join(map(str, bad.nonzero()[0].tolist()))
     raise UserError(
         f"{what} hold NaN or infinity in {int(bad.sum())} of {bad.numel()} values ([{place}] first); {advice}"
     )
+
+
+def _all_finite(values: Tensor) -> bool:
+    """True without NaN and infinity. Their sum tells it in a tenth of the time; only one that is not finite, as of many
+    large values in float16, asks each value.
+    """
+    return bool(values.sum().isfinite()) or bool(values.isfinite().all())
 
 
 def _parts(values: Tensor) -> Sequence[Tensor]:
