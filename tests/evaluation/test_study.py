@@ -140,7 +140,7 @@ def test_a_simulated_study_from_file_to_report(tmp_path, capsys):
 def test_the_picture_says_who_was_left_out_and_whom_it_speaks_of(tmp_path):
     pytest.importorskip("matplotlib")
     pytest.importorskip("krippendorff")
-    world = World(raters=8, prompts=30, strengths=(0.6, 0.0, -0.6), clickers=1)
+    world = World(raters=8, prompts=30, strengths=(0.6, -0.6), clickers=1)
     write_votes(tmp_path / "votes.csv", simulate.as_rows(simulate.simulated(world, 1), world, 1))
     result = analysis(*read_votes(tmp_path / "votes.csv"), Rule())
     words = picture.caption(result)
