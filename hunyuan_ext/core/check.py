@@ -9,7 +9,7 @@ from torch import Tensor
 def tensor(name: str, value: Tensor, layout: str) -> tuple[int, ...]:
     """The shape of a floating-point tensor whose dimensions are named by `layout`, such as "B S C"."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: a torch.Tensor [{layout.replace(' ', ', ')}] is needed, got {type(value).__name__}")
+        raise TypeError(f"{name}: a torch.Tensor [{layout.replace(' ', ', ')}] is needed, got {described(value)}")
     if not value.dtype.is_floating_point:
         raise TypeError(f"{name}: a floating-point tensor is needed, got {value.dtype}")
     if value.ndim != len(layout.split()):
@@ -30,7 +30,11 @@ def like(name: str, value: Tensor, layout: str, shape: tuple[int, ...], x: Tenso
 
 def described(value: object) -> str:
     """Description of an argument for an error message."""
-    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {list(value.shape)}"
+    return type(value).__name__ + (
+        " (hunyuan_ext.dlpack has the ops for arrays)" if hasattr(value, "__dlpack__") else ""
+    )
 
 
 def one_of(name: str, value: object, allowed: tuple) -> None:
