@@ -21,6 +21,7 @@ from hunyuan_video.sampling.decode import as_output, decode_latents
 from hunyuan_video.sampling.denoise import GuidedVelocity, Step, denoise
 from hunyuan_video.sampling.host import own_precision
 from hunyuan_video.sampling.models import LoadedModels
+from hunyuan_video.sampling.notebook import videos_html
 from hunyuan_video.sampling.prepare import prepare
 from hunyuan_video.sampling.progress import StepBar
 from hunyuan_video.sampling.prompts import tokens_from_json
@@ -45,6 +46,10 @@ class SampleOutput:
     ]  # "text_encoder", "clip_text_encoder" -> a report (used, limit, dropped) per prompt
     seeds: list[int]  # one per video
     settings: dict[str, Any]  # every number the run used, defaults resolved; JSON types only, none of them null
+
+    def _repr_html_(self) -> str | None:
+        """The videos, which Jupyter shows for the last value of a cell; None for latents: it then shows the text."""
+        return None if self.frames is self.latents else videos_html(self.frames, self.seeds)
 
 
 @dataclass
