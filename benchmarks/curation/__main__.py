@@ -1,4 +1,4 @@
-"""Curation on labelled cases: python -m benchmarks.curation [shots cameras overlays duplicates]. Prints tables."""
+"""Curation on labelled cases: python -m benchmarks.curation [shots cameras overlays duplicates race]. Prints tables."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from benchmarks.curation import labelled, media
+from benchmarks.curation.race import print_race
 from hunyuan_video.curation.duplicates import SAME
 from hunyuan_video.curation.stages.borders import border_crop, lines
 from hunyuan_video.curation.stages.camera import camera_scores
@@ -110,7 +111,13 @@ def print_duplicates() -> None:
     print("  found by kind:", dict(kinds), "of", len(originals))
 
 
-PARTS = {"shots": print_shots, "cameras": print_cameras, "overlays": print_overlays, "duplicates": print_duplicates}
+PARTS = {
+    "shots": print_shots,
+    "cameras": print_cameras,
+    "overlays": print_overlays,
+    "duplicates": print_duplicates,
+    "race": print_race,
+}
 
 
 def main() -> None:
