@@ -25,7 +25,7 @@ FORMS = {
 
 
 def output(frames) -> SampleOutput:
-    return SampleOutput(torch.zeros(2, 16, 2, 2, 3), frames, {}, [7, 8], {})
+    return SampleOutput(torch.zeros(2, 16, 2, 2, 3), frames, {}, [7, 8], {}, fps=8)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -34,6 +34,7 @@ def test_every_form_of_frames_is_shown_as_its_videos(form):
     assert re.findall(r"seed \d+", page) == ["seed 7", "seed 8"]
     for data, video in zip(re.findall(r'<video src="data:video/mp4;base64,([^"]+)"', page), PIXELS, strict=True):
         with av.open(io.BytesIO(base64.b64decode(data))) as container:
+            assert container.streams.video[0].average_rate == 8  # the model's own
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
         assert np.abs(np.stack(frames).astype(int) - video).max() < 20  # of 200: lossy
 

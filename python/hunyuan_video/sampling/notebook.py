@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from hunyuan_video.media.pixels import to_bytes
 from hunyuan_video.media.write import save_video
 
-FPS = 24  # of the released model's videos
 
-
-def videos_html(frames: Any, seeds: list[int]) -> str | None:
+def videos_html(frames: Any, seeds: list[int], fps: float) -> str | None:
     """Videos side by side, a seed below each; None where `frames` are latents.
 
     frames: as SampleOutput has them, output_type "np", "pt" or "pil".
@@ -23,7 +22,7 @@ def videos_html(frames: Any, seeds: list[int]) -> str | None:
     videos = _pixels(frames)
     if videos is None:
         return None
-    return "".join(_figure(video, f"seed {seed}") for video, seed in zip(videos, seeds, strict=True))
+    return "".join(_figure(video, fps, f"seed {seed}") for video, seed in zip(videos, seeds, strict=True))
 
 
 def _pixels(frames: Any) -> list[np.ndarray] | None:
@@ -33,14 +32,14 @@ def _pixels(frames: Any) -> list[np.ndarray] | None:
     if isinstance(frames, Tensor):
         if frames.shape[1] != 3:
             return None
-        return list((frames.permute(0, 2, 3, 4, 1) * 255).round().clamp(0, 255).byte().cpu().numpy())
+        return list(to_bytes(frames).permute(0, 2, 3, 4, 1).cpu().numpy())
     return [np.stack([np.asarray(frame) for frame in video]) for video in frames]
 
 
-def _figure(video: np.ndarray, caption: str) -> str:
+def _figure(video: np.ndarray, fps: float, caption: str) -> str:
     file = io.BytesIO()
     still = video.shape[0] == 1
-    save_video(file, video, FPS, format="png" if still else "mp4")
+    save_video(file, video, fps, format="png" if still else "mp4")
     data = base64.b64encode(file.getvalue()).decode()
     if still:
         shown = f'<img src="data:image/png;base64,{data}" alt="{html.escape(caption)}">'

@@ -46,10 +46,11 @@ class SampleOutput:
     ]  # "text_encoder", "clip_text_encoder" -> a report (used, limit, dropped) per prompt
     seeds: list[int]  # one per video
     settings: dict[str, Any]  # every number the run used, defaults resolved; JSON types only, none of them null
+    fps: float = 24.0  # frames per second of the model's videos
 
     def _repr_html_(self) -> str | None:
         """The videos, which Jupyter shows for the last value of a cell; None for latents: it then shows the text."""
-        return None if self.frames is self.latents else videos_html(self.frames, self.seeds)
+        return None if self.frames is self.latents else videos_html(self.frames, self.seeds, self.fps)
 
 
 @dataclass
@@ -214,6 +215,7 @@ class SampleStream(Iterator[StepEvent | Finished]):
             tokens=tokens_from_json(state.tokens),
             seeds=list(state.seeds),
             settings={**_used(state.settings.as_dict()), "vae_mode": request.vae_mode},
+            fps=self.models.defaults.fps,
         )
 
     def _decoded(self) -> Tensor:  # [N, 3, F, H, W] in 0..1
