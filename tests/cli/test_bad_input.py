@@ -220,3 +220,17 @@ def test_a_bug_is_one_line_too(sample, monkeypatch):
 
     monkeypatch.setattr(prepare, "encode_prompts", lambda *_, **__: 1 / 0)
     check_failure(sample(PROMPT, "-o", "a.mp4", "--seed", 1), 1, "ZeroDivisionError", "--debug shows where")
+
+
+@pytest.mark.parametrize("words", ["inspect NAME", "convert NAME out --layout official", "show NAME",
+                                   "encode NAME -o out --bucket 17x64x64"])  # fmt: skip
+def test_names_that_no_file_can_have_are_refused(command, work, words):
+    result = command(*words.replace("NAME", "a" * 300 + ".safetensors").split())
+    check_failure(result, 1, "File name too long; give another path")
+    assert list(work.iterdir()) == []
+
+
+def test_a_manifest_with_such_a_name_is_read_without_it(command, work):
+    (work / "clips.jsonl").write_text(json.dumps({"path": "b" * 300 + ".mp4", "caption": "a"}) + "\n")
+    result = command("inspect", "clips.jsonl")
+    assert "missing file" in result.out + result.err and "this is a bug" not in result.err

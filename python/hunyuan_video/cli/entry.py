@@ -7,6 +7,7 @@ A traceback appears only with --debug.
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import re
@@ -44,6 +45,8 @@ from hunyuan_video.errors import ArgumentError, IneffectiveArgument, Interruptio
 from hunyuan_video.phases import watched
 
 INTERRUPTED = 130  # as shells say of a program that Ctrl-C ended
+# What a system says of a path that a person gave; of other errors a program may be the cause.
+REFUSALS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
 COMMANDS = (
     *(sample, plan, decode, show, inspect, doctor, convert, download, curate, encode, train, distill, scaling),
     *(evaluate, card, serve, comfyui),
@@ -121,8 +124,18 @@ def _run(args: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
+        if refused := refused_path(error):
+            return _fail(args, error, refused, code=1)
         text = f"{type(error).__name__}: {error}; this is a bug or a broken installation, --debug shows where"
         return _fail(args, error, text, code=1)
+
+
+def refused_path(error: Exception) -> str:
+    """A line for a path that the system refuses, wherever it was met; "" for all other errors."""
+    if not isinstance(error, OSError) or error.errno not in REFUSALS or not isinstance(error.filename, str):
+        return ""
+    name = error.filename if len(error.filename) <= 120 else f"{error.filename[:60]}...{error.filename[-40:]}"
+    return f"{name}: {error.strerror}; give another path"
 
 
 def _fail(args: argparse.Namespace, error: BaseException, text: str, code: int) -> int:

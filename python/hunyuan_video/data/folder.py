@@ -133,7 +133,7 @@ def is_partial(name: str, path: Path) -> bool:
             continue  # a folder is a download where it is named after its video
         if any(suffix in PARTIAL or FRAGMENT.fullmatch(suffix) for suffix in suffixes[-2:]):
             return True
-    return path.with_name(path.name + ARIA2).exists()
+    return os.path.exists(f"{path}{ARIA2}")  # False, too, for a name that no file can have
 
 
 def unusable(path: Path) -> str:
@@ -141,7 +141,7 @@ def unusable(path: Path) -> str:
     try:
         status = path.stat()
     except (OSError, ValueError):
-        return "broken link" if path.is_symlink() else "missing file"
+        return "broken link" if os.path.islink(path) else "missing file"
     if not stat.S_ISREG(status.st_mode):
         return "not a file"
     return "empty file" if status.st_size == 0 and path.suffix.lower() != CAPTION else ""
