@@ -74,14 +74,17 @@ def load_model(
 
 def _fill(module: nn.Module, device: torch.device, source: TensorSource, path: str, dtype: torch.dtype) -> None:
     """Gives every parameter and buffer of a module itself, on the meta device, its value."""
-    if isinstance(module, FP8Linear):
+    values = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is None  # else sizes alone are wanted
+    if values and isinstance(module, FP8Linear):
         read_fp8(module, source, path, device)
-    elif isinstance(module, Int8Linear):
+    elif values and isinstance(module, Int8Linear):
         read_int8(module, source, path, device)
     for name, old in [*module._parameters.items(), *module._buffers.items()]:
         if old is not None and old.is_meta:
-            out = torch.empty(old.shape, dtype=dtype if old.dtype.is_floating_point else old.dtype, device=device)
-            source.read_into(out, f"{path}.{name}" if path else name)
+            kept = old.dtype in FP8_DTYPES or not old.dtype.is_floating_point
+            out = torch.empty(old.shape, dtype=old.dtype if kept else dtype, device=device)
+            if values:
+                source.read_into(out, f"{path}.{name}" if path else name)
             _assign(module, name, out)
 
 

@@ -16,7 +16,9 @@ def add_run_options(parser: argparse.ArgumentParser, example: str) -> argparse.A
     )
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint of the run's folder")
     parser.add_argument("--dry-run", action="store_true", help="check the recipe and its data, print memory and time")
-    parser.add_argument("--gpu", default="H100", metavar="NAME", help="GPU that --dry-run plans for (default H100)")
+    parser.add_argument(
+        "--gpu", default="", metavar="NAME", help="GPU that --dry-run plans for (default H100, or this computer)"
+    )
     parser.add_argument("--ranks", type=int, default=0, metavar="N", help="number of GPUs that --dry-run plans for")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override an entry of the recipe; repeatable"

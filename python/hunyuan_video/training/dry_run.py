@@ -37,6 +37,7 @@ from hunyuan_video.training.tasks.flow_encoded import open_encoded
 from hunyuan_video.training.tasks.flow_staged import grid_of, groups_of, stage_run
 from hunyuan_video.training.tasks.staged_sources import open_data
 from hunyuan_video.training.tasks.vae_stages import first_readable, open_clips
+from hunyuan_video.training.tasks.without_data import Clip
 
 FILES, CHECKPOINTS = ("vae", "text", "init_from", "teacher", "transformer", "data"), ("checkpoint", "encoders")
 
@@ -160,13 +161,18 @@ def check_sizes(where: str, model: TransformerConfig, channels: int, text: Tenso
             raise UserError(f"{where}: the data has {size} where model.{key} is {wanted}; set it to {size}")
 
 
-def plan_encoded(config: EncodedFlowRun, report: Callable[[str], None] = print) -> None:
-    """Opens the data set, reads a clip of every bucket and holds it against the model. Raises UserError."""
+def plan_encoded(config: EncodedFlowRun, report: Callable[[str], None] = print) -> list[Clip]:
+    """Opens the data set, reads a clip of every bucket and holds it against the model. Raises UserError.
+
+    Returns the sizes of those clips.
+    """
     data, weights = open_encoded(config, Encoder(config.checkpoint, "cpu"))
     total, samples = sum(weights.values()), config.loop.steps * config.loop.batch
+    sizes = []
     for name, weight in weights.items():
         clip = data.clip(name, 0, config.loop.seed)
         channels = clip.latents.shape[0]
+        sizes.append(Clip(tuple(clip.latents.shape), data.description["text_length"]))
         if not config.init_from:
             model = TransformerConfig(**{**config.model, "in_channels": channels, "out_channels": channels})
             check_sizes(name, model, channels, clip.texts[0], clip.pooled)
@@ -176,6 +182,7 @@ def plan_encoded(config: EncodedFlowRun, report: Callable[[str], None] = print) 
         report(f"  {data.unreadable} of the first clips cannot be read")
     if not config.init_from:
         report(f"transformer: {sum(parameters_of(model).values()) / 1e6:,.1f} M parameters")
+    return sizes
 
 
 def plan_vae(config: VAEStagesRun, report: Callable[[str], None] = print) -> None:

@@ -45,13 +45,14 @@ def run(
     dry_run: bool = False,
     overrides: tuple[str, ...] = (),
     report: Callable[[str], None] = print,
-    gpu: str = "H100",
+    gpu: str = "",
     ranks: int = 0,
 ) -> dict[str, float]:
     """Train what the YAML file says; the last evaluation. A sequence runs its files (training/run_list.py).
 
     resume: continue from the newest checkpoints; finished parts are skipped. dry_run: only validate, print the run
-    with all its defaults, and for stages the plan for `ranks` GPUs of a kind (0: as many as torchrun started).
+    with all its defaults, and its plan for `ranks` GPUs of a kind (0: as many as torchrun started; "": H100, or this
+    computer for a run on the CPU).
     Raises UserError.
     """
     config, path = load_config(config_path, overrides), recipe_path(config_path)
@@ -109,16 +110,20 @@ def show(config: Any, path: Path, report: Callable[[str], None], gpu: str, ranks
     for line in as_yaml(config).splitlines():
         report(line)
     plan = importlib.import_module("hunyuan_video.training.dry_run")
-    machine, missing = plan.Machine(gpu, ranks), plan.missing(config)
+    machine, missing, clips = plan.Machine(gpu or "H100", ranks), plan.missing(config), []
     if isinstance(config, TextRun):
         text_run(config)
     elif config.kind == "stages":
         plan.plan_stages(config, machine, report, with_data=not missing)
     elif config.kind in ("flow_encoded", "vae_stages") and "data" not in missing and "checkpoint" not in missing:
-        (plan.plan_encoded if config.kind == "flow_encoded" else plan.plan_vae)(config, report)
+        clips = (plan.plan_encoded if config.kind == "flow_encoded" else plan.plan_vae)(config, report)
     report(f"{path}: a valid {config.kind} run, output {config.output}")
     for name, needed in missing.items():
         report(f"  {name}: {needed} is not there yet")
+    if config.kind in TASKS and not missing:
+        on_gpu = gpu or ranks or config.loop.device == "cuda"
+        step = importlib.import_module("hunyuan_video.training.step_plan")
+        step.plan_step(config, machine if on_gpu else None, report, clips or ())
 
 
 def run_sequence(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -73,9 +73,15 @@ def target_energy(
 class GuidanceDistillationTask:
     """The run as a task of `training.loop.train`."""
 
-    def __init__(self, config: GuidanceDistillationRun, folder: Path, report: Print = print):
+    def __init__(
+        self,
+        config: GuidanceDistillationRun,
+        folder: Path,
+        report: Print = print,
+        data: Any = None,  # in the place of the run's own
+    ):
         self.config = config
-        self.data = CaptionedLatents(config.world, config.vae, config.text, folder, report)
+        self.data = data or CaptionedLatents(config.world, config.vae, config.text, folder, report)
         torch.manual_seed(config.loop.seed)
         network = load_trainable(config.teacher)  # the student's weights are its
         self.data.check(network)

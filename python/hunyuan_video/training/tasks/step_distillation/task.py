@@ -44,10 +44,17 @@ METHODS: dict[str, type[Method]] = {"consistency": Consistency, "dmd": Distribut
 class StepDistillationTask:
     """A student of few steps, by the method that the configuration names."""
 
-    def __init__(self, config: StepDistillationRun, folder: Path, report: Print = print):
+    def __init__(
+        self,
+        config: StepDistillationRun,
+        folder: Path,
+        report: Print = print,
+        data: Any = None,  # in the place of the run's own
+    ):
         self.config = config
         method = METHODS[config.method]
-        self.data = CaptionedLatents(config.world, config.vae, config.text, folder, report, picked=method.reads_clips)
+        picked = method.reads_clips
+        self.data = data or CaptionedLatents(config.world, config.vae, config.text, folder, report, picked=picked)
         torch.manual_seed(config.loop.seed)
         network = HunyuanVideoTransformer.from_pretrained(config.teacher, dtype=torch.float32)
         self.data.check(network)
