@@ -26,7 +26,7 @@ C_SOURCES = ("*.cpp", "*.h", "*.cu", "*.cuh")
 # Each package may import those of the rows above its own, and those before it in its own row.
 LAYERS = (
     ("hunyuan_ext",),
-    ("errors", "writers", "files", "fingerprint", "lazy", "phases", "rules"),
+    ("errors", "forks", "writers", "files", "fingerprint", "lazy", "phases", "rules"),
     ("models",),
     ("flow", "media", "distributed"),
     ("checkpoints",),

@@ -191,7 +191,7 @@ def binding():
     headers = "\n".join(header.read_text() for header in sorted(HEADERS.rglob("*.h")))
     declared = re.findall(r"(hunyuan_\w+)\(", re.sub(r"/\*.*?\*/", "", headers, flags=re.S))
     defined = re.findall(r"(hunyuan_\w+)\(", (folder / "entries.cpp").read_text())
-    defined += ["hunyuan_last_error", "hunyuan_built_cuda_archs", "hunyuan_cuda_device_count"]
+    defined += ["hunyuan_abi_version", "hunyuan_last_error", "hunyuan_built_cuda_archs", "hunyuan_cuda_device_count"]
     absent = build.folder / f"absent-{build.stamp}.cpp"
     text = "#include <cstdlib>\n" + "".join(
         f'extern "C" void {name}() {{ std::abort(); }}\n' for name in sorted(set(declared) - set(defined))

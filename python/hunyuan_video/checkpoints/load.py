@@ -18,6 +18,7 @@ from hunyuan_video.checkpoints.quantized import KINDS, QuantizedSource, chosen_l
 from hunyuan_video.checkpoints.sources import TensorSource
 from hunyuan_video.checkpoints.validate import FP8_DTYPES, check_checkpoint, quantized_modules
 from hunyuan_video.errors import UserError
+from hunyuan_video.forks import check_threads
 from hunyuan_video.models.fp8 import BLOCK_LISTS, FP8Linear
 from hunyuan_video.models.int8 import Int8Linear
 from hunyuan_video.phases import tell
@@ -40,6 +41,7 @@ def load_model(
 
     stream: the transformer's blocks stay in the file, and know how they are read (`models/transformer/streamed.py`).
     """
+    check_threads()
     if dtype in FP8_DTYPES:
         raise UserError("dtype cannot be an FP8 type, its values need scales; load with quantize='fp8'")
     if quantize not in (None, *KINDS):

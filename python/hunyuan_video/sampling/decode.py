@@ -54,7 +54,7 @@ def decode_latents(
             continue
         check_finite(video, "the decoded frames", _remedy(weight.dtype))
         videos.append(to_display(video))
-    return torch.cat(videos) if videos else torch.empty(0, vae.config.out_channels, 0, 0, 0)
+    return torch.cat(videos) if videos else latents.new_empty((0, vae.config.out_channels, 0, 0, 0), device="cpu")
 
 
 def _decoded(

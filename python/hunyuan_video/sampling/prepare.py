@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hunyuan_video.errors import ApproximateMode, ArgumentError, IneffectiveArgument, UserError, notify
 from hunyuan_video.flow import with_first_frame
+from hunyuan_video.forks import begin_work
 from hunyuan_video.sampling.approximate import approximate_line, check_approximate, check_ranks
 from hunyuan_video.sampling.image import first_frames
 from hunyuan_video.sampling.ineffective import ineffective
@@ -31,6 +32,7 @@ from hunyuan_video.sampling.start import from_start
 def prepare(models: LoadedModels, request: SampleRequest) -> SamplingState:
     """The state before the first step that is left to do; ArgumentError or UserError if the call cannot work."""
     request.check()
+    begin_work()
     if request.output_type != "latent" and not models.has("vae"):
         raise ArgumentError(f"output_type {request.output_type!r} needs a vae and this pipeline has none; use 'latent'")
     source = request.resume_from

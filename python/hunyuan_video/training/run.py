@@ -12,6 +12,7 @@ from typing import Any
 
 from hunyuan_video.distributed.ranks import join_ranks
 from hunyuan_video.errors import UserError
+from hunyuan_video.forks import begin_work
 from hunyuan_video.training.config import (
     BundleRun,
     EncodeRun,
@@ -66,6 +67,7 @@ def start(
     config: Any, path: Path, *, resume: bool = False, report: Callable[[str], None] = print, **options: Any
 ) -> dict[str, float]:
     """Train what a configuration says. path: its file, beside which a sequence's files are; options: of `run`."""
+    begin_work()
     if isinstance(config, SequenceRun):
         run_one = partial(run, resume=resume, report=report, **options)
         run_sequence(config, path, run_one, resume, options.get("dry_run", False), report)
