@@ -71,14 +71,19 @@ class VAEStagesTask(BaseVAETask[VAEStagesRun]):
         config = self.config
         self.clips = open_clips(config)
         self.truth_clips, self.clips = self.clips[: config.held_out], self.clips[config.held_out :]
+        self.make_critics()
+        self.unreadable = 0
+        self.gaps: list[Tensor] = []  # between plain and tiled decoding, of the last evaluation
+        report(f"{sum(p.numel() for p in self.network.parameters()) / 1e6:.2f} M parameters, {len(self.clips)} clips")
+
+    def make_critics(self) -> None:
+        """The networks beside the VAE that its losses need."""
+        config = self.config
         self.perceptual = perceptual_loss(config.perceptual) if config.weight_perceptual > 0 else None
         self.auxiliary: dict[str, AuxiliaryNetwork] = {}
         if config.weight_adversarial > 0:
             discriminator = PatchDiscriminator(config.discriminator_width, config.discriminator_layers)
             self.auxiliary["discriminator"] = AuxiliaryNetwork(discriminator, config.discriminator)
-        self.unreadable = 0
-        self.gaps: list[Tensor] = []  # between plain and tiled decoding, of the last evaluation
-        report(f"{sum(p.numel() for p in self.network.parameters()) / 1e6:.2f} M parameters, {len(self.clips)} clips")
 
     def pixels(self, rng: random.Random) -> Tensor:  # uint8 [F, H, W, 3]
         """A random clip; one that cannot be read is passed over and counted."""

@@ -16,15 +16,12 @@ from hunyuan_video.checkpoints.locate import open_checkpoint
 from hunyuan_video.errors import Print
 from hunyuan_video.models import HunyuanVideoTransformer, VAEConfig
 from hunyuan_video.models.grid import Grid
-from hunyuan_video.training.auxiliary import AuxiliaryNetwork
 from hunyuan_video.training.config import VAERun, VAEStagesRun
 from hunyuan_video.training.parts import read_text_json
 from hunyuan_video.training.recorded import Recorded
-from hunyuan_video.training.tasks.discriminator import PatchDiscriminator
 from hunyuan_video.training.tasks.fields import Condition
 from hunyuan_video.training.tasks.flow import FlowTask, Sample
 from hunyuan_video.training.tasks.guidance_distillation import GuidanceDistillationTask
-from hunyuan_video.training.tasks.perceptual import perceptual_loss
 from hunyuan_video.training.tasks.step_distillation import StepDistillationTask
 from hunyuan_video.training.tasks.vae import Passes, VAETask
 from hunyuan_video.training.tasks.vae_stages import VAEStagesTask
@@ -167,12 +164,7 @@ class _VAEStages(VAEStagesTask):
     config: VAEStagesRun
 
     def open(self, folder: Path, report: Print) -> None:
-        config = self.config
-        self.perceptual = perceptual_loss(config.perceptual) if config.weight_perceptual > 0 else None
-        self.auxiliary: dict[str, AuxiliaryNetwork] = {}
-        if config.weight_adversarial > 0:
-            discriminator = PatchDiscriminator(config.discriminator_width, config.discriminator_layers)
-            self.auxiliary["discriminator"] = AuxiliaryNetwork(discriminator, config.discriminator)
+        self.make_critics()
         self.unreadable = 0
 
     def batch(self, stage: Any, count: int, rng: Any) -> Tensor:
