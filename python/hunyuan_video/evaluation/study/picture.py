@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hunyuan_video.errors import UserError
 from hunyuan_video.files import staged_file
+from hunyuan_video.lazy import optional_package
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,10 +21,7 @@ def plot(path: Path, result: Mapping[str, Any]) -> None:
     Filled marks are the raters who are kept, hollow ones all raters, where somebody was left out. Bars are 95 %
     intervals; the population they speak of is written below.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError('the plot needs matplotlib: pip install "hunyuan-ext[scaling]"') from None
+    drawing = optional_package("matplotlib.figure", "the plot", "scaling")
     views = {"kept": result["kept"]}
     if result["excluded"]:
         views["all"] = result["all"]
@@ -34,7 +31,7 @@ def plot(path: Path, result: Mapping[str, Any]) -> None:
         "share without loss": _rows(views, _shares),
     }
     rows = max(len(panel) for panel in panels.values())
-    figure = Figure(figsize=(17, 2.2 + 0.26 * rows), layout="constrained")
+    figure = drawing.Figure(figsize=(17, 2.2 + 0.26 * rows), layout="constrained")
     for axis, (title, panel) in zip(figure.subplots(1, 3), panels.items(), strict=True):
         _dots(axis, title, panel)
     figure.supxlabel(caption(result), fontsize=9)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hunyuan_video.errors import UserError
 from hunyuan_video.files import staged_file
+from hunyuan_video.lazy import optional_package
 from hunyuan_video.training.scaling.curves import Curve
 from hunyuan_video.training.scaling.report import Fit
 
@@ -21,11 +21,8 @@ SAME_BUDGET = 1.2  # the last step of a run may end a little before or after its
 
 def plot(path: Path, curves: list[Curve], fit: Fit) -> None:
     """Writes a PNG with four panels. Raises UserError where matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError('the plot needs matplotlib: pip install "hunyuan-ext[scaling]"') from None
-    figure = Figure(figsize=(16, 4.6), layout="constrained")
+    drawing = optional_package("matplotlib.figure", "the plot", "scaling")
+    figure = drawing.Figure(figsize=(16, 4.6), layout="constrained")
     losses, sizes, tokens, profiles = figure.subplots(1, 4)
     _losses(losses, curves, fit)
     _law(sizes, curves, fit, "parameters", "N (billions)", "optimal size")
